@@ -1,0 +1,217 @@
+"""What a number format is: a name and the exact value of each of its codes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Format", "Side"]
+
+
+class Side(NamedTuple):
+    """The values of one sign, as rounding sees them.
+
+    Attributes
+    ----------
+    magnitudes : ndarray of float64
+        Ascending magnitudes of the finite values of that sign, zero first where the format has one.
+        A magnitude's place in this array is its *rank* (section 2 of the RF8 specification); the rank decides ties.
+    codes : ndarray of uint8
+        The canonical code of each magnitude.
+    beyond : float
+        The next magnitude of the unbounded grid, ``inf`` where there is none (posits, quantile tables).
+    infinity : int or None
+        The code of the infinity of that sign.
+    """
+
+    magnitudes: NDArray[np.float64]
+    codes: NDArray[np.uint8]
+    beyond: float
+    infinity: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Format:
+    """An immutable number format of at most 8 bits: a table from code to value.
+
+    Everything else (ranks, canonical codes, ranges) is derived from the table, so a new format is one table.
+    Every finite value must be a float32 number, so decoding to float32 is exact.
+
+    Parameters
+    ----------
+    name : str
+        Lower-case name, as used by every function and command.
+    bits : int
+        Width of a code, 1 to 8.
+    family : str
+        The family of the format (``residual``, ``minifloat``, ``integer``, ``posit``, ``logarithmic``, ``quantile``).
+    description : str
+        One line for people.
+    values : ndarray of float64, shape (2**bits,)
+        The value of each code, NaN and infinities included.
+    beyond : float
+        The next magnitude of the unbounded grid above the largest positive value; it places the overflow threshold.
+        ``inf`` if the grid has no continuation.
+    beyond_negative : float, optional
+        The same for the negative side; by default the same magnitude.
+    nan : int, optional
+        The canonical NaN code; by default the smallest NaN code of the table.
+    nearest_boundaries : tuple of float, optional
+        For formats whose standard fixes where the nearest modes round: the boundary between each pair of
+        neighbours of the positive side. Such a format never rounds a nonzero value to zero and never
+        overflows from a finite input (the Posit Standard 2022, section 4.1).
+    power_of_two_scale : bool
+        Whether scales of this format are powers of two (section 6 of the RF8 specification).
+
+    Raises
+    ------
+    ValueError
+        If the table has the wrong length, or a value is not exactly a float32.
+
+    Examples
+    --------
+    >>> import rf8sim
+    >>> rf8 = rf8sim.get_format("rf8")
+    >>> rf8.max, rf8.smallest, rf8.nan, rf8.zero
+    (1.5, 2.6702880859375e-05, 128, 0)
+    """
+
+    name: str
+    bits: int
+    family: str
+    description: str
+    values: NDArray[np.float64] = field(repr=False)
+    beyond: float = math.inf
+    beyond_negative: float | None = None
+    nan: int | None = None
+    nearest_boundaries: tuple[float, ...] | None = field(default=None, repr=False)
+    power_of_two_scale: bool = False
+
+    def __post_init__(self) -> None:
+        values = np.array(self.values, dtype=np.float64)
+        if not 1 <= self.bits <= 8 or values.shape != (1 << self.bits,):
+            raise ValueError(
+                f"format {self.name!r}: a format of {self.bits} bits needs a table of {1 << self.bits} values and at "
+                f"most 8 bits, got shape {values.shape}"
+            )
+        finite = values[np.isfinite(values)]
+        if finite.size == 0 or not np.array_equal(finite, finite.astype(np.float32).astype(np.float64)):
+            raise ValueError(f"format {self.name!r}: every finite value must be exactly a float32, and one must exist")
+        values.flags.writeable = False
+        object.__setattr__(self, "values", values)
+        nans = np.flatnonzero(np.isnan(values))
+        if self.nan is None and nans.size:
+            object.__setattr__(self, "nan", int(nans[0]))
+        elif self.nan is not None and self.nan not in nans:
+            raise ValueError(f"format {self.name!r}: code {self.nan} is given as NaN, but its value is not NaN")
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Format) and self.key == other.key
+
+    @cached_property
+    def key(self) -> tuple[object, ...]:
+        """What makes two formats the same: the name, the table and the rules of its edges."""
+        return (
+            self.name, self.bits, self.values.tobytes(), self.beyond, self.beyond_negative, self.nan,
+            self.nearest_boundaries, self.power_of_two_scale,
+        )  # fmt: skip
+
+    @cached_property
+    def signed(self) -> bool:
+        """Whether any value is negative."""
+        return bool(np.any(self.values < 0))
+
+    @cached_property
+    def zero(self) -> int | None:
+        """The code of zero (of +0 where there are two), or None."""
+        codes = np.flatnonzero((self.values == 0) & ~np.signbit(self.values))
+        return int(codes[0]) if codes.size else None
+
+    @cached_property
+    def negative_zero(self) -> int | None:
+        """The code of -0, or None."""
+        codes = np.flatnonzero((self.values == 0) & np.signbit(self.values))
+        return int(codes[0]) if codes.size else None
+
+    @cached_property
+    def canonical(self) -> NDArray[np.uint8]:
+        """The canonical code of each code, shape (2**bits,): the smallest code of the same value."""
+        first: dict[object, int] = {}
+        codes = np.empty(self.values.size, dtype=np.uint8)
+        for code, value in enumerate(self.values.tolist()):
+            if math.isnan(value):
+                assert self.nan is not None
+                codes[code] = self.nan
+            else:
+                codes[code] = first.setdefault((value, math.copysign(1.0, value)), code)
+        codes.flags.writeable = False
+        return codes
+
+    @cached_property
+    def sides(self) -> tuple[Side, Side]:
+        """The positive and the negative side. An unsigned format's negative side is its smallest value alone."""
+        return self._side(False), self._side(True)
+
+    def _side(self, negative: bool) -> Side:
+        canonical = np.unique(self.canonical)
+        values = self.values[canonical]
+        infinite = canonical[np.isinf(values) & (np.signbit(values) == negative)]
+        infinity = int(infinite[0]) if infinite.size else None
+        if negative and not self.signed:
+            lowest = self.lowest_code
+            return Side(np.abs(self.values[[lowest]]), np.array([lowest], dtype=np.uint8), math.inf, None)
+        keep = np.isfinite(values) & (values != 0) & (np.signbit(values) == negative)
+        magnitudes, codes = np.abs(values[keep]), canonical[keep]
+        zero = self.negative_zero if negative and self.negative_zero is not None else self.zero
+        if zero is not None:
+            magnitudes, codes = np.append(magnitudes, 0.0), np.append(codes, np.uint8(zero))
+        order = np.argsort(magnitudes, kind="stable")
+        beyond = self.beyond_negative if negative and self.beyond_negative is not None else self.beyond
+        return Side(magnitudes[order], codes[order].astype(np.uint8), beyond, infinity)
+
+    @cached_property
+    def lowest_code(self) -> int:
+        """The canonical code of the lowest finite value."""
+        finite = np.where(np.isfinite(self.values), self.values, np.inf)
+        return int(self.canonical[int(np.argmin(finite))])
+
+    @cached_property
+    def rank(self) -> NDArray[np.int16]:
+        """The rank of each code, shape (2**bits,): its magnitude's place on its side; -1 for NaN and infinities."""
+        ranks = np.full(self.values.size, -1, dtype=np.int16)
+        for side in self.sides:
+            ranks[side.codes] = np.arange(side.codes.size)
+        return ranks[self.canonical]
+
+    @cached_property
+    def max(self) -> float:
+        """The largest finite value."""
+        return float(np.max(self.values[np.isfinite(self.values)]))
+
+    @cached_property
+    def min(self) -> float:
+        """The lowest finite value."""
+        return float(np.min(self.values[np.isfinite(self.values)]))
+
+    @cached_property
+    def smallest(self) -> float:
+        """The smallest positive value."""
+        return float(np.min(self.values[np.isfinite(self.values) & (self.values > 0)]))
+
+    @cached_property
+    def count(self) -> int:
+        """The number of different finite values (+0 and -0 are one)."""
+        return int(np.unique(self.values[np.isfinite(self.values)]).size)
+
+    @property
+    def octaves(self) -> float:
+        """Dynamic range in octaves: log2 of the largest over the smallest positive value."""
+        return math.log2(self.max / self.smallest)
