@@ -1,0 +1,443 @@
+"""The oracle: what the specification says, one operation per function, in int and Fraction.
+
+Nothing here is fast and nothing here is approximate. Everything is read off a format's table of values and the
+project's specification of RF8 (section numbers below are its own); no code is shared with the encoder that is
+checked against it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
+from typing import SupportsFloat
+
+import numpy as np
+
+from .formats import Format, get_format
+
+__all__ = [
+    "MODES", "OVERFLOWS", "exact", "floor_log2", "ladder", "nearest_exponent", "philox4x32", "power_of_two",
+    "random_word", "residual_depth", "residual_round", "residual_value", "round_value",
+]  # fmt: skip
+
+MODES = ("nearest-even", "nearest-away", "toward-zero", "up", "down", "to-odd", "residual", "stochastic")
+OVERFLOWS = ("saturate", "nan", "infinity")
+
+
+def exact(x: SupportsFloat) -> Fraction:
+    """Return the exact real value of a finite scalar.
+
+    Parameters
+    ----------
+    x : int, float, Fraction or numpy scalar
+        Of any integer or floating type, ``ml_dtypes.bfloat16`` included.
+
+    Returns
+    -------
+    Fraction
+        The value; -0 is 0.
+
+    Raises
+    ------
+    ValueError, OverflowError
+        If `x` is NaN or infinite.
+
+    Examples
+    --------
+    >>> exact(0.375), exact(np.float16(-2.5)), exact(np.uint64(2**64 - 1)) == 2**64 - 1
+    (Fraction(3, 8), Fraction(-5, 2), True)
+    """
+    if isinstance(x, Fraction):
+        return x
+    if isinstance(x, (int, np.integer)):
+        return Fraction(int(x))
+    if isinstance(x, np.floating):
+        return Fraction(*x.as_integer_ratio())
+    return Fraction(float(x))
+
+
+def power_of_two(k: int) -> Fraction:
+    """Return ``2**k`` for any integer k.
+
+    Examples
+    --------
+    >>> power_of_two(-3)
+    Fraction(1, 8)
+    """
+    return Fraction(1 << k) if k >= 0 else Fraction(1, 1 << -k)
+
+
+def floor_log2(x: Fraction) -> int:
+    """Return the largest k with ``2**k <= x``, for positive `x`.
+
+    Examples
+    --------
+    >>> floor_log2(Fraction(1, 3)), floor_log2(Fraction(8)), floor_log2(Fraction(8) - Fraction(1, 10**30))
+    (-2, 3, 2)
+    """
+    k = x.numerator.bit_length() - x.denominator.bit_length()
+    return k if power_of_two(k) <= x else k - 1
+
+
+def nearest_exponent(x: Fraction) -> int:
+    """Return the integer nearest ``log2(abs(x))``, for nonzero `x`.
+
+    k is that integer when ``2**(k - 1/2) < |x| < 2**(k + 1/2)``, that is ``2**(2k-1) < x**2 < 2**(2k+1)``. No rational
+    x**2 is an odd power of two, so there are no ties.
+
+    Examples
+    --------
+    >>> nearest_exponent(Fraction(141, 100)), nearest_exponent(Fraction(142, 100)), nearest_exponent(Fraction(-1, 8))
+    (0, 1, -3)
+    """
+    return (floor_log2(x * x) + 1) // 2
+
+
+def residual_round(x: Fraction, depth: int) -> Fraction:
+    """Round `x` by the two-step rule of arXiv 2506.00486 on its unbounded grid (section 4, ``residual``).
+
+    ``e1`` is the integer nearest ``log2|x|``; the sign ``s2`` and the integer ``e2`` likewise from ``|x| - 2**e1``. The
+    result has the sign of `x` and the magnitude ``2**e1 + s2 * 2**e2`` if ``e1 - e2 <= depth``, else ``2**e1``.
+
+    Parameters
+    ----------
+    x : Fraction
+        Any rational number.
+    depth : int
+        The largest distance of the two exponents.
+
+    Returns
+    -------
+    Fraction
+        The rounded value; 0 for 0.
+
+    Examples
+    --------
+    >>> residual_round(Fraction(-11, 8), 4), residual_round(Fraction(1025, 1024), 4)
+    (Fraction(-3, 2), Fraction(1, 1))
+    """
+    if x == 0:
+        return x
+    e1 = nearest_exponent(x)
+    first = power_of_two(e1)
+    rest = abs(x) - first
+    magnitude = first
+    if rest != 0:
+        e2 = nearest_exponent(rest)
+        if e1 - e2 <= depth:
+            second = power_of_two(e2)
+            magnitude = first + second if rest > 0 else first - second
+    return magnitude if x > 0 else -magnitude
+
+
+def residual_value(E: int, r: int, p: int, depth: int, bias: int | None = None) -> Fraction:
+    """Return the magnitude of the RF(p, depth) code with exponent field `E` and residual field `r` (sections 1 to 3).
+
+    Parameters
+    ----------
+    E, r : int
+        The fields; ``E = r = 0`` is zero.
+    p, depth : int
+        Width of the exponent field and largest distance of the two powers of two.
+    bias : int, optional
+        By default ``2**p - 1``.
+
+    Returns
+    -------
+    Fraction
+        ``2**(E - bias) * (1 + sgn(t) * 2**(|t| - depth - 1))`` with ``t = r - (depth - 1)``.
+
+    Examples
+    --------
+    >>> residual_value(15, 7, 4, 4), residual_value(0, 1, 4, 4) == Fraction(7, 8) / 2**15
+    (Fraction(3, 2), True)
+    """
+    if not (0 <= E < 2**p and 0 <= r < 2 * depth):
+        raise ValueError(f"RF({p}, {depth}) has E from 0 to {2**p - 1} and r from 0 to {2 * depth - 1}, got {E}, {r}")
+    if E == r == 0:
+        return Fraction(0)
+    if bias is None:
+        bias = 2**p - 1
+    t = r - (depth - 1)
+    m = Fraction(1)
+    if t > 0:
+        m += power_of_two(t - depth - 1)
+    elif t < 0:
+        m -= power_of_two(-t - depth - 1)
+    return m * power_of_two(E - bias)
+
+
+@lru_cache(maxsize=256)
+def ladder(fmt: Format, negative: bool) -> tuple[tuple[Fraction, ...], tuple[int, ...]]:
+    """Return the magnitudes of one sign in ascending order, zero included, and the code of each.
+
+    The place of a magnitude is its rank. Of several codes of one value the smallest is taken, which is the canonical
+    one; on the negative side -0 stands for zero where the format has it.
+
+    Examples
+    --------
+    >>> magnitudes, codes = ladder(get_format("e2m1fn"), True)
+    >>> [float(m) for m in magnitudes], codes
+    ([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0], (8, 9, 10, 11, 12, 13, 14, 15))
+    """
+    codes: dict[Fraction, int] = {}
+    zeros: dict[bool, int] = {}
+    for code, value in enumerate(fmt.values.tolist()):
+        if not math.isfinite(value):
+            continue
+        if value == 0:
+            zeros.setdefault(math.copysign(1.0, value) < 0, code)
+        elif (value < 0) == negative:
+            codes.setdefault(abs(Fraction(value)), code)
+    if zeros:
+        codes[Fraction(0)] = zeros.get(negative, zeros[min(zeros)])
+    magnitudes = tuple(sorted(codes))
+    return magnitudes, tuple(codes[m] for m in magnitudes)
+
+
+@lru_cache(maxsize=256)
+def residual_depth(fmt: Format) -> int:
+    """Return the depth of a residual format, read off its table: the step above a power of two is ``2**-depth`` of it.
+
+    Raises
+    ------
+    ValueError
+        If the format is not of the RF family.
+
+    Examples
+    --------
+    >>> residual_depth(get_format("rf8")), residual_depth(get_format("rf8_e3")), residual_depth(get_format("rf6"))
+    (4, 8, 2)
+    """
+    if fmt.family != "residual":
+        raise ValueError(f"the residual rule is defined for the RF family only, not for {fmt.name!r}")
+    magnitudes, _ = ladder(fmt, False)
+    for low, high in zip(magnitudes[1:], magnitudes[2:], strict=False):
+        if low == power_of_two(floor_log2(low)):
+            return -floor_log2((high - low) / low)
+    raise AssertionError("a residual format has a power of two below its largest value")
+
+
+def round_value(
+    x: SupportsFloat,
+    fmt: str | Format,
+    rounding: str = "nearest-even",
+    overflow: str = "saturate",
+    word: int | None = None,
+    random_bits: int = 32,
+) -> int:
+    """Return the code of one number.
+
+    Parameters
+    ----------
+    x : int, float, Fraction or numpy scalar
+        The number; its exact value is what is rounded. NaN and infinities are allowed.
+    fmt : str or Format
+        The format.
+    rounding : str
+        ``nearest-even``, ``nearest-away``, ``toward-zero``, ``up``, ``down``, ``to-odd``, ``residual`` or
+        ``stochastic``.
+    overflow : str
+        ``saturate``, ``nan`` or ``infinity``.
+    word : int, optional
+        The random word; needed by ``stochastic`` alone.
+    random_bits : int
+        How many low bits of the word are used, 1 to 32.
+
+    Returns
+    -------
+    int
+        The canonical code.
+
+    Raises
+    ------
+    ValueError
+        If the format has no code that the input or the option asks for, a name is unknown, or ``residual`` is asked
+        of a format outside the RF family.
+
+    Examples
+    --------
+    >>> hex(round_value(1.03125, "rf8")), hex(round_value(1.03125, "rf8", "nearest-away"))
+    ('0x7b', '0x7c')
+    >>> hex(round_value(-9, "rf8")), hex(round_value(-9, "rf8", overflow="nan"))
+    ('0xff', '0x80')
+    """
+    fmt = get_format(fmt)
+    if rounding not in MODES or overflow not in OVERFLOWS or not 1 <= random_bits <= 32:
+        raise ValueError(f"no such rounding: {rounding!r}, overflow={overflow!r}, random_bits={random_bits}")
+    if rounding == "residual":
+        residual_depth(fmt)
+    if overflow == "nan" and fmt.nan is None:
+        raise ValueError(f"overflow='nan' needs a NaN code; {fmt.name!r} has none")
+    if overflow == "infinity" and not np.isinf(fmt.values).any():
+        raise ValueError(f"overflow='infinity' needs an infinity; {fmt.name!r} has none")
+    if not isinstance(x, (int, np.integer, Fraction)):
+        if math.isnan(float(x)):
+            if fmt.nan is None:
+                raise ValueError(f"{fmt.name!r} has no NaN code")
+            return fmt.nan
+        if math.isinf(float(x)):
+            return _overflow_code(fmt, float(x) < 0, overflow, stops_at_largest=False)
+        if float(x) == 0:
+            minus = math.copysign(1.0, float(x)) < 0
+            return _round_magnitude(Fraction(0), minus, fmt, rounding, overflow, word, random_bits)
+    value = exact(x)
+    return _round_magnitude(abs(value), value < 0, fmt, rounding, overflow, word, random_bits)
+
+
+def _round_magnitude(
+    m: Fraction, negative: bool, fmt: Format, rounding: str, overflow: str, word: int | None, random_bits: int
+) -> int:
+    """Round the number of magnitude `m` and the given sign."""
+    if negative and not fmt.signed:
+        # An unsigned format: -0 is zero, and everything below it is out of range.
+        if m != 0:
+            return _overflow_code(fmt, True, overflow, stops_at_largest=False)
+        negative = False
+    magnitudes, codes = ladder(fmt, negative)
+    if m <= magnitudes[0]:
+        # Exact, or a format without zero, which has nothing to give below its smallest value but that value.
+        return codes[0]
+    i = _last_not_above(magnitudes, m)
+    low = magnitudes[i]
+    if m == low:
+        return codes[i]
+    last = len(magnitudes) - 1
+    toward_zero = rounding == "toward-zero" or rounding == ("up" if negative else "down")
+    if i < last:
+        high = magnitudes[i + 1]
+    else:
+        next_grid = fmt.beyond_negative if negative and fmt.beyond_negative is not None else fmt.beyond
+        if math.isinf(next_grid):
+            return codes[last]
+        high = Fraction(next_grid)
+        if m >= high:
+            return _overflow_code(fmt, negative, overflow, stops_at_largest=toward_zero)
+    if _takes_upper(m, i, low, high, fmt, rounding, negative, word, random_bits):
+        if i == last:
+            return _overflow_code(fmt, negative, overflow, stops_at_largest=toward_zero)
+        return codes[i + 1]
+    return codes[i]
+
+
+def _takes_upper(
+    m: Fraction, i: int, low: Fraction, high: Fraction, fmt: Format, rounding: str, negative: bool,
+    word: int | None, random_bits: int,
+) -> bool:  # fmt: skip
+    """Say whether a magnitude strictly between the values of rank i and i + 1 goes to the upper one."""
+    if rounding in ("nearest-even", "nearest-away"):
+        boundary = (low + high) / 2
+        if fmt.nearest_boundaries is not None:
+            if low == 0:
+                return True  # the Posit Standard: a nonzero value is never rounded to zero
+            boundary = Fraction(fmt.nearest_boundaries[i])
+        if m != boundary:
+            return m > boundary
+        return rounding == "nearest-away" or i % 2 == 1
+    if rounding == "toward-zero":
+        return False
+    if rounding == "up":
+        return not negative
+    if rounding == "down":
+        return negative
+    if rounding == "to-odd":
+        return i % 2 == 0
+    if rounding == "residual":
+        if low == 0:
+            return m > high / 2
+        rounded = residual_round(m, residual_depth(fmt))
+        if rounded not in (low, high):
+            raise ValueError(f"the residual rule rounds {m} to {rounded}, which is not a neighbour in {fmt.name!r}")
+        return rounded == high
+    if word is None:
+        raise ValueError("stochastic rounding needs a random word")
+    one = 2**random_bits
+    return math.floor((m - low) / (high - low) * one) + word % one >= one
+
+
+def _overflow_code(fmt: Format, negative: bool, overflow: str, *, stops_at_largest: bool) -> int:
+    """Return the code of a result beyond the largest magnitude of one sign.
+
+    `stops_at_largest` is IEEE 754's rule for a finite number and a mode that rounds its sign toward zero.
+    """
+    if overflow == "nan":
+        assert fmt.nan is not None
+        return fmt.nan
+    if overflow == "infinity" and not stops_at_largest:
+        wanted = -math.inf if negative else math.inf
+        if wanted in fmt.values:
+            return fmt.values.tolist().index(wanted)
+    if negative and not fmt.signed:
+        return ladder(fmt, False)[1][0]
+    return ladder(fmt, negative)[1][-1]
+
+
+def _last_not_above(magnitudes: Sequence[Fraction], m: Fraction) -> int:
+    """Return the place of the largest magnitude that is at most `m`, by bisection."""
+    low, high = 0, len(magnitudes)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if magnitudes[middle] <= m:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def philox4x32(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int, int, int]:
+    """Return the four words of Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11).
+
+    Parameters
+    ----------
+    counter : sequence of 4 int
+        Words of 32 bits.
+    key : sequence of 2 int
+        Words of 32 bits.
+
+    Returns
+    -------
+    tuple of 4 int
+        Random words of 32 bits.
+
+    Examples
+    --------
+    The known-answer vectors of Random123:
+
+    >>> " ".join(f"{word:08x}" for word in philox4x32((0, 0, 0, 0), (0, 0)))
+    '6627e8d5 e169c58d bc57ac4c 9b00dbd8'
+    """
+    mask = 0xFFFFFFFF
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        product0, product1 = 0xD2511F53 * c0, 0xCD9E8D57 * c2
+        c0, c1, c2, c3 = (product1 >> 32) ^ c1 ^ k0, product1 & mask, (product0 >> 32) ^ c3 ^ k1, product0 & mask
+        k0, k1 = (k0 + 0x9E3779B9) & mask, (k1 + 0xBB67AE85) & mask
+    return c0, c1, c2, c3
+
+
+def random_word(seed: int, index: int) -> int:
+    """Return the random word of element `index` (section 5): four consecutive elements share one Philox block.
+
+    Parameters
+    ----------
+    seed : int
+        0 to ``2**64 - 1``; its halves are the key, low one first.
+    index : int
+        The element's place in the flattened array, offset included, 0 to ``2**66 - 1``.
+
+    Returns
+    -------
+    int
+        32 random bits.
+
+    Examples
+    --------
+    >>> [hex(random_word(0, index)) for index in (0, 3)]
+    ['0x6627e8d5', '0x9b00dbd8']
+    """
+    block, lane = divmod(index, 4)
+    mask = 0xFFFFFFFF
+    return philox4x32((block & mask, block >> 32, 0, 0), (seed & mask, seed >> 32))[lane]
