@@ -1,8 +1,8 @@
 """The oracle: what the specification says, one operation per function, in int and Fraction.
 
-Nothing here is fast and nothing here is approximate. Everything is read off a format's table of values and the
-project's specification of RF8 (section numbers below are its own); no code is shared with the encoder that is
-checked against it.
+Nothing here is fast and nothing here is approximate. Everything is read off a format's table of values and
+the project's specification of RF8 (section numbers below are its own); no code is shared with the encoder
+that is checked against it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from typing import SupportsFloat
 
 import numpy as np
@@ -84,13 +85,13 @@ def floor_log2(x: Fraction) -> int:
 def nearest_exponent(x: Fraction) -> int:
     """Return the integer nearest ``log2(abs(x))``, for nonzero `x`.
 
-    k is that integer when ``2**(k - 1/2) < |x| < 2**(k + 1/2)``, that is ``2**(2k-1) < x**2 < 2**(2k+1)``. No rational
-    x**2 is an odd power of two, so there are no ties.
+    k is that integer when ``2**(k - 1/2) < |x| < 2**(k + 1/2)``, that is ``2**(2k-1) < x**2 < 2**(2k+1)``. No
+    rational x**2 is an odd power of two, so there are no ties.
 
     Examples
     --------
-    >>> nearest_exponent(Fraction(141, 100)), nearest_exponent(Fraction(142, 100)), nearest_exponent(Fraction(-1, 8))
-    (0, 1, -3)
+    >>> [nearest_exponent(Fraction(n, 100)) for n in (141, 142, -12)]
+    [0, 1, -3]
     """
     return (floor_log2(x * x) + 1) // 2
 
@@ -98,8 +99,9 @@ def nearest_exponent(x: Fraction) -> int:
 def residual_round(x: Fraction, depth: int) -> Fraction:
     """Round `x` by the two-step rule of arXiv 2506.00486 on its unbounded grid (section 4, ``residual``).
 
-    ``e1`` is the integer nearest ``log2|x|``; the sign ``s2`` and the integer ``e2`` likewise from ``|x| - 2**e1``. The
-    result has the sign of `x` and the magnitude ``2**e1 + s2 * 2**e2`` if ``e1 - e2 <= depth``, else ``2**e1``.
+    ``e1`` is the integer nearest ``log2|x|``; the sign ``s2`` and the integer ``e2`` likewise from
+    ``|x| - 2**e1``. The result has the sign of `x` and the magnitude ``2**e1 + s2 * 2**e2`` if
+    ``e1 - e2 <= depth``, else ``2**e1``.
 
     Parameters
     ----------
@@ -133,12 +135,12 @@ def residual_round(x: Fraction, depth: int) -> Fraction:
 
 
 def residual_value(E: int, r: int, p: int, depth: int, bias: int | None = None) -> Fraction:
-    """Return the magnitude of the RF(p, depth) code with exponent field `E` and residual field `r` (sections 1 to 3).
+    """Return the magnitude of the RF(p, depth) code with the fields `E` and `r` (sections 1 to 3).
 
     Parameters
     ----------
     E, r : int
-        The fields; ``E = r = 0`` is zero.
+        The exponent field and the residual field; ``E = r = 0`` is zero.
     p, depth : int
         Width of the exponent field and largest distance of the two powers of two.
     bias : int, optional
@@ -155,7 +157,7 @@ def residual_value(E: int, r: int, p: int, depth: int, bias: int | None = None) 
     (Fraction(3, 2), True)
     """
     if not (0 <= E < 2**p and 0 <= r < 2 * depth):
-        raise ValueError(f"RF({p}, {depth}) has E from 0 to {2**p - 1} and r from 0 to {2 * depth - 1}, got {E}, {r}")
+        raise ValueError(f"RF({p}, {depth}): E is below {2**p} and r below {2 * depth}, got E = {E}, r = {r}")
     if E == r == 0:
         return Fraction(0)
     if bias is None:
@@ -173,8 +175,8 @@ def residual_value(E: int, r: int, p: int, depth: int, bias: int | None = None) 
 def ladder(fmt: Format, negative: bool) -> tuple[tuple[Fraction, ...], tuple[int, ...]]:
     """Return the magnitudes of one sign in ascending order, zero included, and the code of each.
 
-    The place of a magnitude is its rank. Of several codes of one value the smallest is taken, which is the canonical
-    one; on the negative side -0 stands for zero where the format has it.
+    The place of a magnitude is its rank. Of several codes of one value the smallest is taken, which is the
+    canonical one; on the negative side -0 stands for zero where the format has it.
 
     Examples
     --------
@@ -199,7 +201,9 @@ def ladder(fmt: Format, negative: bool) -> tuple[tuple[Fraction, ...], tuple[int
 
 @lru_cache(maxsize=256)
 def residual_depth(fmt: Format) -> int:
-    """Return the depth of a residual format, read off its table: the step above a power of two is ``2**-depth`` of it.
+    """Return the depth of a residual format, read off its table.
+
+    The step above a power of two is ``2**-depth`` of it.
 
     Raises
     ------
@@ -208,13 +212,13 @@ def residual_depth(fmt: Format) -> int:
 
     Examples
     --------
-    >>> residual_depth(get_format("rf8")), residual_depth(get_format("rf8_e3")), residual_depth(get_format("rf6"))
-    (4, 8, 2)
+    >>> [residual_depth(get_format(name)) for name in ("rf8", "rf8_e3", "rf6")]
+    [4, 8, 2]
     """
     if fmt.family != "residual":
         raise ValueError(f"the residual rule is defined for the RF family only, not for {fmt.name!r}")
     magnitudes, _ = ladder(fmt, False)
-    for low, high in zip(magnitudes[1:], magnitudes[2:], strict=False):
+    for low, high in pairwise(magnitudes[1:]):
         if low == power_of_two(floor_log2(low)):
             return -floor_log2((high - low) / low)
     raise AssertionError("a residual format has a power of two below its largest value")
@@ -254,8 +258,8 @@ def round_value(
     Raises
     ------
     ValueError
-        If the format has no code that the input or the option asks for, a name is unknown, or ``residual`` is asked
-        of a format outside the RF family.
+        If the format has no code that the input or the option asks for, a name is unknown, or ``residual`` is
+        asked of a format outside the RF family.
 
     Examples
     --------
@@ -349,7 +353,7 @@ def _takes_upper(
             return m > high / 2
         rounded = residual_round(m, residual_depth(fmt))
         if rounded not in (low, high):
-            raise ValueError(f"the residual rule rounds {m} to {rounded}, which is not a neighbour in {fmt.name!r}")
+            raise ValueError(f"the residual rule rounds {m} to {rounded}, no neighbour of it in {fmt.name!r}")
         return rounded == high
     if word is None:
         raise ValueError("stochastic rounding needs a random word")
@@ -387,7 +391,7 @@ def _last_not_above(magnitudes: Sequence[Fraction], m: Fraction) -> int:
 
 
 def philox4x32(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int, int, int]:
-    """Return the four words of Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11).
+    """Return the four words of Philox4x32-10 (Salmon, Moraes, Dror and Shaw, SC11).
 
     Parameters
     ----------
@@ -412,14 +416,14 @@ def philox4x32(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int, in
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
-        product0, product1 = 0xD2511F53 * c0, 0xCD9E8D57 * c2
-        c0, c1, c2, c3 = (product1 >> 32) ^ c1 ^ k0, product1 & mask, (product0 >> 32) ^ c3 ^ k1, product0 & mask
+        a, b = 0xD2511F53 * c0, 0xCD9E8D57 * c2
+        c0, c1, c2, c3 = (b >> 32) ^ c1 ^ k0, b & mask, (a >> 32) ^ c3 ^ k1, a & mask
         k0, k1 = (k0 + 0x9E3779B9) & mask, (k1 + 0xBB67AE85) & mask
     return c0, c1, c2, c3
 
 
 def random_word(seed: int, index: int) -> int:
-    """Return the random word of element `index` (section 5): four consecutive elements share one Philox block.
+    """Return the random word of element `index` (section 5); four elements share one Philox block.
 
     Parameters
     ----------
