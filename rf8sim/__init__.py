@@ -1,0 +1,51 @@
+"""Bit-exact simulation of RF8 and other 8-bit number formats.
+
+Examples
+--------
+>>> import rf8sim
+>>> rf8sim.decode(rf8sim.encode(0.3, "rf8"), "rf8")
+array(0.3125, dtype=float32)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .codec import canonical as canonical, decode as decode, encode as encode, random_words as random_words
+    from .formats import Format as Format, format_names as format_names, formats as formats
+    from .formats import get_format as get_format, register as register
+    from .rounding import Overflow as Overflow, RoundingMode as RoundingMode
+    from .scaling import QuantizedTensor as QuantizedTensor, quantize as quantize
+
+# Names are imported when first used, so that `import rf8sim` costs nothing.
+_HOMES = {
+    "Format": "formats",
+    "Overflow": "rounding",
+    "QuantizedTensor": "scaling",
+    "RoundingMode": "rounding",
+    "canonical": "codec",
+    "decode": "codec",
+    "encode": "codec",
+    "format_names": "formats",
+    "formats": "formats",
+    "get_format": "formats",
+    "quantize": "scaling",
+    "random_words": "codec",
+    "register": "formats",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

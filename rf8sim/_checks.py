@@ -1,0 +1,63 @@
+"""Checks of what callers pass in, and the words in which they are refused."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["as_codes", "as_data", "as_output", "choose"]
+
+
+def choose(kind: str, name: object, options: Iterable[str]) -> str:
+    """Return ``name`` if it is one of the options; else raise ValueError and suggest the nearest."""
+    options = list(options)
+    if name in options:
+        return str(name)
+    close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.4)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise ValueError(f"unknown {kind} {name!r}: {hint}the choices are {', '.join(options)}")
+
+
+def as_data(x: ArrayLike) -> NDArray[Any]:
+    """Return real numbers as a native-endian array of a dtype that encodes: float16 to float64, bfloat16, integers.
+
+    The small floats of ml_dtypes become float32, which holds them exactly. Everything else is refused.
+    """
+    array = np.asarray(x)
+    kind, name = array.dtype.kind, array.dtype.name
+    if kind in "iu" or (kind == "f" and array.dtype.itemsize <= 8):
+        return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    if name == "bfloat16":
+        return array
+    if name.startswith(("float8_", "float6_", "float4_")):
+        return array.astype(np.float32)
+    what = "complex numbers" if kind == "c" else f"dtype {name}"
+    raise TypeError(f"cannot encode {what}: expected float64, float32, float16, bfloat16 or an integer dtype; convert first")
+
+
+def as_codes(codes: ArrayLike, bits: int, name: str) -> NDArray[np.uint8]:
+    """Return codes as uint8, or raise if they are not codes of a format of that many bits."""
+    array = np.asarray(codes)
+    if array.dtype == np.uint8:
+        typed: NDArray[np.uint8] = array
+        if bits == 8 or array.size == 0:
+            return typed
+    elif array.dtype.kind not in "iu":
+        raise TypeError(f"codes are unsigned 8-bit integers, got dtype {array.dtype.name}; encode the data first")
+    if array.size and (int(array.min()) < 0 or int(array.max()) >> bits):
+        raise ValueError(f"codes of {name} run from 0 to {(1 << bits) - 1}, got {array.min()} to {array.max()}")
+    return array.astype(np.uint8)
+
+
+def as_output(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return ``out`` after checking it, or a new array."""
+    if out is None:
+        return np.empty(shape, dtype=dtype)
+    if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != dtype or not out.flags.writeable:
+        got = f"{out.dtype.name} of shape {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise ValueError(f"out must be a writable {dtype.name} array of shape {shape}, got {got}")
+    return out

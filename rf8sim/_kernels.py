@@ -1,0 +1,109 @@
+"""Every numba function of this package. Kernels see arrays and integers, never objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+_jit = njit(nogil=True, cache=True)
+
+# Philox4x32-10: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+_PHILOX_M0, _PHILOX_M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_PHILOX_W0, _PHILOX_W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+_LOW32 = np.uint64(0xFFFFFFFF)
+_BY32 = np.uint64(32)
+
+
+@_jit
+def encode_cells(bits: Any, threshold: Any, result: Any, shift: Any, out: Any) -> None:
+    """Look up each bit pattern's cell and take its first or second result."""
+    for i in range(bits.size):
+        pattern = bits[i]
+        cell = np.uint64(pattern >> shift)
+        out[i] = result[cell + cell + np.uint64(pattern >= threshold[cell])]
+
+
+@_jit
+def look_up(index: Any, table: Any, out: Any) -> None:
+    """``out = table[index]`` for a table that covers every index."""
+    for i in range(index.size):
+        out[i] = table[index[i]]
+
+
+@_jit
+def encode_scaled(x: Any, quotient: Any, pattern: Any, scales: Any, block: Any, threshold: Any, result: Any,
+                  shift: Any, out: Any) -> None:  # fmt: skip
+    """Encode ``x / scale`` row by row through float64; ``scales[row, column // block]``.
+
+    ``quotient`` and ``pattern`` are one float64 buffer of at least ``min(block, columns)`` numbers and its bits.
+    """
+    rows, columns = x.shape
+    for row in range(rows):
+        for number in range(scales.shape[1]):
+            start = number * block
+            stop = min(start + block, columns)
+            scale = scales[row, number]
+            for i in range(stop - start):
+                quotient[i] = np.float64(x[row, start + i]) / scale
+            for i in range(stop - start):
+                bits = pattern[i]
+                cell = np.uint64(bits >> shift)
+                out[row, start + i] = result[cell + cell + np.uint64(bits >= threshold[cell])]
+
+
+@_jit
+def first_above(bits: Any, sign_mask: Any, infinity: Any) -> int:
+    """Return the first index whose pattern, sign cleared, is above that of infinity (a NaN); -1 if none is."""
+    found = False
+    for i in range(bits.size):
+        found |= (bits[i] & sign_mask) > infinity
+    if found:
+        for i in range(bits.size):
+            if (bits[i] & sign_mask) > infinity:
+                return i
+    return -1
+
+
+@_jit
+def philox_words(key0: Any, key1: Any, first_block: Any, out: Any) -> None:
+    """Fill ``out`` (uint32, a multiple of 4) with the Philox4x32-10 words of consecutive counters."""
+    for j in range(out.size // 4):
+        block = first_block + np.uint64(j)
+        c0, c1 = block & _LOW32, block >> _BY32
+        c2, c3 = np.uint64(0), np.uint64(0)
+        k0, k1 = key0, key1
+        for _ in range(10):
+            p0, p1 = _PHILOX_M0 * c0, _PHILOX_M1 * c2
+            c0 = (p1 >> _BY32) ^ c1 ^ k0
+            c1 = p1 & _LOW32
+            c2 = (p0 >> _BY32) ^ c3 ^ k1
+            c3 = p0 & _LOW32
+            k0 = (k0 + _PHILOX_W0) & _LOW32
+            k1 = (k1 + _PHILOX_W1) & _LOW32
+        out[4 * j] = np.uint32(c0)
+        out[4 * j + 1] = np.uint32(c1)
+        out[4 * j + 2] = np.uint32(c2)
+        out[4 * j + 3] = np.uint32(c3)
+
+
+@_jit
+def encode_stochastic(x: Any, bits: Any, threshold: Any, interval: Any, shift: Any, lower: Any, gap: Any, codes: Any,
+                      words: Any, mask: Any, power: Any, out: Any) -> None:  # fmt: skip
+    """Round up where ``floor(p * 2**k) + word >= 2**k``, decided exactly; ``power`` is 2**k and ``mask`` 2**k - 1.
+
+    With w = 2**k - word that is ``distance * 2**k >= w * gap``. The word is cut in two so that both products are exact
+    (17 bits times a gap of at most 26); the difference is exact wherever it is near zero, by Sterbenz' lemma.
+    """
+    high_part = np.uint64(0x1FFFF0000)
+    for i in range(x.size):
+        pattern = bits[i]
+        cell = np.uint64(pattern >> shift)
+        number = interval[cell + cell + np.uint64(pattern >= threshold[cell])]
+        width = gap[number]
+        distance = (abs(np.float64(x[i])) - lower[number]) * power
+        word = np.uint64(power) - (np.uint64(words[i]) & mask)
+        up = distance - np.float64(np.int64(word & high_part)) * width >= np.float64(np.int64(word & np.uint64(0xFFFF))) * width
+        pair = np.uint64(codes[number])
+        out[i] = np.uint8(pair >> (np.uint64(8) * np.uint64(up & (width > 0))))

@@ -1,0 +1,440 @@
+"""Rounding modes, and the exact tables that one mode makes of one format for one input dtype.
+
+A rounding mode is a rule that places one boundary between each pair of neighbouring magnitudes of a side. To add a
+mode, add a member to `RoundingMode` and its rule to ``_RULES``. Nothing here rounds: a boundary is a rational plus a
+rational multiple of sqrt(2), and its first bit pattern is found in integers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from enum import StrEnum
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._checks import choose
+from .formats import Format, Side
+
+__all__ = [
+    "Boundary", "CellTable", "Overflow", "RoundingMode", "StepTable", "StochasticTable", "boundaries", "cell_table",
+    "check_choices", "full_table", "step_table", "stochastic_table",
+]  # fmt: skip
+
+
+class RoundingMode(StrEnum):
+    """The rounding modes of the specification, section 4.
+
+    Examples
+    --------
+    >>> RoundingMode("to-odd")
+    <RoundingMode.TO_ODD: 'to-odd'>
+    """
+
+    NEAREST_EVEN = "nearest-even"
+    NEAREST_AWAY = "nearest-away"
+    TOWARD_ZERO = "toward-zero"
+    UP = "up"
+    DOWN = "down"
+    TO_ODD = "to-odd"
+    RESIDUAL = "residual"
+    STOCHASTIC = "stochastic"
+
+
+class Overflow(StrEnum):
+    """What an input beyond the largest value becomes.
+
+    ``infinity`` is IEEE 754's: for formats with infinities; a mode that rounds the input's sign toward zero stops a
+    finite input at the largest value.
+    """
+
+    SATURATE = "saturate"
+    NAN = "nan"
+    INFINITY = "infinity"
+
+
+class Boundary(NamedTuple):
+    """The point ``rational + root * sqrt(2)`` from which a magnitude goes to the upper neighbour.
+
+    ``inclusive`` says whether the point itself does.
+    """
+
+    rational: Fraction
+    root: Fraction
+    inclusive: bool
+
+    def ceiling(self, exponent: int) -> int:
+        """Return the smallest integer n such that ``n * 2**exponent`` goes up."""
+        scale = Fraction(2) ** -exponent
+        rational, root = self.rational * scale, self.root * scale
+        denominator = rational.denominator * root.denominator
+        whole = rational.numerator * root.denominator
+        square = 2 * (root.numerator * rational.denominator) ** 2
+        if not square:
+            floor, exact = divmod(whole, denominator)
+            return floor + (1 if exact or not self.inclusive else 0)
+        # floor((whole +- sqrt(square)) / denominator), whose square root is irrational.
+        surd = math.isqrt(square) if root > 0 else -math.isqrt(square) - 1
+        return (whole + surd) // denominator + 1
+
+
+_Rule = Callable[[Fraction, Fraction, int, bool], Boundary]
+_ZERO = Fraction(0)
+
+
+def _toward_zero(lower: Fraction, upper: Fraction, rank: int, negative: bool) -> Boundary:
+    return Boundary(upper, _ZERO, True)
+
+
+def _away_from_zero(lower: Fraction, upper: Fraction, rank: int, negative: bool) -> Boundary:
+    return Boundary(lower, _ZERO, False)
+
+
+def _residual(lower: Fraction, upper: Fraction, rank: int, negative: bool) -> Boundary:
+    """Place the boundary of the source's two-step rule (arXiv 2506.00486 v3; section 4 of the specification).
+
+    Both neighbours are ``c + s * 2**-j`` for one power of two c, or c itself. The second step rounds the logarithm of
+    the residual, so the boundary lies at the geometric mean of the two residuals; the last step, from the residual
+    2**-j to none, at ``2**-j / sqrt(2)``.
+    """
+    if lower == 0:
+        return Boundary((lower + upper) / 2, _ZERO, False)
+    # Neighbours share the power of two that is nearest to both on the logarithmic scale.
+    centre = _power_of_two_below(lower)
+    if lower > centre * Fraction(141, 100):  # 1.5 and its successors belong to the next power of two
+        centre *= 2
+    inner, outer = sorted((abs(lower - centre), abs(upper - centre)))
+    if inner == 0 and outer == centre / 4:  # depth 1 has no negative residual: the first step alone decides
+        return Boundary(_ZERO, centre / 2, False)
+    # sqrt(inner * outer) with outer = 2 * inner; or outer / sqrt(2).
+    root = inner if inner else outer / 2
+    return Boundary(centre, root if upper > centre else -root, False)
+
+
+def _power_of_two_below(x: Fraction) -> Fraction:
+    power = Fraction(2) ** (x.numerator.bit_length() - x.denominator.bit_length())
+    return power if power <= x else power / 2
+
+
+# Each rule sees two neighbouring magnitudes, the rank of the upper one and the sign.
+_RULES: dict[RoundingMode, _Rule] = {
+    RoundingMode.NEAREST_EVEN: lambda lower, upper, rank, _: Boundary((lower + upper) / 2, _ZERO, rank % 2 == 0),
+    RoundingMode.NEAREST_AWAY: lambda lower, upper, rank, _: Boundary((lower + upper) / 2, _ZERO, True),
+    RoundingMode.TOWARD_ZERO: _toward_zero,
+    RoundingMode.UP: lambda *pair: (_toward_zero if pair[3] else _away_from_zero)(*pair),
+    RoundingMode.DOWN: lambda *pair: (_away_from_zero if pair[3] else _toward_zero)(*pair),
+    RoundingMode.TO_ODD: lambda *pair: (_away_from_zero if pair[2] % 2 else _toward_zero)(*pair),
+    RoundingMode.RESIDUAL: _residual,
+    # The neighbour below is found by truncation; the random word decides (see `stochastic_table`).
+    RoundingMode.STOCHASTIC: _toward_zero,
+}
+_NEAREST = (RoundingMode.NEAREST_EVEN, RoundingMode.NEAREST_AWAY)
+
+
+def check_choices(fmt: Format, rounding: str, overflow: str) -> tuple[RoundingMode, Overflow]:
+    """Return the mode and the overflow option, or raise ValueError if they are unknown or do not fit the format."""
+    mode = RoundingMode(choose("rounding mode", rounding, list(RoundingMode)))
+    option = Overflow(choose("overflow option", overflow, list(Overflow)))
+    if mode is RoundingMode.RESIDUAL and fmt.family != "residual":
+        raise ValueError(f"rounding 'residual' is defined for the RF family only, not for {fmt.name!r}: use 'nearest-even'")
+    if option is Overflow.NAN and fmt.nan is None:
+        raise ValueError(f"format {fmt.name!r} has no NaN code: use overflow='saturate'")
+    if option is Overflow.INFINITY and fmt.sides[0].infinity is None:
+        raise ValueError(f"format {fmt.name!r} has no infinity: use overflow='saturate' or 'nan'")
+    return mode, option
+
+
+@lru_cache(maxsize=256)
+def boundaries(fmt: Format, mode: RoundingMode, negative: bool) -> tuple[Boundary, ...]:
+    """Return where each magnitude of a side goes up to the next, the overflow boundary last if there is one.
+
+    Parameters
+    ----------
+    fmt : Format
+        The format.
+    mode : RoundingMode
+        The mode; for ``stochastic`` the boundaries of truncation.
+    negative : bool
+        Which side.
+
+    Returns
+    -------
+    tuple of Boundary
+        One for each rank but the first; one more if the grid goes on beyond the largest value.
+
+    Examples
+    --------
+    >>> import rf8sim
+    >>> boundaries(rf8sim.get_format("rf8"), RoundingMode.NEAREST_EVEN, False)[-1]
+    Boundary(rational=Fraction(13, 8), root=Fraction(0, 1), inclusive=False)
+    """
+    side = fmt.sides[negative]
+    grid = [Fraction(value) for value in side.magnitudes.tolist()]
+    if math.isfinite(side.beyond):
+        grid.append(Fraction(side.beyond))
+    rule = _RULES[mode]
+    placed = [rule(grid[rank - 1], grid[rank], rank, negative) for rank in range(1, len(grid))]
+    if fmt.nearest_boundaries is not None and mode in _NEAREST:
+        own = [Fraction(value) for value in fmt.nearest_boundaries]
+        placed = [boundary._replace(rational=point) for boundary, point in zip(placed, own, strict=True)]
+        placed[0] = Boundary(_ZERO, _ZERO, False)
+    return tuple(placed)
+
+
+class StepTable(NamedTuple):
+    """A monotone step function of the bit pattern: from ``first[i]`` on, the result is ``result[i]``.
+
+    Attributes
+    ----------
+    first : ndarray of uint64
+        Ascending bit patterns, the sign bit included; ``first[0]`` is 0.
+    result : ndarray of int64
+        A code, or for stochastic rounding the number of an interval.
+    """
+
+    first: NDArray[np.uint64]
+    result: NDArray[np.int64]
+
+
+class CellTable(NamedTuple):
+    """The step function cut in cells of equal bit patterns above ``shift``, at most one step inside each.
+
+    Attributes
+    ----------
+    threshold : ndarray of uint32 or uint64, shape (cells,)
+        The first pattern of the cell that gets the second result.
+    result : ndarray of uint8 or uint16, shape (2 * cells,)
+        Two results a cell: below its threshold, and from it on.
+    shift : int
+        A pattern's cell is the pattern shifted right by this.
+    """
+
+    threshold: NDArray[Any]
+    result: NDArray[Any]
+    shift: int
+
+
+class StochasticTable(NamedTuple):
+    """Intervals between neighbours, for stochastic rounding.
+
+    Attributes
+    ----------
+    cells : CellTable
+        From a bit pattern to the number of its interval.
+    lower, gap : ndarray of float64
+        An interval's lower magnitude, and its width; width 0 where nothing is drawn.
+    codes : ndarray of uint16
+        ``lower code | upper code << 8``.
+    """
+
+    cells: CellTable
+    lower: NDArray[np.float64]
+    gap: NDArray[np.float64]
+    codes: NDArray[np.uint16]
+
+
+class _FloatLayout(NamedTuple):
+    width: int
+    mantissa: int
+    bias: int
+
+    def first_pattern(self, boundary: Boundary) -> int:
+        """Return the first bit pattern (sign clear) whose value goes up; at most that of infinity."""
+        infinity = ((1 << (self.width - 1)) - 1) >> self.mantissa << self.mantissa
+        far = 200  # 2**-200 is below every boundary of a format whose values are float32
+        octave = boundary.ceiling(-far).bit_length() - 1 - far
+        if octave > self.bias:
+            return infinity
+        exponent = max(octave, 1 - self.bias) - self.mantissa
+        steps = boundary.ceiling(exponent)
+        # The encoding of steps * 2**exponent is this sum, also where a carry reaches the next binade.
+        return min(((exponent + self.mantissa + self.bias - 1) << self.mantissa) + steps, infinity)
+
+
+_LAYOUTS = {
+    "float16": _FloatLayout(16, 10, 15),
+    "bfloat16": _FloatLayout(16, 7, 127),
+    "float32": _FloatLayout(32, 23, 127),
+    "float64": _FloatLayout(64, 52, 1023),
+}
+
+
+def _side_steps(
+    fmt: Format, mode: RoundingMode, overflow: Overflow, negative: bool, first_pattern: Callable[[Boundary], int]
+) -> list[tuple[int, int]]:
+    """Return ``(first pattern, code)`` of the steps that the finite inputs of one side take."""
+    side = fmt.sides[negative]
+    codes = side.codes.tolist()
+    placed = boundaries(fmt, mode, negative)
+    steps = [(0, codes[0])]
+    steps += [(first_pattern(boundary), code) for boundary, code in zip(placed, codes[1:], strict=False)]
+    over = _overflow_code(fmt, overflow, negative)
+    if negative and not fmt.signed:
+        # Every negative number is out of range.
+        return [*steps, (1, over)] if overflow is Overflow.NAN else steps
+    if len(placed) == len(codes):
+        truncating = mode in (RoundingMode.TOWARD_ZERO, RoundingMode.UP if negative else RoundingMode.DOWN)
+        if not (overflow is Overflow.INFINITY and truncating):
+            steps.append((first_pattern(placed[-1]), over))
+    return steps
+
+
+def _overflow_code(fmt: Format, overflow: Overflow, negative: bool) -> int:
+    side: Side = fmt.sides[negative]
+    if overflow is Overflow.NAN:
+        assert fmt.nan is not None
+        return fmt.nan
+    if overflow is Overflow.INFINITY:
+        assert side.infinity is not None
+        return side.infinity
+    return int(side.codes[-1])
+
+
+def _collapse(steps: list[tuple[int, int]]) -> StepTable:
+    """Of several steps at one pattern the last one counts; none is taken beyond 64 bits."""
+    last = dict(steps)
+    first = sorted(pattern for pattern in last if pattern < 1 << 64)
+    return StepTable(np.array(first, dtype=np.uint64), np.array([last[pattern] for pattern in first], dtype=np.int64))
+
+
+@lru_cache(maxsize=512)
+def step_table(fmt: Format, mode: RoundingMode, overflow: Overflow, dtype: str) -> StepTable:
+    """Derive, exactly, the step function from the bit patterns of a dtype to codes.
+
+    Parameters
+    ----------
+    fmt : Format
+        The format.
+    mode : RoundingMode
+        Any mode but ``stochastic``.
+    overflow : Overflow
+        The overflow option.
+    dtype : str
+        ``float16``, ``bfloat16``, ``float32``, ``float64``; or ``+integer`` and ``-integer``, whose patterns are the
+        magnitudes of integers of one sign.
+
+    Returns
+    -------
+    StepTable
+        The steps, those of NaN and infinities included.
+
+    Examples
+    --------
+    >>> import rf8sim
+    >>> rf8 = rf8sim.get_format("rf8")
+    >>> table = step_table(rf8, RoundingMode.NEAREST_EVEN, Overflow.SATURATE, "float32")
+    >>> hex(table.first[1]), table.result[:2]
+    ('0x37600001', array([0, 1]))
+    """
+    if dtype.endswith("integer"):
+        return _collapse(_side_steps(fmt, mode, overflow, dtype[0] == "-", lambda boundary: boundary.ceiling(0)))
+    layout = _LAYOUTS[dtype]
+    sign = 1 << (layout.width - 1)
+    infinity = (sign - 1) >> layout.mantissa << layout.mantissa
+    steps = []
+    for negative in (False, True):
+        # Formats without NaN never meet one: such input is refused before.
+        specials = [
+            (infinity, _overflow_code(fmt, overflow, negative)),
+            (infinity + 1, fmt.nan if fmt.nan is not None else 0),
+        ]
+        side = [*_side_steps(fmt, mode, overflow, negative, layout.first_pattern), *specials]
+        steps += [(first + negative * sign, code) for first, code in side]
+    return _collapse(steps)
+
+
+def _cells(steps: StepTable, width: int, mantissa: int, dtype: type[np.unsignedinteger[Any]]) -> CellTable | None:
+    """Cut a step function in the fewest cells that hold one step each; None if that takes over 2**20 cells."""
+    for shift in range(mantissa, width - 21, -1):
+        inside = (steps.first & np.uint64((1 << shift) - 1)) != 0
+        cell = steps.first >> np.uint64(shift)
+        if np.unique(cell[inside]).size == np.count_nonzero(inside):
+            break
+    else:
+        return None
+    cells = 1 << (width - shift)
+    # The step in force at a cell's start is the last one at or before it.
+    first_cell = (cell + inside).astype(np.int64)
+    at_start = np.cumsum(np.bincount(first_cell, minlength=cells)[:cells]) - 1
+    unsigned = np.uint32 if width == 32 else np.uint64
+    threshold = np.arange(cells, dtype=unsigned) << unsigned(shift)
+    result = np.repeat(steps.result[at_start].astype(dtype), 2)
+    own = cell[inside].astype(np.int64)
+    threshold[own] = steps.first[inside]
+    result[2 * own + 1] = steps.result[inside]
+    return CellTable(threshold, result, shift)
+
+
+@lru_cache(maxsize=256)
+def cell_table(fmt: Format, mode: RoundingMode, overflow: Overflow, dtype: str) -> CellTable | None:
+    """Return the cell table of ``float32`` or ``float64``; None if the format's values are too close for one."""
+    layout = _LAYOUTS[dtype]
+    return _cells(step_table(fmt, mode, overflow, dtype), layout.width, layout.mantissa, np.uint8)
+
+
+@lru_cache(maxsize=256)
+def full_table(fmt: Format, mode: RoundingMode, overflow: Overflow, dtype: str) -> NDArray[np.uint8]:
+    """Return the code of every bit pattern of an 8- or 16-bit dtype, float or integer."""
+    if dtype in _LAYOUTS:
+        steps = step_table(fmt, mode, overflow, dtype)
+        patterns = np.arange(1 << 16, dtype=np.uint64)
+        return steps.result[np.searchsorted(steps.first, patterns, side="right") - 1].astype(np.uint8)
+    whole = np.arange(1 << (8 * np.dtype(dtype).itemsize), dtype=f"u{np.dtype(dtype).itemsize}").view(dtype)
+    return integer_codes(fmt, mode, overflow, whole)
+
+
+def integer_codes(fmt: Format, mode: RoundingMode, overflow: Overflow, x: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the codes of an integer array of any width by binary search among integer steps."""
+    wide = x.astype(np.int64 if x.dtype.kind == "i" else np.uint64)
+    negative = wide < 0
+    magnitude = np.where(negative, np.uint64(0) - wide.view(np.uint64), wide.view(np.uint64))
+    codes = np.empty(x.shape, dtype=np.uint8)
+    for dtype, where in (("+integer", ~negative), ("-integer", negative)):
+        steps = step_table(fmt, mode, overflow, dtype)
+        codes[where] = steps.result[np.searchsorted(steps.first, magnitude[where], side="right") - 1]
+    return codes
+
+
+@lru_cache(maxsize=64)
+def stochastic_table(fmt: Format, overflow: Overflow, dtype: str) -> StochasticTable:
+    """Return the intervals of stochastic rounding for ``float32`` or ``float64`` (section 5 of the specification)."""
+    layout = _LAYOUTS[dtype]
+    sign = 1 << (layout.width - 1)
+    infinity = (sign - 1) >> layout.mantissa << layout.mantissa
+    steps: list[tuple[int, int]] = []
+    intervals: list[tuple[float, float, int, int]] = []
+
+    def start(pattern: int, lower: float, gap: float, code: int, upper: int) -> None:
+        steps.append((pattern, len(intervals)))
+        intervals.append((lower, gap, code, upper))
+
+    for negative in (False, True):
+        side, offset = fmt.sides[negative], sign * negative
+        over = _overflow_code(fmt, overflow, negative)
+        codes = [*side.codes.tolist(), over]
+        grid = [*side.magnitudes.tolist(), side.beyond]
+        firsts = [0, *map(layout.first_pattern, boundaries(fmt, RoundingMode.STOCHASTIC, negative))]
+        for rank, pattern in enumerate(firsts[: side.codes.size]):
+            gap = grid[rank + 1] - grid[rank]
+            start(pattern + offset, grid[rank], gap if math.isfinite(gap) else 0.0, codes[rank], codes[rank + 1])
+        if grid[0] > 0:  # without zero, everything below the smallest value becomes it
+            intervals[steps[-side.codes.size][1]] = (0.0, 0.0, codes[0], codes[0])
+            start(layout.first_pattern(Boundary(Fraction(grid[0]), _ZERO, True)) + offset, grid[0], grid[1] - grid[0]
+                  if math.isfinite(grid[1]) else 0.0, codes[0], codes[1])  # fmt: skip
+        if negative and not fmt.signed and overflow is Overflow.NAN:
+            start(1 + offset, 0.0, 0.0, over, over)
+        if len(firsts) > side.codes.size:
+            start(firsts[-1] + offset, 0.0, 0.0, over, over)
+        start(infinity + offset, 0.0, 0.0, over, over)
+        nan = fmt.nan if fmt.nan is not None else 0
+        start(infinity + 1 + offset, 0.0, 0.0, nan, nan)
+    lower, gaps, low, high = zip(*intervals, strict=True)
+    cells = _cells(_collapse(steps), layout.width, layout.mantissa, np.uint16)
+    if cells is None:
+        raise ValueError(f"stochastic rounding is not available for {fmt.name!r}: neighbouring values are too close")
+    codes16 = (np.array(low) | np.array(high) << 8).astype(np.uint16)
+    return StochasticTable(cells, np.array(lower), np.array(gaps), codes16)
