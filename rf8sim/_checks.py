@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["as_codes", "as_data", "as_output", "choose"]
+__all__ = ["as_codes", "as_data", "as_output", "choose", "dtype_name"]
+
+_READY = frozenset(("float64", "float32", "float16", "bfloat16", "int8", "int16", "int32", "int64",
+                    "uint8", "uint16", "uint32", "uint64"))  # fmt: skip
+
+
+@cache
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """Return ``dtype.name``, which numpy works out anew at each call."""
+    return dtype.name
 
 
 def choose(kind: str, name: object, options: Iterable[str]) -> str:
@@ -28,14 +38,12 @@ def as_data(x: ArrayLike) -> NDArray[Any]:
     The small floats of ml_dtypes become float32, which holds them exactly. Everything else is refused.
     """
     array = np.asarray(x)
-    kind, name = array.dtype.kind, array.dtype.name
-    if kind in "iu" or (kind == "f" and array.dtype.itemsize <= 8):
+    name = dtype_name(array.dtype)
+    if name in _READY:
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-    if name == "bfloat16":
-        return array
     if name.startswith(("float8_", "float6_", "float4_")):
         return array.astype(np.float32)
-    what = "complex numbers" if kind == "c" else f"dtype {name}"
+    what = "complex numbers" if array.dtype.kind == "c" else f"dtype {name}"
     raise TypeError(f"cannot encode {what}: expected float64, float32, float16, bfloat16 or an integer dtype; convert first")
 
 

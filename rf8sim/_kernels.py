@@ -14,6 +14,7 @@ _PHILOX_M0, _PHILOX_M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _PHILOX_W0, _PHILOX_W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _LOW32 = np.uint64(0xFFFFFFFF)
 _BY32 = np.uint64(32)
+_NO_DROP = np.uint64(255)
 
 
 @_jit
@@ -89,21 +90,33 @@ def philox_words(key0: Any, key1: Any, first_block: Any, out: Any) -> None:
 
 
 @_jit
-def encode_stochastic(x: Any, bits: Any, threshold: Any, interval: Any, shift: Any, lower: Any, gap: Any, codes: Any,
-                      words: Any, mask: Any, power: Any, out: Any) -> None:  # fmt: skip
-    """Round up where ``floor(p * 2**k) + word >= 2**k``, decided exactly; ``power`` is 2**k and ``mask`` 2**k - 1.
+def encode_stochastic(x: Any, bits: Any, threshold: Any, interval: Any, shift: Any, drop: Any, cell_codes: Any, down: Any,
+                      lower: Any, gap: Any, codes: Any, words: Any, random_bits: Any, out: Any) -> None:  # fmt: skip
+    """Take the upper neighbour where ``floor(p * 2**k) + word >= 2**k``, k the random bits, decided exactly.
 
-    With w = 2**k - word that is ``distance * 2**k >= w * gap``. The word is cut in two so that both products are exact
-    (17 bits times a gap of at most 26); the difference is exact wherever it is near zero, by Sterbenz' lemma.
+    Where a cell lies in one interval of 2**g units in the last place, p is the low g bits of the pattern: ``drop`` moves
+    them to the top of a word, and the decision is the carry of an adder. Elsewhere (``drop`` 255) it is
+    ``distance * 2**k >= (c + 1) * gap`` with c the complement of the word. There c is cut in two so that both products
+    are exact (17 bits times a gap of at most 26), and the difference is exact wherever its rounding could matter, by
+    Sterbenz' lemma.
     """
-    high_part = np.uint64(0x1FFFF0000)
+    mask = np.uint64((np.uint64(1) << random_bits) - np.uint64(1))
+    power = np.float64(np.int64(mask)) + 1.0
+    unused = np.uint64(32) - random_bits
     for i in range(x.size):
         pattern = bits[i]
         cell = np.uint64(pattern >> shift)
-        number = interval[cell + cell + np.uint64(pattern >= threshold[cell])]
-        width = gap[number]
-        distance = (abs(np.float64(x[i])) - lower[number]) * power
-        word = np.uint64(power) - (np.uint64(words[i]) & mask)
-        up = distance - np.float64(np.int64(word & high_part)) * width >= np.float64(np.int64(word & np.uint64(0xFFFF))) * width
-        pair = np.uint64(codes[number])
-        out[i] = np.uint8(pair >> (np.uint64(8) * np.uint64(up & (width > 0))))
+        left = np.uint64(drop[cell])
+        if left != _NO_DROP:
+            fraction = np.uint64(np.uint32((np.uint64(pattern) << left) >> down)) >> unused
+            carry = (fraction + (np.uint64(words[i]) & mask)) >> random_bits
+            out[i] = cell_codes[cell + cell + carry]
+        else:
+            number = interval[cell + cell + np.uint64(pattern >= threshold[cell])]
+            complement = np.uint64(words[i]) & mask ^ mask
+            high = np.float64(np.int64(complement >> np.uint64(16))) * 65536.0
+            low = np.float64(np.int64(complement & np.uint64(0xFFFF))) + 1.0
+            width = gap[number]
+            distance = (abs(np.float64(x[i])) - lower[number]) * power
+            up = (distance - high * width >= low * width) & (width > 0.0)
+            out[i] = np.uint8(codes[number] >> 8) if up else np.uint8(codes[number])

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _kernels
-from ._checks import as_codes, as_data, as_output
+from ._checks import as_codes, as_data, as_output, dtype_name
 from ._parallel import in_pieces
 from .formats import Format, get_format
 from .rounding import (
@@ -128,7 +128,7 @@ def _encode_flat(
     flat: NDArray[Any], fmt: Format, mode: RoundingMode, option: Overflow, threads: int | None, out: NDArray[np.uint8]
 ) -> None:
     """Encode a flat, contiguous array by the smallest table that its dtype allows."""
-    name = flat.dtype.name
+    name = dtype_name(flat.dtype)
     if flat.dtype.itemsize <= 2:
         table = full_table(fmt, mode, option, name)
         index = flat.view(np.uint16 if flat.dtype.itemsize == 2 else np.uint8)
@@ -143,11 +143,9 @@ def _encode_flat(
         steps = step_table(fmt, mode, option, name)
         out[:] = steps.result[np.searchsorted(steps.first, bits.astype(np.uint64), side="right") - 1]
         return
-    shift = cells.threshold.dtype.type(cells.shift)
+    threshold, result, shift = cells
     in_pieces(
-        lambda start, stop: _kernels.encode_cells(
-            bits[start:stop], cells.threshold, cells.result, shift, out[start:stop]
-        ),
+        lambda start, stop: _kernels.encode_cells(bits[start:stop], threshold, result, shift, out[start:stop]),
         flat.size,
         threads,
     )
@@ -171,11 +169,11 @@ def _encode_stochastic(
         flat = flat.astype(np.float32)
     elif flat.dtype.kind in "iu":
         flat = _integers_as_float64(flat)
-    table = stochastic_table(fmt, option, flat.dtype.name)
-    bits = flat.view(_PATTERN[flat.dtype.name])
+    table = stochastic_table(fmt, option, dtype_name(flat.dtype))
+    bits = flat.view(_PATTERN[dtype_name(flat.dtype)])
     threshold, interval = table.cells.threshold, table.cells.result
-    shift = threshold.dtype.type(table.cells.shift)
-    mask, power = np.uint64((1 << random_bits) - 1), float(1 << random_bits)
+    shift = table.cells.shift
+    down = np.uint64(flat.dtype.itemsize * 8 - 32)
 
     def work(start: int, stop: int) -> None:
         # The buffer starts at a whole block of four words; the draw of element i is word (offset + i) of the stream.
@@ -190,8 +188,8 @@ def _encode_stochastic(
             else:
                 piece = words[first:last]
             _kernels.encode_stochastic(
-                flat[first:last], bits[first:last], threshold, interval, shift, table.lower, table.gap, table.codes,
-                piece, mask, power, out[first:last],
+                flat[first:last], bits[first:last], threshold, interval, shift, table.drop, table.cell_codes, down,
+                table.lower, table.gap, table.codes, piece, np.uint64(random_bits), out[first:last],
             )  # fmt: skip
 
     in_pieces(work, flat.size, threads)
@@ -258,7 +256,7 @@ def _integers_as_float64(x: NDArray[Any]) -> NDArray[np.float64]:
 def _refuse_nan(flat: NDArray[Any], shape: tuple[int, ...], fmt: Format) -> None:
     if flat.dtype.kind in "iu" or not flat.size:
         return
-    name = flat.dtype.name
+    name = dtype_name(flat.dtype)
     first = _kernels.first_above(flat.view(_PATTERN[name]), *_INFINITY[name])
     if first >= 0:
         where = ", ".join(map(str, np.unravel_index(first, shape))) if shape else ""

@@ -135,6 +135,7 @@ _RULES: dict[RoundingMode, _Rule] = {
 _NEAREST = (RoundingMode.NEAREST_EVEN, RoundingMode.NEAREST_AWAY)
 
 
+@lru_cache(maxsize=1024)
 def check_choices(fmt: Format, rounding: str, overflow: str) -> tuple[RoundingMode, Overflow]:
     """Return the mode and the overflow option, or raise ValueError if they are unknown or do not fit the format."""
     mode = RoundingMode(choose("rounding mode", rounding, list(RoundingMode)))
@@ -209,13 +210,13 @@ class CellTable(NamedTuple):
         The first pattern of the cell that gets the second result.
     result : ndarray of uint8 or uint16, shape (2 * cells,)
         Two results a cell: below its threshold, and from it on.
-    shift : int
+    shift : uint32 or uint64
         A pattern's cell is the pattern shifted right by this.
     """
 
     threshold: NDArray[Any]
     result: NDArray[Any]
-    shift: int
+    shift: Any
 
 
 class StochasticTable(NamedTuple):
@@ -229,12 +230,19 @@ class StochasticTable(NamedTuple):
         An interval's lower magnitude, and its width; width 0 where nothing is drawn.
     codes : ndarray of uint16
         ``lower code | upper code << 8``.
+    drop : ndarray of uint8, shape (cells,)
+        In a cell that lies in one interval of 2**g units in the last place: the left shift that leaves of a bit pattern
+        its low g bits, the fraction of the way to the upper neighbour. 255 in any other cell.
+    cell_codes : ndarray of uint8, shape (2 * cells,)
+        Lower and upper code of such a cell.
     """
 
     cells: CellTable
     lower: NDArray[np.float64]
     gap: NDArray[np.float64]
     codes: NDArray[np.uint16]
+    drop: NDArray[np.uint8]
+    cell_codes: NDArray[np.uint8]
 
 
 class _FloatLayout(NamedTuple):
@@ -347,9 +355,12 @@ def step_table(fmt: Format, mode: RoundingMode, overflow: Overflow, dtype: str) 
     return _collapse(steps)
 
 
-def _cells(steps: StepTable, width: int, mantissa: int, dtype: type[np.unsignedinteger[Any]]) -> CellTable | None:
-    """Cut a step function in the fewest cells that hold one step each; None if that takes over 2**20 cells."""
-    for shift in range(mantissa, width - 21, -1):
+def _cells(steps: StepTable, width: int, widest: int, dtype: type[np.unsignedinteger[Any]]) -> CellTable | None:
+    """Cut a step function in the fewest cells of at most ``2**widest`` patterns and one step inside each.
+
+    None if that takes over 2**20 cells.
+    """
+    for shift in range(widest, width - 21, -1):
         inside = (steps.first & np.uint64((1 << shift) - 1)) != 0
         cell = steps.first >> np.uint64(shift)
         if np.unique(cell[inside]).size == np.count_nonzero(inside):
@@ -366,7 +377,7 @@ def _cells(steps: StepTable, width: int, mantissa: int, dtype: type[np.unsignedi
     own = cell[inside].astype(np.int64)
     threshold[own] = steps.first[inside]
     result[2 * own + 1] = steps.result[inside]
-    return CellTable(threshold, result, shift)
+    return CellTable(threshold, result, unsigned(shift))
 
 
 @lru_cache(maxsize=256)
@@ -410,7 +421,8 @@ def stochastic_table(fmt: Format, overflow: Overflow, dtype: str) -> StochasticT
 
     def start(pattern: int, lower: float, gap: float, code: int, upper: int) -> None:
         steps.append((pattern, len(intervals)))
-        intervals.append((lower, gap, code, upper))
+        drawn = 0 < gap < math.inf
+        intervals.append((lower, gap if drawn else 0.0, code, upper if drawn else code))
 
     for negative in (False, True):
         side, offset = fmt.sides[negative], sign * negative
@@ -419,12 +431,11 @@ def stochastic_table(fmt: Format, overflow: Overflow, dtype: str) -> StochasticT
         grid = [*side.magnitudes.tolist(), side.beyond]
         firsts = [0, *map(layout.first_pattern, boundaries(fmt, RoundingMode.STOCHASTIC, negative))]
         for rank, pattern in enumerate(firsts[: side.codes.size]):
-            gap = grid[rank + 1] - grid[rank]
-            start(pattern + offset, grid[rank], gap if math.isfinite(gap) else 0.0, codes[rank], codes[rank + 1])
+            start(pattern + offset, grid[rank], grid[rank + 1] - grid[rank], codes[rank], codes[rank + 1])
         if grid[0] > 0:  # without zero, everything below the smallest value becomes it
             intervals[steps[-side.codes.size][1]] = (0.0, 0.0, codes[0], codes[0])
-            start(layout.first_pattern(Boundary(Fraction(grid[0]), _ZERO, True)) + offset, grid[0], grid[1] - grid[0]
-                  if math.isfinite(grid[1]) else 0.0, codes[0], codes[1])  # fmt: skip
+            pattern = layout.first_pattern(Boundary(Fraction(grid[0]), _ZERO, True))
+            start(pattern + offset, grid[0], grid[1] - grid[0], codes[0], codes[1])
         if negative and not fmt.signed and overflow is Overflow.NAN:
             start(1 + offset, 0.0, 0.0, over, over)
         if len(firsts) > side.codes.size:
@@ -432,9 +443,25 @@ def stochastic_table(fmt: Format, overflow: Overflow, dtype: str) -> StochasticT
         start(infinity + offset, 0.0, 0.0, over, over)
         nan = fmt.nan if fmt.nan is not None else 0
         start(infinity + 1 + offset, 0.0, 0.0, nan, nan)
-    lower, gaps, low, high = zip(*intervals, strict=True)
-    cells = _cells(_collapse(steps), layout.width, layout.mantissa, np.uint16)
+    lower, gaps, low, high = (np.array(column) for column in zip(*intervals, strict=True))
+    table = _collapse(steps)
+    ends = np.append(table.first[1:], np.uint64((1 << layout.width) - 1))
+    # In units in the last place an interval is as long as its bit patterns are many, if it lies in one binade.
+    length = np.zeros(len(intervals), dtype=np.uint64)
+    length[table.result] = ends - table.first
+    first = np.zeros_like(length)
+    first[table.result] = table.first
+    binade = np.uint64(layout.mantissa)
+    even = (first >> binade == first + length - np.uint64(1) >> binade) & (length & length - np.uint64(1) == 0)
+    even &= first & length - np.uint64(1) == 0
+    exponent = np.bitwise_count(length - np.uint64(1)).astype(np.int64)
+    # Cells as small as the shortest such interval, so that each of these is made of whole cells.
+    widest = int(exponent[even & (gaps > 0)].min(initial=layout.mantissa))
+    cells = _cells(table, layout.width, widest, np.uint16) or _cells(table, layout.width, layout.mantissa, np.uint16)
     if cells is None:
         raise ValueError(f"stochastic rounding is not available for {fmt.name!r}: neighbouring values are too close")
-    codes16 = (np.array(low) | np.array(high) << 8).astype(np.uint16)
-    return StochasticTable(cells, np.array(lower), np.array(gaps), codes16)
+    number = cells.result[::2]
+    left = np.where(gaps == 0, 0, np.where(even, layout.width - exponent, 255))
+    drop = np.where(number == cells.result[1::2], left[number], 255).astype(np.uint8)
+    cell_codes = np.stack([low[number], high[number]], axis=1).astype(np.uint8).ravel()
+    return StochasticTable(cells, lower, gaps, (low | high << 8).astype(np.uint16), drop, cell_codes)

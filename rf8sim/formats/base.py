@@ -111,6 +111,10 @@ class Format:
             raise ValueError(f"format {self.name!r}: code {self.nan} is given as NaN, but its value is not NaN")
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
         return hash(self.key)
 
     def __eq__(self, other: object) -> bool:
