@@ -1,7 +1,8 @@
 """The generalized Gaussian distribution as a working tool for neural-network weights.
 
-Fit it to a whole checkpoint in one pass, sample it, know its entropy and the error of any quantizer under it, and
-say whether it is the right family at all. Names are imported when first used, so ``import ggd`` costs nothing.
+Fit it to a whole checkpoint in one pass, sample it, know its entropy and the error of any quantizer under it,
+and say whether it is the right family at all. Names are imported when first used, so ``import ggd`` costs
+nothing.
 
 Examples
 --------
@@ -36,9 +37,7 @@ _HOME = {
     "fit": "estimate",
 }
 
-__all__ = [  # noqa: PLE0604  (the table above is the one list of names)
-    *_HOME
-]
+__all__ = [*_HOME]
 
 
 def __getattr__(name: str) -> Any:
