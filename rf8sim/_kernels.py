@@ -120,3 +120,31 @@ def encode_stochastic(x: Any, bits: Any, threshold: Any, interval: Any, shift: A
             distance = (abs(np.float64(x[i])) - lower[number]) * power
             up = (distance - high * width >= low * width) & (width > 0.0)
             out[i] = np.uint8(codes[number] >> 8) if up else np.uint8(codes[number])
+
+
+@_jit
+def error_sums(x: Any, y: Any, scale: Any, low: Any, high: Any, sums: Any, counts: Any) -> None:
+    """Add up the error of ``y`` against ``x``, both in units of ``scale``.
+
+    ``sums``: squares of x, squared error, relative error, largest relative error. ``counts``: finite elements, nonzero
+    ones, those with a relative error, underflows, overflows. Elements whose x or y is not finite count as nothing else.
+    """
+    for i in range(x.size):
+        value, result = x[i], y[i]
+        if not (np.isfinite(value) and np.isfinite(result)):
+            counts[4] += value > high or value < low
+            continue
+        error = abs(value - result)
+        counts[0] += 1
+        sums[0] += (value * scale[i]) ** 2
+        sums[1] += (error * scale[i]) ** 2
+        counts[4] += value > high or value < low
+        if value != 0:
+            counts[1] += 1
+            if result == 0:
+                counts[3] += 1
+            else:
+                counts[2] += 1
+                relative = error / abs(value)
+                sums[2] += relative
+                sums[3] = max(sums[3], relative)

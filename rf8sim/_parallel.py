@@ -25,7 +25,7 @@ def available_threads() -> int:
     return os.cpu_count() or 1
 
 
-def in_pieces(work: Callable[[int, int], object], size: int, threads: int | None = None, align: int = 4) -> None:
+def in_pieces(work: Callable[[int, int], object], size: int, threads: int | None = None, weight: int = 1) -> None:
     """Call ``work(start, stop)`` over pieces of ``range(size)``, in threads if the size is worth it.
 
     Parameters
@@ -36,8 +36,8 @@ def in_pieces(work: Callable[[int, int], object], size: int, threads: int | None
         Number of elements.
     threads : int, optional
         At most this many; by default as many as the process may use.
-    align : int
-        Pieces start at multiples of this.
+    weight : int
+        Array elements that one of the ``size`` items stands for.
 
     Raises
     ------
@@ -46,15 +46,15 @@ def in_pieces(work: Callable[[int, int], object], size: int, threads: int | None
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
-    if size < 2 * SMALLEST_PIECE:
+    if size * weight < 2 * SMALLEST_PIECE:
         work(0, size)
         return
-    count = min(threads or available_threads(), size // SMALLEST_PIECE)
+    count = min(threads or available_threads(), size * weight // SMALLEST_PIECE, size)
     if count == 1:
         work(0, size)
         return
     step = -(-size // count)
-    step += -step % align
+    step += -step % 4 if weight == 1 else 0  # whole blocks of four random words
     pieces = [(start, min(start + step, size)) for start in range(0, size, step)]
     futures = [_pool(count).submit(work, start, stop) for start, stop in pieces[1:]]
     work(*pieces[0])
