@@ -1,8 +1,8 @@
 """What the codec's tests share: inputs that matter, a second exact path, failures that explain themselves.
 
-`vector_round` is written from the specification like `rf8sim.reference`, but over arrays: it places one float64
-per pair of neighbours, the first that goes to the upper one. Comparing float64 numbers is exact, so it is an
-exact oracle for every input that is one; `test_codec_16bit.py` holds it against the Fraction oracle.
+`vector_round` is written from the specification like `rf8sim.reference`, but over arrays: one float64 per pair
+of neighbours, the first that goes to the upper one. Comparing float64 numbers is exact, so it is an exact
+oracle for every input that is one; `test_codec_16bit.py` holds it against the Fraction oracle.
 """
 
 from __future__ import annotations

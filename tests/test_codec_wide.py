@@ -42,7 +42,7 @@ WIDE = ["float32", "float64"]
 @pytest.mark.parametrize("dtype", WIDE)
 @pytest.mark.parametrize(("name", "rounding"), cases(overflow=False))
 def test_every_boundary_and_its_neighbours(name: str, rounding: str, dtype: str) -> None:
-    """Values, midpoints, irrational boundaries, the overflow edge: the numbers of the dtype about each, exactly."""
+    """Values, midpoints, irrational boundaries, the overflow edge: the numbers of the dtype about each."""
     fmt = get_format(name)
     x = np.concatenate([around(points(fmt), dtype), specials(dtype)])
     got = rf8sim.encode(x, fmt, rounding=rounding)
@@ -439,7 +439,7 @@ def test_monotone_idempotent_and_symmetric(name: str, rounding: str) -> None:
 
 @pytest.mark.parametrize(("name", "rounding"), cases(overflow=False))
 def test_error_is_within_half_a_gap_or_one(name: str, rounding: str) -> None:
-    """Half the gap between the neighbours for the nearest modes (posits round elsewhere), one gap for the rest."""
+    """Half the gap between the neighbours for the nearest modes (posits apart), one gap for the rest."""
     fmt = get_format(name)
     values = np.unique(fmt.values[np.isfinite(fmt.values)])
     rng = np.random.default_rng(11)
