@@ -14,7 +14,7 @@ _FLUSH = 1 << 23  # elements a packed counter takes: 2**23 * 65535 < 2**40, and 
 
 
 @_jit
-def count_cells(bits, counts, low_sums, extremes):  # type: ignore[no-untyped-def]
+def count_cells(bits, counts, low_sums, found):  # type: ignore[no-untyped-def]
     """Add float32 patterns to the cells of their top 16 bits.
 
     Parameters
@@ -23,9 +23,9 @@ def count_cells(bits, counts, low_sums, extremes):  # type: ignore[no-untyped-de
         float32 values as bit patterns.
     counts, low_sums : ndarray of int64, shape (65536,)
         Updated: number of values in each cell and the sum of their low 16 bits.
-    extremes : ndarray of int64, shape (4,)
+    found : ndarray of int64, shape (5,)
         Updated: smallest and largest finite value as ordered integers (the pattern of a positive value, minus
-        the pattern of the magnitude less one for a negative one), the number of zeros +0, and of zeros -0.
+        the pattern of the magnitude less one for a negative one), the number of zeros +0, of zeros -0, and of infinities.
     """
     # One packed counter a cell: the count above bit 40, the sum of the low bits below. Two tables take turns,
     # so that equal neighbours do not wait for each other's store.
@@ -41,6 +41,7 @@ def count_cells(bits, counts, low_sums, extremes):  # type: ignore[no-untyped-de
             largest = np.int32(-2147483648)
             plus = np.int32(0)
             minus = np.int32(0)
+            infinities = np.int32(0)
             for i in range(first, last):
                 b = np.int32(bits[i])
                 magnitude = np.int32(b & np.int32(0x7FFFFFFF))
@@ -50,10 +51,12 @@ def count_cells(bits, counts, low_sums, extremes):  # type: ignore[no-untyped-de
                 largest = max(largest, ordered if finite else np.int32(-2147483648))
                 plus += np.int32(b == np.int32(0))
                 minus += np.int32(b == np.int32(-2147483648))
-            extremes[0] = min(extremes[0], np.int64(smallest))
-            extremes[1] = max(extremes[1], np.int64(largest))
-            extremes[2] += np.int64(plus)
-            extremes[3] += np.int64(minus)
+                infinities += np.int32(magnitude == np.int32(0x7F800000))
+            found[0] = min(found[0], np.int64(smallest))
+            found[1] = max(found[1], np.int64(largest))
+            found[2] += np.int64(plus)
+            found[3] += np.int64(minus)
+            found[4] += np.int64(infinities)
             pairs = (last - first) // 2
             for j in range(pairs):
                 a = bits[first + 2 * j]
