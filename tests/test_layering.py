@@ -1,0 +1,244 @@
+"""The arrows between modules, held by reading the imports.
+
+A module imports only from layers below its own. A new module is placed in ``LAYERS`` once, deliberately.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# From the bottom up. A package named here (formats, report, hardware) is one layer; inside, modules are free.
+LAYERS = {
+    "ggd": (
+        {"_kernels", "_gamma"},
+        {"distribution"},
+        {"histogram", "quantizer"},
+        {"estimate", "sampling"},
+        {"families"},
+        {"torch"},
+    ),
+    "rf8sim": (
+        {"_kernels", "_checks", "_errors", "_files", "_parallel"},
+        {"formats"},
+        {"rounding", "reference"},
+        {"codec"},
+        {"scaling", "arithmetic", "coding"},
+        {"linalg", "metrics"},
+        {"checkpoint"},
+        {"experiment"},
+        {"report", "hardware", "torch"},
+        {"cli"},
+    ),
+}
+REFERENCE_USERS = {"rf8sim.arithmetic", "rf8sim.hardware"}  # builders of tables that must be exact
+TORCH_USERS = {
+    "ggd.torch",
+    "rf8sim.torch",
+    "rf8sim.checkpoint",
+}  # the adapters, and the reader of PyTorch's files
+LIGHT = ("rf8sim", "ggd", "rf8sim.cli")
+HEAVY = ("numba", "scipy", "matplotlib", "ml_dtypes", "torch", "jinja2")
+TEXT = {
+    ".py",
+    ".md",
+    ".toml",
+    ".yaml",
+    ".yml",
+    ".json",
+    ".csv",
+    ".j2",
+    ".html",
+    ".svg",
+    ".v",
+    ".sv",
+    ".sh",
+    "",
+}
+ABSOLUTE = re.compile(r"(?<![\w.}/])/(?:home|root|Users|work|mnt|workspace)/\w|\b[A-Z]:\\\w")
+
+
+def modules(root: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the dotted name and the path of every module of the two packages."""
+    for package in LAYERS:
+        for path in sorted((root / package).rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imports(root: Path, name: str, path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the line and the dotted name of everything a module imports, wherever the statement stands."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            source = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inner = root.joinpath(*source.split("."), alias.name)
+                submodule = inner.is_dir() or inner.with_suffix(".py").is_file()
+                yield node.lineno, f"{source}.{alias.name}" if submodule else source
+
+
+def layer(name: str) -> int | None:
+    """Return a module's layer: None if it has no place, above all for a package's own ``__init__``."""
+    package, _, rest = name.partition(".")
+    layers = LAYERS[package]
+    if not rest:
+        return len(layers)
+    return next((index for index, names in enumerate(layers) if rest.split(".")[0] in names), None)
+
+
+def violations(root: Path) -> list[str]:
+    """List every import that breaks a rule."""
+    found = []
+    for name, path in modules(root):
+        own = layer(name)
+        package, _, inside = name.partition(".")
+        where = path.relative_to(root).as_posix()
+        if own is None:
+            found.append(f"{where}: module has no layer")
+            continue
+        for line, target in imports(root, name, path):
+            other, _, target_inside = target.partition(".")
+            at = f"{where}:{line}: {name} imports {target}"
+            if other == "numba" and inside != "_kernels":
+                found.append(f"{at}: numba belongs in _kernels")
+            if other == "torch" and name not in TORCH_USERS:
+                found.append(f"{at}: not a user of PyTorch")
+            if other not in LAYERS:
+                continue
+            if inside == "_kernels":
+                found.append(f"{at}: kernels import nothing of the project")
+            if package == "ggd" and other == "rf8sim":
+                found.append(f"{at}: ggd stands alone")
+            if target_inside == "torch":
+                found.append(f"{at}: nothing imports an adapter")
+            if target == "rf8sim.reference" and ".".join(name.split(".")[:2]) not in REFERENCE_USERS:
+                found.append(f"{at}: the oracle is for tests and exact table builders")
+            if other == package and target_inside:
+                below = layer(target)
+                same = inside.split(".")[0] == target_inside.split(".")[0]
+                if not same and (below is None or below >= own):
+                    found.append(f"{at}: not a layer below")
+    return found
+
+
+def test_arrows():
+    assert violations(ROOT) == []
+
+
+def test_every_module_is_read():
+    names = dict(modules(ROOT))
+    assert {
+        "rf8sim",
+        "rf8sim.codec",
+        "rf8sim._kernels",
+        "rf8sim.formats.base",
+        "ggd",
+        "ggd.distribution",
+    } <= set(names)
+    seen = {target for name, path in names.items() for _, target in imports(ROOT, name, path)}
+    assert {"rf8sim._kernels", "rf8sim.formats", "ggd", "numba"} <= seen
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "rule"),
+    [
+        ("ggd/distribution.py", "import rf8sim", "ggd stands alone"),
+        ("ggd/estimate.py", "def f():\n    from rf8sim.codec import encode", "ggd stands alone"),
+        ("rf8sim/_kernels.py", "from .formats import get_format", "kernels import nothing"),
+        ("rf8sim/_kernels.py", "import ggd", "kernels import nothing"),
+        ("rf8sim/codec.py", "from .scaling import quantize", "not a layer below"),
+        ("rf8sim/codec.py", "from . import scaling", "not a layer below"),
+        ("rf8sim/formats/base.py", "from ..codec import encode", "not a layer below"),
+        ("rf8sim/formats/base.py", "from .. import codec", "not a layer below"),
+        (
+            "rf8sim/experiment.py",
+            "if TYPE_CHECKING:\n    from .report.sections import Table",
+            "not a layer below",
+        ),
+        ("rf8sim/scaling.py", "import rf8sim.report", "not a layer below"),
+        ("rf8sim/codec.py", "from .reference import encode", "the oracle"),
+        ("rf8sim/cli.py", "def f():\n    from . import torch", "nothing imports an adapter"),
+        ("rf8sim/cli.py", "def f():\n    import torch", "not a user of PyTorch"),
+        ("rf8sim/codec.py", "from numba import njit", "numba belongs in _kernels"),
+        ("rf8sim/extra.py", "", "module has no layer"),
+    ],
+)
+def test_a_broken_arrow_is_seen(tmp_path, module, source, rule):
+    """Negative control: a small tree that is right, then the same with one wrong import."""
+    good = {
+        "ggd/__init__.py": "",
+        "ggd/_kernels.py": "import numba",
+        "ggd/distribution.py": "from ggd import _kernels",
+        "ggd/estimate.py": "from .distribution import GGD",
+        "rf8sim/__init__.py": "from .codec import encode",
+        "rf8sim/_kernels.py": "import numba",
+        "rf8sim/formats/__init__.py": "from .base import Format",
+        "rf8sim/formats/base.py": "import ggd",
+        "rf8sim/reference.py": "from .formats import Format",
+        "rf8sim/codec.py": "from . import _kernels\nfrom .formats.base import Format",
+        "rf8sim/scaling.py": "from .codec import encode",
+        "rf8sim/experiment.py": "from . import scaling",
+        "rf8sim/report/__init__.py": "from ..experiment import run",
+        "rf8sim/torch.py": "import torch\nfrom .codec import encode",
+        "rf8sim/cli.py": "from . import report",
+    }
+    for path, text in good.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    assert violations(tmp_path) == []
+    (tmp_path / module).write_text(f"{good.get(module, '')}\n{source}\n")
+    found = violations(tmp_path)
+    assert found
+    assert all(line.startswith(module) for line in found)
+    assert any(rule in line for line in found)
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_import_is_light(name):
+    code = f"import sys, {name}; print(*sorted({set(HEAVY)!r} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert run.stdout.split() == []
+
+
+def texts(root: Path) -> Iterator[Path]:
+    """Yield the text files of the checkout, generated and hidden ones left out."""
+    for path in sorted(root.rglob("*")):
+        parts = path.relative_to(root).parts
+        hidden = any(part.startswith(".") and part != ".ci" for part in parts)
+        if (
+            path.is_file()
+            and not hidden
+            and path.suffix in TEXT
+            and not {"__pycache__", "build", "dist"} & {*parts}
+        ):
+            yield path
+
+
+def absolute_paths(root: Path) -> list[str]:
+    """List the lines that carry a path of somebody's machine."""
+    return [
+        f"{path.relative_to(root).as_posix()}:{number}: {match[0]}"
+        for path in texts(root)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if (match := ABSOLUTE.search(line))
+    ]
+
+
+def test_no_absolute_path():
+    assert absolute_paths(ROOT) == []
+
+
+def test_an_absolute_path_is_seen(tmp_path):
+    (tmp_path / "good.py").write_text("path = 'https://example.org/home/page'; other = 'a/root/b'\n")
+    (tmp_path / "bad.py").write_text("path = '" + "/home" + "/somebody/data'\n")
+    assert absolute_paths(tmp_path) == ["bad.py:1: " + "/home" + "/s"]
