@@ -82,52 +82,77 @@ class Boundary(NamedTuple):
         return (whole + surd) // denominator + 1
 
 
-_Rule = Callable[[Fraction, Fraction, int, bool], Boundary]
+class Gap(NamedTuple):
+    """Two neighbouring magnitudes of a side, as a rule sees them."""
+
+    lower: Fraction
+    upper: Fraction
+    upper_rank: int
+    negative: bool
+    depth: int | None
+
+
 _ZERO = Fraction(0)
 
 
-def _toward_zero(lower: Fraction, upper: Fraction, rank: int, negative: bool) -> Boundary:
-    return Boundary(upper, _ZERO, True)
+def _nearest_even(gap: Gap) -> Boundary:
+    return Boundary((gap.lower + gap.upper) / 2, _ZERO, gap.upper_rank % 2 == 0)
 
 
-def _away_from_zero(lower: Fraction, upper: Fraction, rank: int, negative: bool) -> Boundary:
-    return Boundary(lower, _ZERO, False)
+def _nearest_away(gap: Gap) -> Boundary:
+    return Boundary((gap.lower + gap.upper) / 2, _ZERO, True)
 
 
-def _residual(lower: Fraction, upper: Fraction, rank: int, negative: bool) -> Boundary:
+def _toward_zero(gap: Gap) -> Boundary:
+    return Boundary(gap.upper, _ZERO, True)
+
+
+def _away_from_zero(gap: Gap) -> Boundary:
+    return Boundary(gap.lower, _ZERO, False)
+
+
+def _up(gap: Gap) -> Boundary:
+    return _toward_zero(gap) if gap.negative else _away_from_zero(gap)
+
+
+def _down(gap: Gap) -> Boundary:
+    return _away_from_zero(gap) if gap.negative else _toward_zero(gap)
+
+
+def _to_odd(gap: Gap) -> Boundary:
+    return _away_from_zero(gap) if gap.upper_rank % 2 else _toward_zero(gap)
+
+
+def _residual(gap: Gap) -> Boundary:
     """Place the boundary of the source's two-step rule (arXiv 2506.00486 v3; section 4 of the specification).
 
     Both neighbours are ``c + s * 2**-j`` for one power of two c, or c itself. The second step rounds the logarithm of
     the residual, so the boundary lies at the geometric mean of the two residuals; the last step, from the residual
-    2**-j to none, at ``2**-j / sqrt(2)``.
+    2**-j to none, at ``2**-j / sqrt(2)``. Below the smallest value it is the midpoint.
     """
+    lower, upper = gap.lower, gap.upper
     if lower == 0:
-        return Boundary((lower + upper) / 2, _ZERO, False)
-    # Neighbours share the power of two that is nearest to both on the logarithmic scale.
-    centre = _power_of_two_below(lower)
-    if lower > centre * Fraction(141, 100):  # 1.5 and its successors belong to the next power of two
+        return Boundary(upper / 2, _ZERO, False)
+    # The power of two nearest to both on the logarithmic scale: 1.5 and what follows belong to the next one.
+    centre = Fraction(2) ** (lower.numerator.bit_length() - lower.denominator.bit_length())
+    centre = centre if centre <= lower else centre / 2
+    if lower >= centre * Fraction(3, 2):
+        if gap.depth == 1:  # there is no negative residual: the first step alone decides, at sqrt(2) * c
+            return Boundary(_ZERO, centre, False)
         centre *= 2
     inner, outer = sorted((abs(lower - centre), abs(upper - centre)))
-    if inner == 0 and outer == centre / 4:  # depth 1 has no negative residual: the first step alone decides
-        return Boundary(_ZERO, centre / 2, False)
     # sqrt(inner * outer) with outer = 2 * inner; or outer / sqrt(2).
     root = inner if inner else outer / 2
     return Boundary(centre, root if upper > centre else -root, False)
 
 
-def _power_of_two_below(x: Fraction) -> Fraction:
-    power = Fraction(2) ** (x.numerator.bit_length() - x.denominator.bit_length())
-    return power if power <= x else power / 2
-
-
-# Each rule sees two neighbouring magnitudes, the rank of the upper one and the sign.
-_RULES: dict[RoundingMode, _Rule] = {
-    RoundingMode.NEAREST_EVEN: lambda lower, upper, rank, _: Boundary((lower + upper) / 2, _ZERO, rank % 2 == 0),
-    RoundingMode.NEAREST_AWAY: lambda lower, upper, rank, _: Boundary((lower + upper) / 2, _ZERO, True),
+_RULES: dict[RoundingMode, Callable[[Gap], Boundary]] = {
+    RoundingMode.NEAREST_EVEN: _nearest_even,
+    RoundingMode.NEAREST_AWAY: _nearest_away,
     RoundingMode.TOWARD_ZERO: _toward_zero,
-    RoundingMode.UP: lambda *pair: (_toward_zero if pair[3] else _away_from_zero)(*pair),
-    RoundingMode.DOWN: lambda *pair: (_away_from_zero if pair[3] else _toward_zero)(*pair),
-    RoundingMode.TO_ODD: lambda *pair: (_away_from_zero if pair[2] % 2 else _toward_zero)(*pair),
+    RoundingMode.UP: _up,
+    RoundingMode.DOWN: _down,
+    RoundingMode.TO_ODD: _to_odd,
     RoundingMode.RESIDUAL: _residual,
     # The neighbour below is found by truncation; the random word decides (see `stochastic_table`).
     RoundingMode.STOCHASTIC: _toward_zero,
@@ -140,7 +165,7 @@ def check_choices(fmt: Format, rounding: str, overflow: str) -> tuple[RoundingMo
     """Return the mode and the overflow option, or raise ValueError if they are unknown or do not fit the format."""
     mode = RoundingMode(choose("rounding mode", rounding, list(RoundingMode)))
     option = Overflow(choose("overflow option", overflow, list(Overflow)))
-    if mode is RoundingMode.RESIDUAL and fmt.family != "residual":
+    if mode is RoundingMode.RESIDUAL and fmt.depth is None:
         raise ValueError(f"rounding 'residual' is defined for the RF family only, not for {fmt.name!r}: use 'nearest-even'")
     if option is Overflow.NAN and fmt.nan is None:
         raise ValueError(f"format {fmt.name!r} has no NaN code: use overflow='saturate'")
@@ -178,7 +203,7 @@ def boundaries(fmt: Format, mode: RoundingMode, negative: bool) -> tuple[Boundar
     if math.isfinite(side.beyond):
         grid.append(Fraction(side.beyond))
     rule = _RULES[mode]
-    placed = [rule(grid[rank - 1], grid[rank], rank, negative) for rank in range(1, len(grid))]
+    placed = [rule(Gap(grid[rank - 1], grid[rank], rank, negative, fmt.depth)) for rank in range(1, len(grid))]
     if fmt.nearest_boundaries is not None and mode in _NEAREST:
         own = [Fraction(value) for value in fmt.nearest_boundaries]
         placed = [boundary._replace(rational=point) for boundary, point in zip(placed, own, strict=True)]

@@ -74,5 +74,6 @@ def residual_format(exponent_bits: int, depth: int, bias: int | None = None, nam
         description=f"residual float RF({exponent_bits}, {depth}), bias {chosen_bias}: two signed powers of two",
         values=np.concatenate([magnitude, negative]),
         beyond=float(above[above > magnitude.max()][0]),
+        depth=depth,
         power_of_two_scale=True,
     )
