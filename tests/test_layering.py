@@ -31,9 +31,8 @@ LAYERS = {
         {"codec"},
         {"scaling", "arithmetic", "coding"},
         {"linalg", "metrics"},
-        {"checkpoint"},
-        {"experiment"},
-        {"report", "hardware", "torch"},
+        {"checkpoint", "experiment"},
+        {"measuring", "report", "hardware", "torch"},
         {"cli"},
     ),
 }

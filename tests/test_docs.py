@@ -1,0 +1,37 @@
+"""The pages say what is so: their examples run, their links lead somewhere."""
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("examples/**/*.md"))]
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_examples_run(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    examples = "\n".join(block for block in blocks if ">>>" in block)
+    test = doctest.DocTestParser().get_doctest(examples, {}, page.name, str(page), 0)
+    failures: list[str] = []
+    doctest.DocTestRunner(optionflags=FLAGS).run(test, out=failures.append)
+    assert not failures, "".join(failures)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_to_files(page):
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    missing = [link for link in targets if "://" not in link and not (page.parent / link).exists()]
+    assert missing == []
+
+
+def test_there_are_examples():
+    """The specification and the front page are among the pages, with examples in them."""
+    assert {"README.md", "docs/rf8.md"} <= {page.relative_to(ROOT).as_posix() for page in PAGES}
+    for page in ("README.md", "docs/rf8.md"):
+        assert (ROOT / page).read_text(encoding="utf-8").count(">>>") >= 5
