@@ -1,0 +1,303 @@
+"""The command line. Each command imports what it needs when it runs, so that help is immediate."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
+
+import typer
+
+from . import __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .experiment import Experiment, Settings
+    from .report.tables import Table
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="rf8sim",
+    help="Simulate RF8 and other 8-bit number formats, and judge them on real weights.",
+    epilog="Example: rf8sim report model.safetensors -o report",
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        By default those of the process.
+
+    Returns
+    -------
+    int
+        0 if all went well, 2 if the input is bad, 1 if the work failed, 130 if it was interrupted.
+    """
+    # typer carries its own copy of click, or uses click's: the base of its errors is found by its name.
+    bases = typer.BadParameter.__mro__
+    usage_error = cast("type[Exception]", next(base for base in bases if base.__name__ == "ClickException"))
+    try:
+        code = app(None if arguments is None else list(arguments), prog_name="rf8sim", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except usage_error as error:
+        return _fail(f"{cast('Any', error).format_message().rstrip('.')}; see rf8sim --help", 2)
+    except ValueError as error:
+        return _fail(str(error), 2)
+    except BrokenPipeError:  # the reader of a pipe went away: nothing is wrong
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        return 0
+    except OSError as error:
+        return _fail(
+            f"{error.filename}: cannot be written: {error.strerror}" if error.filename else str(error), 1
+        )
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted; nothing was written", 130)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"rf8sim: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"rf8sim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+# --- output -------------------------------------------------------------------------------------------------
+
+
+def _console() -> Console:
+    """Return a console for standard output; into a pipe or file, tables are as wide as they need."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 240, highlight=False, soft_wrap=False)
+
+
+def _print_table(table: Table) -> None:
+    """Print a report's table on the terminal."""
+    import rich.box
+    import rich.table
+
+    from .report.tables import cell
+
+    shown = rich.table.Table(
+        box=rich.box.SIMPLE_HEAD, title=table.caption, title_justify="left", title_style="bold"
+    )
+    for column in table.columns:
+        shown.add_column(column.title, justify="left" if column.kind == "text" else "right", overflow="fold")
+    for row in table.rows:
+        shown.add_row(
+            *(_plain(cell(value, column.kind)) for value, column in zip(row, table.columns, strict=True))
+        )
+    _console().print(shown)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _measure(checkpoints: Sequence[Path], settings: Settings, quiet: bool) -> Experiment:
+    """Measure checkpoints with a progress bar on the terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from .measuring import run
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    hidden = quiet or not sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as bar:
+        task = bar.add_task("reading", total=None)
+
+        def progress(name: str, done: int, total: int) -> None:
+            bar.update(task, description=name[-40:].rjust(40), completed=done, total=total)
+
+        return run(checkpoints, settings, progress=progress)
+
+
+_Checkpoints = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="CHECKPOINT",
+        help="A .safetensors, .npz, .npy, .pt, .pth or .bin file, an .index.json, or a folder with one.",
+    ),
+]
+_Include = Annotated[
+    Optional[list[str]],  # noqa: UP045  (typer reads it at run time)
+    typer.Option(
+        "--include",
+        metavar="PATTERN",
+        help="Measure only tensors whose name matches, e.g. '*.weight'; repeatable.",
+    ),
+]
+_Exclude = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--exclude",
+        metavar="PATTERN",
+        help="Leave out tensors whose name matches, e.g. '*norm*'; repeatable.",
+    ),
+]
+
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+
+@app.command(
+    epilog="Example: rf8sim report model.safetensors -o report --format rf8 --format e4m3fn --scaling channel"
+)
+def report(
+    checkpoints: _Checkpoints,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the report.")],
+    formats: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--format", "-f", metavar="NAME", help="A format to measure; repeatable. See 'rf8sim formats'."
+        ),
+    ] = None,
+    rounding: Annotated[str, typer.Option(help="Rounding mode.")] = "nearest-even",
+    scaling: Annotated[
+        str, typer.Option(help="One scale for each: tensor, channel, block, or none.")
+    ] = "tensor",
+    scale_rule: Annotated[str, typer.Option(help="How a scale is chosen: max, mse or ggd.")] = "mse",
+    block_size: Annotated[int, typer.Option(min=1, help="Elements in a block, with --scaling block.")] = 32,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of stochastic rounding.")] = 0,
+    include: _Include = None,
+    exclude: _Exclude = None,
+    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures in the page.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Say what each format costs on the weights of checkpoints: report.html, report.md and report.json."""
+    from ._files import check_folder
+    from .experiment import Settings
+
+    chosen = {"formats": tuple(dict.fromkeys(formats))} if formats else {}
+    settings = Settings(
+        **chosen,
+        scaling=scaling,
+        scale_rule=scale_rule,
+        rounding=rounding,
+        block_size=block_size,
+        seed=seed,
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+    )
+    settings.check()
+    check_folder(output)
+    experiment = _measure(checkpoints, settings, quiet)
+
+    from .report.render import write_report
+    from .report.tables import brief
+    from .report.verdict import verdict
+
+    written = write_report(experiment, output, figures=figures)
+    if not quiet:
+        console = _console()
+        for sentence in verdict(experiment):
+            console.print(_plain(sentence))
+        _print_table(brief(experiment))
+        console.print(_plain("\n".join(str(path) for path in written)))
+
+
+@app.command(epilog="Example: rf8sim fit model.safetensors --include '*.weight'")
+def fit(
+    checkpoints: _Checkpoints,
+    include: _Include = None,
+    exclude: _Exclude = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Fit the generalized Gaussian distribution to each tensor and to all together."""
+    from .experiment import Settings
+    from .report.tables import fits
+
+    settings = Settings(formats=(), include=tuple(include or ()), exclude=tuple(exclude or ()))
+    experiment = _measure(checkpoints, settings, quiet)
+    if json_:
+        print(_json(experiment.to_json()))
+    else:
+        _print_table(fits(experiment))
+
+
+@app.command(
+    "formats",
+    epilog="Examples: rf8sim formats; rf8sim formats rf8 --csv; rf8sim formats rf8 e4m3fn --figure rf8.svg",
+)
+def list_formats(
+    names: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(
+            metavar="NAME", help="One format for its code table, several to compare; all if none."
+        ),
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    figure: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--figure", metavar="FILE", help="Draw the values of the formats to an .svg, .png or .pdf file."
+        ),
+    ] = None,
+) -> None:
+    """List the number formats, or the codes of one of them."""
+    from .formats import format_names, get_format
+    from .report import listings
+
+    if csv and json_:
+        raise ValueError("--csv and --json exclude each other: give one")
+    chosen = [get_format(name) for name in names or format_names()]
+    if figure is not None:
+        from .report.figures import value_density
+
+        value_density(chosen).save(figure)
+        return
+    table = listings.codes(chosen[0]) if names and len(chosen) == 1 else listings.overview(chosen)
+    if csv:
+        print(listings.as_csv(table), end="")
+    elif json_:
+        print(_json(listings.as_records(table)))
+    else:
+        _print_table(table)
+
+
+def _json(data: Any) -> str:
+    import json
+
+    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        sys.exit(main())

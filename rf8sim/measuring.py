@@ -1,0 +1,284 @@
+"""Measuring checkpoints: from files to the records of `rf8sim.experiment`, a chunk at a time."""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import ggd
+from ggd import MagnitudeHistogram
+
+from . import __version__
+from .checkpoint import CHUNK_ELEMENTS, CheckpointError, TensorInfo, open_checkpoint
+from .experiment import Experiment, FitRecord, FormatRecord, Settings, SkippedTensor, TensorRecord
+from .formats import Format, get_format
+from .metrics import QuantizationError, measure
+from .scaling import quantize, scale_from_histogram
+
+__all__ = ["run"]
+
+
+def run(
+    paths: Sequence[str | Path],
+    settings: Settings | None = None,
+    *,
+    chunk_elements: int = CHUNK_ELEMENTS,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Experiment:
+    """Measure checkpoints, a chunk at a time.
+
+    The numbers do not depend on threads. Counts, histograms, fits and, with one scale for a tensor, scales do
+    not depend on the chunks either; sums of squares and of errors may differ in their last bits where the
+    chunks do.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        Checkpoints, as for `rf8sim.checkpoint.open_checkpoint`.
+    settings : Settings, optional
+        What is measured.
+    chunk_elements : int
+        The most elements held at a time.
+    progress : callable, optional
+        Called with a tensor's name, the elements done and the elements in all.
+
+    Returns
+    -------
+    Experiment
+        The records.
+
+    Raises
+    ------
+    CheckpointError
+        If a checkpoint cannot be read, or no tensor is left to measure.
+    ValueError
+        If a setting is unknown.
+    """
+    settings = settings or Settings()
+    settings.check()
+    labels = _labels([Path(path) for path in paths])
+    found = [(label, tensor) for label, path in labels.items() for tensor in open_checkpoint(path)]
+    wanted = [(label, tensor) for label, tensor in found if settings.wants(tensor.name)]
+    reasons = {id(t): t.skipped or (None if t.size else "it has no elements") for _, t in wanted}
+    readable = [(label, tensor) for label, tensor in wanted if reasons[id(tensor)] is None]
+    if not readable:
+        raise CheckpointError(_nothing_left(labels, found, wanted))
+    elements, done = sum(tensor.size for _, tensor in readable), 0
+    everything, tensors = MagnitudeHistogram(), []
+    for label, tensor in readable:
+
+        def tell(part: int, name: str = tensor.name, before: int = done) -> None:
+            if progress:
+                progress(name, before + part, elements)
+
+        tell(0)
+        summaries = _summarize(tensor, chunk_elements)
+        histogram = functools.reduce(operator.or_, summaries)
+        formats = _measure(tensor, summaries, settings, chunk_elements, tell)
+        tensors.append(_record(label, tensor.name, tensor.dtype, tensor.shape, histogram, formats))
+        everything |= histogram
+        done += tensor.size
+    merged = tuple(
+        functools.reduce(operator.or_, (tensor.formats[i] for tensor in tensors))
+        for i in range(len(settings.formats))
+    )
+    skipped = tuple(
+        SkippedTensor(label, tensor.name, tensor.dtype, tensor.shape, reason)
+        for label, tensor in wanted
+        if (reason := reasons[id(tensor)]) is not None
+    )
+    versions = {"rf8sim": __version__, "numpy": np.__version__}
+    total = _record("", "", "", (), everything, merged)
+    return Experiment(settings, versions, tuple(labels), tuple(tensors), total, skipped)
+
+
+def _labels(paths: Sequence[Path]) -> dict[str, Path]:
+    """Name each checkpoint by its file or folder, or by its path where two would be called the same."""
+    if not paths:
+        raise CheckpointError("no checkpoint was given")
+    names = [path.resolve().name for path in paths]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in paths]
+    if len(set(names)) < len(names):
+        raise CheckpointError("the same checkpoint was given twice")
+    return dict(zip(names, paths, strict=True))
+
+
+def _nothing_left(
+    labels: Mapping[str, Path],
+    found: Sequence[tuple[str, TensorInfo]],
+    wanted: Sequence[tuple[str, TensorInfo]],
+) -> str:
+    where = ", ".join(labels)
+    if wanted:
+        return f"{where}: no tensor can be measured; {wanted[0][1].name!r}: {wanted[0][1].skipped}"
+    names = f"the first of its {len(found)} tensors is {found[0][1].name!r}"
+    return f"{where}: no tensor is left by the patterns to include and exclude; {names}"
+
+
+def _summarize(tensor: TensorInfo, chunk_elements: int) -> list[MagnitudeHistogram]:
+    """Summarize a tensor in one pass; row by row if its rows are so long that chunks cut them."""
+    summaries = [
+        MagnitudeHistogram() for _ in range(tensor.matrix_shape[0] if _cut(tensor, chunk_elements) else 1)
+    ]
+    for chunk in tensor.chunks(chunk_elements):
+        summaries[chunk.row if len(summaries) > 1 else 0].update(_widened(chunk.values))
+    return summaries
+
+
+def _cut(tensor: TensorInfo, chunk_elements: int) -> bool:
+    return tensor.matrix_shape[1] > chunk_elements
+
+
+def _widened(values: NDArray[Any]) -> NDArray[Any]:
+    """Return 8-bit floats as float32, which holds them exactly."""
+    return values.astype(np.float32) if values.dtype.itemsize == 1 else values
+
+
+def _finite(values: NDArray[Any], rows_apart: bool) -> Iterator[NDArray[Any]]:
+    """Yield the finite elements of a matrix: all at once if all are, else row by row or as one row."""
+    keep = np.isfinite(values)
+    if keep.all():
+        yield values
+    elif rows_apart:
+        yield from (row[own][None] for row, own in zip(values, keep, strict=True) if own.any())
+    elif keep.any():
+        yield values[keep][None]
+
+
+def _measure(
+    tensor: TensorInfo,
+    summaries: Sequence[MagnitudeHistogram],
+    settings: Settings,
+    chunk_elements: int,
+    tell: Callable[[int], None],
+) -> tuple[FormatRecord, ...]:
+    """Quantize a tensor chunk by chunk and measure the finite elements in every format."""
+    meters = [_Meter(get_format(name), settings, tensor, summaries) for name in settings.formats]
+    multiple = settings.block_size if settings.scaling == "block" else 1
+    if meters:
+        for chunk in tensor.chunks(chunk_elements, multiple):
+            offset = chunk.row * tensor.matrix_shape[1] + chunk.column
+            tell(offset)
+            for values in _finite(_widened(chunk.values), settings.scaling in ("channel", "block")):
+                for meter in meters:
+                    meter.add(values, chunk.row, offset)
+    return tuple(meter.record() for meter in meters)
+
+
+class _Meter:
+    """Measures one format on one tensor."""
+
+    def __init__(
+        self, fmt: Format, settings: Settings, tensor: TensorInfo, summaries: Sequence[MagnitudeHistogram]
+    ) -> None:
+        self.fmt, self.settings = fmt, settings
+        self.error = QuantizationError(0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, np.zeros(256, dtype=np.int64))
+        self.scales: list[NDArray[np.float32]] = []
+        # Scales known before the data are read again: one, or one a row. Otherwise chunks bring theirs.
+        self.known: list[NDArray[np.float32]] | None = None
+        if settings.scaling == "none":
+            self.known = [np.ones((), dtype=np.float32)]
+        elif settings.scaling == "tensor":
+            self.known = [self._scale(functools.reduce(operator.or_, summaries))]
+        elif settings.scaling == "channel" and (len(summaries) > 1 or tensor.matrix_shape[0] == 1):
+            self.known = [self._scale(summary) for summary in summaries]
+
+    def _scale(self, summary: MagnitudeHistogram) -> NDArray[np.float32]:
+        return scale_from_histogram(summary, self.fmt, self.settings.scale_rule, self.settings.rounding)
+
+    def add(self, values: NDArray[Any], row: int, offset: int) -> None:
+        """Measure a matrix of finite elements; `offset` is its first element's place in the tensor."""
+        settings = self.settings
+        step = functools.partial(
+            quantize, fmt=self.fmt, rounding=settings.rounding, seed=settings.seed, offset=offset
+        )
+        if self.known is not None:
+            scale = self.known[row if len(self.known) > 1 else 0]
+            values = values.reshape(-1)
+            quantized = step(values, scale=scale)
+        else:
+            axis = 0 if settings.scaling == "channel" else 1
+            quantized = step(
+                values,
+                scaling=settings.scaling,
+                axis=axis,
+                block_size=settings.block_size,
+                scale_rule=settings.scale_rule,
+            )
+            self.scales.append(quantized.scale.ravel())
+        self.error |= measure(values, quantized)
+
+    def record(self) -> FormatRecord:
+        """Return what was measured."""
+        scales = np.concatenate([np.empty(0, np.float32), *map(np.ravel, self.known or self.scales)])
+        stored = self.settings.scaling != "none"
+        return FormatRecord(
+            format=self.fmt.name,
+            bits=self.fmt.bits,
+            error=self.error,
+            scales=scales.size if stored else 0,
+            scale_bits=8 if self.fmt.power_of_two_scale else 32,
+            smallest_scale=float(scales.min(initial=np.inf)) if scales.size else 1.0,
+            largest_scale=float(scales.max(initial=0.0)) if scales.size else 1.0,
+        )
+
+
+def _record(
+    checkpoint: str,
+    name: str,
+    dtype: str,
+    shape: tuple[int, ...],
+    histogram: MagnitudeHistogram,
+    formats: tuple[FormatRecord, ...],
+) -> TensorRecord:
+    first_bin, bins = _quarter_octaves(histogram)
+    some = histogram.nonzero_count > 0
+    fit, doubt = _fit(histogram)
+    return TensorRecord(
+        checkpoint=checkpoint,
+        name=name,
+        dtype=dtype,
+        shape=shape,
+        count=histogram.size,
+        zeros=histogram.zero_count,
+        nans=histogram.nan_count,
+        infinities=histogram.inf_count,
+        mean_magnitude=histogram.abs_moment(1.0) if some else 0.0,
+        rms=math.sqrt(histogram.abs_moment(2.0)) if some else 0.0,
+        largest=histogram.abs_max if some else 0.0,
+        first_bin=first_bin,
+        bins=bins,
+        fit=fit,
+        fit_doubt=doubt,
+        formats=formats,
+    )
+
+
+def _fit(histogram: MagnitudeHistogram) -> tuple[FitRecord | None, str]:
+    """Fit the generalized Gaussian and its rivals, and say what is to be doubted about it."""
+    result = ggd.fit(histogram)
+    if math.isnan(result.shape):
+        return None, result.reason
+    bits = ggd.compare_families(histogram)
+    return FitRecord(result.shape, result.scale, result.stderr.shape, bits), result.reason
+
+
+def _quarter_octaves(histogram: MagnitudeHistogram) -> tuple[int, tuple[int, ...]]:
+    """Count magnitudes in quarter octaves; each cell of the summary lies in one."""
+    cells = histogram.cells()
+    if not cells.counts.size:
+        return 0, ()
+    fraction, exponent = np.frexp(np.abs(cells.mean))
+    index = 4 * (exponent.astype(np.int64) - 1) + np.floor(8 * fraction - 4).astype(np.int64)
+    first = int(index.min())
+    counts = np.zeros(int(index.max()) - first + 1, dtype=np.int64)
+    np.add.at(counts, index - first, cells.counts)
+    return first, tuple(counts.tolist())
