@@ -109,22 +109,23 @@ def log_upper(k: float, p: float, u: ArrayLike) -> Array:
     if np.any(tail):
         with np.errstate(over="ignore"):
             z = u[tail] ** p
-        a = k / p
-        # Only far out: z exceeds 500 there, and 30 terms are more than double precision needs for a up to a
-        # few hundred.
-        far = -z + k * np.log(u[tail]) - special.gammaln(a) + np.log(_continued_fraction(a, z))
+        a, far = k / p, np.full(z.shape, -np.inf)
+        finite = np.isfinite(z)
+        z, log_u = z[finite], np.log(u[tail][finite])
+        # Q = z^a e^-z / Gamma(a) times the fraction. This far out, with z above 500, 60 terms are more than
+        # double precision needs for any a up to a few hundred.
+        far[finite] = -z + k * log_u - special.gammaln(a) + np.log(_continued_fraction(a, z))
         result = np.asarray(result)
-        result[tail] = np.where(np.isinf(z), -np.inf, far)
+        result[tail] = far
     return np.asarray(result)
 
 
 def _continued_fraction(a: float, z: Array, terms: int = 60) -> Array:
     """Return Gamma(a, z) e^z z^-a by its continued fraction (DLMF 8.9.2), evaluated from the far end."""
     fraction = np.zeros_like(z)
-    with np.errstate(invalid="ignore"):
-        for n in range(terms, 0, -1):
-            fraction = n * (n - a) / (z + (2 * n + 1) - a - fraction)
-        return np.asarray(1.0 / (z + 1.0 - a - fraction))
+    for n in range(terms, 0, -1):
+        fraction = n * (n - a) / (z + (2 * n + 1) - a - fraction)
+    return np.asarray(1.0 / (z + 1.0 - a - fraction))
 
 
 def inverse(p: float, small: Array, *, tail: bool) -> Array:

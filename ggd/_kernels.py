@@ -23,9 +23,10 @@ def count_cells(bits, counts, low_sums, found):  # type: ignore[no-untyped-def]
         float32 values as bit patterns.
     counts, low_sums : ndarray of int64, shape (65536,)
         Updated: number of values in each cell and the sum of their low 16 bits.
-    found : ndarray of int64, shape (5,)
-        Updated: smallest and largest finite value as ordered integers (the pattern of a positive value, minus
-        the pattern of the magnitude less one for a negative one), the number of zeros +0, of zeros -0, and of infinities.
+    found : ndarray of int64, shape (6,)
+        Updated: smallest and largest finite value as ordered integers (the pattern of a positive value; for a
+        negative one, all but its sign bit flipped), the number of zeros +0, of zeros -0, and of
+        infinities, and the bitwise or of all finite values' low bits.
     """
     # One packed counter a cell: the count above bit 40, the sum of the low bits below. Two tables take turns,
     # so that equal neighbours do not wait for each other's store.
@@ -42,6 +43,7 @@ def count_cells(bits, counts, low_sums, found):  # type: ignore[no-untyped-def]
             plus = np.int32(0)
             minus = np.int32(0)
             infinities = np.int32(0)
+            low = np.int32(0)
             for i in range(first, last):
                 b = np.int32(bits[i])
                 magnitude = np.int32(b & np.int32(0x7FFFFFFF))
@@ -51,12 +53,14 @@ def count_cells(bits, counts, low_sums, found):  # type: ignore[no-untyped-def]
                 largest = max(largest, ordered if finite else np.int32(-2147483648))
                 plus += np.int32(b == np.int32(0))
                 minus += np.int32(b == np.int32(-2147483648))
+                low |= (b & np.int32(0xFFFF)) if finite else np.int32(0)
                 infinities += np.int32(magnitude == np.int32(0x7F800000))
             found[0] = min(found[0], np.int64(smallest))
             found[1] = max(found[1], np.int64(largest))
             found[2] += np.int64(plus)
             found[3] += np.int64(minus)
             found[4] += np.int64(infinities)
+            found[5] |= np.int64(low)
             pairs = (last - first) // 2
             for j in range(pairs):
                 a = bits[first + 2 * j]

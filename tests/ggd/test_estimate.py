@@ -1,0 +1,190 @@
+"""Fits recover what was sampled, agree with the likelihood of the raw data, and refuse what has no answer."""
+
+from __future__ import annotations
+
+import math
+
+import ml_dtypes
+import numpy as np
+import pytest
+from scipy import optimize, special, stats
+
+from ggd import GGD, MagnitudeHistogram, compare_families, fit
+
+METHODS = ["ml", "moments", "half-moments"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [0.3, 0.5, 1.0, 2.0, 4.0])
+def test_recovers_shape_and_scale(shape, method):
+    x = GGD(shape, 0.02).sample(200_000, seed=11)
+    result = fit(x, method)
+    assert result.trusted, result.reason
+    assert (result.n, result.zeros, result.method, result.loc) == (200_000, 0, method, 0.0)
+    assert abs(result.shape - shape) < 5 * result.stderr.shape
+    assert abs(result.scale - 0.02) < 5 * result.stderr.scale
+    assert result.distribution == GGD(result.shape, result.scale)
+    assert result.loglik == pytest.approx(np.mean(result.distribution.logpdf(x)), rel=1e-6)
+
+
+def raw_ml_shape(x: np.ndarray) -> float:
+    """Maximize the likelihood of every value, by scipy, without the score that the package solves."""
+    y = np.abs(x.astype(np.float64))
+    y /= y.mean()
+    log_y = np.log(y)
+
+    def loss(log_p: float) -> float:
+        p = math.exp(log_p)
+        scale = (p * np.mean(np.exp(p * log_y))) ** (1 / p)
+        return -float(np.mean(stats.gennorm.logpdf(y, p, scale=scale)))
+
+    start = optimize.minimize_scalar(loss, bounds=(-4.0, 4.0), method="bounded", options={"xatol": 1e-3}).x
+
+    def score(log_p: float) -> float:
+        p = math.exp(log_p)
+        power = np.exp(p * log_y)
+        return float(
+            p + special.psi(1 / p) + np.log(p * power.mean()) - p * (power * log_y).mean() / power.mean()
+        )
+
+    return math.exp(optimize.brentq(score, start - 0.05, start + 0.05, xtol=1e-13))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16, np.float16])
+@pytest.mark.parametrize("shape", [0.3, 0.5, 1.0, 2.0, 4.0])
+def test_summary_gives_the_maximum_likelihood_of_the_raw_data(shape, dtype):
+    x = GGD(shape, 0.5).sample(100_000, seed=7).astype(dtype)
+    x = x[x != 0]
+    assert fit(MagnitudeHistogram.from_array(x)).shape == pytest.approx(raw_ml_shape(x), rel=1e-6)
+
+
+def test_the_unit_of_the_data_does_not_matter():
+    x = GGD(0.7).sample(10_000, seed=1)
+    one, tiny, huge = (fit(x * unit) for unit in (1.0, 2.0**-100, 2.0**100))
+    assert one.shape == pytest.approx(tiny.shape, rel=1e-12) == pytest.approx(huge.shape, rel=1e-12)
+    assert (tiny.scale * 2.0**100, huge.scale * 2.0**-100) == pytest.approx((one.scale, one.scale), rel=1e-11)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_zeros_are_a_spike_beside_the_density(method):
+    x = GGD(0.8, 3.0).sample(20_000, seed=2)
+    plain = fit(x, method)
+    spiked = fit(np.concatenate([x, np.zeros(20_000)]), method)
+    assert (spiked.n, spiked.zeros, spiked.zero_share) == (20_000, 20_000, 0.5)
+    assert (spiked.shape, spiked.scale, spiked.loglik) == (plain.shape, plain.scale, plain.loglik)
+
+
+def test_centre():
+    x = GGD(0.6, 0.1, 5.0).sample(100_000, seed=3)
+    result = fit(x, loc=5.0)
+    assert abs(result.shape - 0.6) < 5 * result.stderr.shape
+    assert result.distribution.loc == 5.0
+    with pytest.raises(ValueError, match="pass the data"):
+        fit(MagnitudeHistogram.from_array(x), loc=5.0)
+
+
+@pytest.mark.parametrize("shape", [0.5, 1.0, 2.0])
+def test_scale_alone(shape):
+    x = GGD(1.3, 0.02).sample(50_000, seed=4)
+    result = fit(x, shape=shape)
+    assert result.scale == pytest.approx((shape * np.mean(np.abs(x) ** shape)) ** (1 / shape), rel=1e-7)
+    assert (result.shape, result.stderr.shape, result.trusted) == (shape, 0.0, True)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [0.5, 1.0, 2.5])
+def test_standard_errors_are_those_of_repeated_samples(shape, method):
+    d, n, repeats = GGD(shape, 0.3), 4000, 300
+    results = [fit(d.sample(n, seed=seed), method) for seed in range(repeats)]
+    errors = fit(d.sample(400_000, seed=0), method).stderr
+    for name, at_400_000 in (("shape", errors.shape), ("scale", errors.scale)):
+        expected = at_400_000 * math.sqrt(400_000 / n)
+        spread = np.std([getattr(result, name) for result in results], ddof=1)
+        # The standard deviation of 300 normal values has relative error 1/sqrt(600) = 4 %, and n is finite.
+        assert spread == pytest.approx(expected, rel=0.25), name
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (np.zeros(7), "all 7 values are zero"),
+        ([3.0], "too few distinct magnitudes"),
+        (np.full(1000, -2.0), "too few distinct magnitudes"),
+        (np.tile([-1.0, 1.0, 0.0], 1000), "too few distinct magnitudes"),
+        ([np.nan, np.nan], "none of the 2 values is finite and not zero"),
+        ([np.inf, 0.0], "none of the 2 values is finite and not zero"),
+        (np.linspace(-1, 1, 10_001), "as if uniform"),
+        (np.exp(np.linspace(-80, 80, 10_001)), "too heavy"),
+    ],
+)
+@pytest.mark.parametrize("method", METHODS)
+def test_no_answer_is_no_number(x, words, method):
+    result = fit(x, method)
+    if words in ("as if uniform", "too heavy") and method != "ml" and not math.isnan(result.shape):
+        words = "too few values"  # moments of such data can ask for an extreme shape, with an error as large
+    assert not result.trusted
+    assert words in result.reason
+    if words != "too few values":
+        assert math.isnan(result.shape)
+        assert math.isnan(result.scale)
+        assert math.isnan(result.stderr.shape)
+        with pytest.raises(ValueError, match="no fitted distribution"):
+            result.distribution  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (np.append(np.linspace(0.1, 2, 1000) ** 3, np.nan), "1 NaN and 0 infinite"),
+        (np.append(np.linspace(0.1, 2, 1000) ** 3, [np.inf, -np.inf]), "0 NaN and 2 infinite"),
+        (np.append(np.linspace(0.1, 2, 1000) ** 3, 1e-60), "beyond the range of float32"),
+        (np.linspace(0.1, 2, 15) ** 3, "too few values (15)"),
+    ],
+)
+def test_a_number_that_is_not_to_be_trusted(x, words):
+    result = fit(x)
+    assert result.shape > 0
+    assert not result.trusted
+    assert words in result.reason
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "words"),
+    [
+        (([],), {}, "empty"),
+        ((MagnitudeHistogram(),), {}, "empty"),
+        ((["a"],), {}, "got str"),
+        (([1.0], "best"), {}, "unknown method 'best'"),
+        (([1.0],), {"loc": math.nan}, "centre .* finite"),
+        (([1.0],), {"shape": -1.0}, "positive finite shape"),
+    ],
+)
+def test_bad_input(arguments, options, words):
+    with pytest.raises(ValueError, match=words):
+        fit(*arguments, **options)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_hard_data_that_break_other_fits(share):
+    rng = np.random.default_rng(0)
+    x = GGD(0.1).sample(50_000, seed=9)
+    x[: int(share * x.size)] = 0.0
+    rng.shuffle(x)
+    result = fit(x)
+    assert result.trusted
+    assert abs(result.shape - 0.1) < 5 * result.stderr.shape
+
+
+def test_families_by_code_length():
+    names = {0.5: "ggd", 1.0: "laplace", 2.0: "gaussian"}
+    for shape, best in names.items():
+        x = GGD(shape, 0.02).sample(200_000, seed=8)
+        bits = compare_families(x)
+        assert list(bits) == ["gaussian", "laplace", "ggd"]
+        assert min(bits, key=bits.__getitem__) == "ggd"
+        assert bits[best] - bits["ggd"] < 1e-4
+        # What they lose is the divergence: the code length of the truth is the entropy.
+        assert bits["ggd"] == pytest.approx(GGD(shape, 0.02).entropy_bits, abs=0.02)
+        nats = -np.mean(stats.norm.logpdf(x, scale=np.sqrt(np.mean(x**2))))
+        assert bits["gaussian"] == pytest.approx(nats / math.log(2), rel=1e-6)
+    assert all(math.isnan(value) for value in compare_families(np.zeros(3)).values())
