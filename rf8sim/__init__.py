@@ -15,11 +15,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .codec import canonical as canonical, decode as decode, encode as encode, random_words as random_words
-    from .formats import Format as Format, format_names as format_names, formats as formats
-    from .formats import get_format as get_format, register as register
-    from .rounding import Overflow as Overflow, RoundingMode as RoundingMode
-    from .scaling import QuantizedTensor as QuantizedTensor, quantize as quantize
+    from .codec import canonical as canonical
+    from .codec import decode as decode
+    from .codec import encode as encode
+    from .codec import random_words as random_words
+    from .formats import Format as Format
+    from .formats import format_names as format_names
+    from .formats import formats as formats
+    from .formats import get_format as get_format
+    from .formats import register as register
+    from .rounding import Overflow as Overflow
+    from .rounding import RoundingMode as RoundingMode
+    from .scaling import QuantizedTensor as QuantizedTensor
+    from .scaling import quantize as quantize
 
 # Names are imported when first used, so that `import rf8sim` costs nothing.
 _HOMES = {

@@ -44,7 +44,9 @@ def as_data(x: ArrayLike) -> NDArray[Any]:
     if name.startswith(("float8_", "float6_", "float4_")):
         return array.astype(np.float32)
     what = "complex numbers" if array.dtype.kind == "c" else f"dtype {name}"
-    raise TypeError(f"cannot encode {what}: expected float64, float32, float16, bfloat16 or an integer dtype; convert first")
+    raise TypeError(
+        f"cannot encode {what}: expected float64, float32, float16, bfloat16 or an integer dtype; convert first"
+    )
 
 
 def as_codes(codes: ArrayLike, bits: int, name: str) -> NDArray[np.uint8]:

@@ -34,27 +34,6 @@ def look_up(index: Any, table: Any, out: Any) -> None:
 
 
 @_jit
-def encode_scaled(x: Any, quotient: Any, pattern: Any, scales: Any, block: Any, threshold: Any, result: Any,
-                  shift: Any, out: Any) -> None:  # fmt: skip
-    """Encode ``x / scale`` row by row through float64; ``scales[row, column // block]``.
-
-    ``quotient`` and ``pattern`` are one float64 buffer of at least ``min(block, columns)`` numbers and its bits.
-    """
-    rows, columns = x.shape
-    for row in range(rows):
-        for number in range(scales.shape[1]):
-            start = number * block
-            stop = min(start + block, columns)
-            scale = scales[row, number]
-            for i in range(stop - start):
-                quotient[i] = np.float64(x[row, start + i]) / scale
-            for i in range(stop - start):
-                bits = pattern[i]
-                cell = np.uint64(bits >> shift)
-                out[row, start + i] = result[cell + cell + np.uint64(bits >= threshold[cell])]
-
-
-@_jit
 def first_above(bits: Any, sign_mask: Any, infinity: Any) -> int:
     """Return the first index whose pattern, sign cleared, is above that of infinity (a NaN); -1 if none is."""
     found = False
@@ -90,14 +69,14 @@ def philox_words(key0: Any, key1: Any, first_block: Any, out: Any) -> None:
 
 
 @_jit
-def encode_stochastic(x: Any, bits: Any, threshold: Any, interval: Any, shift: Any, drop: Any, cell_codes: Any, down: Any,
-                      lower: Any, gap: Any, codes: Any, words: Any, random_bits: Any, out: Any) -> None:  # fmt: skip
+def encode_stochastic(x: Any, bits: Any, threshold: Any, interval: Any, shift: Any, drop: Any, cell_codes: Any,
+                      down: Any, lower: Any, gap: Any, codes: Any, words: Any, random_bits: Any, out: Any) -> None:  # fmt: skip
     """Take the upper neighbour where ``floor(p * 2**k) + word >= 2**k``, k the random bits, decided exactly.
 
-    Where a cell lies in one interval of 2**g units in the last place, p is the low g bits of the pattern: ``drop`` moves
-    them to the top of a word, and the decision is the carry of an adder. Elsewhere (``drop`` 255) it is
+    Where a cell lies in one interval of 2**g units in the last place, p is the low g bits of the pattern: ``drop``
+    moves them to the top of a word, and the decision is the carry of an adder. Elsewhere (``drop`` 255) it is
     ``distance * 2**k >= (c + 1) * gap`` with c the complement of the word. There c is cut in two so that both products
-    are exact (17 bits times a gap of at most 26), and the difference is exact wherever its rounding could matter, by
+    are exact (17 bits times a gap of at most 26), and the difference is exact where its rounding could matter, by
     Sterbenz' lemma.
     """
     mask = np.uint64((np.uint64(1) << random_bits) - np.uint64(1))

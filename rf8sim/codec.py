@@ -238,7 +238,9 @@ def _checked_words(words: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[n
         return None
     array = np.asarray(words)
     if array.shape != shape or array.dtype.kind not in "iu":
-        raise ValueError(f"random_words must be uint32 of x's shape {shape}, got {array.dtype.name} of shape {array.shape}")
+        raise ValueError(
+            f"random_words must be uint32 of x's shape {shape}, got {array.dtype.name} of shape {array.shape}"
+        )
     if array.size and (int(array.min()) < 0 or int(array.max()) >> 32):
         raise ValueError("random_words must fit in 32 bits")
     return np.ascontiguousarray(array, dtype=np.uint32).reshape(-1)
@@ -368,5 +370,5 @@ def _value_table(fmt: Format, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _whole(table: NDArray[Any]) -> NDArray[Any]:
-    """Extend a table of a narrow format to all 256 bytes, so that a look-up needs no check (codes are checked before)."""
+    """Extend a table of a narrow format to all 256 bytes: a look-up needs no check, codes are checked before."""
     return table if table.size == 256 else np.resize(table, 256)

@@ -166,7 +166,9 @@ def check_choices(fmt: Format, rounding: str, overflow: str) -> tuple[RoundingMo
     mode = RoundingMode(choose("rounding mode", rounding, list(RoundingMode)))
     option = Overflow(choose("overflow option", overflow, list(Overflow)))
     if mode is RoundingMode.RESIDUAL and fmt.depth is None:
-        raise ValueError(f"rounding 'residual' is defined for the RF family only, not for {fmt.name!r}: use 'nearest-even'")
+        raise ValueError(
+            f"rounding 'residual' is defined for the RF family only, not for {fmt.name!r}: use 'nearest-even'"
+        )
     if option is Overflow.NAN and fmt.nan is None:
         raise ValueError(f"format {fmt.name!r} has no NaN code: use overflow='saturate'")
     if option is Overflow.INFINITY and fmt.sides[0].infinity is None:
@@ -397,7 +399,7 @@ def _cells(steps: StepTable, width: int, widest: int, dtype: type[np.unsignedint
     first_cell = (cell + inside).astype(np.int64)
     at_start = np.cumsum(np.bincount(first_cell, minlength=cells)[:cells]) - 1
     unsigned = np.uint32 if width == 32 else np.uint64
-    threshold = np.arange(cells, dtype=unsigned) << unsigned(shift)
+    threshold: NDArray[Any] = np.left_shift(np.arange(cells, dtype=unsigned), unsigned(shift))
     result = np.repeat(steps.result[at_start].astype(dtype), 2)
     own = cell[inside].astype(np.int64)
     threshold[own] = steps.first[inside]

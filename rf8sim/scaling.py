@@ -26,9 +26,10 @@ SCALE_RULES = ("max", "mse", "ggd")
 
 # Elements that one step of quantization holds as float64.
 _STEP = 1 << 15
-# Scales are searched from one octave above the scale of rule `max` to eight below it.
-_COARSE = np.arange(2, -17, -1) / 2
-_FINE = np.arange(-7, 8) / 16
+# Scales are searched octave by octave, from eight below that of rule `max` to half the format's range above it (the
+# middle of a posit's range is its most precise part), then in ever finer steps around the best.
+_OCTAVES_BELOW = 8
+_REFINEMENTS = (1 / 2, 1 / 4, 1 / 8, 1 / 16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +121,8 @@ class QuantizedTensor:
 
     def __repr__(self) -> str:
         return (
-            f"QuantizedTensor({self.format.name}, shape {self.shape}, {self.scaling} scaling, {self.scale.size} scales, "
-            f"{self.bits_per_weight:.4g} bits per weight)"
+            f"QuantizedTensor({self.format.name}, shape {self.shape}, {self.scaling} scaling, "
+            f"{self.scale.size} scales, {self.bits_per_weight:.4g} bits per weight)"
         )
 
 
@@ -143,7 +144,7 @@ def quantize(
     """Choose scales for a tensor and encode ``x / scale``.
 
     The quotient is formed in float64. For scales that are powers of two it is exact; for others it is rounded to 53
-    bits, which for float32 data and a decision boundary of at most 28 bits cannot change a decision.
+    bits, which for float32 data and decision boundaries of at most 28 bits changes no decision.
 
     Parameters
     ----------
@@ -202,10 +203,8 @@ def quantize(
     row = math.prod(data.shape[1:])
 
     def step(part: slice, piece_scale: NDArray[np.float32]) -> None:
-        if scaling == "none":
-            quotient = data[part]
-        else:
-            quotient = data[part].astype(np.float64) / piece_scale.astype(np.float64)
+        wide = piece_scale.astype(np.float64)
+        quotient = data[part] if scaling == "none" else data[part].astype(np.float64) / wide
         first = offset + (part.start * row if data.ndim else 0)
         codes[part] = encode(quotient, fmt, rounding=rounding, overflow=overflow, seed=seed, offset=first, threads=1)
 
@@ -316,7 +315,7 @@ def scale_from_histogram(
     chosen = base = _max_scale(largest, fmt)
     if scale_rule == "mse":
         cells = histogram.cells()
-        chosen = _least_error(cells.mean[None, :], cells.count.astype(np.float64), base, fmt, rounding)
+        chosen = _least_error(cells.mean[None, :], cells.counts.astype(np.float64), base, fmt, rounding)
     elif scale_rule == "ggd":
         rms = np.sqrt([histogram.abs_moment(2.0)])
         chosen = _expected_scale(_fitted_shape(histogram), rms, base, fmt, rounding)
@@ -338,7 +337,8 @@ def _max_scale(largest: NDArray[np.float64], fmt: Format) -> NDArray[np.float64]
 
 
 def _power(exponent: NDArray[Any]) -> NDArray[np.float64]:
-    return np.exp2(np.clip(exponent, -128, 127))
+    power: NDArray[np.float64] = np.exp2(np.clip(exponent, -128, 127).astype(np.float64))
+    return power
 
 
 def _as_scale(scale: NDArray[np.float64], fmt: Format) -> NDArray[np.float64]:
@@ -350,38 +350,33 @@ def _as_scale(scale: NDArray[np.float64], fmt: Format) -> NDArray[np.float64]:
 
 
 def _least_error(
-    groups: NDArray[np.float64], weights: NDArray[np.float64] | None, base: NDArray[np.float64], fmt: Format, rounding: str
-) -> NDArray[np.float64]:
-    """Search, for each group, the scale of the least squared error: coarse, then fine around the best."""
-    mode = RoundingMode.NEAREST_EVEN if rounding == RoundingMode.STOCHASTIC else RoundingMode(rounding)
-    steps = _COARSE[::2] if fmt.power_of_two_scale else _COARSE
-    best, scale = _best_of(groups, weights, base, steps, fmt, mode, None, base)
-    if not fmt.power_of_two_scale:
-        best, scale = _best_of(groups, weights, scale, _FINE, fmt, mode, best, scale)
-    return scale
-
-
-def _best_of(
     groups: NDArray[np.float64],
     weights: NDArray[np.float64] | None,
-    centre: NDArray[np.float64],
-    octaves: NDArray[np.float64],
+    base: NDArray[np.float64],
     fmt: Format,
-    mode: RoundingMode,
-    best: NDArray[np.float64] | None,
-    chosen: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    error = np.full(centre.shape, np.inf) if best is None else best.copy()
-    chosen = chosen.copy()
-    for octave in octaves:
-        scale = _as_scale(centre * 2.0**octave, fmt)
+    rounding: str,
+) -> NDArray[np.float64]:
+    """Search, for each group, the scale of the least squared error."""
+    mode = RoundingMode.NEAREST_EVEN if rounding == RoundingMode.STOCHASTIC else RoundingMode(rounding)
+
+    def error(scale: NDArray[np.float64]) -> NDArray[np.float64]:
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             values = decode(encode(groups / scale[:, None], fmt, rounding=mode), fmt, dtype=np.float64)
             squared = np.square(groups - values * scale[:, None])
-        new = np.sum(squared if weights is None else squared * weights, axis=1)
-        better = new < error
-        error[better], chosen[better] = new[better], scale[better]
-    return error, chosen
+        total: NDArray[np.float64] = np.sum(squared if weights is None else squared * weights, axis=1)
+        return total
+
+    least, chosen = error(base), base
+    coarse = [float(octave) for octave in range(-_OCTAVES_BELOW, math.ceil(fmt.octaves / 2) + 1) if octave]
+    rounds = [coarse] if fmt.power_of_two_scale else [coarse, *([-step, step] for step in _REFINEMENTS)]
+    for octaves in rounds:
+        centre = chosen
+        for octave in octaves:
+            scale = _as_scale(centre * 2.0**octave, fmt)
+            new = error(scale)
+            better = new < least
+            least, chosen = np.where(better, new, least), np.where(better, scale, chosen)
+    return chosen
 
 
 def _expected(
@@ -484,7 +479,7 @@ def _expand(
 
 
 def _by_rows(step: Any, shape: tuple[int, ...], scale: NDArray[np.float32], threads: int | None = None) -> None:
-    """Call ``step(rows, their scales)`` over slices of the first axis of bounded size, in threads if that is worth it."""
+    """Call ``step(rows, their scales)`` over slices of bounded size of the first axis, in threads if worth it."""
     if not shape:
         step(..., scale)
         return

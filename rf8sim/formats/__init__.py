@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from .base import Format, Side
 from .integer import integer_format
@@ -24,7 +25,7 @@ _builders: dict[str, Callable[[], Format]] = {
     "rf8": lambda: residual_format(4, 4, name="rf8"),
     "rf8_e3": lambda: residual_format(3, 8, name="rf8_e3"),
     "rf6": lambda: residual_format(3, 2, name="rf6"),
-    **{name: (lambda name=name: ml_dtypes_format(name)) for name in ML_DTYPES},
+    **{name: partial(ml_dtypes_format, name) for name in ML_DTYPES},
     "binary8p3": lambda: p3109_format(3),
     "binary8p4": lambda: p3109_format(4),
     "binary8p5": lambda: p3109_format(5),

@@ -16,7 +16,7 @@ __all__ = ["residual_format"]
 def residual_format(exponent_bits: int, depth: int, bias: int | None = None, name: str | None = None) -> Format:
     """Make RF(exponent_bits, depth), with code ``s E r``: sign, exponent field, residual field.
 
-    A code's magnitude is ``2**(E - bias) * m`` with ``m = 1 + sgn(t) * 2**(|t| - depth - 1)`` and ``t = r - (depth-1)``;
+    A code's magnitude is ``2**(E - bias) * m`` with ``m = 1 + sgn(t) * 2**(|t| - depth - 1)``, ``t = r - depth + 1``;
     code 0 is zero and the code of the sign bit alone is NaN.
 
     Parameters
@@ -46,7 +46,9 @@ def residual_format(exponent_bits: int, depth: int, bias: int | None = None, nam
     [2.6702880859375e-05, 1.0, 1.5]
     """
     if depth < 1 or depth & (depth - 1) or exponent_bits < 1:
-        raise ValueError(f"RF({exponent_bits}, {depth}): depth must be a power of two and there must be an exponent bit")
+        raise ValueError(
+            f"RF({exponent_bits}, {depth}): depth must be a power of two and there must be an exponent bit"
+        )
     residual_bits = depth.bit_length()
     bits = 1 + exponent_bits + residual_bits
     if bits > 8:
