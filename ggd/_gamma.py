@@ -76,9 +76,7 @@ def upper(k: float, p: float, u: ArrayLike) -> Array:
         z = u**p
     # Where u^p is small, scipy's Q loses nothing, but u^p itself may be lost: there Q = 1 - P.
     series = u < _SMALL ** (1.0 / p)
-    return np.asarray(
-        np.where(series, 1.0 - lower(k, p, np.where(series, u, 0.0)), special.gammaincc(k / p, z))
-    )
+    return np.asarray(np.where(series, 1.0 - lower(k, p, np.where(series, u, 0.0)), special.gammaincc(k / p, z)))
 
 
 def log_upper(k: float, p: float, u: ArrayLike) -> Array:

@@ -171,9 +171,7 @@ class GGD:
 
     def _below(self, t: Array) -> Array:
         u = np.abs(t)
-        half = np.where(
-            t < 0, 0.5 * _gamma.upper(1.0, self.shape, u), 0.5 + 0.5 * _gamma.lower(1.0, self.shape, u)
-        )
+        half = np.where(t < 0, 0.5 * _gamma.upper(1.0, self.shape, u), 0.5 + 0.5 * _gamma.lower(1.0, self.shape, u))
         return np.where(np.isnan(t), np.nan, half)
 
     def logcdf(self, x: ArrayLike) -> Any:
@@ -326,13 +324,9 @@ class GGD:
         (3.0, 9.5)
         """
         if k != int(k) or k < 0:
-            raise ValueError(
-                f"a raw moment has a nonnegative integer order, got {k!r}; use abs_moment for others"
-            )
+            raise ValueError(f"a raw moment has a nonnegative integer order, got {k!r}; use abs_moment for others")
         k = int(k)
-        return math.fsum(
-            math.comb(k, j) * self.loc ** (k - j) * self.abs_moment(j) for j in range(0, k + 1, 2)
-        )
+        return math.fsum(math.comb(k, j) * self.loc ** (k - j) * self.abs_moment(j) for j in range(0, k + 1, 2))
 
     @property
     def mean(self) -> float:

@@ -155,9 +155,7 @@ def fit(
         return refused(f"none of the {histogram.size} values is finite and not zero")
     data = _Magnitudes.of(histogram)
     if shape is None and data.distinct < _FEWEST:
-        return refused(
-            f"too few distinct magnitudes to determine a shape: {data.distinct} among {n} nonzero values"
-        )
+        return refused(f"too few distinct magnitudes to determine a shape: {data.distinct} among {n} nonzero values")
     if shape is not None:
         found: float | str = GGD(shape).shape
     elif method == "ml":
@@ -309,9 +307,7 @@ def _moment_shape(data: _Magnitudes, q: float) -> float | str:
     if excess(high) > 0.0:  # the ratio falls as the shape grows
         return f"the moments ask for a shape above {SHAPE_RANGE[1]:g}: the values are spread as if uniform"
     if excess(low) < 0.0:
-        return (
-            f"the moments ask for a shape below {SHAPE_RANGE[0]:g}: the tails are too heavy for this family"
-        )
+        return f"the moments ask for a shape below {SHAPE_RANGE[0]:g}: the tails are too heavy for this family"
     return math.exp(float(optimize.brentq(excess, low, high, xtol=1e-14, rtol=1e-14)))
 
 

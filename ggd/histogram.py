@@ -258,9 +258,7 @@ class MagnitudeHistogram:
 
     def _exact_sum(self, *, signed: bool) -> Fraction:
         total = 0
-        for key, count, low in zip(
-            self.keys.tolist(), self.counts.tolist(), self.low_sums.tolist(), strict=True
-        ):
+        for key, count, low in zip(self.keys.tolist(), self.counts.tolist(), self.low_sums.tolist(), strict=True):
             exponent = (key >> 7) & 0xFF
             leading = (key & 0x7F) | (0x80 if exponent else 0)
             part = ((leading << 16) * count + low) << max(exponent - 1, 0)
@@ -416,9 +414,7 @@ class MagnitudeHistogram:
             np.insert(array, negative, zero)
             for array, zero in ((cells.left, 0.0), (cells.right, 0.0), (cells.counts, self.zero_count))
         )
-        atom = np.insert(
-            np.abs(cells.mean) == np.minimum(np.abs(cells.left), np.abs(cells.right)), negative, True
-        )
+        atom = np.insert(np.abs(cells.mean) == np.minimum(np.abs(cells.left), np.abs(cells.right)), negative, True)
         near = np.where(np.insert(cells.mean, negative, 0.0) < 0, right, left)
         left, right = np.where(atom, near, left), np.where(atom, near, right)
         above = np.cumsum(count).astype(np.float64)
@@ -502,9 +498,7 @@ class MagnitudeHistogram:
         ValueError: not a stored histogram: expected format 'ggd.MagnitudeHistogram/1', got None
         """
         if data.get("format") != _FORMAT:
-            raise ValueError(
-                f"not a stored histogram: expected format {_FORMAT!r}, got {data.get('format')!r}"
-            )
+            raise ValueError(f"not a stored histogram: expected format {_FORMAT!r}, got {data.get('format')!r}")
         h = cls()
         try:
             keys = np.asarray(data["keys"], dtype=np.int64)
@@ -610,11 +604,11 @@ def _magnitude_edges() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def _summarize_float32(x: NDArray[Any]) -> MagnitudeHistogram:
     from ggd import _kernels
 
-    bits = np.ascontiguousarray(x, dtype=np.float32).view(np.uint32)
+    bits = np.ascontiguousarray(x, dtype=np.float32).view(np.int32)
     counts, low_sums = np.zeros(65536, np.int64), np.zeros(65536, np.int64)
     found = np.array([*_NO_EXTREMES, 0, 0, 0, 0], dtype=np.int64)
     _kernels.count_cells(bits, counts, low_sums, found)
-    smallest, largest, plus, minus, infinities, low_bits = found.tolist()
+    smallest, largest, low_bits, infinities, plus, minus = found.tolist()
     counts[0x0000] -= plus
     counts[0x8000] -= minus
     h = MagnitudeHistogram()
