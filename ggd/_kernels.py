@@ -10,7 +10,7 @@ __all__ = ["count_cells", "count_patterns"]
 _jit = nb.njit(cache=True, nogil=True, error_model="numpy")
 
 _BLOCK = 1 << 12  # elements whose extremes are found while they are in the nearest cache
-_FLUSH = 1 << 23  # elements a packed counter takes: 2**23 * 65535 < 2**40, and 2**23 < 2**24
+_FLUSH = 1 << 24  # elements between flushes; each table counts half: 2**23 * 65535 < 2**40, 2**23 < 2**24
 _MAGNITUDE = np.int32(0x7FFFFFFF)
 _INFINITY = np.int32(0x7F800000)
 _MINUS_INFINITY = np.int32(-0x7F800001)  # as an ordered integer

@@ -43,9 +43,7 @@ def raw_ml_shape(x: np.ndarray) -> float:
     def score(log_p: float) -> float:
         p = math.exp(log_p)
         power = np.exp(p * log_y)
-        return float(
-            p + special.psi(1 / p) + np.log(p * power.mean()) - p * (power * log_y).mean() / power.mean()
-        )
+        return float(p + special.psi(1 / p) + np.log(p * power.mean()) - p * (power * log_y).mean() / power.mean())
 
     return math.exp(optimize.brentq(score, start - 0.05, start + 0.05, xtol=1e-13))
 

@@ -18,9 +18,7 @@ import ggd
 from ggd import GGD, MagnitudeHistogram
 
 from_array = MagnitudeHistogram.from_array
-patterns = st.lists(st.integers(0, 2**32 - 1), max_size=60).map(
-    lambda bits: np.array(bits, np.uint32).view(np.float32)
-)
+patterns = st.lists(st.integers(0, 2**32 - 1), max_size=60).map(lambda bits: np.array(bits, np.uint32).view(np.float32))
 
 
 def special_patterns() -> np.ndarray:
@@ -100,8 +98,8 @@ def test_chunks_and_layout_do_not_matter(size):
 
 
 def test_packed_counters_do_not_overflow():
-    # More equal values than a packed counter takes between two flushes, all low bits set.
-    x = np.full((1 << 23) * 2 + 5, np.uint32(0x3F80FFFF), dtype=np.uint32).view(np.float32)
+    # More equal values than the packed counters could take without a flush, all low bits set.
+    x = np.full((1 << 25) + 5, np.uint32(0x3F80FFFF), dtype=np.uint32).view(np.float32)
     h = from_array(x)
     assert (h.counts.tolist(), h.low_sums.tolist()) == ([x.size], [x.size * 0xFFFF])
 
@@ -190,9 +188,7 @@ def test_moments(shape):
         terms = np.abs(wide) ** p
         # The spread within a cell is modelled; the noise of that falls with the number of values that matter.
         effective = terms.sum() ** 2 / (terms**2).sum()
-        assert h.abs_moment(p) == pytest.approx(
-            terms.mean(), rel=1e-5 * p * abs(p - 1) / effective**0.5 + 1e-10
-        )
+        assert h.abs_moment(p) == pytest.approx(terms.mean(), rel=1e-5 * p * abs(p - 1) / effective**0.5 + 1e-10)
     assert h.var == pytest.approx(wide.var(), rel=1e-6)
     assert h.std == pytest.approx(wide.std(), rel=1e-6)
 
@@ -238,9 +234,7 @@ def test_ecdf_of_a_grid_is_exact():
     x = GGD(1.0).sample(3000, seed=4).astype(ml_dtypes.bfloat16)
     wide = np.sort(x.astype(np.float64))
     places = np.unique(wide)
-    np.testing.assert_array_equal(
-        from_array(x).ecdf(places), np.searchsorted(wide, places, side="right") / x.size
-    )
+    np.testing.assert_array_equal(from_array(x).ecdf(places), np.searchsorted(wide, places, side="right") / x.size)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ggd import GGD, expected_mse, expected_mse_scaled
+from ggd.quantizer import partial_moment
 
 
 def exact_mse(d: GGD, values, boundaries) -> mp.mpf:
@@ -56,14 +57,27 @@ def test_matches_fifty_digits(name, shape):
         assert abs(expected_mse(d, values, boundaries) / exact - 1) < 1e-9, (scale, loc)
 
 
+@pytest.mark.parametrize("shape", [0.05, 0.5, 1.0, 2.0, 30.0])
+@pytest.mark.parametrize("order", [0, 0.5, 1, 2])
+def test_partial_moments_keep_their_accuracy_in_the_tail_and_round_the_centre(shape, order):
+    with mp.workdps(50):
+        p = mp.mpf(shape)
+        for z in (1e-6, 1e-2, 1.0, 10.0, 40.0, 300.0):
+            left = z ** (1 / shape)
+            for right in (0.0, 2.5 * left, np.inf):
+                low, high = sorted((left, right))
+                ends = [mp.mpf(low) ** p, mp.inf if high == np.inf else mp.mpf(high) ** p]
+                exact = mp.gammainc((order + 1) / p, *ends) / (2 * mp.gamma(1 / p))
+                found = partial_moment(shape, order, np.array(low), np.array(high))
+                assert exact < 1e-300 or abs(found / exact - 1) < 1e-11
+
+
 @pytest.mark.parametrize("shape", [0.5, 2.0, 30.0])
 def test_boundaries_that_are_not_midpoints_and_empty_cells(shape):
     values = np.array([-2.0, -0.5, 0.0, 0.25, 0.5, 3.0])
     boundaries = np.array([-0.5, -0.5, 0.25, 0.25, 0.9])
     d = GGD(shape, 0.7)
-    assert expected_mse(d, values, boundaries) == pytest.approx(
-        float(exact_mse(d, values, boundaries)), rel=1e-11
-    )
+    assert expected_mse(d, values, boundaries) == pytest.approx(float(exact_mse(d, values, boundaries)), rel=1e-11)
 
 
 def test_scaling_is_the_same_as_scaling_the_table():
