@@ -69,8 +69,9 @@ def philox_words(key0: Any, key1: Any, first_block: Any, out: Any) -> None:
 
 
 @_jit
-def encode_stochastic(x: Any, bits: Any, threshold: Any, interval: Any, shift: Any, drop: Any, cell_codes: Any,
-                      down: Any, lower: Any, gap: Any, codes: Any, words: Any, random_bits: Any, out: Any) -> None:  # fmt: skip
+def encode_stochastic(
+    x: Any, bits: Any, cells: Any, fine: Any, coarse: Any, down: Any, words: Any, random_bits: Any, out: Any
+) -> None:
     """Take the upper neighbour where ``floor(p * 2**k) + word >= 2**k``, k the random bits, decided exactly.
 
     Where a cell lies in one interval of 2**g units in the last place, p is the low g bits of the pattern: ``drop``
@@ -79,6 +80,9 @@ def encode_stochastic(x: Any, bits: Any, threshold: Any, interval: Any, shift: A
     are exact (17 bits times a gap of at most 26), and the difference is exact where its rounding could matter, by
     Sterbenz' lemma.
     """
+    threshold, interval, shift = cells
+    drop, cell_codes = fine
+    lower, gap, codes = coarse
     mask = np.uint64((np.uint64(1) << random_bits) - np.uint64(1))
     power = np.float64(np.int64(mask)) + 1.0
     unused = np.uint64(32) - random_bits
@@ -99,6 +103,22 @@ def encode_stochastic(x: Any, bits: Any, threshold: Any, interval: Any, shift: A
             distance = (abs(np.float64(x[i])) - lower[number]) * power
             up = (distance - high * width >= low * width) & (width > 0.0)
             out[i] = np.uint8(codes[number] >> 8) if up else np.uint8(codes[number])
+
+
+@_jit
+def encode_drawn(
+    x: Any, bits: Any, cells: Any, fine: Any, coarse: Any, down: Any, key: Any, first: Any, random_bits: Any, out: Any
+) -> None:
+    """Draw the words of the elements from flat index ``first`` on, in pieces that stay in the cache, and use them."""
+    piece = 2048
+    words = np.empty(piece + 4, dtype=np.uint32)
+    skip = np.int64(first % np.uint64(4))  # the words of a block of four that belong to earlier elements
+    for start in range(0, x.size, piece):
+        stop = min(start + piece, x.size)
+        blocks = (skip + stop - start + 3) // 4
+        philox_words(key[0], key[1], (first + np.uint64(start)) // np.uint64(4), words[: 4 * blocks])
+        encode_stochastic(x[start:stop], bits[start:stop], cells, fine, coarse, down, words[skip : skip + stop - start],
+                          random_bits, out[start:stop])  # fmt: skip
 
 
 @_jit

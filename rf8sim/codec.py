@@ -12,6 +12,7 @@ from ._checks import as_codes, as_data, as_output, dtype_name
 from ._parallel import in_pieces
 from .formats import Format, get_format
 from .rounding import (
+    CellTable,
     Overflow,
     RoundingMode,
     cell_table,
@@ -31,8 +32,6 @@ _INFINITY = {
     "float16": (np.uint16((1 << 15) - 1), np.uint16(0x1F << 10)),
     "bfloat16": (np.uint16((1 << 15) - 1), np.uint16(0xFF << 7)),
 }
-# Random words are made in pieces that stay in the cache.
-_WORDS = 1 << 14
 
 
 def encode(
@@ -171,26 +170,23 @@ def _encode_stochastic(
         flat = _integers_as_float64(flat)
     table = stochastic_table(fmt, option, dtype_name(flat.dtype))
     bits = flat.view(_PATTERN[dtype_name(flat.dtype)])
-    threshold, interval = table.cells.threshold, table.cells.result
-    shift = table.cells.shift
-    down = np.uint64(flat.dtype.itemsize * 8 - 32)
+    cells = table.cells
+    if cells is None:  # find the intervals by search, and let each be a cell of its own
+        bits = (np.searchsorted(table.steps.first, bits.astype(np.uint64), side="right") - 1).astype(np.uint32)
+        cells = CellTable(
+            np.arange(table.steps.first.size, dtype=np.uint32),
+            np.repeat(table.steps.result.astype(np.uint16), 2),
+            np.uint32(0),
+        )
+    fine, coarse = (table.drop, table.cell_codes), (table.lower, table.gap, table.codes)
+    down, k = np.uint64(flat.dtype.itemsize * 8 - 32), np.uint64(random_bits)
 
     def work(start: int, stop: int) -> None:
-        # The buffer starts at a whole block of four words; the draw of element i is word (offset + i) of the stream.
-        buffer = np.empty(_WORDS + 4, dtype=np.uint32)
-        for first in range(start, stop, _WORDS):
-            last = min(first + _WORDS, stop)
-            if words is None:
-                skip = (offset + first) % 4
-                drawn = buffer[: -(-(skip + last - first) // 4) * 4]
-                _kernels.philox_words(*key, np.uint64((offset + first) // 4), drawn)
-                piece = drawn[skip : skip + last - first]
-            else:
-                piece = words[first:last]
-            _kernels.encode_stochastic(
-                flat[first:last], bits[first:last], threshold, interval, shift, table.drop, table.cell_codes, down,
-                table.lower, table.gap, table.codes, piece, np.uint64(random_bits), out[first:last],
-            )  # fmt: skip
+        where = flat[start:stop], bits[start:stop], tuple(cells), fine, coarse, down
+        if words is None:
+            _kernels.encode_drawn(*where, key, np.uint64(offset + start), k, out[start:stop])
+        else:
+            _kernels.encode_stochastic(*where, words[start:stop], k, out[start:stop])
 
     in_pieces(work, flat.size, threads)
 

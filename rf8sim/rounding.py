@@ -251,8 +251,10 @@ class StochasticTable(NamedTuple):
 
     Attributes
     ----------
-    cells : CellTable
-        From a bit pattern to the number of its interval.
+    cells : CellTable or None
+        From a bit pattern to the number of its interval; None if the format's values are too close for one.
+    steps : StepTable
+        The same, as steps.
     lower, gap : ndarray of float64
         An interval's lower magnitude, and its width; width 0 where nothing is drawn.
     codes : ndarray of uint16
@@ -264,7 +266,8 @@ class StochasticTable(NamedTuple):
         Lower and upper code of such a cell.
     """
 
-    cells: CellTable
+    cells: CellTable | None
+    steps: StepTable
     lower: NDArray[np.float64]
     gap: NDArray[np.float64]
     codes: NDArray[np.uint16]
@@ -277,17 +280,26 @@ class _FloatLayout(NamedTuple):
     mantissa: int
     bias: int
 
+    @property
+    def sign(self) -> int:
+        """Pattern of the sign bit."""
+        return 1 << (self.width - 1)
+
+    @property
+    def infinity(self) -> int:
+        """Pattern of +infinity."""
+        return (self.sign - 1) >> self.mantissa << self.mantissa
+
     def first_pattern(self, boundary: Boundary) -> int:
         """Return the first bit pattern (sign clear) whose value goes up; at most that of infinity."""
-        infinity = ((1 << (self.width - 1)) - 1) >> self.mantissa << self.mantissa
         far = 200  # 2**-200 is below every boundary of a format whose values are float32
         octave = boundary.ceiling(-far).bit_length() - 1 - far
         if octave > self.bias:
-            return infinity
+            return self.infinity
         exponent = max(octave, 1 - self.bias) - self.mantissa
         steps = boundary.ceiling(exponent)
         # The encoding of steps * 2**exponent is this sum, also where a carry reaches the next binade.
-        return min(((exponent + self.mantissa + self.bias - 1) << self.mantissa) + steps, infinity)
+        return min(((exponent + self.mantissa + self.bias - 1) << self.mantissa) + steps, self.infinity)
 
 
 _LAYOUTS = {
@@ -368,17 +380,15 @@ def step_table(fmt: Format, mode: RoundingMode, overflow: Overflow, dtype: str) 
     if dtype.endswith("integer"):
         return _collapse(_side_steps(fmt, mode, overflow, dtype[0] == "-", lambda boundary: boundary.ceiling(0)))
     layout = _LAYOUTS[dtype]
-    sign = 1 << (layout.width - 1)
-    infinity = (sign - 1) >> layout.mantissa << layout.mantissa
     steps = []
     for negative in (False, True):
         # Formats without NaN never meet one: such input is refused before.
         specials = [
-            (infinity, _overflow_code(fmt, overflow, negative)),
-            (infinity + 1, fmt.nan if fmt.nan is not None else 0),
+            (layout.infinity, _overflow_code(fmt, overflow, negative)),
+            (layout.infinity + 1, fmt.nan if fmt.nan is not None else 0),
         ]
         side = [*_side_steps(fmt, mode, overflow, negative, layout.first_pattern), *specials]
-        steps += [(first + negative * sign, code) for first, code in side]
+        steps += [(first + negative * layout.sign, code) for first, code in side]
     return _collapse(steps)
 
 
@@ -437,58 +447,67 @@ def integer_codes(fmt: Format, mode: RoundingMode, overflow: Overflow, x: NDArra
     return codes
 
 
+class _Interval(NamedTuple):
+    first: int
+    lower: float
+    gap: float
+    code: int
+    upper_code: int
+
+
+def _intervals(fmt: Format, overflow: Overflow, negative: bool, layout: _FloatLayout) -> list[_Interval]:
+    """Return the intervals between the neighbours of one side, those of overflow, infinity and NaN last."""
+    side = fmt.sides[negative]
+    over = _overflow_code(fmt, overflow, negative)
+    constant = [_Interval(layout.infinity, 0.0, 0.0, over, over)]
+    constant.append(_Interval(layout.infinity + 1, 0.0, 0.0, *2 * (fmt.nan or 0,)))
+    smallest = int(side.codes[0])
+    if negative and not fmt.signed:  # every negative number is out of range
+        return [_Interval(0, 0.0, 0.0, smallest, smallest), _Interval(1, 0.0, 0.0, over, over), *constant]
+    grid, codes = [*side.magnitudes.tolist(), side.beyond], [*side.codes.tolist(), over]
+    placed = boundaries(fmt, RoundingMode.STOCHASTIC, negative)
+    firsts = [layout.first_pattern(Boundary(Fraction(grid[0]), _ZERO, True)), *map(layout.first_pattern, placed)]
+    intervals = [_Interval(0, 0.0, 0.0, smallest, smallest)]  # below the smallest value of a format without zero
+    for rank, first in enumerate(firsts[: side.codes.size]):
+        gap = grid[rank + 1] - grid[rank]
+        drawn = math.isfinite(gap)
+        intervals.append(
+            _Interval(first, grid[rank], gap if drawn else 0.0, codes[rank], codes[rank + 1 if drawn else rank])
+        )
+    if len(firsts) > side.codes.size:
+        intervals.append(_Interval(firsts[-1], 0.0, 0.0, over, over))
+    return intervals + constant
+
+
 @lru_cache(maxsize=64)
 def stochastic_table(fmt: Format, overflow: Overflow, dtype: str) -> StochasticTable:
     """Return the intervals of stochastic rounding for ``float32`` or ``float64`` (section 5 of the specification)."""
     layout = _LAYOUTS[dtype]
-    sign = 1 << (layout.width - 1)
-    infinity = (sign - 1) >> layout.mantissa << layout.mantissa
-    steps: list[tuple[int, int]] = []
-    intervals: list[tuple[float, float, int, int]] = []
+    intervals = _intervals(fmt, overflow, False, layout)
+    negative = _intervals(fmt, overflow, True, layout)
+    intervals += [interval._replace(first=interval.first + layout.sign) for interval in negative]
+    steps = _collapse([(interval.first, number) for number, interval in enumerate(intervals)])
+    lower, gap, low, high = (np.array(column) for column in list(zip(*intervals, strict=True))[1:])
+    codes = (low | high << 8).astype(np.uint16)
 
-    def start(pattern: int, lower: float, gap: float, code: int, upper: int) -> None:
-        steps.append((pattern, len(intervals)))
-        drawn = 0 < gap < math.inf
-        intervals.append((lower, gap if drawn else 0.0, code, upper if drawn else code))
-
-    for negative in (False, True):
-        side, offset = fmt.sides[negative], sign * negative
-        over = _overflow_code(fmt, overflow, negative)
-        codes = [*side.codes.tolist(), over]
-        grid = [*side.magnitudes.tolist(), side.beyond]
-        firsts = [0, *map(layout.first_pattern, boundaries(fmt, RoundingMode.STOCHASTIC, negative))]
-        for rank, pattern in enumerate(firsts[: side.codes.size]):
-            start(pattern + offset, grid[rank], grid[rank + 1] - grid[rank], codes[rank], codes[rank + 1])
-        if grid[0] > 0:  # without zero, everything below the smallest value becomes it
-            intervals[steps[-side.codes.size][1]] = (0.0, 0.0, codes[0], codes[0])
-            pattern = layout.first_pattern(Boundary(Fraction(grid[0]), _ZERO, True))
-            start(pattern + offset, grid[0], grid[1] - grid[0], codes[0], codes[1])
-        if negative and not fmt.signed and overflow is Overflow.NAN:
-            start(1 + offset, 0.0, 0.0, over, over)
-        if len(firsts) > side.codes.size:
-            start(firsts[-1] + offset, 0.0, 0.0, over, over)
-        start(infinity + offset, 0.0, 0.0, over, over)
-        nan = fmt.nan if fmt.nan is not None else 0
-        start(infinity + 1 + offset, 0.0, 0.0, nan, nan)
-    lower, gaps, low, high = (np.array(column) for column in zip(*intervals, strict=True))
-    table = _collapse(steps)
-    ends = np.append(table.first[1:], np.uint64((1 << layout.width) - 1))
     # In units in the last place an interval is as long as its bit patterns are many, if it lies in one binade.
-    length = np.zeros(len(intervals), dtype=np.uint64)
-    length[table.result] = ends - table.first
-    first = np.zeros_like(length)
-    first[table.result] = table.first
+    length = np.ones(len(intervals), dtype=np.uint64)
+    length[steps.result] = np.diff(steps.first, append=np.uint64(2 * layout.sign - 1))
+    first = np.array([interval.first for interval in intervals], dtype=np.uint64)
+    last = first + length - np.uint64(1)
     binade = np.uint64(layout.mantissa)
-    even = (first >> binade == first + length - np.uint64(1) >> binade) & (length & length - np.uint64(1) == 0)
+    even = (first >> binade == last >> binade) & (length & length - np.uint64(1) == 0)
     even &= first & length - np.uint64(1) == 0
     exponent = np.bitwise_count(length - np.uint64(1)).astype(np.int64)
     # Cells as small as the shortest such interval, so that each of these is made of whole cells.
-    widest = int(exponent[even & (gaps > 0)].min(initial=layout.mantissa))
-    cells = _cells(table, layout.width, widest, np.uint16) or _cells(table, layout.width, layout.mantissa, np.uint16)
+    widest = int(exponent[even & (gap > 0)].min(initial=layout.mantissa))
+    cells = _cells(steps, layout.width, widest, np.uint16) or _cells(steps, layout.width, layout.mantissa, np.uint16)
     if cells is None:
-        raise ValueError(f"stochastic rounding is not available for {fmt.name!r}: neighbouring values are too close")
+        return StochasticTable(
+            None, steps, lower, gap, codes, np.full(steps.first.size, 255, np.uint8), low.astype(np.uint8)
+        )
     number = cells.result[::2]
-    left = np.where(gaps == 0, 0, np.where(even, layout.width - exponent, 255))
+    left = np.where(gap == 0, 0, np.where(even, layout.width - exponent, 255))
     drop = np.where(number == cells.result[1::2], left[number], 255).astype(np.uint8)
     cell_codes = np.stack([low[number], high[number]], axis=1).astype(np.uint8).ravel()
-    return StochasticTable(cells, lower, gaps, (low | high << 8).astype(np.uint16), drop, cell_codes)
+    return StochasticTable(cells, steps, lower, gap, codes, drop, cell_codes)
