@@ -12,7 +12,7 @@ __all__ = ["check_folder", "write_files"]
 
 
 def check_folder(folder: Path) -> None:
-    """Raise OSError if files cannot be put into a folder or it cannot be made: before the work, not after it."""
+    """Raise OSError if files cannot be put into a folder, or it cannot be made: asked before the work."""
     existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
     if not existing.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, f"{existing} is not a folder", str(folder))

@@ -251,9 +251,7 @@ def _read_safetensors(path: Path) -> Iterator[TensorInfo]:
         with safe_open(str(path), framework="numpy"):
             pass
     except SafetensorError as error:
-        raise CheckpointError(
-            f"{path}: not a whole safetensors file (truncated or damaged): {error}"
-        ) from None
+        raise CheckpointError(f"{path}: not a whole safetensors file (truncated or damaged): {error}") from None
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header: dict[str, dict[str, Any]] = json.loads(file.read(length))
@@ -283,9 +281,7 @@ def _read_index(path: Path) -> Iterator[TensorInfo]:
         if Path(str(shard)).name != shard:
             raise CheckpointError(f"{path}: names {shard!r}, which is not a file beside the index")
         if not file.is_file():
-            raise CheckpointError(
-                f"{path}: names the file {shard!r}, which is missing: put it beside the index"
-            )
+            raise CheckpointError(f"{path}: names the file {shard!r}, which is missing: put it beside the index")
         tensors = {tensor.name: tensor for tensor in open_checkpoint(file)}
         missing = [name for name, owner in weight_map.items() if owner == shard and name not in tensors]
         if missing:

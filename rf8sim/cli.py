@@ -60,9 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return 0
     except OSError as error:
-        return _fail(
-            f"{error.filename}: cannot be written: {error.strerror}" if error.filename else str(error), 1
-        )
+        return _fail(f"{error.filename}: cannot be written: {error.strerror}" if error.filename else str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted; nothing was written", 130)
 
@@ -106,15 +104,11 @@ def _print_table(table: Table) -> None:
 
     from .report.tables import cell
 
-    shown = rich.table.Table(
-        box=rich.box.SIMPLE_HEAD, title=table.caption, title_justify="left", title_style="bold"
-    )
+    shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, title=table.caption, title_justify="left", title_style="bold")
     for column in table.columns:
         shown.add_column(column.title, justify="left" if column.kind == "text" else "right", overflow="fold")
     for row in table.rows:
-        shown.add_row(
-            *(_plain(cell(value, column.kind)) for value, column in zip(row, table.columns, strict=True))
-        )
+        shown.add_row(*(_plain(cell(value, column.kind)) for value, column in zip(row, table.columns, strict=True)))
     _console().print(shown)
 
 
@@ -175,22 +169,16 @@ _Exclude = Annotated[
 # --- commands -----------------------------------------------------------------------------------------------
 
 
-@app.command(
-    epilog="Example: rf8sim report model.safetensors -o report --format rf8 --format e4m3fn --scaling channel"
-)
+@app.command(epilog="Example: rf8sim report model.safetensors -o report --format rf8 --format e4m3fn --scaling channel")
 def report(
     checkpoints: _Checkpoints,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the report.")],
     formats: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(
-            "--format", "-f", metavar="NAME", help="A format to measure; repeatable. See 'rf8sim formats'."
-        ),
+        typer.Option("--format", "-f", metavar="NAME", help="A format to measure; repeatable. See 'rf8sim formats'."),
     ] = None,
     rounding: Annotated[str, typer.Option(help="Rounding mode.")] = "nearest-even",
-    scaling: Annotated[
-        str, typer.Option(help="One scale for each: tensor, channel, block, or none.")
-    ] = "tensor",
+    scaling: Annotated[str, typer.Option(help="One scale for each: tensor, channel, block, or none.")] = "tensor",
     scale_rule: Annotated[str, typer.Option(help="How a scale is chosen: max, mse or ggd.")] = "mse",
     block_size: Annotated[int, typer.Option(min=1, help="Elements in a block, with --scaling block.")] = 32,
     seed: Annotated[int, typer.Option(min=0, help="Seed of stochastic rounding.")] = 0,
@@ -258,17 +246,13 @@ def fit(
 def list_formats(
     names: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Argument(
-            metavar="NAME", help="One format for its code table, several to compare; all if none."
-        ),
+        typer.Argument(metavar="NAME", help="One format for its code table, several to compare; all if none."),
     ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     figure: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(
-            "--figure", metavar="FILE", help="Draw the values of the formats to an .svg, .png or .pdf file."
-        ),
+        typer.Option("--figure", metavar="FILE", help="Draw the values of the formats to an .svg, .png or .pdf file."),
     ] = None,
 ) -> None:
     """List the number formats, or the codes of one of them."""

@@ -68,8 +68,11 @@ class FormatRecord:
 
     @property
     def sqnr_db(self) -> float | None:
-        """``10 log10(sum x**2 / sum error**2)`` in dB; inf if every number is exact, None if all are zero."""
-        return _existing(self.error.sqnr_db)
+        """``10 log10(sum x**2 / sum error**2)`` in dB; inf if every number is exact, None if all are zero.
+
+        None too for float64 numbers so large that their squares overflow.
+        """
+        return _existing(self.error.sqnr_db) if math.isfinite(self.error.sum_squares) else None
 
     @property
     def mean_relative_error(self) -> float | None:
@@ -117,15 +120,16 @@ class FormatRecord:
         """Return the record as plain data: the sums, and what follows from them."""
         own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "error"}
         sums = {field.name: getattr(self.error, field.name) for field in fields(QuantizationError)}
-        sums["code_counts"] = sums["code_counts"].tolist()
-        derived = {name: getattr(self, name) for name in _DERIVED}
-        finite = {name: v if v is None or math.isfinite(v) else None for name, v in derived.items()}
-        return {**own, **finite, **sums}
+        counts = sums.pop("code_counts").tolist()
+        numbers = {**own, **{name: getattr(self, name) for name in _DERIVED}, **sums}
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in numbers.items()}
+        return {**finite, "code_counts": counts}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> FormatRecord:
         """Return the record that `to_json` wrote."""
         sums = {field.name: data[field.name] for field in fields(QuantizationError)}
+        sums = {name: math.inf if value is None else value for name, value in sums.items()}
         sums["code_counts"] = np.array(sums["code_counts"], dtype=np.int64)
         return _plain(cls, data, error=QuantizationError(**sums))
 

@@ -86,8 +86,7 @@ def run(
         everything |= histogram
         done += tensor.size
     merged = tuple(
-        functools.reduce(operator.or_, (tensor.formats[i] for tensor in tensors))
-        for i in range(len(settings.formats))
+        functools.reduce(operator.or_, (tensor.formats[i] for tensor in tensors)) for i in range(len(settings.formats))
     )
     skipped = tuple(
         SkippedTensor(label, tensor.name, tensor.dtype, tensor.shape, reason)
@@ -125,9 +124,7 @@ def _nothing_left(
 
 def _summarize(tensor: TensorInfo, chunk_elements: int) -> list[MagnitudeHistogram]:
     """Summarize a tensor in one pass; row by row if its rows are so long that chunks cut them."""
-    summaries = [
-        MagnitudeHistogram() for _ in range(tensor.matrix_shape[0] if _cut(tensor, chunk_elements) else 1)
-    ]
+    summaries = [MagnitudeHistogram() for _ in range(tensor.matrix_shape[0] if _cut(tensor, chunk_elements) else 1)]
     for chunk in tensor.chunks(chunk_elements):
         summaries[chunk.row if len(summaries) > 1 else 0].update(_widened(chunk.values))
     return summaries
@@ -197,9 +194,7 @@ class _Meter:
     def add(self, values: NDArray[Any], row: int, offset: int) -> None:
         """Measure a matrix of finite elements; `offset` is its first element's place in the tensor."""
         settings = self.settings
-        step = functools.partial(
-            quantize, fmt=self.fmt, rounding=settings.rounding, seed=settings.seed, offset=offset
-        )
+        step = functools.partial(quantize, fmt=self.fmt, rounding=settings.rounding, seed=settings.seed, offset=offset)
         if self.known is not None:
             scale = self.known[row if len(self.known) > 1 else 0]
             values = values.reshape(-1)

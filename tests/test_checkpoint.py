@@ -180,9 +180,7 @@ def test_sharded_lacking_a_tensor(sharded):
         open_checkpoint(sharded)
 
 
-@pytest.mark.parametrize(
-    "text", ["{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": [1]}}', "\x00\xff"]
-)
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": [1]}}', "\x00\xff"])
 def test_bad_index(tmp_path, text):
     (tmp_path / "m.index.json").write_text(text)
     with pytest.raises(CheckpointError, match="not an index of a checkpoint"):

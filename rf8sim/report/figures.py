@@ -48,6 +48,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 _STYLE: dict[str, Any] = {
     "svg.hashsalt": "rf8sim",
     "svg.fonttype": "none",
+    "figure.dpi": 72.0,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 10.0,
@@ -130,9 +131,7 @@ class Figure:
             raise ValueError(f"{path}: unknown kind of figure: expected .svg, .png or .pdf")
         buffer = io.BytesIO()
         with _style():
-            self.canvas.savefig(
-                buffer, format=kind, dpi=160, facecolor="white", metadata=_FILE_METADATA[kind]
-            )
+            self.canvas.savefig(buffer, format=kind, dpi=160, facecolor="white", metadata=_FILE_METADATA[kind])
         write_files({path: buffer.getvalue()})
 
 
@@ -169,12 +168,15 @@ def _style() -> Iterator[None]:
 
 
 def _styled(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]:
-    """Run a drawing function in `_style`."""
+    """Run a drawing function in `_style`, and lay the drawing out once: a second time moves it in the last digits."""
 
     @functools.wraps(draw)
     def styled(*args: _Arguments.args, **options: _Arguments.kwargs) -> Figure:
         with _style():
-            return draw(*args, **options)
+            figure = draw(*args, **options)
+            figure.canvas.draw_without_rendering()
+            figure.canvas.set_layout_engine("none")
+            return figure
 
     return styled
 

@@ -96,7 +96,5 @@ def _markdown_table(table: Table) -> str:
         row([column.title for column in table.columns]),
         row([":--" if k == "text" else "--:" for k in kinds]),
     ]
-    lines += [
-        row([cell(value, kind) for value, kind in zip(values, kinds, strict=True)]) for values in table.rows
-    ]
+    lines += [row([cell(value, kind) for value, kind in zip(values, kinds, strict=True)]) for values in table.rows]
     return "\n".join(lines)

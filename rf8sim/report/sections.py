@@ -134,9 +134,7 @@ def _panel(title: str, tensor: TensorRecord) -> figures.Density:
     nonzero = sum(tensor.bins)
     finite = nonzero + tensor.zeros
     densities = {
-        "generalized Gaussian": ggd.GGD(shape=tensor.fit.shape, scale=tensor.fit.scale)
-        if tensor.fit
-        else None,
+        "generalized Gaussian": ggd.GGD(shape=tensor.fit.shape, scale=tensor.fit.scale) if tensor.fit else None,
         "Laplace": ggd.GGD(shape=1.0, scale=tensor.mean_magnitude * finite / nonzero),
         "Gaussian": ggd.GGD(shape=2.0, scale=tensor.rms * math.sqrt(2 * finite / nonzero)),
     }

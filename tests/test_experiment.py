@@ -1,0 +1,333 @@
+"""The records of an experiment are what plain numpy computes, whatever the chunks."""
+
+import json
+import math
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import rf8sim
+from rf8sim.checkpoint import CheckpointError
+from rf8sim.experiment import Experiment, FormatRecord, Settings
+from rf8sim.measuring import run
+
+DATA = np.random.default_rng(7).laplace(size=(30, 21)).astype(np.float32) * 0.1
+DATA[3, :5] = 0
+
+
+def saved(folder, name="m", **tensors):
+    save_file(tensors, folder / f"{name}.safetensors")
+    return folder / f"{name}.safetensors"
+
+
+def measured(folder, settings, chunk_elements=1 << 20, **tensors):
+    return run([saved(folder, **tensors)], settings, chunk_elements=chunk_elements)
+
+
+def nearest(x, fmt, scale):
+    """Quantize by looking at every value of the format; ties do not occur in the data."""
+    values = fmt.values[np.isfinite(fmt.values)] * scale
+    y = values[np.argmin(np.abs(x.reshape(-1, 1) - values), axis=1)].reshape(x.shape)
+    return y + 0.0 if fmt.negative_zero is None else np.copysign(y, x)
+
+
+def not_below(scale):
+    """Return the smallest float32 that is at least ``scale``, as float64."""
+    stored = np.asarray(scale).astype(np.float32)
+    return np.where(stored < scale, np.nextafter(stored, np.float32(np.inf)), stored).astype(np.float64)
+
+
+def check(record, x, y, lowest, highest):
+    """Compare a record with sums over the data ``x`` and its quantized copy ``y``, both float64."""
+    error = record.error
+    kept = (x != 0) & (y != 0)
+    relative = np.abs(x - y)[kept] / np.abs(x[kept])
+    assert error.count == x.size
+    assert error.nonzero == np.count_nonzero(x)
+    assert error.underflow == np.count_nonzero((x != 0) & (y == 0))
+    assert error.overflow == np.count_nonzero((x < lowest) | (x > highest))
+    assert error.relative_count == np.count_nonzero(kept)
+    assert record.sqnr_db == pytest.approx(10 * np.log10(np.sum(x**2) / np.sum((x - y) ** 2)), rel=1e-12)
+    assert record.mean_relative_error == pytest.approx(relative.mean(), rel=1e-12)
+    assert record.max_relative_error == pytest.approx(relative.max(), rel=1e-12)
+    counts = np.unique(y.view(np.int64), return_counts=True)[1]  # +0 and -0 are two codes
+    share = counts / x.size
+    assert record.entropy_bits == pytest.approx(-np.sum(share * np.log2(share)), rel=1e-12)
+    assert sum(error.code_counts) == x.size
+
+
+@pytest.mark.parametrize("name", ["rf8", "e4m3fn", "e5m2", "e3m4", "int8"])
+@pytest.mark.parametrize("rule", ["max", "mse", "ggd"])
+def test_one_scale_against_numpy(tmp_path, name, rule):
+    record = measured(tmp_path, Settings(formats=(name,), scale_rule=rule), w=DATA).total.formats[0]
+    fmt, scale, x = rf8sim.get_format(name), record.smallest_scale, DATA.astype(np.float64)
+    assert scale == record.largest_scale
+    if rule == "max":
+        largest = np.abs(x).max()
+        expected = not_below(largest / fmt.max)
+        if fmt.power_of_two_scale:
+            expected = 2.0 ** math.ceil(math.log2(largest / fmt.max))
+        assert scale == expected
+    y = nearest(x, fmt, scale)
+    check(record, x, y, fmt.min * scale, fmt.max * scale)
+    bits = 8 if fmt.power_of_two_scale else 32
+    assert record.bits_per_weight == 8 + bits / DATA.size
+    assert record.coded_bits_per_weight == record.entropy_bits + bits / DATA.size
+
+
+def test_mse_scale_is_the_best_of_many(tmp_path):
+    fmt, x = rf8sim.get_format("int8"), DATA.astype(np.float64)
+    record = measured(tmp_path, Settings(formats=("int8",)), w=DATA).total.formats[0]
+    tried = np.abs(x).max() / fmt.max * 2.0 ** np.linspace(1, -4, 200)
+    best = min(np.sum((x - nearest(x, fmt, scale)) ** 2) for scale in tried)
+    assert record.error.sum_squared_error < 1.02 * best
+
+
+def test_without_scale_against_ml_dtypes(tmp_path):
+    record = measured(tmp_path, Settings(formats=("e5m2",), scaling="none"), w=DATA).total.formats[0]
+    y = DATA.astype(ml_dtypes.float8_e5m2).astype(np.float64)
+    check(record, DATA.astype(np.float64), y, -57344, 57344)
+    assert record.bits_per_weight == 8
+    assert record.scales == 0
+
+
+def test_channels_against_numpy(tmp_path):
+    settings = Settings(formats=("int8",), scaling="channel", scale_rule="max")
+    record = measured(tmp_path, settings, w=DATA).total.formats[0]
+    x = DATA.astype(np.float64)
+    scale = not_below(np.abs(x).max(axis=1, keepdims=True) / 127)
+    y = np.clip(np.rint(x / scale), -128, 127) * scale
+    assert record.error.sum_squared_error == pytest.approx(np.sum((x - y) ** 2), rel=1e-12)
+    assert record.scales == 30
+    assert (record.smallest_scale, record.largest_scale) == (scale.min(), scale.max())
+    counts = np.bincount(np.rint(x / scale).astype(np.int8).view(np.uint8).ravel(), minlength=256)
+    assert record.error.code_counts.tolist() == counts.tolist()
+
+
+@pytest.mark.parametrize("shape", [(30, 21), (630,), (6, 5, 21)])
+def test_blocks_against_numpy(tmp_path, shape):
+    settings = Settings(formats=("int8",), scaling="block", scale_rule="max", block_size=8)
+    record = measured(tmp_path, settings, w=DATA.reshape(shape)).total.formats[0]
+    rows = DATA.astype(np.float64).reshape((1, -1) if len(shape) == 1 else (shape[0], -1))
+    error, scales = 0.0, 0
+    for row in rows:
+        for block in np.split(row, range(8, row.size, 8)):
+            scale = not_below(np.abs(block).max() / 127) or 1.0
+            error += np.sum((block - np.clip(np.rint(block / scale), -128, 127) * scale) ** 2)
+            scales += 1
+    assert record.error.sum_squared_error == pytest.approx(error, rel=1e-12)
+    assert record.scales == scales
+    assert record.bits_per_weight == pytest.approx(8 + 32 * scales / DATA.size)
+
+
+@pytest.mark.parametrize("rounding", ["nearest-even", "stochastic"])
+@pytest.mark.parametrize("scaling", ["tensor", "channel", "block", "none"])
+def test_chunks_make_no_difference(tmp_path, scaling, rounding):
+    settings = Settings(
+        formats=("rf8", "int8"), scaling=scaling, rounding=rounding, scale_rule="max", block_size=4, seed=5
+    )
+    whole = measured(tmp_path, settings, w=DATA, b=DATA[0], t=DATA.reshape(6, 5, 21)).to_json()
+    for chunk in (4, 20, 21, 100):
+        parts = measured(tmp_path, settings, chunk, w=DATA, b=DATA[0], t=DATA.reshape(6, 5, 21)).to_json()
+        assert_same(parts, whole)
+
+
+def assert_same(a, b):
+    """Compare JSON; numbers that come from sums of floats in their first 12 digits, all others exactly."""
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            if isinstance(a[key], float) and key not in ("smallest_scale", "largest_scale", "max_relative_error"):
+                assert a[key] == pytest.approx(b[key], rel=1e-12)
+            else:
+                assert_same(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b)
+        for one, other in zip(a, b, strict=True):
+            assert_same(one, other)
+    else:
+        assert a == b
+
+
+def test_the_total_is_the_tensors_together(tmp_path):
+    parts = measured(tmp_path, Settings(formats=("rf8",), scaling="none"), a=DATA[:10], b=DATA[10:])
+    whole = measured(tmp_path, Settings(formats=("rf8",), scaling="none"), w=DATA)
+    assert parts.total.bins == whole.total.bins
+    assert parts.total.fit == whole.total.fit
+    assert parts.total.formats[0].error.code_counts.tolist() == whole.total.formats[0].error.code_counts.tolist()
+    assert parts.total.formats[0].sqnr_db == pytest.approx(whole.total.formats[0].sqnr_db, rel=1e-12)
+    a, b = (tensor.formats[0] for tensor in parts.tensors)
+    assert (a | b).to_json() == parts.total.formats[0].to_json()
+
+
+def test_statistics_against_numpy(tmp_path):
+    record = measured(tmp_path, Settings(formats=()), w=DATA).total
+    x = DATA.astype(np.float64)
+    assert (record.count, record.zeros, record.nans, record.infinities) == (630, 5, 0, 0)
+    assert record.rms == pytest.approx(np.sqrt(np.mean(x**2)), rel=1e-5)
+    assert record.mean_magnitude == pytest.approx(np.mean(np.abs(x)), rel=1e-12)
+    assert record.largest == np.abs(x).max()
+    log2 = np.floor(np.log2(np.abs(x[x != 0])))
+    index = 4 * log2 + np.floor(4 * (np.abs(x[x != 0]) / 2**log2 - 1))
+    assert record.first_bin == index.min()
+    assert list(record.bins) == np.bincount((index - index.min()).astype(int)).tolist()
+    assert record.fit.shape == pytest.approx(1.0, abs=5 * record.fit.shape_error)
+    assert record.fit.bits["ggd"] <= record.fit.bits["laplace"] < record.fit.bits["gaussian"]
+
+
+def test_stored_types(tmp_path):
+    small = (DATA * 8).astype(ml_dtypes.bfloat16)
+    wide = measured(tmp_path, Settings(), w=small.astype(np.float32)).tensors[0]
+    header = {"w": {"dtype": "BF16", "shape": [30, 21], "data_offsets": [0, small.nbytes]}}
+    write(tmp_path / "b.safetensors", header, small.tobytes())
+    stored = run([tmp_path / "b.safetensors"]).tensors[0]
+    assert stored.dtype == "bfloat16"
+    assert_same([r.to_json() for r in stored.formats], [r.to_json() for r in wide.formats])
+    eight = DATA.astype(ml_dtypes.float8_e4m3fn)
+    header = {"w": {"dtype": "F8_E4M3", "shape": [30, 21], "data_offsets": [0, eight.nbytes]}}
+    write(tmp_path / "f.safetensors", header, eight.tobytes())
+    exact = run([tmp_path / "f.safetensors"], Settings(formats=("e4m3fn",), scaling="none")).tensors[0]
+    assert exact.formats[0].sqnr_db == math.inf
+
+
+def write(path, header, body):
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + body)
+
+
+ODD = {
+    "zeros": np.zeros((3, 4), np.float32),
+    "one": np.array([0.3], np.float32),
+    "scalar": np.array(-2.0, np.float32),
+    "none": np.zeros((0, 3), np.float32),
+    "constant": np.full(50, 0.1, np.float16),
+    "subnormal": np.array([[1e-45, -3e-42, 0.0]], np.float32),
+    "huge": np.array([3e38, -1e38, 1.0], np.float32),
+    "wide": np.array([1e-300, 1e38, -1.0, 5e-324]),
+    "nan": np.array([[np.nan, 1.0], [np.inf, -np.inf]], np.float32),
+    "lost": np.array([np.nan, np.inf], np.float32),
+}
+
+
+@pytest.mark.parametrize("scaling", ["tensor", "channel", "block", "none"])
+@pytest.mark.parametrize("rule", ["max", "mse", "ggd"])
+def test_odd_tensors(tmp_path, scaling, rule):
+    names = tuple(rf8sim.format_names()) if rule == "max" else Settings().formats
+    experiment = measured(tmp_path, Settings(formats=names, scaling=scaling, scale_rule=rule), **ODD)
+    assert [tensor.name for tensor in experiment.skipped] == ["none"]
+    assert experiment.skipped[0].reason == "it has no elements"
+    by_name = {tensor.name: tensor for tensor in experiment.tensors}
+    assert (by_name["nan"].nans, by_name["nan"].infinities) == (1, 2)
+    for tensor in experiment.tensors:
+        for record in tensor.formats:
+            assert record.error.count == tensor.count - tensor.nans - tensor.infinities
+            assert sum(record.error.code_counts) == record.error.count
+    assert by_name["zeros"].formats[0].sqnr_db is None
+    assert by_name["lost"].formats[0].entropy_bits is None
+    assert by_name["zeros"].fit is None
+    assert "zero" in by_name["zeros"].fit_doubt
+    json.dumps(experiment.to_json(), allow_nan=False)
+
+
+def test_numbers_beyond_float32(tmp_path):
+    experiment = measured(tmp_path, Settings(scaling="none"), w=np.array([1e300, -1e200, 1.0]))
+    record = experiment.total.formats[0]
+    assert record.sqnr_db is None
+    assert record.error.overflow == 2
+    assert "beyond the range of float32" in experiment.total.fit_doubt or experiment.total.fit is None
+    data = json.loads(json.dumps(experiment.to_json(), allow_nan=False))
+    assert Experiment.from_json(data).to_json() == experiment.to_json()
+
+
+@pytest.mark.parametrize("scaling", ["tensor", "channel", "block"])
+def test_not_finite_numbers_are_left_out(tmp_path, scaling):
+    spoiled = np.concatenate([DATA, np.full((30, 3), np.nan, np.float32)], axis=1)
+    spoiled[:, -1] = np.inf
+    settings = Settings(formats=("rf8", "int8"), scaling=scaling, block_size=7, scale_rule="max")
+    clean, odd = measured(tmp_path, settings, w=DATA), measured(tmp_path, settings, w=spoiled)
+    assert (odd.total.nans, odd.total.infinities) == (60, 30)
+    assert "NaN" in odd.total.fit_doubt
+    assert_same([r.to_json() for r in odd.total.formats], [r.to_json() for r in clean.total.formats])
+
+
+# --- JSON, settings, names ----------------------------------------------------------------------------------
+
+
+def test_json_round_trip(tmp_path):
+    experiment = measured(tmp_path, Settings(include=("*",), exclude=("x",)), w=DATA, **ODD)
+    data = json.loads(json.dumps(experiment.to_json(), allow_nan=False))
+    again = Experiment.from_json(data)
+    assert again.to_json() == experiment.to_json()
+    assert again.settings == experiment.settings
+    assert data["total"]["formats"][0]["sqnr_db"] == experiment.total.formats[0].sqnr_db
+
+
+@pytest.mark.parametrize("spoil", [{"schema": 0}, {"schema": 1}, {"schema": 1, "tensors": 3}, {}])
+def test_json_of_something_else(spoil):
+    with pytest.raises(ValueError, match="not a "):
+        Experiment.from_json(spoil)
+
+
+def test_records_of_two_formats_do_not_merge(tmp_path):
+    a, b = measured(tmp_path, Settings(formats=("rf8", "int8")), w=DATA).total.formats
+    with pytest.raises(ValueError, match="records of rf8 and of int8 do not merge"):
+        a | b
+    assert isinstance(a | a, FormatRecord)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"formats": ("rf9",)}, "unknown format 'rf9': did you mean 'rf8'"),
+        ({"scaling": "row"}, "unknown scaling 'row'"),
+        ({"scale_rule": "best"}, "unknown scale rule 'best'"),
+        ({"rounding": "nearest"}, "unknown rounding"),
+        ({"formats": (), "rounding": "nearest"}, "unknown rounding"),
+        ({"rounding": "residual"}, "for the RF family only"),
+        ({"block_size": 0}, "a block has at least 1 element"),
+    ],
+)
+def test_wrong_settings(tmp_path, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        measured(tmp_path, Settings(**wrong), w=DATA)
+
+
+def test_patterns(tmp_path):
+    tensors = {"a.weight": DATA, "a.bias": DATA[0], "b.weight": DATA, "ids": np.arange(4)}
+    path = saved(tmp_path, **tensors)
+
+    def names(**patterns):
+        experiment = run([path], Settings(formats=(), **patterns))
+        return {tensor.name for tensor in (*experiment.tensors, *experiment.skipped)}
+
+    assert names() == set(tensors)
+    assert names(include=("*.weight",)) == {"a.weight", "b.weight"}
+    assert names(include=("a.*", "ids"), exclude=("*.bias",)) == {"a.weight", "ids"}
+    with pytest.raises(CheckpointError, match="no tensor is left by the patterns"):
+        names(include=("c*",))
+    with pytest.raises(CheckpointError, match="no tensor can be measured; 'ids': I64 is not"):
+        names(include=("ids",))
+
+
+def test_names_of_checkpoints(tmp_path):
+    (tmp_path / "x").mkdir()
+    one, two = saved(tmp_path, w=DATA), saved(tmp_path / "x", w=DATA)
+    other = saved(tmp_path, "n", w=DATA)
+    settings = Settings(formats=())
+    assert run([one, other], settings).checkpoints == ("m.safetensors", "n.safetensors")
+    assert run([one, two], settings).checkpoints == (str(one), str(two))
+    assert run([tmp_path / "x"], settings).checkpoints == ("x",)
+    with pytest.raises(CheckpointError, match="given twice"):
+        run([one, one], settings)
+    with pytest.raises(CheckpointError, match="no checkpoint was given"):
+        run([], settings)
+
+
+def test_progress(tmp_path):
+    told = []
+    path = saved(tmp_path, a=DATA, b=DATA)
+    run([path], Settings(formats=("rf8",)), chunk_elements=210, progress=lambda *step: told.append(step))
+    assert [step for step in told if step[0] == "a"] == [("a", done, 1260) for done in (0, 0, 210, 420)]
+    assert {step[1] for step in told if step[0] == "b"} == {630, 840, 1050}

@@ -1,0 +1,283 @@
+"""The three files of a report: whole, deterministic, self-contained, true to the records."""
+
+import html.parser
+import json
+import re
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import rf8sim
+from rf8sim.experiment import Experiment, Settings
+from rf8sim.measuring import run
+from rf8sim.report import figures, tables
+from rf8sim.report.render import write_report
+from rf8sim.report.sections import SECTIONS, sections
+from rf8sim.report.verdict import verdict
+
+NASTY = '<script>alert("1")</script> & | weight'
+
+
+def weights():
+    rng = np.random.default_rng(3)
+    return {
+        "a.weight": rng.laplace(size=(64, 50)).astype(np.float32),
+        NASTY: rng.normal(size=(40, 20)).astype(np.float32) * 0.02,
+        "a.bias": np.zeros(30, np.float32),
+        "odd": np.array([np.nan, np.inf, 1.0], np.float32),
+        "ids": np.arange(5),
+    }
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("checkpoint") / "model.safetensors"
+    save_file(weights(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def experiment(checkpoint):
+    return run([checkpoint])
+
+
+@pytest.fixture(scope="module")
+def folder(experiment, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report") / "made" / "here"
+    write_report(experiment, folder)
+    return folder
+
+
+# --- HTML ---------------------------------------------------------------------------------------------------
+
+
+class Page(html.parser.HTMLParser):
+    """Checks that elements nest, and collects what a test asks about."""
+
+    VOID = frozenset({"meta", "link", "br", "img", "input", "hr"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.references, self.words, self.elements = [], [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        names = [name for name, _ in attributes]
+        assert len(names) == len(set(names)), f"an attribute of <{tag}> is there twice"
+        self.elements.append((tag, dict(attributes)))
+        self.ids += [value for name, value in attributes if name == "id"]
+        self.references += [v for n, v in attributes if n in ("src", "href", "xlink:href", "action", "data")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def text(folder):
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(text):
+    return Page(text)
+
+
+def test_html_is_whole(page):
+    assert len(page.ids) == len(set(page.ids))
+    assert {"html", "head", "title", "main", "h1", "table"} <= {tag for tag, _ in page.elements}
+    assert sum(tag == "h1" for tag, _ in page.elements) == 1
+
+
+def test_html_asks_for_nothing(text, page):
+    assert page.references
+    assert all(reference.startswith("#") for reference in page.references)
+    targets = {reference[1:] for reference in page.references} | set(re.findall(r"url\(#([^)]+)\)", text))
+    assert targets <= set(page.ids)
+    assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in page.elements}
+    outside = text.replace('xmlns="http://www.w3.org/2000/svg"', "")
+    assert "://" not in outside
+    assert "@import" not in outside
+    assert outside.count("url(") == outside.count("url(#")
+
+
+def test_html_escapes_names(text):
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(" in text
+
+
+def test_figures_are_described(text, page):
+    drawn = [attributes for tag, attributes in page.elements if tag == "svg"]
+    assert len(drawn) == 5
+    for attributes in drawn:
+        assert attributes["role"] == "img"
+        assert set(attributes["aria-labelledby"].split()) <= set(page.ids)
+        assert attributes["viewbox"]
+        assert "width" not in attributes
+    assert text.count("<title ") == text.count("<desc ") == 5
+    assert "#1c2128" not in text.split("</style>")[1], "a colour that does not follow the theme"
+    assert text.count("prefers-color-scheme: dark") == 1
+
+
+def test_html_says_what_was_found(page, experiment):
+    words = " ".join(" ".join(page.words).split())
+    for sentence in verdict(experiment):
+        assert " ".join(sentence.split()) in words
+    for record in experiment.total.formats:
+        assert f"{record.sqnr_db:.2f}" in words
+    assert words.index("Verdict") < words.index("Most accurate is") < words.index("SQNR over all weights is")
+
+
+def test_without_figures(experiment, tmp_path):
+    write_report(experiment, tmp_path, figures=False)
+    assert "<svg" not in (tmp_path / "report.html").read_text()
+    Page((tmp_path / "report.html").read_text())
+
+
+# --- JSON, Markdown, bytes ----------------------------------------------------------------------------------
+
+
+def test_json(folder, experiment):
+    data = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert data["schema"] == 1
+    assert data["verdict"] == verdict(experiment)
+    assert Experiment.from_json(data).to_json() == experiment.to_json()
+    # Against numpy alone: int8 of the first tensor at the scale of the report.
+    tensor = next(tensor for tensor in data["tensors"] if tensor["name"] == "a.weight")
+    record = next(record for record in tensor["formats"] if record["format"] == "int8")
+    x, scale = weights()["a.weight"].astype(np.float64), record["smallest_scale"]
+    y = np.clip(np.rint(x / scale), -128, 127) * scale
+    assert record["sqnr_db"] == pytest.approx(10 * np.log10(np.sum(x**2) / np.sum((x - y) ** 2)), rel=1e-12)
+    assert record["underflow_share"] == np.mean((x != 0) & (y == 0))
+
+
+def test_markdown(folder):
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    assert text.startswith("# rf8sim report: model.safetensors\n")
+    for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
+        assert len(widths) == 1
+    assert len(re.findall(r"^## ", text, flags=re.MULTILINE)) == len(SECTIONS)
+
+
+def test_same_bytes_every_time(checkpoint, folder, tmp_path):
+    names = ("report.html", "report.json", "report.md")
+    write_report(run([checkpoint]), tmp_path / "again")
+    command = [sys.executable, "-m", "rf8sim.cli", "report", checkpoint, "-o", tmp_path / "other", "-q"]
+    environment = {"PYTHONHASHSEED": "1", "MPLCONFIGDIR": str(tmp_path), "PATH": "", "NUMBA_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, env=environment)
+    for name in names:
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+        assert (tmp_path / "other" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_nothing_is_half_written(experiment, tmp_path):
+    (tmp_path / "report.md").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_report(experiment, tmp_path, figures=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.md"]
+
+
+# --- odd experiments ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"w": np.zeros(9, np.float32)},
+        {"w": np.array([1.0], np.float32)},
+        {"w": np.array([np.nan, np.inf], np.float32)},
+        {"w": np.array([1e-45, 3e38], np.float32)},
+        {"a": np.zeros((2, 2), np.float32), "b": np.full((3, 3), np.nan, np.float32)},
+        {f"layer.{i}": np.linspace(-1, 1, 30 + i, dtype=np.float32) for i in range(60)},
+    ],
+)
+@pytest.mark.parametrize("formats", [("rf8",), ("e8m0fnu", "uint8", "nf4", "posit8_es2")])
+def test_odd_experiments(tmp_path, data, formats):
+    save_file(data, tmp_path / "m.safetensors")
+    write_report(run([tmp_path / "m.safetensors"], Settings(formats=formats)), tmp_path / "r")
+    Page((tmp_path / "r" / "report.html").read_text())
+
+
+def test_several_checkpoints(checkpoint, tmp_path):
+    save_file({"a.weight": np.ones((2, 2), np.float32)}, tmp_path / "other.safetensors")
+    experiment = run([checkpoint, tmp_path / "other.safetensors"], Settings(formats=("rf8",)))
+    parts = sections(experiment, with_figures=False)
+    names = {row[0] for part in parts for table in part.tables for row in table.rows}
+    assert {"model.safetensors: a.weight", "other.safetensors: a.weight"} <= names
+    assert verdict(experiment)[0].startswith("model.safetensors and other.safetensors: ")
+
+
+def test_verdict(experiment):
+    said = verdict(experiment)
+    best = max(experiment.total.formats, key=lambda record: record.sqnr_db)
+    assert said[0].startswith("model.safetensors: 4,033 weights in 4 tensors, 0.74 % of them zero; 1 tensor not")
+    assert any(s.startswith(f"Most accurate is {best.format} with {best.sqnr_db:.1f} dB") for s in said)
+    assert said[-1].startswith("Warning: the weights hold 1 NaN and 1 infinite value;")
+    lossy = [record for record in experiment.total.formats if record.underflow_share > 0.01]
+    assert lossy
+    for record in lossy:
+        assert any(s.startswith(f"{record.format} makes zeros of") for s in said)
+
+
+def test_tables_have_a_cell_for_each_column(experiment):
+    for part in sections(experiment, with_figures=False):
+        for table in part.tables:
+            for row in table.rows:
+                assert len(row) == len(table.columns)
+                [tables.cell(value, column.kind) for value, column in zip(row, table.columns, strict=True)]
+
+
+# --- figures ------------------------------------------------------------------------------------------------
+
+
+def test_bin_edges():
+    assert figures.bin_edges(-5, 6).tolist() == [0.4375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25]
+
+
+def test_value_density_has_every_value():
+    fmt = rf8sim.get_format("rf8")
+    figure = figures.value_density([fmt], scales=[2.0])
+    [line] = figure.canvas.axes[0].lines
+    drawn = np.unique(line.get_xdata())
+    values = np.unique(fmt.values[fmt.values > 0])
+    assert np.allclose(2.0**drawn, 2 * values)
+
+
+def test_figures_leave_matplotlib_alone():
+    before = dict(matplotlib.rcParams)
+    with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "path", "axes.facecolor": "red"}):
+        ugly = figures.value_density([rf8sim.get_format("rf8")]).svg()
+    assert ugly == figures.value_density([rf8sim.get_format("rf8")]).svg()
+    assert dict(matplotlib.rcParams) == before
+    code = "import sys, rf8sim.report.render, rf8sim.report.figures as f, rf8sim; "
+    code += "f.value_density([rf8sim.get_format('rf8')]).svg(); print('matplotlib.pyplot' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(("suffix", "magic"), [("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_save_figure(tmp_path, suffix, magic):
+    figure = figures.value_density([rf8sim.get_format("rf8")])
+    figure.save(tmp_path / f"a.{suffix}")
+    figure.save(tmp_path / f"b.{suffix}")
+    assert (tmp_path / f"a.{suffix}").read_bytes().startswith(magic)
+    assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+    with pytest.raises(ValueError, match=r"unknown kind of figure: expected \.svg, \.png or \.pdf"):
+        figure.save(tmp_path / "a.gif")
+    assert len(list(tmp_path.iterdir())) == 2
