@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     usage_error = cast("type[Exception]", next(base for base in bases if base.__name__ == "ClickException"))
     try:
         code = app(None if arguments is None else list(arguments), prog_name="rf8sim", standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        sys.stdout.flush()
+        return _fail("interrupted", 130) if code == 130 else code if isinstance(code, int) else 0
     except usage_error as error:
         return _fail(f"{cast('Any', error).format_message().rstrip('.')}; see rf8sim --help", 2)
     except ValueError as error:
@@ -61,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _fail(f"{error.filename}: cannot be written: {error.strerror}" if error.filename else str(error), 1)
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; nothing was written", 130)
+    except (KeyboardInterrupt, typer.Abort):  # which of these an interrupt becomes depends on the version of typer
+        return _fail("interrupted", 130)
 
 
 def _fail(message: str, code: int) -> int:

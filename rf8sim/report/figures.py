@@ -321,14 +321,14 @@ def rate_quality(
             continue
         x, y = np.array([mark.bits for mark in marks]), np.array([mark.sqnr_db for mark in marks])
         if len(marks) > 1:
-            ax.plot(x, y, linestyle="none", alpha=0.35, **_mark(i, 4.0))
+            ax.plot(x, y, linestyle="none", alpha=0.55, **_mark(i, 4.5))
         ax.plot(np.median(x), np.median(y), linestyle="none", label=fmt, **_mark(i, 9.0))
     if bound is not None:
         x = np.linspace(*ax.get_xlim(), 50)
         ax.plot(x, bound[1](x), color=_MUTED, linestyle="--", linewidth=1.2, label=bound[0])
     ax.grid(visible=True)
     ax.set(xlabel="bits per weight with ideal entropy coding, scales included", ylabel="SQNR in dB")
-    canvas.legend(loc="outside upper center", ncols=min(4, len(points) + 1), handletextpad=0.4)
+    canvas.legend(loc="outside upper center", ncols=min(6, len(points) + 1), handletextpad=0.3, columnspacing=1.2)
     return Figure(name, title, description, canvas)
 
 

@@ -74,7 +74,7 @@ def _rate_figure(experiment: Experiment) -> Iterable[Figure]:
     bound = None
     if shapes:
         shape = statistics.median(shapes)
-        bound = f"Shannon lower bound, shape {shape:.2f}", _shannon_bound(shape)
+        bound = f"Shannon bound, shape {shape:.2f}", _shannon_bound(shape)
     yield figures.rate_quality(
         points,
         bound,

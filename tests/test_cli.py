@@ -1,0 +1,305 @@
+"""The command line: what it prints and writes, and one sentence for whatever goes wrong."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import rf8sim
+from rf8sim import cli
+
+REPORT = ["report.html", "report.json", "report.md"]
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    rng = np.random.default_rng(0)
+    tensors = {"a.weight": rng.laplace(size=(20, 30)).astype(np.float32), "a.bias": np.ones(3, np.float32)}
+    save_file({**tensors, "ids": np.arange(3)}, tmp_path / "m.safetensors")
+    return tmp_path / "m.safetensors"
+
+
+def refused(capsys, arguments, *, code=2):
+    """Run a command that must fail and return its one sentence."""
+    assert cli.main([str(argument) for argument in arguments]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("rf8sim: error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+# --- help ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [[], ["report"], ["fit"], ["formats"]])
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_has_an_example(capsys, command, option):
+    assert cli.main([*command, option]) == 0
+    out, err = capsys.readouterr()
+    assert "Example" in out
+    assert "rf8sim " + " ".join(command) in out.split("Example")[1]
+    assert err == ""
+
+
+def test_every_command_is_in_that_test():
+    names = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    assert names == {"report", "fit", "formats"}
+
+
+def test_no_arguments_and_version(capsys):
+    assert cli.main([]) == 0
+    assert capsys.readouterr().out.startswith("Usage: rf8sim")
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"rf8sim {rf8sim.__version__}\n"
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; from rf8sim.cli import main; main(['report', '--help']); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(eval(done.stdout.splitlines()[-1]))
+    assert not {"numpy", "numba", "scipy", "matplotlib", "ml_dtypes", "safetensors", "jinja2", "torch"} & loaded
+
+
+# --- report -------------------------------------------------------------------------------------------------
+
+
+def test_report(capsys, checkpoint, tmp_path):
+    assert cli.main(["report", str(checkpoint), "-o", str(tmp_path / "out")]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == REPORT
+    assert "Most accurate is" in out
+    for name in ("rf8", "e4m3fn", "e5m2", "e3m4", "int8", *REPORT):
+        assert name in out
+    data = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert f"{data['total']['formats'][0]['sqnr_db']:.2f}" in out
+
+
+def test_report_options(capsys, checkpoint, tmp_path):
+    arguments = ["report", checkpoint, "-o", tmp_path, "--format", "rf8", "-f", "rf(3,8)", "-f", "rf8", "-q"]
+    arguments += ["--rounding", "residual", "--scaling", "block", "--block-size", 16, "--scale-rule", "max"]
+    arguments += ["--include", "a.*", "--exclude", "*.bias", "--no-figures", "--seed", 3]
+    assert cli.main([str(argument) for argument in arguments]) == 0
+    assert capsys.readouterr() == ("", "")
+    data = json.loads((tmp_path / "report.json").read_text())
+    assert data["settings"] == {
+        "formats": ["rf8", "rf(3,8)"],
+        "scaling": "block",
+        "scale_rule": "max",
+        "rounding": "residual",
+        "block_size": 16,
+        "seed": 3,
+        "include": ["a.*"],
+        "exclude": ["*.bias"],
+    }
+    assert [tensor["name"] for tensor in data["tensors"]] == ["a.weight"]
+    assert data["skipped"] == []
+    assert "<svg" not in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bogus"], "No such command 'bogus'; see rf8sim --help"),
+        (["report"], "Missing argument 'CHECKPOINT"),
+        (["report", "M"], "Missing option '--output' / '-o'; see"),
+        (["report", "M", "-o", "OUT", "--bogus"], "No such option: --bogus"),
+        (["report", "M", "-o", "OUT", "--block-size", "0"], "Invalid value for '--block-size'"),
+        (["report", "M", "-o", "OUT", "--block-size", "many"], "Invalid value for '--block-size'"),
+        (["report", "M", "-o", "OUT", "-f", "rf9"], "unknown format 'rf9': did you mean 'rf8'?"),
+        (["report", "M", "-o", "OUT", "--scaling", "row"], "unknown scaling 'row'"),
+        (["report", "M", "-o", "OUT", "--scale-rule", "min"], "unknown scale rule 'min'"),
+        (["report", "M", "-o", "OUT", "--rounding", "nearest"], "unknown rounding"),
+        (["report", "M", "-o", "OUT", "--rounding", "residual"], "for the RF family only, not for 'e4m3fn'"),
+        (["report", "M", "M", "-o", "OUT"], "the same checkpoint was given twice"),
+        (["report", "M.npz", "-o", "OUT"], "M.npz: no such file or folder"),
+        (["report", "M", "-o", "OUT", "--include", "zz"], "no tensor is left by the patterns"),
+        (["report", "M", "-o", "OUT", "--include", "ids"], "'ids': I64 is not a floating-point type"),
+        (["fit"], "Missing argument"),
+        (["fit", "M.npz"], "no such file or folder"),
+        (["formats", "int9"], "unknown format 'int9': did you mean 'int8'?"),
+        (["formats", "--csv", "--json"], "--csv and --json exclude each other"),
+        (["formats", "--figure", "OUT.gif"], "unknown kind of figure: expected .svg, .png or .pdf"),
+    ],
+)
+def test_bad_input(capsys, checkpoint, tmp_path, arguments, message):
+    places = {"M": checkpoint, "OUT": tmp_path / "out", "OUT.gif": tmp_path / "x.gif"}
+    before = sorted(tmp_path.rglob("*"))
+    assert message in refused(capsys, [places.get(argument, argument) for argument in arguments])
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_damaged_checkpoint(capsys, checkpoint, tmp_path):
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-4])
+    assert "truncated or damaged" in refused(capsys, ["report", checkpoint, "-o", tmp_path / "out"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_that_cannot_be_written(capsys, checkpoint, tmp_path):
+    assert "is not a folder" in refused(capsys, ["report", checkpoint, "-o", checkpoint], code=1)
+    assert "is not a folder" in refused(capsys, ["report", checkpoint, "-o", checkpoint / "sub"], code=1)
+    figure = tmp_path / "values.svg"
+    figure.mkdir()
+    assert "cannot be written: Is a directory" in refused(capsys, ["formats", "rf8", "--figure", figure], code=1)
+
+
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere")
+def test_folder_without_permission(capsys, checkpoint, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    assert "Permission denied" in refused(capsys, ["report", checkpoint, "-o", tmp_path / "locked"], code=1)
+
+
+def test_permission_is_asked_before_the_work(capsys, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda _, mode: mode == os.R_OK)
+    monkeypatch.setattr("rf8sim.measuring.run", None)
+    message = refused(capsys, ["report", checkpoint, "-o", tmp_path / "x" / "y"], code=1)
+    assert "y: cannot be written: Permission denied" in message
+
+
+def test_interrupt_leaves_nothing(capsys, checkpoint, tmp_path, monkeypatch):
+    def interrupted(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rf8sim.report.render.html", interrupted)
+    before = sorted(tmp_path.rglob("*"))
+    arguments = ["report", checkpoint, "-o", tmp_path / "out", "--no-figures"]
+    assert "interrupted" in refused(capsys, arguments, code=130)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_interrupt_while_writing(capsys, checkpoint, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.md").write_text("older")
+    whole = type(tmp_path).write_bytes
+
+    def interrupted(path, data):
+        whole(path, data[:10])
+        if "report.md" in path.name:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(tmp_path), "write_bytes", interrupted)
+    refused(capsys, ["report", checkpoint, "-o", tmp_path / "out", "--no-figures"], code=130)
+    assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["older"]
+
+
+def test_a_bug_is_not_hidden(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("rf8sim.report.render.html", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["report", str(checkpoint), "-o", str(tmp_path / "out"), "--no-figures"])
+
+
+# --- fit and formats ----------------------------------------------------------------------------------------
+
+
+def test_fit(capsys, checkpoint):
+    assert cli.main(["fit", str(checkpoint)]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for word in ("a.weight", "20 × 30", "all together", "GGD shape", "distinct magnitude"):
+        assert word in out
+    assert cli.main(["fit", str(checkpoint), "--include", "*.weight", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    [tensor] = data["tensors"]
+    assert abs(tensor["fit"]["shape"] - 1) < 5 * tensor["fit"]["shape_error"]
+    assert tensor["formats"] == []
+
+
+def test_formats_lists_all(capsys):
+    assert cli.main(["formats"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in rf8sim.format_names())
+    assert cli.main(["formats", "--json"]) == 0
+    rows = {row["format"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(rows) == rf8sim.format_names()
+    assert rows["rf8"]["zero"] == "0x00"
+    assert rows["rf8"]["NaN"] == "0x80"
+    assert rows["e5m2"]["infinities"] == "0x7C 0xFC"
+    assert rows["e8m0fnu"]["Gaussian SQNR, dB"] is None
+
+
+def test_gaussian_sqnr_against_samples(capsys):
+    assert cli.main(["formats", "rf8", "e4m3fn", "int8", "--csv"]) == 0
+    rows = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    x = np.random.default_rng(0).standard_normal(200_000)
+    for row in rows:
+        best = -np.inf
+        fmt = rf8sim.get_format(row["format"])
+        for scale in 2.0 ** np.arange(0, 8, 1 / 4) / fmt.max:
+            y = rf8sim.decode(rf8sim.encode(x / scale, fmt), fmt, dtype=np.float64) * scale
+            best = max(best, 10 * np.log10(np.sum(x**2) / np.sum((x - y) ** 2)))
+        assert float(row["Gaussian SQNR, dB"]) == pytest.approx(best, abs=0.15)
+
+
+@pytest.mark.parametrize("name", ["rf8", "e4m3fn", "e5m2", "int8", "nf4"])
+def test_code_table(capsys, name):
+    fmt = rf8sim.get_format(name)
+    assert cli.main(["formats", name, "--csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [int(row["code"], 16) for row in rows] == list(range(1 << fmt.bits))
+    for row, value in zip(rows, fmt.values, strict=True):
+        assert int(row["bits"], 2) == int(row["code"], 16)
+        assert len(row["bits"]) == fmt.bits
+        assert (row["value"] == "") == np.isnan(value)
+        if row["value"]:
+            assert float(row["value"]).hex() == float(value).hex()
+    assert cli.main(["formats", name, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 1 << fmt.bits
+    assert cli.main(["formats", name]) == 0
+    assert "0x0F" in capsys.readouterr().out
+
+
+def test_kinds_of_codes(capsys):
+    cli.main(["formats", "rf8", "--csv"])
+    kinds = [row["kind"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))]
+    assert {kind: kinds.count(kind) for kind in kinds} == {"zero": 1, "NaN": 1, "alias": 30, "number": 224}
+
+
+def test_figure_of_formats(capsys, tmp_path):
+    for name in ("values.svg", "values.png"):
+        assert cli.main(["formats", "rf8", "int8", "--figure", str(tmp_path / name)]) == 0
+        assert (tmp_path / name).stat().st_size > 1000
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_reader_that_goes_away():
+    command = [sys.executable, "-m", "rf8sim.cli", "formats", "rf8", "--csv"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() in (0, 1)  # 1 is what typer makes of a broken pipe
+
+
+# --- memory -------------------------------------------------------------------------------------------------
+
+_GROWTH = """
+import resource, sys
+from rf8sim.cli import main
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
+options = ["--no-figures", "-q", "--format", "rf8", "--format", "int8", *sys.argv[4:]]
+assert main(["report", sys.argv[1], "-o", sys.argv[3], *options]) == 0
+before = peak()
+assert main(["report", sys.argv[2], "-o", sys.argv[3], *options]) == 0
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize("scaling", ["tensor", "channel", "block"])
+def test_memory_does_not_grow_with_the_file(tmp_path, scaling):
+    for name, rows in (("small", 1 << 10), ("big", 100 << 10)):
+        entry = {"dtype": "F32", "shape": [rows, 1 << 10], "data_offsets": [0, rows << 12]}
+        text = json.dumps({"w": entry}).encode()
+        with (tmp_path / f"{name}.safetensors").open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            file.truncate(8 + len(text) + (rows << 12))  # zeros that take no room: 4 and 400 MiB
+    places = [tmp_path / "small.safetensors", tmp_path / "big.safetensors", tmp_path / "out"]
+    command = [sys.executable, "-c", _GROWTH, *places, "--scaling", scaling, "--scale-rule", "max"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 40 << 10  # KiB
