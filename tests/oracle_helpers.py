@@ -27,16 +27,11 @@ DTYPES = {
 }
 # Not named in any registry, but allowed: the corners of the RF family.
 UNREGISTERED = ("rf(4,4,12)", "rf(1,2)", "rf(5,2)", "rf(2,16)", "quantile(8,0.7)", "quantile(3,1)")
-# Values too close together for the table of intervals: `stochastic` is refused, in words.
-NO_STOCHASTIC = ("rf(2,16)",)
 
 
 def modes(fmt: Format, *, stochastic: bool = False) -> list[str]:
     """The rounding modes that a format has."""
-    has = {
-        "residual": fmt.family == "residual",
-        "stochastic": stochastic and fmt.name not in NO_STOCHASTIC,
-    }
+    has = {"residual": fmt.family == "residual", "stochastic": stochastic}
     return [mode for mode in MODES if has.get(mode, True)]
 
 

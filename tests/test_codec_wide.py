@@ -50,12 +50,8 @@ def test_every_boundary_and_its_neighbours(name: str, rounding: str, dtype: str)
 
 
 @pytest.mark.parametrize("dtype", WIDE)
-@pytest.mark.parametrize(
-    ("name", "rounding", "overflow"), [case for case in cases() if case[2] != "saturate"]
-)
-def test_every_boundary_with_each_overflow_option(
-    name: str, rounding: str, overflow: str, dtype: str
-) -> None:
+@pytest.mark.parametrize(("name", "rounding", "overflow"), [case for case in cases() if case[2] != "saturate"])
+def test_every_boundary_with_each_overflow_option(name: str, rounding: str, overflow: str, dtype: str) -> None:
     fmt = get_format(name)
     x = np.concatenate([around(points(fmt)[-12:], dtype, ulps=3), specials(dtype)])
     got = rf8sim.encode(x, fmt, rounding=rounding, overflow=overflow)
@@ -78,7 +74,8 @@ def test_float64_is_not_first_rounded_to_float32(name: str, rounding: str) -> No
     x = np.concatenate(hairs)
     expected = oracle(x, fmt, rounding)
     same_codes(rf8sim.encode(x, fmt, rounding=rounding), expected, x, fmt, rounding)
-    narrow = x.astype(np.float32).astype(np.float64)
+    with np.errstate(over="ignore"):
+        narrow = x.astype(np.float32).astype(np.float64)
     assert np.any(vector_round(narrow, fmt, rounding) != expected), "these inputs must tell the two apart"
 
 
@@ -95,17 +92,13 @@ def test_random_bit_patterns(name: str, rounding: str, overflow: str, dtype: str
     x = np.concatenate([whole, near])
     x = x if fmt.nan is not None else x[~np.isnan(x)]
     got = rf8sim.encode(x, fmt, rounding=rounding, overflow=overflow)
-    same_codes(
-        got, vector_round(to_float64(x), fmt, rounding, overflow), x, fmt, f"{rounding} {overflow} {dtype}"
-    )
+    same_codes(got, vector_round(to_float64(x), fmt, rounding, overflow), x, fmt, f"{rounding} {overflow} {dtype}")
 
 
 def patterns(dtype: str) -> st.SearchStrategy[np.generic]:
     bits = 8 * DTYPES[dtype].itemsize
     unsigned = np.dtype(f"u{bits // 8}")
-    return st.integers(0, 2**bits - 1).map(
-        lambda pattern: np.array(pattern, dtype=unsigned).view(DTYPES[dtype])[()]
-    )
+    return st.integers(0, 2**bits - 1).map(lambda pattern: np.array(pattern, dtype=unsigned).view(DTYPES[dtype])[()])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -134,9 +127,7 @@ def test_largest_float32_saturates(name: str) -> None:
     for dtype in WIDE:
         x = np.array([largest, -largest], dtype=dtype)
         for rounding in modes(fmt):
-            assert rf8sim.decode(
-                rf8sim.encode(x, fmt, rounding=rounding), fmt, dtype=np.float64
-            ).tolist() == [
+            assert rf8sim.decode(rf8sim.encode(x, fmt, rounding=rounding), fmt, dtype=np.float64).tolist() == [
                 fmt.max,
                 fmt.min,
             ]
@@ -261,9 +252,7 @@ def some_integers(dtype: str, fmt: rf8sim.Format) -> np.ndarray:
 def test_wide_integers(name: str, rounding: str, dtype: str) -> None:
     fmt = get_format(name)
     x = some_integers(dtype, fmt)
-    same_codes(
-        rf8sim.encode(x, fmt, rounding=rounding), oracle(x, fmt, rounding), x, fmt, f"{rounding} {dtype}"
-    )
+    same_codes(rf8sim.encode(x, fmt, rounding=rounding), oracle(x, fmt, rounding), x, fmt, f"{rounding} {dtype}")
     # The other options differ at the edge alone: the integers nearest to it and the extreme ones.
     nearest = np.argsort([abs(abs(n) - fmt.max) for n in x.tolist()])[:40]
     edge = x[np.unique(np.concatenate([nearest, [0, 1, x.size - 2, x.size - 1]]))]
@@ -381,9 +370,7 @@ def test_threads_do_not_matter(dtype: str) -> None:
     np.testing.assert_array_equal(rf8sim.encode(x, "rf8", rounding="residual"), expected)
     some = slice(None, None, 997)
     same_codes(expected[some], oracle(x[some], get_format("rf8"), "residual"), x[some], get_format("rf8"))
-    np.testing.assert_array_equal(
-        rf8sim.decode(expected, "rf8", threads=3), rf8sim.decode(expected, "rf8", threads=1)
-    )
+    np.testing.assert_array_equal(rf8sim.decode(expected, "rf8", threads=3), rf8sim.decode(expected, "rf8", threads=1))
 
 
 # ---------------------------------------------------------------- laws
@@ -443,7 +430,7 @@ def test_error_is_within_half_a_gap_or_one(name: str, rounding: str) -> None:
     fmt = get_format(name)
     values = np.unique(fmt.values[np.isfinite(fmt.values)])
     rng = np.random.default_rng(11)
-    x = np.concatenate([rng.uniform(low, high, 30) for low, high in pairwise(values)])
+    x = np.concatenate([rng.uniform(low, high, 8) for low, high in pairwise(values)])
     upper = np.searchsorted(values, x, side="right").clip(1, values.size - 1)
     gap = values[upper] - values[upper - 1]
     y = rf8sim.decode(rf8sim.encode(x, fmt, rounding=rounding), fmt, dtype=np.float64)

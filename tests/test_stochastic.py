@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from oracle_helpers import (
     DTYPES,
-    NO_STOCHASTIC,
     UNREGISTERED,
     around,
     overflows,
@@ -23,7 +22,7 @@ import rf8sim
 from rf8sim.formats import format_names, get_format
 from rf8sim.reference import ladder, philox4x32, power_of_two, random_word, round_value
 
-NAMES = [name for name in (*format_names(), *UNREGISTERED) if name not in NO_STOCHASTIC]
+NAMES = [*format_names(), *UNREGISTERED]
 BITS = [1, 2, 4, 8, 16, 24, 32]
 
 
@@ -101,12 +100,6 @@ def edge_inputs(fmt: rf8sim.Format, dtype: str, random_bits: int) -> tuple[np.nd
                         # Only the low bits count.
                         words.append((word + one * int(rng.integers(2**32 // one))) % 2**32)
     return np.array(x, dtype=DTYPES[dtype]), np.array(words, dtype=np.uint32)
-
-
-@pytest.mark.parametrize("name", NO_STOCHASTIC)
-def test_a_format_too_dense_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="stochastic rounding is not available"):
-        rf8sim.encode(np.ones(3), name, rounding="stochastic")
 
 
 @pytest.mark.parametrize("random_bits", BITS)
