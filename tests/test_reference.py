@@ -222,7 +222,7 @@ def test_every_mode_by_its_definition(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["posit8_es0", "posit8_es1", "posit8_es2"])
 def test_posits_round_at_the_posit_with_one_bit_more(name: str) -> None:
-    """Posit Standard 2022, section 4.1: the (n+1)-bit posit between two neighbours decides; a tie goes to the even code."""
+    """Posit Standard 2022, section 4.1: the (n+1)-bit posit between neighbours decides; a tie goes to the even code."""
     fmt = get_format(name)
     assert fmt.nearest_boundaries is not None
     hair = Fraction(1, 10**40)
