@@ -20,21 +20,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ggd.distribution import GGD as GGD
-    from ggd.estimate import FitResult as FitResult
     from ggd.estimate import fit as fit
     from ggd.families import compare_families as compare_families
+    from ggd.grouped import fit_grouped as fit_grouped
     from ggd.histogram import MagnitudeHistogram as MagnitudeHistogram
     from ggd.quantizer import expected_mse as expected_mse
     from ggd.quantizer import expected_mse_scaled as expected_mse_scaled
+    from ggd.result import FitResult as FitResult
 
 _HOME = {
     "GGD": "distribution",
-    "FitResult": "estimate",
+    "FitResult": "result",
     "MagnitudeHistogram": "histogram",
     "compare_families": "families",
     "expected_mse": "quantizer",
     "expected_mse_scaled": "quantizer",
     "fit": "estimate",
+    "fit_grouped": "grouped",
 }
 
 __all__ = [*_HOME]

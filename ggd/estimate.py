@@ -4,117 +4,56 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 from ggd.distribution import GGD
+from ggd.grouped import Censored, fit_censored
 from ggd.histogram import MagnitudeHistogram
+from ggd.result import LARGEST_ERROR, SHAPE_RANGE, FitResult, StandardErrors, no_fit
 
-__all__ = ["FitResult", "StandardErrors", "fit"]
+__all__ = ["fit"]
 
 Array = NDArray[np.float64]
 Method = Literal["ml", "moments", "half-moments"]
 
-SHAPE_RANGE = (0.05, 100.0)  # where a fit is sought; the range the distribution is tested for
 _FEWEST = 10  # distinct magnitudes below which nothing is fitted
-_LARGEST_ERROR = 0.25  # relative standard error of the shape above which a fit is not trusted
-
-
-class StandardErrors(NamedTuple):
-    """Standard errors of a fit, from the Fisher information or, for the moment methods, the delta method."""
-
-    shape: float
-    scale: float
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """A fitted generalized Gaussian, and whether to believe it.
-
-    Attributes
-    ----------
-    shape, scale, loc : float
-        Parameters; shape and scale are NaN where the data determine none.
-    stderr : StandardErrors
-        Standard errors of shape and scale for independent data.
-    loglik : float
-        Mean log density per nonzero value, in nats.
-    method : str
-        ``ml``, ``moments`` or ``half-moments``.
-    n : int
-        Number of values the fit rests on: finite and not zero.
-    zeros : int
-        Number of exact zeros, which are left out of the fit.
-    trusted : bool
-        Whether the fit can be used without a second look.
-    reason : str
-        Why not, in one sentence; empty for a trusted fit.
-
-    Examples
-    --------
-    >>> result = fit(np.zeros(100))
-    >>> result.shape, result.trusted, result.reason
-    (nan, False, 'all 100 values are zero')
-    """
-
-    shape: float
-    scale: float
-    loc: float
-    stderr: StandardErrors
-    loglik: float
-    method: str
-    n: int
-    zeros: int
-    trusted: bool
-    reason: str = ""
-
-    @property
-    def distribution(self) -> GGD:
-        """The fitted distribution.
-
-        Raises
-        ------
-        ValueError
-            If there is no fit.
-        """
-        if math.isnan(self.shape):
-            raise ValueError(f"there is no fitted distribution: {self.reason}")
-        return GGD(self.shape, self.scale, self.loc)
-
-    @property
-    def zero_share(self) -> float:
-        """Share of exact zeros among the finite values."""
-        return self.zeros / (self.n + self.zeros) if self.n + self.zeros else math.nan
 
 
 def fit(
     x: ArrayLike | MagnitudeHistogram,
     method: Method = "ml",
     *,
-    loc: float = 0.0,
+    loc: float | Literal["free"] = 0.0,
     shape: float | None = None,
+    censor: float = 0.0,
 ) -> FitResult:
-    r"""Fit a generalized Gaussian with known centre.
+    r"""Fit a generalized Gaussian.
 
-    Exact zeros are left out: under a density they have no probability, so the likelihood of a spike at zero
-    beside a density is largest with the spike at the observed share of zeros and the density fitted to the
-    rest.
+    Exact zeros are left out: under a density they have no probability, so the likelihood of a spike at zero beside
+    a density is largest with the spike at the observed share of zeros and the density fitted to the rest. For data on
+    a coarse grid, where zero is a rounded value, see `ggd.fit_grouped`.
 
     Parameters
     ----------
     x : array_like or MagnitudeHistogram
         Data of any shape, or its summary. NaN and infinities are left out, and make the fit untrusted.
     method : {"ml", "moments", "half-moments"}
-        Maximum likelihood; or matching E[x^2] / E[\|x\|]^2 (what the literature uses; wasteful for shapes
-        below 1); or matching E\|x\| / E[sqrt\|x\|]^2.
-    loc : float
-        The centre. If not zero, pass the data: a summary is of magnitudes about zero.
+        Maximum likelihood; or matching E[x^2] / E[\|x\|]^2 (what the literature uses; wasteful for shapes below 1);
+        or matching E\|x\| / E[sqrt\|x\|]^2.
+    loc : float or "free"
+        The centre, or to find it: by maximum likelihood where the shape is above 1; otherwise the median, since the
+        likelihood then has a peak at every single value. If not zero, pass the data: a summary is of magnitudes
+        about zero.
     shape : float, optional
         If given, only the scale is fitted, by maximum likelihood.
+    censor : float
+        Share of the largest magnitudes of which only the number is used, so that outliers have no say; maximum
+        likelihood only.
 
     Returns
     -------
@@ -125,7 +64,7 @@ def fit(
     Raises
     ------
     ValueError
-        If x is empty or not numeric, the method is unknown, loc is not finite or is nonzero for a summary.
+        If x is empty or not numeric, or an option makes no sense.
 
     Examples
     --------
@@ -133,29 +72,51 @@ def fit(
     >>> result = fit(x)
     >>> result.trusted, result.n, bool(abs(result.shape - 0.8) < 5 * result.stderr.shape)
     (True, 100000, True)
+    >>> x[:5] = 1e3
+    >>> bool(fit(x).shape < 0.75), bool(abs(fit(x, censor=0.001).shape - 0.8) < 5 * result.stderr.shape)
+    (True, True)
     """
     if method not in ("ml", "moments", "half-moments"):
         raise ValueError(f"unknown method {method!r}: choose 'ml', 'moments' or 'half-moments'")
-    loc = float(loc)
-    if not math.isfinite(loc):
-        raise ValueError(f"the centre of a fit must be finite, got {loc!r}")
-    histogram = _summary(x, loc)
-    if histogram.size == 0:
+    if not 0.0 <= censor < 1.0 or (censor and (method != "ml" or shape is not None)):
+        raise ValueError("censor is a share from 0 to 1 of the largest magnitudes, for maximum likelihood of the shape")
+    if loc == "free":
+        if isinstance(x, MagnitudeHistogram):
+            raise ValueError("a summary is of magnitudes about zero: to fit the centre, pass the data")
+        return _fit_centre(x, lambda y, centre: _fit_about(y, method, centre, shape, censor))
+    centre = float(loc)
+    if not math.isfinite(centre):
+        raise ValueError(f"the centre of a fit must be finite, got {centre!r}")
+    if isinstance(x, MagnitudeHistogram) and centre != 0.0:
+        raise ValueError(f"a summary can only be fitted about zero: to fit about {centre!r}, pass the data")
+    return _fit_about(x, method, centre, shape, censor)
+
+
+def _fit_about(
+    x: ArrayLike | MagnitudeHistogram, method: Method, loc: float, shape: float | None, censor: float
+) -> FitResult:
+    if loc == 0.0 or isinstance(x, MagnitudeHistogram):
+        histogram = x if isinstance(x, MagnitudeHistogram) else MagnitudeHistogram.from_array(x)
+        size, zeros = histogram.size, histogram.zero_count
+    else:
+        plain = _numbers(x)
+        nonzero = plain[plain != 0]
+        size, zeros = plain.size, plain.size - nonzero.size
+        histogram = MagnitudeHistogram.from_array(nonzero - loc)
+    if size == 0:
         raise ValueError("there is nothing to fit: the data are empty")
-    n, zeros = histogram.nonzero_count, histogram.zero_count
+    n = histogram.nonzero_count
     name = "ml" if shape is not None else method
-
-    def refused(reason: str) -> FitResult:
-        nothing = StandardErrors(math.nan, math.nan)
-        return FitResult(math.nan, math.nan, loc, nothing, math.nan, name, n, zeros, False, reason)
-
-    if n == 0 and zeros == histogram.size:
-        return refused(f"all {zeros} values are zero")
+    if zeros == size:
+        return no_fit(loc, name, n, zeros, f"all {zeros} values are zero")
     if n == 0:
-        return refused(f"none of the {histogram.size} values is finite and not zero")
+        return no_fit(loc, name, n, zeros, f"none of the {size} values is finite and not zero")
     data = _Magnitudes.of(histogram)
     if shape is None and data.distinct < _FEWEST:
-        return refused(f"too few distinct magnitudes to determine a shape: {data.distinct} among {n} nonzero values")
+        reason = f"too few distinct magnitudes to determine a shape: {data.distinct} among {n} nonzero values"
+        return no_fit(loc, name, n, zeros, reason)
+    if censor:
+        return _doubted(fit_censored(data.censored(histogram, censor), loc, n, zeros), histogram)
     if shape is not None:
         found: float | str = GGD(shape).shape
     elif method == "ml":
@@ -163,25 +124,71 @@ def fit(
     else:
         found = _moment_shape(data, 1.0 if method == "moments" else 0.5)
     if isinstance(found, str):
-        return refused(found)
+        return no_fit(loc, name, n, zeros, found)
     q = {"ml": found, "moments": 1.0, "half-moments": 0.5}[name]
     log_scale = (data.log_moment(q) - _log_unit_moment(found, q)) / q
-    result_scale = data.unit * math.exp(log_scale)
-    fitted = GGD(found, result_scale, loc)
+    fitted = GGD(found, data.unit * math.exp(log_scale), loc)
     loglik = -fitted._log_norm - math.exp(data.log_moment(found) - found * log_scale)
     errors = _standard_errors(fitted, n, name)
     if shape is not None:
-        errors = StandardErrors(0.0, result_scale / math.sqrt(n * found))
-    reason = _doubt(histogram, found, errors)
-    return FitResult(found, result_scale, loc, errors, loglik, name, n, zeros, not reason, reason)
+        errors = StandardErrors(0.0, fitted.scale / math.sqrt(n * found))
+    return _doubted(FitResult(found, fitted.scale, loc, errors, loglik, name, n, zeros, True), histogram)
 
 
-def _summary(x: ArrayLike | MagnitudeHistogram, loc: float) -> MagnitudeHistogram:
-    if not isinstance(x, MagnitudeHistogram):
-        return MagnitudeHistogram.from_array(x if loc == 0.0 else np.asarray(x).astype(np.float64) - loc)
-    if loc != 0.0:
-        raise ValueError(f"a summary can only be fitted about zero: to fit about {loc!r}, pass the data")
-    return x
+def _numbers(x: ArrayLike) -> Array:
+    """Return the data as a flat float64 array, or refuse what a histogram refuses."""
+    plain = np.asarray(x).ravel()
+    MagnitudeHistogram.from_array(plain[:0])
+    return plain.astype(np.float64)
+
+
+def _fit_centre(x: ArrayLike, about: Callable[[ArrayLike, float], FitResult]) -> FitResult:
+    """Fit with the centre at the median, then move it to the most likely place while the shape is above 1."""
+    plain = _numbers(x)
+    values = plain[np.isfinite(plain) & (plain != 0)]
+    if values.size == 0:
+        return about(x, 0.0)
+    centre = float(np.median(values))
+    result = about(x, centre)
+    for _ in range(20):
+        if not result.shape > 1.0:  # or there is none
+            break
+        cells = MagnitudeHistogram.from_array(values - centre).cells()
+        step = _centre_step(cells.mean, cells.counts.astype(np.float64), result.shape)
+        centre += step
+        result = about(x, centre)
+        if abs(step) < 1e-3 * result.scale / math.sqrt(result.n):
+            break
+    if math.isnan(result.shape):
+        return result
+    return replace(result, stderr=result.stderr._replace(loc=_centre_error(result)))
+
+
+def _centre_step(mean: Array, count: Array, p: float) -> float:
+    """Return the d that minimizes the sum of count * |mean - d|^p, p > 1."""
+    unit = float(np.average(np.abs(mean), weights=count))
+
+    def slope(d: float) -> float:
+        t = mean / unit - d
+        return float(np.dot(count, np.sign(t) * np.abs(t) ** (p - 1.0)))
+
+    span = 1.0
+    while span < 1e6 and not slope(-span) > 0.0 > slope(span):
+        span *= 4.0
+    return unit * float(optimize.brentq(slope, -span, span, xtol=1e-13))
+
+
+def _centre_error(result: FitResult) -> float:
+    p, a = result.shape, 1.0 / result.shape
+    if p > 1.0:  # Fisher information of loc: p^2 Gamma(2 - 1/p) / (scale^2 Gamma(1/p))
+        return result.scale / p * math.exp(0.5 * (math.lgamma(a) - math.lgamma(2.0 - a))) / math.sqrt(result.n)
+    return 0.5 / (float(result.distribution.pdf(result.loc)) * math.sqrt(result.n))  # of the median
+
+
+def _doubted(result: FitResult, histogram: MagnitudeHistogram) -> FitResult:
+    """Return the result with what is to be said against it."""
+    reason = result.reason or _doubt(histogram, result.shape, result.stderr)
+    return replace(result, reason=reason, trusted=not reason)
 
 
 def _doubt(histogram: MagnitudeHistogram, shape: float, errors: StandardErrors) -> str:
@@ -192,7 +199,7 @@ def _doubt(histogram: MagnitudeHistogram, shape: float, errors: StandardErrors) 
         return f"{histogram.nan_count} NaN and {histogram.inf_count} infinite values were left out"
     if clamped:
         return f"{clamped} values are beyond the range of float32: rescale the data first"
-    if errors.shape > _LARGEST_ERROR * shape:
+    if errors.shape > LARGEST_ERROR * shape:
         error = f"{errors.shape:.2g}"
         return f"too few values ({histogram.nonzero_count}): the standard error of the shape is {error}"
     return ""
@@ -218,6 +225,19 @@ class _Magnitudes:
         distinct = np.unique(magnitude).size
         log = np.log(magnitude) - math.log(unit)
         return cls(log, count, cells.spread, unit, distinct, math.log(histogram.abs_max) - math.log(unit))
+
+    def censored(self, histogram: MagnitudeHistogram, share: float) -> Censored:
+        """Return the magnitudes with at least that share of the largest known only by number."""
+        cells = histogram.cells()
+        far = np.maximum(np.abs(cells.left), np.abs(cells.right))
+        order = np.argsort(far, kind="stable")
+        below = np.cumsum(self.count[order])
+        # Cells of both signs share an end; the limit is the largest end with enough above it.
+        enough = below <= (1.0 - share) * below[-1]
+        limit = float(far[order][enough][-1]) if np.any(enough) else float(far.min())
+        keep = far <= limit
+        above = int(self.count[~keep].sum())
+        return Censored(self.log[keep], self.count[keep], self.spread[keep], limit / self.unit, above, self.unit)
 
     def power_sums(self, p: float) -> tuple[float, float, float]:
         """Return log of S = mean |x|^p, S'/S and S''/S, derivatives with respect to p.

@@ -6,8 +6,9 @@ import math
 
 from numpy.typing import ArrayLike
 
-from ggd.estimate import FitResult, fit
+from ggd.estimate import fit
 from ggd.histogram import MagnitudeHistogram
+from ggd.result import FitResult
 
 __all__ = ["compare_families"]
 
