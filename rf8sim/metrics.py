@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _kernels
 from ._checks import as_data
 from .codec import decode
-from .scaling import QuantizedTensor, _by_rows, _expand
+from .scaling import QuantizedTensor, by_rows, expand_scale
 
 __all__ = ["QuantizationError", "measure"]
 
@@ -148,7 +148,7 @@ def measure(x: ArrayLike, quantized: QuantizedTensor) -> QuantizationError:
             f"the tensor has shape {data.shape}, its quantized copy {quantized.shape}: they must be the same"
         )
     fmt = quantized.format
-    expanded = _expand(quantized.scale, data.shape, quantized.scaling, quantized.axis, quantized.block_size)
+    expanded = expand_scale(quantized.scale, data.shape, quantized.scaling, quantized.axis, quantized.block_size)
     sums, counts = np.zeros(4), np.zeros(5, dtype=np.int64)
 
     def step(part: Any, scale: NDArray[np.float32]) -> None:
@@ -159,7 +159,7 @@ def measure(x: ArrayLike, quantized: QuantizedTensor) -> QuantizationError:
         factor = np.ascontiguousarray(np.broadcast_to(wide, quotient.shape))
         _kernels.error_sums(quotient.ravel(), result.ravel(), factor.ravel(), fmt.min, fmt.max, sums, counts)
 
-    _by_rows(step, data.shape, expanded, threads=1)
+    by_rows(step, data.shape, expanded, threads=1)
     finite, nonzero, relative, underflow, overflow = counts.tolist()
     codes = np.bincount(quantized.codes.ravel(), minlength=256)
     signal, error, relative_error, largest = sums.tolist()

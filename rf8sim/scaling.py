@@ -26,10 +26,10 @@ SCALE_RULES = ("max", "mse", "ggd")
 
 # Elements that one step of quantization holds as float64.
 _STEP = 1 << 15
-# Scales are searched octave by octave, from eight below that of rule `max` to half the format's range above it (the
-# middle of a posit's range is its most precise part), then in ever finer steps around the best.
+# Scales are searched from eight octaves below that of rule `max` to half the format's range above it (the middle of a
+# posit's range is its most precise part), then in finer steps around the best.
 _OCTAVES_BELOW = 8
-_REFINEMENTS = (1 / 2, 1 / 4, 1 / 8, 1 / 16)
+_STEPS_OF_OCTAVE = (4, 32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,13 +110,13 @@ class QuantizedTensor:
             Of the tensor's shape.
         """
         out = np.empty(self.shape, dtype=dtype)
-        expanded = _expand(self.scale, self.shape, self.scaling, self.axis, self.block_size)
+        expanded = expand_scale(self.scale, self.shape, self.scaling, self.axis, self.block_size)
 
         def step(part: slice, scale: NDArray[np.float32]) -> None:
             with np.errstate(over="ignore", invalid="ignore"):
                 out[part] = decode(self.codes[part], self.format, dtype=np.float64, threads=1) * scale
 
-        _by_rows(step, self.shape, expanded)
+        by_rows(step, self.shape, expanded)
         return out
 
     def __repr__(self) -> str:
@@ -199,7 +199,7 @@ def quantize(
     else:
         chosen = _checked_scale(scale, _scale_shape(data.shape, scaling, axis, block_size))
     codes = np.empty(data.shape, dtype=np.uint8)
-    expanded = _expand(chosen, data.shape, scaling, axis, block_size)
+    expanded = expand_scale(chosen, data.shape, scaling, axis, block_size)
     row = math.prod(data.shape[1:])
 
     def step(part: slice, piece_scale: NDArray[np.float32]) -> None:
@@ -209,7 +209,7 @@ def quantize(
         codes[part] = encode(quotient, fmt, rounding=rounding, overflow=overflow, seed=seed, offset=first, threads=1)
 
     try:
-        _by_rows(step, data.shape, expanded, threads)
+        by_rows(step, data.shape, expanded, threads)
     except ValueError:
         # Say where in the whole tensor, not in a piece of it.
         encode(data, fmt, rounding="nearest-even")
@@ -333,7 +333,8 @@ def _max_scale(largest: NDArray[np.float64], fmt: Format) -> NDArray[np.float64]
             own_fraction, own_exponent = math.frexp(fmt.max)
             return _power(exponent - own_exponent + (fraction > own_fraction))
         scale = _as_scale(largest / fmt.max, fmt)
-        return np.where(scale * fmt.max < largest, np.nextafter(scale.astype(np.float32), np.float32(np.inf)), scale)
+        above = np.nextafter(scale.astype(np.float32), np.float32(np.inf)).astype(np.float64)
+        return _as_scale(np.where(scale * fmt.max < largest, above, scale), fmt)
 
 
 def _power(exponent: NDArray[Any]) -> NDArray[np.float64]:
@@ -367,8 +368,10 @@ def _least_error(
         return total
 
     least, chosen = error(base), base
-    coarse = [float(octave) for octave in range(-_OCTAVES_BELOW, math.ceil(fmt.octaves / 2) + 1) if octave]
-    rounds = [coarse] if fmt.power_of_two_scale else [coarse, *([-step, step] for step in _REFINEMENTS)]
+    coarse, fine = (1, 1) if fmt.power_of_two_scale else _STEPS_OF_OCTAVE
+    rounds = [np.arange(-_OCTAVES_BELOW * coarse, (fmt.octaves / 2 + 1) * coarse) / coarse]
+    if fine > coarse:
+        rounds.append(np.arange(1 - fine // coarse, fine // coarse) / fine)
     for octaves in rounds:
         centre = chosen
         for octave in octaves:
@@ -386,7 +389,8 @@ def _expected(
 
     # The shape is that of all groups brought to the same deviation: pooling different scales would look heavy-tailed.
     # (Zeros that pad a block take no part in the fit.)
-    rms = np.sqrt(np.mean(np.square(groups), axis=1))
+    with np.errstate(over="ignore", under="ignore"):
+        rms = np.sqrt(np.mean(np.square(groups), axis=1))
     shape = _fitted_shape(MagnitudeHistogram.from_array(groups / np.where(rms > 0, rms, 1.0)[:, None]))
     return _expected_scale(shape, rms, base, fmt, rounding)
 
@@ -434,8 +438,8 @@ def _expected_error(fmt: Format, mode: RoundingMode, shape: float) -> tuple[NDAr
         elif not negative:
             values += side.magnitudes.tolist()
             edges += own
-    # From the largest value at one standard deviation to the largest value at 2**12.
-    octaves = np.arange(0, 12 + 1 / 32, 1 / 32) - math.log2(fmt.max)
+    # From the largest value at one standard deviation to the middle of the format's range well below one.
+    octaves = np.arange(0, max(12, fmt.octaves / 2 + 6), 1 / 32) - math.log2(fmt.max)
     error = expected_mse_scaled(GGD.from_std(shape, 1.0), np.array(values), np.array(edges), np.exp2(octaves))
     return octaves, error
 
@@ -469,7 +473,7 @@ def _checked_scale(scale: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float
     return array
 
 
-def _expand(
+def expand_scale(
     scale: NDArray[np.float32], shape: tuple[int, ...], scaling: str, axis: int, block_size: int
 ) -> NDArray[np.float32]:
     """Return the scales in a shape that broadcasts with the tensor."""
@@ -478,7 +482,7 @@ def _expand(
     return scale
 
 
-def _by_rows(step: Any, shape: tuple[int, ...], scale: NDArray[np.float32], threads: int | None = None) -> None:
+def by_rows(step: Any, shape: tuple[int, ...], scale: NDArray[np.float32], threads: int | None = None) -> None:
     """Call ``step(rows, their scales)`` over slices of bounded size of the first axis, in threads if worth it."""
     if not shape:
         step(..., scale)
