@@ -19,7 +19,7 @@ LAYERS = {
     "ggd": (
         {"_kernels", "_gamma"},
         {"distribution"},
-        {"histogram", "_counting", "quantizer", "result"},
+        {"histogram", "_counting", "quantizer", "result", "rivals"},
         {"grouped", "sampling"},
         {"estimate"},
         {"families"},
