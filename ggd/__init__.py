@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ggd.distribution import GGD as GGD
     from ggd.estimate import fit as fit
+    from ggd.families import compare_estimators as compare_estimators
     from ggd.families import compare_families as compare_families
+    from ggd.families import select as select
     from ggd.grouped import fit_grouped as fit_grouped
     from ggd.histogram import MagnitudeHistogram as MagnitudeHistogram
     from ggd.quantizer import expected_mse as expected_mse
@@ -32,11 +34,13 @@ _HOME = {
     "GGD": "distribution",
     "FitResult": "result",
     "MagnitudeHistogram": "histogram",
+    "compare_estimators": "families",
     "compare_families": "families",
     "expected_mse": "quantizer",
     "expected_mse_scaled": "quantizer",
     "fit": "estimate",
     "fit_grouped": "grouped",
+    "select": "families",
 }
 
 __all__ = [*_HOME]

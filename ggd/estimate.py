@@ -16,7 +16,7 @@ from ggd.grouped import Censored, fit_censored
 from ggd.histogram import MagnitudeHistogram
 from ggd.result import LARGEST_ERROR, SHAPE_RANGE, FitResult, StandardErrors, no_fit
 
-__all__ = ["fit"]
+__all__ = ["fit", "standard_errors"]
 
 Array = NDArray[np.float64]
 Method = Literal["ml", "moments", "half-moments"]
@@ -129,7 +129,7 @@ def _fit_about(
     log_scale = (data.log_moment(q) - _log_unit_moment(found, q)) / q
     fitted = GGD(found, data.unit * math.exp(log_scale), loc)
     loglik = -fitted._log_norm - math.exp(data.log_moment(found) - found * log_scale)
-    errors = _standard_errors(fitted, n, name)
+    errors = standard_errors(fitted, n, name)
     if shape is not None:
         errors = StandardErrors(0.0, fitted.scale / math.sqrt(n * found))
     return _doubted(FitResult(found, fitted.scale, loc, errors, loglik, name, n, zeros, True), histogram)
@@ -331,7 +331,31 @@ def _moment_shape(data: _Magnitudes, q: float) -> float | str:
     return math.exp(float(optimize.brentq(excess, low, high, xtol=1e-14, rtol=1e-14)))
 
 
-def _standard_errors(d: GGD, n: int, method: str) -> StandardErrors:
+def standard_errors(d: GGD, n: int, method: str) -> StandardErrors:
+    """Return the standard errors that a method has on data of a distribution.
+
+    Parameters
+    ----------
+    d : GGD
+        The truth, or its estimate.
+    n : int
+        Number of independent values.
+    method : str
+        ``ml`` (the inverse of the Fisher information: the Cramer-Rao bound), ``moments`` or ``half-moments`` (by the
+        delta method).
+
+    Returns
+    -------
+    StandardErrors
+
+    Examples
+    --------
+    The moment ratio is wasteful below shape 1: it needs three times the data at shape 0.5.
+
+    >>> ml, moments = (standard_errors(GGD(0.5), 1000, method).shape for method in ("ml", "moments"))
+    >>> round((ml / moments) ** 2, 2)
+    0.3
+    """
     p, a = d.shape, 1.0 / d.shape
     if method == "ml":
         trigamma = float(special.polygamma(1, 1.0 + a))

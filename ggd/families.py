@@ -1,20 +1,123 @@
-"""The rival families, compared by the code length they need."""
+"""Which family describes the data: the rivals fitted, and compared by the code length they need."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize
 
-from ggd.estimate import fit
+from ggd.distribution import GGD
+from ggd.estimate import fit, standard_errors
 from ggd.histogram import MagnitudeHistogram
-from ggd.result import FitResult
+from ggd.result import SHAPE_RANGE, FitResult
+from ggd.rivals import AsymmetricGGD, Density, Logistic, SpikeAndSlab, StudentT
 
-__all__ = ["compare_families"]
+__all__ = [
+    "Agreement",
+    "FamilyFit",
+    "Selection",
+    "compare_estimators",
+    "compare_families",
+    "family_names",
+    "select",
+]
+
+Array = NDArray[np.float64]
+
+SMALLEST_EFFECT = 1e-3  # bits per weight; less than this is no reason to prefer a family
+
+
+class _Sample(NamedTuple):
+    """Nonzero values as weighted points, in units of their root mean square."""
+
+    x: Array
+    weight: Array  # sums to 1
+
+
+@dataclass(frozen=True)
+class FamilyFit:
+    """One fitted family.
+
+    Attributes
+    ----------
+    name : str
+        As in `family_names`.
+    parameters : dict of str to float
+        In the unit of the data; empty if it could not be fitted.
+    bits : float
+        Code length: the mean of -log2 density over the nonzero values. NaN if it could not be fitted.
+    lost : float
+        Bits per weight more than the best family.
+    ks : float
+        Kolmogorov-Smirnov distance to the nonzero values.
+    wasserstein : float
+        Area between the two distribution functions (earth mover's distance) over the root mean square, out to a
+        thousand times the largest magnitude (where a family has no mean, the area has no end).
+    """
+
+    name: str
+    parameters: dict[str, float]
+    bits: float
+    lost: float
+    ks: float
+    wasserstein: float
+
+
+@dataclass(frozen=True)
+class Selection:
+    """All families, best first, and the one to use.
+
+    Attributes
+    ----------
+    fits : tuple of FamilyFit
+        Ascending in `bits`; families that could not be fitted come last.
+    chosen : str or None
+        The family with the fewest parameters within `threshold` of the best; None if there is none.
+    threshold : float
+        Bits per weight below which a difference is not held against a family: the larger of 1e-3 and five noise floors.
+    noise_floor : float
+        Bits per weight that a family gains by fitting its parameters to the noise, at most: parameters / (2 n ln 2).
+    n : int
+        Number of nonzero values.
+    verdict : str
+        The choice in one sentence.
+    """
+
+    fits: tuple[FamilyFit, ...]
+    chosen: str | None
+    threshold: float
+    noise_floor: float
+    n: int
+    verdict: str
+
+    def __getitem__(self, name: str) -> FamilyFit:
+        """Return the fit of a family by name."""
+        return next(fitted for fitted in self.fits if fitted.name == name)
+
+
+def family_names() -> tuple[str, ...]:
+    """Return the names of the families that `select` compares.
+
+    Returns
+    -------
+    tuple of str
+        In order of the number of their parameters.
+
+    Examples
+    --------
+    >>> family_names()
+    ('gaussian', 'laplace', 'logistic', 'ggd', 'student-t', 'asymmetric-ggd', 'spike-and-slab')
+    """
+    return tuple(_FAMILIES)
 
 
 def compare_families(x: ArrayLike | MagnitudeHistogram) -> dict[str, float]:
-    """Return the code length per weight that each fitted family needs, in bits.
+    """Return the code length per weight of the Gaussian, Laplace and generalized Gaussian families, in bits.
 
     Parameters
     ----------
@@ -24,9 +127,9 @@ def compare_families(x: ArrayLike | MagnitudeHistogram) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        For ``gaussian``, ``laplace`` and ``ggd``, all centred on zero and fitted by maximum likelihood to the
-        values that are not zero: the mean of -log2 density. Only differences mean something: what one family
-        loses against another, in bits per weight. NaN where a family could not be fitted.
+        For ``gaussian``, ``laplace`` and ``ggd``, all centred on zero and fitted by maximum likelihood to the values
+        that are not zero: the mean of -log2 density. Only differences mean something: what one family loses against
+        another, in bits per weight. NaN where a family could not be fitted.
 
     Raises
     ------
@@ -35,15 +138,256 @@ def compare_families(x: ArrayLike | MagnitudeHistogram) -> dict[str, float]:
 
     Examples
     --------
-    >>> from ggd import GGD
     >>> bits = compare_families(GGD(1.0).sample(100_000, seed=0))
     >>> 0.0 <= bits["laplace"] - bits["ggd"] < 1e-3 < bits["gaussian"] - bits["ggd"]
     True
     """
     histogram = x if isinstance(x, MagnitudeHistogram) else MagnitudeHistogram.from_array(x)
     shapes: dict[str, float | None] = {"gaussian": 2.0, "laplace": 1.0, "ggd": None}
-    return {name: _bits(fit(histogram, shape=shape)) for name, shape in shapes.items()}
+    return {name: -fit(histogram, shape=shape).loglik / math.log(2.0) for name, shape in shapes.items()}
 
 
-def _bits(result: FitResult) -> float:
-    return -result.loglik / math.log(2.0)
+def select(x: ArrayLike | MagnitudeHistogram) -> Selection:
+    """Fit every family and choose one by its effect, in bits per weight.
+
+    With many values every difference is significant, so significance decides nothing here: a family is preferred only
+    for an effect of at least 1e-3 bits per weight, and with few values only for more than the noise could give. Fit one
+    tensor at a time: pooled tensors of different scales look heavy-tailed whatever each of them is.
+
+    Parameters
+    ----------
+    x : array_like or MagnitudeHistogram
+        Data, or its summary. Exact zeros are left out.
+
+    Returns
+    -------
+    Selection
+
+    Raises
+    ------
+    ValueError
+        If x is empty or not numeric.
+
+    Examples
+    --------
+    >>> choice = select(GGD(0.7, 0.02).sample(100_000, seed=0))
+    >>> choice.chosen, choice["gaussian"].lost > 0.1
+    ('ggd', True)
+    """
+    histogram = x if isinstance(x, MagnitudeHistogram) else MagnitudeHistogram.from_array(x)
+    n, best_ggd = histogram.nonzero_count, fit(histogram)
+    if math.isnan(best_ggd.shape):
+        nothing = tuple(FamilyFit(name, {}, *[math.nan] * 4) for name in _FAMILIES)
+        return Selection(nothing, None, math.nan, math.nan, n, f"no family is fitted: {best_ggd.reason}")
+    cells = histogram.cells()
+    weight = np.asarray(cells.counts / n)
+    rms = math.sqrt(float(np.dot(weight, cells.mean**2 * (1.0 + cells.spread))))
+    fine = _Sample(cells.mean / rms, weight)
+    steps = _corners(histogram, rms)
+    fits = []
+    for name, fitter in _FAMILIES.items():
+        density = fitter(fine, best_ggd, rms)
+        bits = math.log2(rms) - float(np.dot(fine.weight, density.logpdf(fine.x))) / math.log(2.0)
+        fits.append((name, density, bits))
+    least = min(bits for _, _, bits in fits)
+    results = sorted(
+        (
+            FamilyFit(name, _parameters(density, rms), bits, bits - least, *_distances(steps, density))
+            for name, density, bits in fits
+        ),
+        key=lambda fitted: fitted.bits,
+    )
+    noise_floor = max(len(fitted.parameters) for fitted in results) / (2.0 * n * math.log(2.0))
+    threshold = max(SMALLEST_EFFECT, 5.0 * noise_floor)
+    close = [fitted for fitted in results if fitted.lost <= threshold]
+    chosen = min(close, key=lambda fitted: (len(fitted.parameters), fitted.bits))
+    return Selection(
+        tuple(results), chosen.name, threshold, noise_floor, n, _verdict(results, close, chosen, threshold)
+    )
+
+
+def _verdict(results: list[FamilyFit], close: list[FamilyFit], chosen: FamilyFit, threshold: float) -> str:
+    if len(close) == len(results):
+        return f"indistinguishable: all families are within {threshold:.2g} bits per weight of each other"
+    others = [fitted.name for fitted in close if fitted is not chosen]
+    beside = f"; {', '.join(others)} {'is' if len(others) == 1 else 'are'} indistinguishable from it" if others else ""
+    rival = next(fitted for fitted in results if fitted.lost > threshold)
+    return f"{chosen.name}{beside}; {rival.name} is next and loses {rival.lost:.2g} bits per weight"
+
+
+# How each family is fitted, to values in units of their root mean square.
+
+
+def _coarser(sample: _Sample) -> _Sample:
+    """Merge values that agree in sign, exponent and three bits: enough to find parameters, not to compare families."""
+    fraction, exponent = np.frexp(np.abs(sample.x))
+    key = np.sign(sample.x) * (exponent * 8.0 + np.floor(16.0 * fraction - 8.0) + 1e5)
+    _, place = np.unique(key, return_inverse=True)
+    weight = np.bincount(place, sample.weight).astype(np.float64)
+    return _Sample(np.bincount(place, sample.weight * sample.x) / weight, weight)
+
+
+def _search(sample: _Sample, member: Callable[[Array], Density], starts: list[list[float]]) -> Density:
+    """Return the most likely member of a family, searched over unbounded parameters from the best start."""
+    sample = _coarser(sample)
+
+    def loss(theta: Array) -> float:
+        if np.any(np.abs(theta) > 50.0):
+            return math.inf
+        return -float(np.dot(sample.weight, member(theta).logpdf(sample.x)))
+
+    start = np.array(min(starts, key=lambda theta: loss(np.array(theta))))
+    simplex = np.vstack([start, start + 0.3 * np.eye(start.size)])
+    options = {"xatol": 1e-5, "fatol": 1e-11, "maxfev": 2000, "initial_simplex": simplex}
+    return member(np.asarray(optimize.minimize(loss, start, method="Nelder-Mead", options=options).x))
+
+
+def _gaussian(sample: _Sample, ggd: FitResult, rms: float) -> Density:
+    return GGD(2.0, math.sqrt(2.0))
+
+
+def _laplace(sample: _Sample, ggd: FitResult, rms: float) -> Density:
+    return GGD(1.0, float(np.dot(sample.weight, np.abs(sample.x))))
+
+
+def _ggd(sample: _Sample, ggd: FitResult, rms: float) -> Density:
+    return GGD(ggd.shape, ggd.scale / rms)
+
+
+def _logistic(sample: _Sample, ggd: FitResult, rms: float) -> Density:
+    return _search(sample, lambda theta: Logistic(math.exp(theta[0])), [[-0.6], [-1.5], [-4.0]])
+
+
+def _student(sample: _Sample, ggd: FitResult, rms: float) -> Density:
+    starts = [[df, scale] for df in (-0.5, 1.0, 3.0) for scale in (-4.0, -1.0, 0.0)]
+    return _search(sample, lambda theta: StudentT(math.exp(theta[0]), math.exp(theta[1])), starts)
+
+
+def _spike_and_slab(sample: _Sample, ggd: FitResult, rms: float) -> Density:
+    def member(theta: Array) -> Density:
+        share, slab = 1.0 / (1.0 + math.exp(-theta[0])), math.exp(theta[1])
+        return SpikeAndSlab(min(max(share, 1e-12), 1.0 - 1e-12), slab / (1.0 + math.exp(theta[2])), slab)
+
+    starts = [[share, slab, ratio] for share in (-1.5, 1.5) for slab in (0.1, 0.7) for ratio in (0.0, 2.0, 4.0)]
+    return _search(sample, member, starts)
+
+
+def _asymmetric(sample: _Sample, ggd: FitResult, rms: float) -> Density:
+    below = sample.x < 0
+
+    def member(p: float) -> AsymmetricGGD:
+        power = sample.weight * np.abs(sample.x) ** p
+        low, high = float(power[below].sum()), float(power[~below].sum())
+        if not low or not high:  # values of one sign: a half-density, told by a side too small to see
+            low, high = max(low, 1e-12 * high), max(high, 1e-12 * low)
+        # The two scales given the shape: (left/right)^(p+1) = low/high, right^p = p high (1 + left/right).
+        ratio = (low / high) ** (1.0 / (p + 1.0))
+        right = (p * high * (1.0 + ratio)) ** (1.0 / p)
+        return AsymmetricGGD(p, ratio * right, right)
+
+    def loss(log_p: float) -> float:
+        return -float(np.dot(sample.weight, member(math.exp(log_p)).logpdf(sample.x)))
+
+    centre, ends = math.log(ggd.shape), [math.log(end) for end in SHAPE_RANGE]
+    bounds = (max(centre - 1.0, ends[0]), min(centre + 1.0, ends[1]))
+    return member(math.exp(optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-7}).x))
+
+
+_FAMILIES: dict[str, Callable[[_Sample, FitResult, float], Density]] = {
+    "gaussian": _gaussian,
+    "laplace": _laplace,
+    "logistic": _logistic,
+    "ggd": _ggd,
+    "student-t": _student,
+    "asymmetric-ggd": _asymmetric,
+    "spike-and-slab": _spike_and_slab,
+}
+
+
+def _parameters(density: Density, rms: float) -> dict[str, float]:
+    """Return a family's free parameters in the unit of the data."""
+    if isinstance(density, GGD):
+        shape = {} if density.shape in (1.0, 2.0) else {"shape": density.shape}
+        return {**shape, "scale": density.scale * rms}
+    unitless = ("shape", "df", "spike_share")
+    values: dict[str, float] = asdict(density)  # type: ignore[call-overload]
+    return {name: value if name in unitless else value * rms for name, value in values.items()}
+
+
+# Distances between distribution functions.
+
+
+def _corners(histogram: MagnitudeHistogram, rms: float) -> tuple[Array, Array]:
+    """Return places, in units of rms, and the share of nonzero values up to each, linear in between."""
+    cells = histogram.cells()
+    above = np.cumsum(cells.counts) / histogram.nonzero_count
+    below = np.concatenate([[0.0], above[:-1]])
+    return np.stack([cells.left, cells.right], 1).ravel() / rms, np.stack([below, above], 1).ravel()
+
+
+def _distances(steps: tuple[Array, Array], density: Density) -> tuple[float, float]:
+    """Return the Kolmogorov-Smirnov distance and the area between the distribution functions."""
+    place, share = steps
+    # Beyond the data the empirical function is 0 or 1; a thousand times the range holds all but the heaviest tails.
+    far = max(abs(place[0]), abs(place[-1])) * np.geomspace(1.0, 1e3, 200)
+    x = np.concatenate([-far[::-1], place, far])
+    empirical = np.concatenate([np.zeros(far.size), share, np.ones(far.size)])
+    x, empirical = x[order := np.argsort(x, kind="stable")], empirical[order]
+    gap = np.abs(density.cdf(x) - empirical)
+    return float(gap[far.size : -far.size].max()), float(np.trapezoid(gap, x))
+
+
+class Agreement(NamedTuple):
+    """What the three estimators say of the same data.
+
+    Attributes
+    ----------
+    fits : dict of str to FitResult
+        By method: ``ml``, ``moments``, ``half-moments``.
+    relative : dict of str to float
+        Shape of each moment method over that of maximum likelihood, less 1.
+    z : dict of str to float
+        The same difference in its standard errors, if the data were generalized Gaussian (Hausman's test: the variance
+        of the difference is the difference of the variances).
+    """
+
+    fits: dict[str, FitResult]
+    relative: dict[str, float]
+    z: dict[str, float]
+
+
+def compare_estimators(x: ArrayLike | MagnitudeHistogram) -> Agreement:
+    """Fit by every method: on generalized Gaussian data they agree, otherwise they split.
+
+    Parameters
+    ----------
+    x : array_like or MagnitudeHistogram
+        Data, or its summary.
+
+    Returns
+    -------
+    Agreement
+        NaN where there is no fit.
+
+    Raises
+    ------
+    ValueError
+        As `fit`.
+
+    Examples
+    --------
+    >>> agreement = compare_estimators(GGD(0.8).sample(100_000, seed=0))
+    >>> max(map(abs, agreement.z.values())) < 5
+    True
+    """
+    histogram = x if isinstance(x, MagnitudeHistogram) else MagnitudeHistogram.from_array(x)
+    ml, moments, half = fit(histogram), fit(histogram, "moments"), fit(histogram, "half-moments")
+    relative, z = {}, {}
+    for other in (moments, half):
+        relative[other.method] = other.shape / ml.shape - 1.0
+        if math.isnan(ml.shape):
+            z[other.method] = math.nan
+            continue
+        errors = standard_errors(ml.distribution, ml.n, other.method)
+        z[other.method] = (other.shape - ml.shape) / math.sqrt(errors.shape**2 - ml.stderr.shape**2)
+    return Agreement({"ml": ml, "moments": moments, "half-moments": half}, relative, z)
