@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
+import subprocess
+import sys
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -15,11 +17,12 @@ import numpy as np
 import pytest
 from gfloat import decode_float
 
-from rf8sim import formats as registry
 from rf8sim.formats import Format, format_names, get_format, posit_format, residual_format
 from rf8sim.formats.minifloat import ML_DTYPES
 from rf8sim.reference import ladder, residual_value
 
+# By its name in the table of modules, whatever `rf8sim.formats` is.
+registry = sys.modules["rf8sim.formats"]
 RF8_CODES = Path(__file__).parent / "data" / "rf8_codes.csv"
 
 # (exponent bits, depth, bias): the registered three, then the corners of the family.
@@ -294,12 +297,8 @@ def test_logarithms_are_the_nearest_float32_to_powers() -> None:
     magnitudes = [*lns8.values[1:128].tolist(), lns8.beyond]
     for field, magnitude in enumerate(magnitudes, start=1):
         # The nearest float32 to 2**((L-127)/8): its midpoints to the 8th power enclose 2**(L-127).
-        below = (
-            Fraction(magnitude) + Fraction(float(np.nextafter(np.float32(magnitude), np.float32(0))))
-        ) / 2
-        above = (
-            Fraction(magnitude) + Fraction(float(np.nextafter(np.float32(magnitude), np.float32(2))))
-        ) / 2
+        below = (Fraction(magnitude) + Fraction(float(np.nextafter(np.float32(magnitude), np.float32(0))))) / 2
+        above = (Fraction(magnitude) + Fraction(float(np.nextafter(np.float32(magnitude), np.float32(2))))) / 2
         assert below**8 < Fraction(2) ** (field - 127) < above**8
     np.testing.assert_array_equal(lns8.values[129:], -lns8.values[1:128])
 
@@ -418,6 +417,18 @@ def test_names_are_unique_and_lower_case() -> None:
     assert all(get_format(name) is get_format(name) for name in names)
 
 
+@pytest.mark.parametrize("before", ["", "import rf8sim.formats", "rf8sim.encode(1.0, 'rf8')", "rf8sim.formats"])
+def test_formats_means_one_thing_whatever_was_imported_before(before: str) -> None:
+    """A submodule and a function of one name would be either, by the order of imports."""
+    program = f"import rf8sim\n{before}\nprint(type(rf8sim.formats).__name__)"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    alone = subprocess.run(
+        [sys.executable, "-c", "import rf8sim; print(type(rf8sim.formats).__name__)"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert said == alone
+
+
 def test_get_format_returns_a_format_as_it_is() -> None:
     fmt = rf(2, 2, None)
     assert get_format(fmt) is fmt
@@ -451,9 +462,7 @@ def test_parametric_names() -> None:
     assert get_format("rf(4,4,12)").beyond == 14.0
 
 
-@pytest.mark.parametrize(
-    "wrong", ["rf(4)", "rf()", "rf(4,4,4,4)", "rf(4,3)", "rf(a,b)", "rf(4.5,4)", "quantile(9,1)"]
-)
+@pytest.mark.parametrize("wrong", ["rf(4)", "rf()", "rf(4,4,4,4)", "rf(4,3)", "rf(a,b)", "rf(4.5,4)", "quantile(9,1)"])
 def test_bad_parameters_are_one_clear_sentence(wrong: str) -> None:
     with pytest.raises(ValueError, match="format"):
         get_format(wrong)
