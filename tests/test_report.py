@@ -140,6 +140,7 @@ def test_html_says_what_was_found(page, experiment):
         assert " ".join(sentence.split()) in words
     for record in experiment.total.formats:
         assert f"{record.sqnr_db:.2f}" in words
+        assert f" {100 * record.mean_relative_error:.2f} " in words
     assert words.index("Verdict") < words.index("Most accurate is") < words.index("SQNR over all weights is")
 
 
@@ -191,6 +192,19 @@ def test_nothing_is_half_written(experiment, tmp_path):
     with pytest.raises(OSError, match="directory"):
         write_report(experiment, tmp_path, figures=False)
     assert [path.name for path in tmp_path.iterdir()] == ["report.md"]
+
+
+def test_files_change_all_at_once(experiment, tmp_path, monkeypatch):
+    write_report(experiment, tmp_path, figures=False)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_report(experiment, tmp_path, figures=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 # --- odd experiments ----------------------------------------------------------------------------------------
