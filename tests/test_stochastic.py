@@ -65,16 +65,17 @@ def test_seed_halves_and_block_halves_count() -> None:
     assert len(streams) == 7
 
 
+@pytest.mark.parametrize("offset", [0, 10, 2**34 - 3, 2**63 + 1])
 @pytest.mark.parametrize("dtype", list(DTYPES))
-def test_codes_draw_the_words_of_their_index(dtype: str) -> None:
+def test_codes_draw_the_words_of_their_index(dtype: str, offset: int) -> None:
     fmt = get_format("rf8")
     x = np.random.default_rng(0).normal(size=(7, 9)).astype(DTYPES[dtype])
-    words = np.array([random_word(42, 10 + i) for i in range(63)]).reshape(7, 9)
-    got = rf8sim.encode(x, fmt, rounding="stochastic", seed=42, offset=10)
+    words = np.array([random_word(42, offset + i) for i in range(63)]).reshape(7, 9)
+    got = rf8sim.encode(x, fmt, rounding="stochastic", seed=42, offset=offset)
     same_codes(got, oracle_stochastic(x, words, fmt), x, fmt)
     given = rf8sim.encode(x, fmt, rounding="stochastic", random_words=words.astype(np.uint32))
     np.testing.assert_array_equal(given, got)
-    assert np.any(rf8sim.encode(x, fmt, rounding="stochastic", seed=43, offset=10) != got)
+    assert np.any(rf8sim.encode(x, fmt, rounding="stochastic", seed=43, offset=offset) != got)
 
 
 # ---------------------------------------------------------------- the decision
