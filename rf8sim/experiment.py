@@ -152,7 +152,7 @@ class FitRecord:
     ----------
     shape, scale : float
         Parameters of the fit, centred on zero (scipy's ``gennorm``: shape 2 is Gaussian, 1 Laplace).
-    shape_error : float
+    shape_error : float or None
         Standard error of the shape, for independent weights.
     bits : dict of str to float
         For each family, its mean negative log2 density over the nonzero finite weights, in bits per weight.
@@ -161,7 +161,7 @@ class FitRecord:
 
     shape: float
     scale: float
-    shape_error: float
+    shape_error: float | None
     bits: dict[str, float]
 
 

@@ -262,8 +262,9 @@ def _fit(histogram: MagnitudeHistogram) -> tuple[FitRecord | None, str]:
     result = ggd.fit(histogram)
     if math.isnan(result.shape):
         return None, result.reason
-    bits = ggd.compare_families(histogram)
-    return FitRecord(result.shape, result.scale, result.stderr.shape, bits), result.reason
+    bits = {name: cost for name, cost in ggd.compare_families(histogram).items() if math.isfinite(cost)}
+    error = result.stderr.shape if math.isfinite(result.stderr.shape) else None
+    return FitRecord(result.shape, result.scale, error, bits), result.reason
 
 
 def _quarter_octaves(histogram: MagnitudeHistogram) -> tuple[int, tuple[int, ...]]:

@@ -205,7 +205,7 @@ ODD = {
     "constant": np.full(50, 0.1, np.float16),
     "subnormal": np.array([[1e-45, -3e-42, 0.0]], np.float32),
     "huge": np.array([3e38, -1e38, 1.0], np.float32),
-    "wide": np.array([1e-300, 1e38, -1.0, 5e-324]),
+    "wide": np.array([1e-300, 1e300, -1.0, 5e-324]),
     "nan": np.array([[np.nan, 1.0], [np.inf, -np.inf]], np.float32),
     "lost": np.array([np.nan, np.inf], np.float32),
 }

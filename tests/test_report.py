@@ -217,6 +217,8 @@ def test_files_change_all_at_once(experiment, tmp_path, monkeypatch):
         {"w": np.array([1.0], np.float32)},
         {"w": np.array([np.nan, np.inf], np.float32)},
         {"w": np.array([1e-45, 3e38], np.float32)},
+        {"w": np.array([1e-300, 1e300])},
+        {"w": np.geomspace(1e-30, 1e30, 50, dtype=np.float32)},
         {"a": np.zeros((2, 2), np.float32), "b": np.full((3, 3), np.nan, np.float32)},
         {f"layer.{i}": np.linspace(-1, 1, 30 + i, dtype=np.float32) for i in range(60)},
     ],

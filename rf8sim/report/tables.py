@@ -129,7 +129,8 @@ def fits(experiment: Experiment) -> Table:
         fit = tensor.fit
         if fit is None:
             return (*head, None, None, None, *(None for _ in rivals), tensor.fit_doubt)
-        excess = (fit.bits[rival] - fit.bits["ggd"] for rival in rivals)
+        own = fit.bits.get("ggd", math.nan)
+        excess = (_existing(fit.bits.get(rival, math.nan) - own) for rival in rivals)
         return (*head, fit.shape, fit.shape_error, fit.scale, *excess, tensor.fit_doubt)
 
     rows = [row(label(experiment, tensor), tensor) for tensor in experiment.tensors]
@@ -149,6 +150,10 @@ def fits(experiment: Experiment) -> Table:
         Column("remark"),
     )
     return Table("Fits by tensor", columns, tuple(rows), folded=len(rows) > MOST_ROWS)
+
+
+def _existing(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def sqnr_by_tensor(experiment: Experiment) -> Table:

@@ -62,10 +62,10 @@ def _distribution(experiment: Experiment, fit: FitRecord) -> str:
     costs = [
         f"a {name} density would cost {excess:.3f} bits a weight more"
         for family, name in (("gaussian", "Gaussian"), ("laplace", "Laplace"))
-        if not math.isnan(excess := fit.bits.get(family, math.nan) - fit.bits["ggd"])
+        if not math.isnan(excess := fit.bits.get(family, math.nan) - fit.bits.get("ggd", math.nan))
     ]
     hint = "" if said else " (2 is Gaussian, 1 Laplace)"
-    return f"{said}{whole} shape {fit.shape:.2f}{hint}; {_listed(costs)}."
+    return f"{said}{whole} shape {fit.shape:.2f}{hint}{'; ' if costs else ''}{_listed(costs)}."
 
 
 def _accuracy(experiment: Experiment, ranked: Sequence[FormatRecord]) -> str:
@@ -119,4 +119,4 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
