@@ -15,13 +15,23 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .arithmetic import absolute as absolute
+    from .arithmetic import add as add
+    from .arithmetic import compare as compare
+    from .arithmetic import divide as divide
+    from .arithmetic import fma as fma
+    from .arithmetic import maximum as maximum
+    from .arithmetic import minimum as minimum
+    from .arithmetic import multiply as multiply
+    from .arithmetic import negate as negate
+    from .arithmetic import sqrt as sqrt
+    from .arithmetic import subtract as subtract
     from .codec import canonical as canonical
     from .codec import decode as decode
     from .codec import encode as encode
     from .codec import random_words as random_words
     from .formats import Format as Format
     from .formats import format_names as format_names
-    from .formats import formats as formats
     from .formats import get_format as get_format
     from .formats import register as register
     from .rounding import Overflow as Overflow
@@ -31,6 +41,10 @@ if TYPE_CHECKING:
 
 # Names are imported when first used, so that `import rf8sim` costs nothing.
 _HOMES = {
+    **dict.fromkeys(
+        ("absolute", "add", "compare", "divide", "fma", "maximum", "minimum", "multiply", "negate", "sqrt", "subtract"),
+        "arithmetic",
+    ),
     "Format": "formats",
     "Overflow": "rounding",
     "QuantizedTensor": "scaling",
@@ -39,7 +53,6 @@ _HOMES = {
     "decode": "codec",
     "encode": "codec",
     "format_names": "formats",
-    "formats": "formats",
     "get_format": "formats",
     "quantize": "scaling",
     "random_words": "codec",
@@ -50,6 +63,8 @@ __all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "formats":
+        return importlib.import_module(".formats", __name__)
     if name in _HOMES:
         value = globals()[name] = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
         return value

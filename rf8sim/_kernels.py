@@ -34,6 +34,13 @@ def look_up(index: Any, table: Any, out: Any) -> None:
 
 
 @_jit
+def look_up_pair(a: Any, b: Any, table: Any, out: Any) -> None:
+    """``out = table[a, b]`` of a flat 256 x 256 table."""
+    for i in range(a.size):
+        out[i] = table[(np.uint64(a[i]) << np.uint64(8)) | np.uint64(b[i])]
+
+
+@_jit
 def first_above(bits: Any, sign_mask: Any, infinity: Any) -> int:
     """Return the first index whose pattern, sign cleared, is above that of infinity (a NaN); -1 if none is."""
     found = False

@@ -344,7 +344,7 @@ def canonical(codes: ArrayLike, fmt: str | Format, *, threads: int | None = None
     fmt = get_format(fmt)
     array = as_codes(codes, fmt.bits, fmt.name)
     values: NDArray[np.uint8] = np.empty(array.shape, dtype=np.uint8)
-    return _fill(values, np.ascontiguousarray(array).reshape(-1), _whole(fmt.canonical), threads)
+    return _fill(values, np.ascontiguousarray(array).reshape(-1), whole_table(fmt.canonical), threads)
 
 
 def _fill(values: NDArray[Any], flat: NDArray[np.uint8], table: NDArray[Any], threads: int | None) -> NDArray[Any]:
@@ -362,9 +362,9 @@ def _value_table(fmt: Format, dtype: np.dtype[Any]) -> NDArray[Any]:
     if dtype.name not in _PATTERN or not dtype.isnative:
         raise TypeError(f"decode gives float32, float64, float16 or bfloat16, not {dtype.name}")
     with np.errstate(over="ignore", invalid="ignore"):
-        return _whole(fmt.values).astype(dtype)
+        return whole_table(fmt.values).astype(dtype)
 
 
-def _whole(table: NDArray[Any]) -> NDArray[Any]:
+def whole_table(table: NDArray[Any]) -> NDArray[Any]:
     """Extend a table of a narrow format to all 256 bytes: a look-up needs no check, codes are checked before."""
     return table if table.size == 256 else np.resize(table, 256)

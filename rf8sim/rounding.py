@@ -22,7 +22,7 @@ from .formats import Format, Side
 
 __all__ = [
     "Boundary", "CellTable", "Overflow", "RoundingMode", "StepTable", "StochasticTable", "boundaries", "cell_table",
-    "check_choices", "full_table", "step_table", "stochastic_table",
+    "check_choices", "full_table", "overflow_start", "step_table", "stochastic_table",
 ]  # fmt: skip
 
 
@@ -346,6 +346,14 @@ def _collapse(steps: list[tuple[int, int]]) -> StepTable:
     last = dict(steps)
     first = sorted(pattern for pattern in last if pattern < 1 << 64)
     return StepTable(np.array(first, dtype=np.uint64), np.array([last[pattern] for pattern in first], dtype=np.int64))
+
+
+def overflow_start(fmt: Format, mode: RoundingMode, negative: bool) -> float:
+    """Return the smallest float64 magnitude that rounds beyond the largest value of a side; inf if none does."""
+    placed = boundaries(fmt, mode, negative)
+    if len(placed) < fmt.sides[negative].codes.size:
+        return math.inf
+    return float(np.uint64(_LAYOUTS["float64"].first_pattern(placed[-1])).view(np.float64))
 
 
 @lru_cache(maxsize=512)

@@ -19,7 +19,15 @@ from .rounding import RoundingMode, boundaries, check_choices
 if TYPE_CHECKING:
     from ggd import MagnitudeHistogram
 
-__all__ = ["SCALE_RULES", "SCALINGS", "QuantizedTensor", "choose_scale", "quantize", "scale_from_histogram"]
+__all__ = [
+    "SCALE_RULES",
+    "SCALINGS",
+    "QuantizedTensor",
+    "choose_scale",
+    "expected_error",
+    "quantize",
+    "scale_from_histogram",
+]
 
 SCALINGS = ("tensor", "channel", "block", "none")
 SCALE_RULES = ("max", "mse", "ggd")
@@ -409,7 +417,7 @@ def _expected_scale(
     if shape is None:
         return base
     mode = RoundingMode.NEAREST_EVEN if rounding == RoundingMode.STOCHASTIC else RoundingMode(rounding)
-    octaves, error = _expected_error(fmt, mode, round(shape, 3))
+    octaves, error = expected_error(fmt, mode, round(shape, 3))
     safe = np.where(deviation > 0, deviation, 1.0)
     if fmt.power_of_two_scale:
         # Of the powers of two near the optimum, the one with the least expected error.
@@ -424,7 +432,7 @@ def _expected_scale(
 
 
 @lru_cache(maxsize=128)
-def _expected_error(fmt: Format, mode: RoundingMode, shape: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def expected_error(fmt: Format, mode: RoundingMode, shape: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return base-2 logarithms of scales, and the expected squared error at each for unit standard deviation."""
     from ggd import GGD, expected_mse_scaled
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 from .base import Format, Side
@@ -12,11 +12,11 @@ from .integer import integer_format
 from .logarithmic import logarithmic_format
 from .minifloat import ML_DTYPES, ml_dtypes_format, p3109_format
 from .posit import posit_format
-from .quantile import quantile_format
+from .quantile import nf4_format, quantile_format
 from .residual import residual_format
 
 __all__ = [
-    "Format", "Side", "format_names", "formats", "get_format", "integer_format", "logarithmic_format",
+    "Format", "Side", "format_names", "get_format", "integer_format", "logarithmic_format",
     "ml_dtypes_format", "p3109_format", "posit_format", "quantile_format", "register", "residual_format",
 ]  # fmt: skip
 
@@ -35,7 +35,7 @@ _builders: dict[str, Callable[[], Format]] = {
     "posit8_es1": lambda: posit_format(1),
     "posit8_es2": lambda: posit_format(2),
     "lns8": lambda: logarithmic_format(),
-    "nf4": lambda: quantile_format(4, 2.0, name="nf4"),
+    "nf4": nf4_format,
     "nf8": lambda: quantile_format(8, 2.0, name="nf8"),
 }
 _built: dict[str, Format] = {}
@@ -88,11 +88,6 @@ def format_names() -> list[str]:
     ['rf8', 'rf8_e3', 'rf6']
     """
     return list(_builders)
-
-
-def formats() -> Iterator[Format]:
-    """Iterate over all registered formats."""
-    return (get_format(name) for name in format_names())
 
 
 def get_format(fmt: str | Format) -> Format:

@@ -65,6 +65,9 @@ class Format:
         For formats whose standard fixes where the nearest modes round: the boundary between each pair of
         neighbours of the positive side. Such a format never rounds a nonzero value to zero and never
         overflows from a finite input (the Posit Standard 2022, section 4.1).
+    subnormals_below : float, optional
+        Where the grid ends to be as fine as it should be: an inexact result below this underflows. By default the
+        smallest positive value; 0 for formats that have no underflow.
     depth : int, optional
         Of the RF family: how far apart the two powers of two of a value can be. Rounding `residual` needs it.
     power_of_two_scale : bool
@@ -92,6 +95,7 @@ class Format:
     beyond_negative: float | None = None
     nan: int | None = None
     nearest_boundaries: tuple[float, ...] | None = field(default=None, repr=False)
+    subnormals_below: float | None = None
     depth: int | None = None
     power_of_two_scale: bool = False
 
@@ -128,7 +132,7 @@ class Format:
         """What makes two formats the same: the name, the table and the rules of its edges."""
         return (
             self.name, self.bits, self.values.tobytes(), self.beyond, self.beyond_negative, self.nan,
-            self.nearest_boundaries, self.depth, self.power_of_two_scale,
+            self.nearest_boundaries, self.subnormals_below, self.depth, self.power_of_two_scale,
         )  # fmt: skip
 
     @cached_property

@@ -36,4 +36,5 @@ def integer_format(*, signed: bool) -> Format:
         values=(codes.view(np.int8) if signed else codes).astype(np.float64),
         beyond=128.0 if signed else 256.0,
         beyond_negative=129.0 if signed else None,
+        subnormals_below=0.0,
     )

@@ -62,7 +62,7 @@ def ml_dtypes_format(name: str) -> Format:
         values=values,
         beyond=_next_float(largest, mantissa),
         nan=nan if np.isnan(values[nan]) else None,
-        power_of_two_scale=False,
+        subnormals_below=float(ml_dtypes.finfo(dtype).smallest_normal),  # type: ignore[no-untyped-call]
     )
 
 
@@ -102,6 +102,7 @@ def p3109_format(precision: int) -> Format:
         description=f"IEEE P3109 binary8, precision {precision}: one zero, one NaN, infinities",
         values=np.concatenate([magnitude, negative]),
         beyond=_next_float(float(magnitude[0x7E]), trailing),
+        subnormals_below=math.ldexp(1.0, 1 - bias),
     )
 
 

@@ -46,6 +46,7 @@ def posit_format(exponent_size: int, bits: int = 8) -> Format:
         description=f"{bits}-bit posit with {exponent_size} exponent bits; NaR is its NaN",
         values=np.array([*positive, math.nan, *negative]),
         nearest_boundaries=tuple(between),
+        subnormals_below=0.0,
     )
 
 

@@ -13,7 +13,7 @@ from .base import Format
 __all__ = ["residual_format"]
 
 
-def residual_format(exponent_bits: int, depth: int, bias: int | None = None, name: str | None = None) -> Format:
+def residual_format(exponent_bits: int, depth: int, bias: int | None = None, *, name: str | None = None) -> Format:
     """Make RF(exponent_bits, depth), with code ``s E r``: sign, exponent field, residual field.
 
     A code's magnitude is ``2**(E - bias) * m`` with ``m = 1 + sgn(t) * 2**(|t| - depth - 1)``, ``t = r - depth + 1``;

@@ -59,11 +59,11 @@ def gaussian_sqnr_db(fmt: Format) -> float | None:
     True
     """
     from ..rounding import RoundingMode
-    from ..scaling import _expected_error
+    from ..scaling import expected_error
 
     if not fmt.signed:
         return None
-    _, error = _expected_error(fmt, RoundingMode.NEAREST_EVEN, 2.0)
+    _, error = expected_error(fmt, RoundingMode.NEAREST_EVEN, 2.0)
     return -10 * math.log10(float(error.min()))
 
 
