@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -376,38 +377,48 @@ class GGD:
 
     def sample(
         self,
-        size: int | tuple[int, ...],
+        size: int | tuple[int, ...] | None = None,
         *,
-        seed: int | np.random.Generator = 0,
+        seed: int | Sequence[int] | np.random.Generator = 0,
         dtype: DTypeLike = np.float64,
+        out: NDArray[Any] | None = None,
+        threads: int = 1,
     ) -> NDArray[Any]:
-        """Return independent samples.
+        """Return independent samples, the same for any number of threads.
+
+        The values of a larger sample begin with those of a smaller one of the same seed.
 
         Parameters
         ----------
-        size : int or tuple of int
-            Shape of the result.
-        seed : int or numpy.random.Generator
-            The same seed gives the same samples; a Generator is advanced.
+        size : int or tuple of int, optional
+            Shape of the result; by default that of `out`.
+        seed : int, sequence of int or numpy.random.Generator
+            The same integers give the same samples; a Generator gives two words as the seed, and moves on.
         dtype : dtype
-            A floating-point type; samples are drawn in float64 and rounded to it.
+            A floating-point type; values are drawn in float64 and rounded to it.
+        out : ndarray, optional
+            Array to fill instead.
+        threads : int
+            Threads to use.
 
         Returns
         -------
         ndarray
+            `out` if given.
+
+        Raises
+        ------
+        ValueError
+            If the shape parameter is outside 0.05 to 1000, there is neither size nor out, or they do not match.
 
         Examples
         --------
         >>> GGD(0.8, 0.02).sample((2, 3), seed=1).shape
         (2, 3)
         """
-        rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
-        a = 1.0 / self.shape
-        # |t|^shape is Gamma(1/shape). Drawn as Gamma(1 + 1/shape) times a uniform to the power of the shape
-        # (the usual boost), so that nothing underflows for large shapes.
-        magnitude = rng.standard_gamma(1.0 + a, size) ** a * rng.random(size)
-        sign = rng.integers(0, 2, size) * 2.0 - 1.0
-        return np.asarray((self.loc + self.scale * sign * magnitude).astype(dtype))
+        from ggd.sampling import sample
+
+        return sample(self, size, seed=seed, dtype=dtype, out=out, threads=threads)
 
 
 def _plain(x: Array) -> Any:
