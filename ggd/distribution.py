@@ -418,7 +418,7 @@ class GGD:
         """
         from ggd.sampling import sample
 
-        return sample(self, size, seed=seed, dtype=dtype, out=out, threads=threads)
+        return sample(self.shape, self.scale, self.loc, size, seed=seed, dtype=dtype, out=out, threads=threads)
 
 
 def _plain(x: Array) -> Any:

@@ -13,7 +13,6 @@ from numpy.typing import DTypeLike, NDArray
 from scipy import special
 
 from ggd import _kernels
-from ggd.distribution import GGD
 
 __all__ = ["sample"]
 
@@ -25,7 +24,9 @@ SHAPES = (0.05, 1000.0)
 
 
 def sample(
-    distribution: GGD,
+    shape: float,
+    scale: float = 1.0,
+    loc: float = 0.0,
     size: int | tuple[int, ...] | None = None,
     *,
     seed: int | Sequence[int] | np.random.Generator = 0,
@@ -33,12 +34,12 @@ def sample(
     out: NDArray[Any] | None = None,
     threads: int = 1,
 ) -> NDArray[Any]:
-    """Return independent samples; see `GGD.sample`.
+    """Return independent samples of a generalized Gaussian; see `GGD.sample`, which calls this.
 
     Parameters
     ----------
-    distribution : GGD
-        What is sampled; shape from 0.05 to 1000.
+    shape, scale, loc : float
+        As in `GGD`; shape from 0.05 to 1000.
     size, seed, dtype, out, threads
         As in `GGD.sample`.
 
@@ -53,12 +54,12 @@ def sample(
 
     Examples
     --------
-    >>> x = sample(GGD(0.8), 200_000, seed=1)
-    >>> bool((x == sample(GGD(0.8), 200_000, seed=1, threads=2)).all())
+    >>> x = sample(0.8, size=200_000, seed=1)
+    >>> bool((x == sample(0.8, size=200_000, seed=1, threads=2)).all())
     True
     """
-    if not SHAPES[0] <= distribution.shape <= SHAPES[1]:
-        raise ValueError(f"sampling supports shapes from {SHAPES[0]:g} to {SHAPES[1]:g}, got {distribution.shape!r}")
+    if not SHAPES[0] <= shape <= SHAPES[1]:
+        raise ValueError(f"sampling supports shapes from {SHAPES[0]:g} to {SHAPES[1]:g}, got {shape!r}")
     if threads < 1:
         raise ValueError(f"sampling needs at least one thread, got {threads!r}")
     if out is None:
@@ -71,7 +72,7 @@ def sample(
     if out.dtype.kind not in "fV" or not out.flags.writeable:
         raise ValueError(f"samples are written to a writeable floating-point array, got {out.dtype.name}")
     flat: NDArray[Any] = out.reshape(-1) if direct else np.empty(out.size, np.float64)
-    _fill(distribution, _key(seed), flat, threads)
+    _fill((shape, scale, loc), _key(seed), flat, threads)
     if not direct:
         out[...] = flat.reshape(out.shape).astype(out.dtype)
     return out
@@ -83,14 +84,15 @@ def _key(seed: int | Sequence[int] | np.random.Generator) -> NDArray[np.uint64]:
     return np.random.SeedSequence(seed).generate_state(2, np.uint64).astype(np.uint64)
 
 
-def _fill(d: GGD, key: NDArray[np.uint64], flat: NDArray[Any], threads: int) -> None:
-    edges, heights = _ziggurat(d.shape)
+def _fill(parameters: tuple[float, float, float], key: NDArray[np.uint64], flat: NDArray[Any], threads: int) -> None:
+    shape, scale, loc = parameters
+    edges, heights = _ziggurat(shape)
     blocks = -(-flat.size // BLOCK)
     share = -(-blocks // threads) if blocks else 1
 
     def work(first: int) -> None:
         part = flat[first * BLOCK : (first + share) * BLOCK]
-        _kernels.sample_blocks(key, first, BLOCK, d.shape, edges, heights, d.loc, d.scale, part)
+        _kernels.sample_blocks(key, first, BLOCK, shape, edges, heights, loc, scale, part)
 
     starts = range(0, blocks, share)
     if len(starts) <= 1:
