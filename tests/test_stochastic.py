@@ -90,7 +90,7 @@ def edge_inputs(fmt: rf8sim.Format, dtype: str, random_bits: int) -> tuple[np.nd
         magnitudes = list(ladder(fmt, negative)[0])
         if math.isfinite(fmt.sides[negative].beyond):
             magnitudes.append(Fraction(fmt.sides[negative].beyond))
-        for i in rng.choice(len(magnitudes) - 1, size=min(10, len(magnitudes) - 1), replace=False).tolist():
+        for i in rng.choice(len(magnitudes) - 1, size=min(6, len(magnitudes) - 1), replace=False).tolist():
             low, high = magnitudes[i], magnitudes[i + 1]
             for j in {0, 1, one // 2, one - 1, int(rng.integers(one))}:
                 near = around([low + (high - low) * Fraction(j, one)], dtype)
