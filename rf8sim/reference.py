@@ -354,7 +354,7 @@ def _takes_upper(
         rounded = residual_round(m, residual_depth(fmt))
         if rounded not in (low, high):
             raise ValueError(f"the residual rule rounds {m} to {rounded}, no neighbour of it in {fmt.name!r}")
-        return rounded == high
+        return bool(rounded == high)
     if word is None:
         raise ValueError("stochastic rounding needs a random word")
     one = 2**random_bits
@@ -372,7 +372,7 @@ def _overflow_code(fmt: Format, negative: bool, overflow: str, *, stops_at_large
     if overflow == "infinity" and not stops_at_largest:
         wanted = -math.inf if negative else math.inf
         if wanted in fmt.values:
-            return fmt.values.tolist().index(wanted)
+            return int(np.flatnonzero(fmt.values == wanted)[0])
     if negative and not fmt.signed:
         return ladder(fmt, False)[1][0]
     return ladder(fmt, negative)[1][-1]
