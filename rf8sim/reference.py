@@ -354,10 +354,10 @@ def _takes_upper(
         rounded = residual_round(m, residual_depth(fmt))
         if rounded not in (low, high):
             raise ValueError(f"the residual rule rounds {m} to {rounded}, no neighbour of it in {fmt.name!r}")
-        return bool(rounded == high)
+        return rounded == high
     if word is None:
         raise ValueError("stochastic rounding needs a random word")
-    one = 2**random_bits
+    one = 1 << random_bits
     return math.floor((m - low) / (high - low) * one) + word % one >= one
 
 
