@@ -26,21 +26,37 @@ if TYPE_CHECKING:
     from ggd.families import select as select
     from ggd.grouped import fit_grouped as fit_grouped
     from ggd.histogram import MagnitudeHistogram as MagnitudeHistogram
+    from ggd.optimal import best_scale as best_scale
+    from ggd.optimal import entropy_coded_uniform as entropy_coded_uniform
+    from ggd.optimal import lloyd_max as lloyd_max
+    from ggd.optimal import panter_dite as panter_dite
+    from ggd.optimal import shannon_lower_bound as shannon_lower_bound
+    from ggd.quantizer import cell_probabilities as cell_probabilities
     from ggd.quantizer import expected_mse as expected_mse
     from ggd.quantizer import expected_mse_scaled as expected_mse_scaled
+    from ggd.quantizer import expected_mse_stochastic as expected_mse_stochastic
+    from ggd.quantizer import index_entropy as index_entropy
     from ggd.result import FitResult as FitResult
 
 _HOME = {
-    "GGD": "distribution",
-    "FitResult": "result",
-    "MagnitudeHistogram": "histogram",
+    "best_scale": "optimal",
+    "cell_probabilities": "quantizer",
     "compare_estimators": "families",
     "compare_families": "families",
+    "entropy_coded_uniform": "optimal",
     "expected_mse": "quantizer",
     "expected_mse_scaled": "quantizer",
+    "expected_mse_stochastic": "quantizer",
     "fit": "estimate",
     "fit_grouped": "grouped",
+    "FitResult": "result",
+    "GGD": "distribution",
+    "index_entropy": "quantizer",
+    "lloyd_max": "optimal",
+    "MagnitudeHistogram": "histogram",
+    "panter_dite": "optimal",
     "select": "families",
+    "shannon_lower_bound": "optimal",
 }
 
 __all__ = [*_HOME]
