@@ -159,3 +159,67 @@ def test_bad_orders():
         GGD(1.0).moment(-1)
     with pytest.raises(ValueError, match="nonnegative integer"):
         GGD(1.0).moment(1.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_fisher_information_is_the_covariance_of_the_scores(shape):
+    with mp.workdps(40):
+        p, s = mp.mpf(shape), mp.mpf(0.7)
+        a = 1 / p
+
+        def mean(g):  # over z = |t|^p, a Gamma(a) variable
+            ends = [0, a / 10, a, a + 5, a + 20, a + 80, mp.inf]
+            return mp.quad(lambda z: g(z) * z ** (a - 1) * mp.exp(-z), ends) / mp.gamma(a)
+
+        scores = (lambda z: a + a**2 * mp.psi(0, a) - a * z * mp.log(z), lambda z: (p * z - 1) / s)
+        found = GGD(shape, 0.7, 3.0).fisher_information()
+        if shape <= 4:  # beyond, z^(a - 1) is too steep at 0 for the oracle's quadrature
+            for i, j in ((0, 0), (0, 1), (1, 1)):
+                exact = mean(lambda z, i=i, j=j: scores[i](z) * scores[j](z))
+                assert abs(found[i, j] / exact - 1) < 1e-9
+        exact = (p / s) ** 2 * mp.gamma(2 - a) / mp.gamma(a) if shape > 0.5 else mp.inf
+        assert found[2, 2] == pytest.approx(float(exact), rel=1e-12)
+    np.testing.assert_array_equal(found, found.T)
+    # The bound stated by the inverse, for the shape with the scale unknown.
+    trigamma = float(mp.psi(1, 1 + 1 / mp.mpf(shape)))
+    bound = shape**3 / ((1 + 1 / shape) * trigamma - 1)
+    assert np.linalg.inv(found[:2, :2])[0, 0] == pytest.approx(bound, rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [0.3, 0.8, 1.0, 2.0, 5.0])
+@pytest.mark.parametrize(
+    "other", [(0.3, 1.0, 0.0), (0.9, 0.2, 0.5), (2.0, 0.7, 0.0), (2.0, 0.7, -2.0), (4.0, 3.0, 0.4)]
+)
+def test_divergence_by_quadrature(shape, other):
+    d, e = GGD(shape, 0.6), GGD(*other)
+    with mp.workdps(30):
+        p, q = mp.mpf(shape), mp.mpf(e.shape)
+        s, r, m = mp.mpf(d.scale), mp.mpf(e.scale), mp.mpf(e.loc)
+
+        def value(z, sign):  # z = |x / s|^p
+            x = sign * s * z ** (1 / p)
+            weight = z ** (1 / p - 1) * mp.exp(-z) / (2 * mp.gamma(1 / p))
+            logs = (
+                mp.log(p / (2 * s * mp.gamma(1 / p)))
+                - z
+                - mp.log(q / (2 * r * mp.gamma(1 / q)))
+                + abs((x - m) / r) ** q
+            )
+            return weight * logs
+
+        kink = abs(m / s) ** p
+        ends = sorted({mp.mpf(0), kink, kink / 100, mp.mpf("1e-8"), mp.mpf("0.01"), 1, 5, 20, 60, 150, mp.mpf(400)})
+        exact = sum(mp.quad(lambda z, sign=sign: value(z, sign), ends) for sign in (1, -1))
+        assert d.kl(e) == pytest.approx(float(exact), rel=1e-7)
+
+
+def test_divergence_is_zero_only_from_itself():
+    for shape in SHAPES:
+        d = GGD(shape, 0.3, 1.0)
+        assert d.kl(d) == pytest.approx(0.0, abs=1e-13)
+        assert d.kl(GGD(shape * 1.01, 0.3, 1.0)) > 0
+        assert d.kl(GGD(shape, 0.3, 1.0 + 0.01 * d.std)) > 0
+        near = GGD(shape * 1.001, 0.3 * 1.002, 1.0)
+        step = np.array([near.shape - shape, near.scale - 0.3])
+        quadratic = 0.5 * step @ d.fisher_information()[:2, :2] @ step
+        assert d.kl(near) == pytest.approx(quadratic, rel=0.1)

@@ -10,6 +10,7 @@ import pytest
 from scipy import optimize, special, stats
 
 from ggd import GGD, MagnitudeHistogram, compare_families, fit
+from ggd.estimate import standard_errors
 
 METHODS = ["ml", "moments", "half-moments"]
 
@@ -186,3 +187,25 @@ def test_families_by_code_length():
         nats = -np.mean(stats.norm.logpdf(x, scale=np.sqrt(np.mean(x**2))))
         assert bits["gaussian"] == pytest.approx(nats / math.log(2), rel=1e-6)
     assert all(math.isnan(value) for value in compare_families(np.zeros(3)).values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "efficiencies"), [("ml", None), ("moments", (0.07, 0.30)), ("half-moments", (0.57, 0.90))]
+)
+def test_bias_and_efficiency_against_the_cramer_rao_bound(method, efficiencies):
+    n, replicates = 20_000, 2000
+    for i, shape in enumerate((0.3, 0.5, 1.0, 2.0)):
+        d = GGD(shape)
+        shapes = np.array([fit(d.sample(n, seed=[i, k]), method).shape for k in range(replicates)])
+        bound = math.sqrt(np.linalg.inv(d.fisher_information()[:2, :2])[0, 0] / n)
+        stated = standard_errors(d, n, method).shape
+        # A standard deviation from 2000 replicates is known to 1.6 %; heavy-tailed moments converge slowly.
+        tolerance = 0.07 if method == "ml" or shape >= 1.0 else 0.25
+        assert shapes.std(ddof=1) == pytest.approx(stated, rel=tolerance)
+        assert shapes.std(ddof=1) > bound * 0.93
+        assert abs(shapes.mean() - shape) < 4 * stated / math.sqrt(replicates) + 60 * bound**2
+        if method == "ml":
+            assert stated == pytest.approx(bound, rel=1e-6)
+        elif efficiencies and i < 2:
+            assert (bound / stated) ** 2 == pytest.approx(efficiencies[i], abs=0.01)
