@@ -163,11 +163,11 @@ def _encode_stochastic(
 ) -> None:
     if not 1 <= random_bits <= 32:
         raise ValueError(f"random_bits must be from 1 to 32, got {random_bits}")
-    key = _philox_key(seed, offset)
+    key = _philox_key(seed, offset, flat.size)
     if flat.dtype.itemsize == 2 and flat.dtype.kind not in "iu":
         flat = flat.astype(np.float32)
     elif flat.dtype.kind in "iu":
-        flat = _integers_as_float64(flat)
+        flat = _integers_as_float64(flat, fmt)
     table = stochastic_table(fmt, option, dtype_name(flat.dtype))
     bits = flat.view(_PATTERN[dtype_name(flat.dtype)])
     cells = table.cells
@@ -191,11 +191,11 @@ def _encode_stochastic(
     in_pieces(work, flat.size, threads)
 
 
-def _philox_key(seed: int, offset: int) -> tuple[np.uint64, np.uint64]:
+def _philox_key(seed: int, offset: int, size: int) -> tuple[np.uint64, np.uint64]:
     if not 0 <= seed < 1 << 64:
         raise ValueError(f"seed must be from 0 to 2**64 - 1, got {seed}")
-    if not 0 <= offset < 1 << 64:
-        raise ValueError(f"offset must be from 0 to 2**64 - 1, got {offset}")
+    if not 0 <= offset <= (1 << 64) - max(size, 1):
+        raise ValueError(f"offset plus the number of elements must not pass 2**64, got {offset} and {size}")
     return np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)
 
 
@@ -225,7 +225,7 @@ def random_words(seed: int, size: int, offset: int = 0) -> NDArray[np.uint32]:
     """
     skip = offset % 4
     buffer = np.empty(-(-(skip + size) // 4) * 4, dtype=np.uint32)
-    _kernels.philox_words(*_philox_key(seed, offset), np.uint64(offset // 4), buffer)
+    _kernels.philox_words(*_philox_key(seed, offset, size), np.uint64(offset // 4), buffer)
     return buffer[skip : skip + size]
 
 
@@ -242,11 +242,17 @@ def _checked_words(words: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[n
     return np.ascontiguousarray(array, dtype=np.uint32).reshape(-1)
 
 
-def _integers_as_float64(x: NDArray[Any]) -> NDArray[np.float64]:
-    """Convert integers to float64, those above 2**53 truncated: no rounding decision of 32 bits sees the rest."""
+def _integers_as_float64(x: NDArray[Any], fmt: Format) -> NDArray[np.float64]:
+    """Convert integers to float64, those above 2**53 truncated: a draw of 32 bits in a gap of 2**43 sees no more."""
     wide = x.astype(np.int64 if x.dtype.kind == "i" else np.uint64)
     negative = wide < 0
     magnitude = np.where(negative, np.uint64(0) - wide.view(np.uint64), wide.view(np.uint64))
+    if np.any(magnitude >> np.uint64(53)):
+        for side in fmt.sides:
+            if np.any(np.diff(side.magnitudes)[side.magnitudes[1:] > 2.0**53] < 2.0**43):
+                raise ValueError(
+                    f"integers beyond 2**53 cannot round stochastically to {fmt.name!r}: convert to float64"
+                )
     magnitude = np.where(magnitude >> np.uint64(53) != 0, magnitude & ~np.uint64((1 << 11) - 1), magnitude)
     return np.where(negative, -magnitude.astype(np.float64), magnitude.astype(np.float64))
 

@@ -137,8 +137,6 @@ def _residual(gap: Gap) -> Boundary:
     centre = Fraction(2) ** (lower.numerator.bit_length() - lower.denominator.bit_length())
     centre = centre if centre <= lower else centre / 2
     if lower >= centre * Fraction(3, 2):
-        if gap.depth == 1:  # there is no negative residual: the first step alone decides, at sqrt(2) * c
-            return Boundary(_ZERO, centre, False)
         centre *= 2
     inner, outer = sorted((abs(lower - centre), abs(upper - centre)))
     # sqrt(inner * outer) with outer = 2 * inner; or outer / sqrt(2).
@@ -292,6 +290,8 @@ class _FloatLayout(NamedTuple):
 
     def first_pattern(self, boundary: Boundary) -> int:
         """Return the first bit pattern (sign clear) whose value goes up; at most that of infinity."""
+        if not boundary.rational and not boundary.root:  # everything above zero goes up, however small
+            return 0 if boundary.inclusive else 1
         far = 200  # 2**-200 is below every boundary of a format whose values are float32
         octave = boundary.ceiling(-far).bit_length() - 1 - far
         if octave > self.bias:

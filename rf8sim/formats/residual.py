@@ -24,7 +24,9 @@ def residual_format(exponent_bits: int, depth: int, bias: int | None = None, *, 
     exponent_bits : int
         Width p of the exponent field, at least 1.
     depth : int
-        The largest distance of the two powers of two, a power of two; the residual field has log2(depth) + 1 bits.
+        The largest distance of the two powers of two, itself a power of two from 2 on; the residual field has
+        log2(depth) + 1 bits. (At depth 1 there is no negative residual and so no alias, and the source's two-step rule
+        passes over a value: 0.75 would round to 1.)
     bias : int, optional
         Exponent bias; by default ``2**exponent_bits - 1``, so that the largest exponent is 0.
     name : str, optional
@@ -45,9 +47,9 @@ def residual_format(exponent_bits: int, depth: int, bias: int | None = None, *, 
     >>> residual_format(4, 4).values[[0x01, 0x7B, 0x7F]].tolist()
     [2.6702880859375e-05, 1.0, 1.5]
     """
-    if depth < 1 or depth & (depth - 1) or exponent_bits < 1:
+    if depth < 2 or depth & (depth - 1) or exponent_bits < 1:
         raise ValueError(
-            f"RF({exponent_bits}, {depth}): depth must be a power of two and there must be an exponent bit"
+            f"RF({exponent_bits}, {depth}): depth must be a power of two from 2 on, and there must be an exponent bit"
         )
     residual_bits = depth.bit_length()
     bits = 1 + exponent_bits + residual_bits
