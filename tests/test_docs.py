@@ -35,3 +35,13 @@ def test_there_are_examples():
     assert {"README.md", "docs/rf8.md"} <= {page.relative_to(ROOT).as_posix() for page in PAGES}
     for page in ("README.md", "docs/rf8.md"):
         assert (ROOT / page).read_text(encoding="utf-8").count(">>>") >= 5
+
+
+@pytest.mark.parametrize("package", ["ggd", "rf8sim"])
+def test_the_map_names_every_module(package):
+    """A map without a module is no map: each module of a package, and each package in it, is in ARCHITECTURE.md."""
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    table = page.split(f"| `{package}/` |")[1].split("\n\n")[0]
+    names = [path.name for path in (ROOT / package).glob("*.py") if path.name != "__init__.py"]
+    names += [f"{path.parent.name}/" for path in (ROOT / package).glob("*/__init__.py")]
+    assert [name for name in sorted(names) if f"`{name}`" not in table] == []
