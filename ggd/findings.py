@@ -1,0 +1,143 @@
+"""What a survey of a checkpoint found, in words. Every number comes from the survey; nothing is known beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from ggd.survey import SPLIT, Entry, Survey
+
+__all__ = ["verdict"]
+
+ASIDE = 0.5  # a mean of more root mean squares is no centre at zero
+MOVED = 0.2  # a change of the shape worth a word
+
+
+def verdict(found: Survey) -> list[str]:
+    """Say in a few sentences what was found; every number is of the survey.
+
+    Parameters
+    ----------
+    found : Survey
+        What was found.
+
+    Returns
+    -------
+    list of str
+        Which shapes; what a Gaussian and a Laplace density cost more, and where not; which tensors are not generalized
+        Gaussian; what pooling does; which estimators split; what could not be fitted.
+    """
+    trusted = [entry for entry in found.tensors if entry.fit.trusted]
+    said = [f"{_counted(found.pooled.histogram.size, 'weight')} in {_counted(len(found.tensors), 'tensor')}."]
+    if trusted:
+        said += [_shapes(trusted), _gains(trusted), *_exceptions(trusted), *_estimators(trusted), *_channels(trusted)]
+        if len(found.tensors) > 1 and found.pooled.fitted:
+            said.append(_pooling(found, trusted))
+    return [*said, *_doubts(found)]
+
+
+def _shapes(fitted: Sequence[Entry]) -> str:
+    shapes, hint = [entry.fit.shape for entry in fitted], "(2 is Gaussian, 1 Laplace)"
+    if len(shapes) == 1:
+        return f"The generalized Gaussian fitted to {fitted[0].name} has shape {shapes[0]:.2f} {hint}."
+    return (
+        f"The generalized Gaussians fitted to {len(shapes)} of them have shapes {min(shapes):.2f} to "
+        f"{max(shapes):.2f}, median {median(shapes):.2f} {hint}."
+    )
+
+
+def _doubts(found: Survey) -> Iterable[str]:
+    doubted = [entry for entry in found.tensors if not entry.fit.trusted]
+    if doubted:
+        named = [f"{entry.name} ({entry.fit.reason})" for entry in doubted]
+        yield (
+            f"There is no fit, or none to trust, and no more is said here, of {_counted(len(doubted), 'tensor')}: "
+            f"{_listed(named, 3)}."
+        )
+    aside = [e.name for e in found.tensors if e.histogram.nonzero_count and abs(e.histogram.mean) > ASIDE * e.rms]
+    if aside:
+        yield f"The values of {_listed(aside, 4)} do not lie about zero, where all these densities have their centre."
+
+
+def _gains(fitted: Sequence[Entry]) -> str:
+    weights = sum(entry.fit.n for entry in fitted)
+    gaussian, laplace = (
+        sum(entry.fit.n * entry.excess(family) for entry in fitted) / weights for family in ("gaussian", "laplace")
+    )
+    better = [entry for entry in fitted if _better_than_both(entry)]
+    share = sum(entry.fit.n for entry in better) / weights
+    return (
+        f"Averaged over the weights, a Gaussian for each tensor costs {gaussian:.4f} bits per weight more than a "
+        f"generalized Gaussian, and a Laplace density {laplace:.4f}. It is better than both by more than its threshold "
+        f"(1e-3 bits, or five noise floors if that is more) in {len(better)} of {_counted(len(fitted), 'tensor')}, "
+        f"with {100 * share:.1f} % of the weights."
+    )
+
+
+def _better_than_both(entry: Entry) -> bool:
+    return all(entry.excess(family) > entry.selection.threshold for family in ("gaussian", "laplace"))
+
+
+def _exceptions(fitted: Sequence[Entry]) -> Iterable[str]:
+    for family, word in (("gaussian", "a Gaussian"), ("laplace", "a Laplace density")):
+        names = [entry.name for entry in fitted if entry.excess(family) <= entry.selection.threshold]
+        if names:
+            yield f"{word[0].upper()}{word[1:]} is as good in {_listed(names)}."
+    others = [entry for entry in fitted if entry.finding not in ("gaussian", "laplace", "ggd")]
+    if others:
+        others.sort(key=lambda entry: -entry.selection["ggd"].lost)
+        named = [f"{e.name} ({e.finding}, by {-e.excess(e.finding):.2g} bits per weight)" for e in others]
+        weights = sum(entry.fit.n for entry in others) / sum(entry.fit.n for entry in fitted)
+        yield (
+            f"Another family describes {_counted(len(others), 'tensor')} ({100 * weights:.1f} % of the weights) better "
+            f"than a generalized Gaussian, most of all {_listed(named, 4)}."
+        )
+
+
+def _estimators(fitted: Sequence[Entry]) -> Iterable[str]:
+    split = [entry for entry in fitted if entry.estimators_split]
+    if split:
+        split.sort(key=lambda entry: -max(map(abs, entry.agreement.relative.values())))
+        named = [f"{entry.name} ({_by_method(entry)})" for entry in split]
+        yield (
+            f"The estimators of the shape split in {len(split)} of {_counted(len(fitted), 'tensor')}, which they do "
+            f"not on generalized Gaussian data, most of all {_listed(named, 3)}."
+        )
+    else:
+        yield f"The estimators of the shape agree within {100 * SPLIT[0]:.0f} % or {SPLIT[1]:.0f} standard errors."
+
+
+def _by_method(entry: Entry) -> str:
+    return ", ".join(f"{name} {fit.shape:.2f}" for name, fit in entry.agreement.fits.items())
+
+
+def _pooling(found: Survey, fitted: Sequence[Entry]) -> str:
+    mean = sum(entry.fit.n * entry.fit.shape for entry in fitted) / sum(entry.fit.n for entry in fitted)
+    levels = [(found.equal_tensors, "every tensor"), (found.equal_channels, "every channel")]
+    scaled_to = [f"{entry.fit.shape:.2f} with {what} scaled to equal RMS" for entry, what in levels if entry.fitted]
+    said = f"Pooled as they are, the weights look like shape {found.pooled.fit.shape:.2f}; "
+    own = f"the tensors by themselves have {mean:.2f} on average over the weights"
+    return f"{said}{', '.join(scaled_to)}{'; ' if scaled_to else ''}{own}."
+
+
+def _channels(fitted: Sequence[Entry]) -> Iterable[str]:
+    """Name the tensors whose tails are a spread of their channels' scales."""
+    moved = [(e.channels.shape - e.fit.shape, e) for e in fitted if e.channels is not None and e.channels.trusted]
+    moved = sorted((pair for pair in moved if pair[0] > MOVED), key=lambda pair: -pair[0])
+    if moved:
+        named = [f"{e.name} (from {e.fit.shape:.2f} to {e.fit.shape + by:.2f})" for by, e in moved]
+        yield (
+            f"A tensor pools its channels: with those scaled to equal RMS the shape rises by more than {MOVED:g} in "
+            f"{_listed(named, 4)}. That much of the tail is a spread of scales."
+        )
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    shown = list(names[:most])
+    if len(names) > most:
+        shown.append(f"{len(names) - most} more")
+    return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
