@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from .formats import format_names as format_names
     from .formats import get_format as get_format
     from .formats import register as register
+    from .linalg import dot as dot
+    from .linalg import matmul as matmul
+    from .linalg import matvec as matvec
     from .rounding import Overflow as Overflow
     from .rounding import RoundingMode as RoundingMode
     from .scaling import QuantizedTensor as QuantizedTensor
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 
 # Names are imported when first used, so that `import rf8sim` costs nothing.
 _HOMES = {
+    **dict.fromkeys(("dot", "matmul", "matvec"), "linalg"),
     **dict.fromkeys(
         ("absolute", "add", "compare", "divide", "fma", "maximum", "minimum", "multiply", "negate", "sqrt", "subtract"),
         "arithmetic",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ _PHILOX_W0, _PHILOX_W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _LOW32 = np.uint64(0xFFFFFFFF)
 _BY32 = np.uint64(32)
 _NO_DROP = np.uint64(255)
+_ZERO = np.uint64(0)
 
 
 @_jit
@@ -54,12 +56,12 @@ def first_above(bits: Any, sign_mask: Any, infinity: Any) -> int:
 
 
 @_jit
-def philox_words(key0: Any, key1: Any, first_block: Any, out: Any) -> None:
-    """Fill ``out`` (uint32, a multiple of 4) with the Philox4x32-10 words of consecutive counters."""
+def philox_words(key0: Any, key1: Any, first_block: Any, out: Any, step: Any = _ZERO) -> None:
+    """Fill ``out`` (uint32, a multiple of 4) with the Philox4x32-10 words of counters (block low, high, step, 0)."""
     for j in range(out.size // 4):
         block = first_block + np.uint64(j)
         c0, c1 = block & _LOW32, block >> _BY32
-        c2, c3 = np.uint64(0), np.uint64(0)
+        c2, c3 = np.uint64(step), np.uint64(0)
         k0, k1 = key0, key1
         for _ in range(10):
             p0, p1 = _PHILOX_M0 * c0, _PHILOX_M1 * c2
@@ -154,3 +156,288 @@ def error_sums(x: Any, y: Any, scale: Any, low: Any, high: Any, sums: Any, count
                 relative = error / abs(value)
                 sums[2] += relative
                 sums[3] = max(sums[3], relative)
+
+
+# --- accumulators -----------------------------------------------------------------------------------------------------
+# What a rule is made of: `rf8sim.accumulators.Rule`.
+
+_TILE = 256  # outputs that are summed side by side, so that everything stays in the first cache
+
+
+@_jit
+def _add_products(sums: Any, x: Any, y: Any, exact: Any, error: Any, out: Any) -> None:
+    """``out = sums + x * y``, exact if ``exact`` says that it fits in float64, else rounded to odd.
+
+    The products are exact; the error of the sum is Knuth's TwoSum. Rounded to odd, the last bit says that something was
+    cut off, so that rounding once more to at most 51 bits is rounding the exact sum.
+    """
+    if exact:
+        for j in range(out.size):
+            out[j] = sums[j] + x * y[j]
+        return
+    for j in range(out.size):
+        product = x * y[j]
+        total = sums[j] + product
+        shadow = total - sums[j]
+        error[j] = (sums[j] - (total - shadow)) + (product - shadow)
+        out[j] = total
+    bits = out.view(np.int64)
+    for j in range(out.size):
+        inexact = (error[j] > 0) | (error[j] < 0)  # false for the NaN error of an infinite sum
+        step = np.int64(1) if (error[j] > 0) == (bits[j] > 0) else np.int64(-1)
+        bits[j] += step if inexact & (bits[j] & np.int64(1) == 0) else np.int64(0)
+
+
+@_jit
+def _round_float(x: Any, number: Any, words: Any, scratch: Any, out: Any) -> None:
+    """Round float64 to the float of ``number``: precision, smallest exponent, mode, largest, what lies beyond it.
+
+    In units of the last place of the result, ``n = floor + rest``; both are exact, and the mode decides on ``rest``.
+    """
+    precision, exponent, mode, largest, above, below = number
+    unit_bits, inverse_bits, rest, whole = scratch
+    bits = x.view(np.int64)
+    unit, inverse = unit_bits.view(np.float64), inverse_bits.view(np.float64)
+    for j in range(x.size):
+        field = (bits[j] >> np.int64(52)) & np.int64(0x7FF)
+        place = max(field, exponent + np.int64(1023)) - (precision - np.int64(1))
+        unit_bits[j] = place << np.int64(52)
+        inverse_bits[j] = (np.int64(2046) - place) << np.int64(52)
+    for j in range(x.size):
+        n = abs(x[j]) * inverse[j]
+        nearest = (n + 4503599627370496.0) - 4503599627370496.0
+        floor = nearest - (1.0 if nearest > n else 0.0)
+        rest[j] = n - floor
+        whole[j] = nearest if mode == 0 else floor
+    if mode == 1:  # nearest-away
+        for j in range(x.size):
+            whole[j] += 1.0 if rest[j] >= 0.5 else 0.0
+    elif mode == 3:  # up
+        for j in range(x.size):
+            whole[j] += 1.0 if (rest[j] > 0) & (x[j] > 0) else 0.0
+    elif mode == 4:  # down
+        for j in range(x.size):
+            whole[j] += 1.0 if (rest[j] > 0) & (x[j] < 0) else 0.0
+    elif mode == 5:  # to-odd
+        for j in range(x.size):
+            half = whole[j] * 0.5
+            even = (half + 4503599627370496.0) - 4503599627370496.0 == half
+            whole[j] += 1.0 if (rest[j] > 0) & even else 0.0
+    elif mode == 6:  # stochastic: the carry of a 24-bit adder
+        for j in range(x.size):
+            carry = np.int64(rest[j] * 16777216.0) + np.int64(words[j] & np.uint32(0xFFFFFF))
+            whole[j] += 1.0 if carry >= 16777216 else 0.0
+    for j in range(x.size):
+        magnitude = whole[j] * unit[j]
+        positive = magnitude if magnitude <= largest else above
+        negative = -magnitude if magnitude <= largest else below
+        rounded = positive if x[j] > 0 else negative
+        out[j] = rounded if (abs(x[j]) < np.inf) & (x[j] != 0) else x[j]
+
+
+@_jit
+def _round_to_table(x: Any, table: Any, fine: Any, coarse: Any, words: Any, scratch: Any, codes: Any, out: Any) -> None:
+    """Round float64 to the values of a format by the tables of the codec; NaN stays NaN."""
+    threshold, result, shift, search, values = table
+    bits = scratch[0].view(np.uint64)[: x.size]
+    pattern = x.view(np.uint64)
+    for j in range(x.size):
+        bits[j] = pattern[j]
+    if search.size:
+        for j in range(x.size):
+            bits[j] = np.searchsorted(search, pattern[j], side="right") - 1
+    if words.size:
+        cells = threshold, result, shift
+        encode_stochastic(x, bits, cells, fine, coarse, np.uint64(32), words, np.uint64(24), codes)
+    else:
+        encode_cells(bits, threshold, result, shift, codes)
+    for j in range(x.size):
+        out[j] = values[codes[j]] if x[j] == x[j] else x[j]
+
+
+@_jit
+def _round_integer(x: Any, bounds: Any, wraps: Any, out: Any) -> None:
+    """Keep integers between two bounds by saturation, or by wrapping around with a period."""
+    low, high, span = bounds
+    if wraps:
+        for j in range(x.size):
+            out[j] = x[j] - span * np.floor((x[j] - low) / span)
+    else:
+        for j in range(x.size):
+            value = x[j] if x[j] < high else high
+            out[j] = value if value > low else low
+
+
+@_jit
+def _philox_row(key: Any, first: Any, step: Any, buffer: Any, count: Any) -> Any:
+    """Return the words of outputs ``first`` and on at one step; counter (block low, block high, step, 0)."""
+    skip = np.int64(first % np.uint64(4))
+    blocks = (skip + count + 3) // 4
+    philox_words(key[0], key[1], first // np.uint64(4), buffer[: 4 * blocks], step)
+    return buffer[skip : skip + count]
+
+
+@_jit
+def _settle(total: Any, rule: Any, first: Any, step: Any, scratch: Any, buffer: Any, codes: Any, out: Any) -> None:
+    """Round exact sums into the accumulator."""
+    kind, number, bounds, table, fine, coarse, drawn, key = rule
+    words = buffer[:0]
+    if drawn:
+        words = _philox_row(key, first, step, buffer, total.size)
+    if kind == 0:
+        _round_float(total, number, words, scratch, out)
+    elif kind == 1:
+        _round_to_table(total, table, fine, coarse, words, scratch, codes, out)
+    else:
+        _round_integer(total, bounds, kind == 3, out)
+
+
+@_jit
+def _scratch() -> Any:
+    ints = np.empty((2, _TILE), dtype=np.int64)
+    floats = np.empty((4, _TILE), dtype=np.float64)
+    return ints, floats, np.empty(_TILE + 4, dtype=np.uint32), np.empty(_TILE, dtype=np.uint8)
+
+
+@_jit
+def accumulate(a: Any, b: Any, sums: Any, exact: Any, rule: Any, first: Any, step: Any) -> None:
+    """Add ``a[i, k] * b[k, j]`` to ``sums[i, j]`` for one k after the other, each sum exact and then rounded once.
+
+    ``first`` is the flat index of the first output, whose rows follow one another; ``step`` counts the sums.
+    """
+    ints, floats, buffer, codes = _scratch()
+    rows, columns = sums.shape
+    for i in range(rows):
+        for start in range(0, columns, _TILE):
+            stop = min(start + _TILE, columns)
+            size = stop - start
+            out = sums[i, start:stop]
+            total, error = floats[0, :size], floats[1, :size]
+            scratch = ints[0, :size], ints[1, :size], floats[2, :size], floats[3, :size]
+            index = first + np.uint64(i * columns + start)
+            for k in range(a.shape[1]):
+                _add_products(out, a[i, k], b[k, start:stop], exact, error, total)
+                _settle(total, rule, index, step + np.uint64(k), scratch, buffer, codes[:size], out)
+
+
+@_jit
+def accumulate_tree(a: Any, b: Any, sums: Any, exact: Any, rule: Any, first: Any, first_step: Any) -> None:
+    """Sum the products by a tree of adders: neighbours first, an odd one out added to zero.
+
+    Sums are counted level by level from ``first_step`` on.
+    """
+    ints, floats, buffer, codes = _scratch()
+    rows, columns = sums.shape
+    depth = a.shape[1]
+    level = np.zeros(((depth + 1) // 2, _TILE), dtype=np.float64)
+    for i in range(rows):
+        for start in range(0, columns, _TILE):
+            stop = min(start + _TILE, columns)
+            size = stop - start
+            total, error = floats[0, :size], floats[1, :size]
+            scratch = ints[0, :size], ints[1, :size], floats[2, :size], floats[3, :size]
+            index = first + np.uint64(i * columns + start)
+            step = first_step
+            count = (depth + 1) // 2
+            for m in range(count):
+                row = level[m, :size]
+                for j in range(size):
+                    row[j] = a[i, 2 * m] * b[2 * m, start + j]
+                if 2 * m + 1 < depth:
+                    _add_products(row, a[i, 2 * m + 1], b[2 * m + 1, start:stop], exact, error, total)
+                else:
+                    total[:] = row
+                _settle(total, rule, index, step, scratch, buffer, codes[:size], row)
+                step += np.uint64(1)
+            while count > 1:
+                half = (count + 1) // 2
+                for m in range(half):
+                    if 2 * m + 1 < count:
+                        _add_products(level[2 * m, :size], 1.0, level[2 * m + 1, :size], exact, error, total)
+                    else:
+                        total[:] = level[2 * m, :size]
+                    _settle(total, rule, index, step, scratch, buffer, codes[:size], level[m, :size])
+                    step += np.uint64(1)
+                count = half
+            sums[i, start:stop] = level[0, :size]
+
+
+@_jit
+def accumulate_float32(a: Any, b: Any, sums: Any) -> None:
+    """Add float32 products, which must be exact, to float32 sums, one k after the other."""
+    rows, columns = sums.shape
+    for start in range(0, columns, 1024):
+        stop = min(start + 1024, columns)
+        for i in range(rows):
+            out = sums[i, start:stop]
+            for k in range(a.shape[1]):
+                x, y = a[i, k], b[k, start:stop]
+                for j in range(out.size):
+                    out[j] += x * y[j]
+
+
+@_jit
+def sum_terms(terms: Any, odd: Any, out: Any) -> None:
+    """Sum finite float64 numbers down the first axis exactly and round once: to nearest even, or to odd.
+
+    The sum is held in digits of 32 bits (Kulisch's long accumulator), as many as the terms need.
+    """
+    lowest, highest = 2000, -2000
+    for t in range(terms.shape[0]):
+        for j in range(out.size):
+            fraction, exponent = math.frexp(terms[t, j])
+            if fraction != 0.0:
+                lowest, highest = min(lowest, exponent - 53), max(highest, exponent)
+    if highest < lowest:
+        lowest = highest = 0
+    digits = np.zeros((highest - lowest) // 32 + 4, dtype=np.int64)
+    low32, one = np.int64(0xFFFFFFFF), np.int64(1)
+    for j in range(out.size):
+        digits[:] = 0
+        for t in range(terms.shape[0]):
+            fraction, exponent = math.frexp(terms[t, j])
+            if fraction == 0.0:
+                continue
+            shift = exponent - 53 - lowest
+            magnitude = np.int64(abs(fraction) * 9007199254740992.0)
+            sign = one if fraction > 0 else -one
+            place, inside = shift // 32, np.int64(shift % 32)
+            head = magnitude >> np.int64(32)
+            tail = (magnitude & low32) << inside
+            head = (head << inside) + (tail >> np.int64(32))
+            digits[place] += sign * (tail & low32)
+            digits[place + 1] += sign * (head & low32)
+            digits[place + 2] += sign * (head >> np.int64(32))
+        for place in range(digits.size - 1):
+            digits[place + 1] += digits[place] >> np.int64(32)
+            digits[place] &= low32
+        negative = digits[-1] < 0
+        if negative:
+            for place in range(digits.size):
+                digits[place] = -digits[place]
+            for place in range(digits.size - 1):
+                digits[place + 1] += digits[place] >> np.int64(32)
+                digits[place] &= low32
+        top = digits.size - 1
+        while top > 0 and digits[top] == 0:
+            top -= 1
+        length = 0
+        while digits[top] >> np.int64(length):
+            length += 1
+        # 62 bits from the leading one on; then one bit says whether anything lies below.
+        leading = np.int64(0)
+        taken, place = 0, top
+        sticky = False
+        while place >= 0:
+            width = length if place == top else 32
+            use = min(width, 62 - taken)
+            leading = (leading << np.int64(use)) | (digits[place] >> np.int64(width - use))
+            sticky |= (digits[place] & ((one << np.int64(width - use)) - one)) != 0
+            taken += use
+            place -= 1
+        exponent = 32 * top + length - taken + lowest
+        cut = np.int64(max(taken - 53, 0) if odd else 0)
+        kept = leading >> cut
+        sticky |= (kept << cut) != leading
+        value = math.ldexp(np.float64(kept | np.int64(sticky)), exponent + int(cut))
+        out[j] = -value if negative else value

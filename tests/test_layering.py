@@ -25,6 +25,7 @@ LAYERS = {
         {"estimate"},
         {"families"},
         {"survey"},
+        {"findings"},
         {"torch", "__main__"},
     ),
     "rf8sim": (
