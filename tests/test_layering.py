@@ -26,6 +26,7 @@ LAYERS = {
         {"families"},
         {"survey"},
         {"findings"},
+        {"findings"},
         {"torch", "__main__"},
     ),
     "rf8sim": (
