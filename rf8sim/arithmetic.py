@@ -30,6 +30,9 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
+# Elements of `fma` that are float64 at one time: they stay in the cache.
+_PIECE = 1 << 14
+
 
 class Flags(IntFlag):
     """IEEE 754's exception flags, with the values of TestFloat's flag byte.
@@ -193,8 +196,10 @@ def _table(operation: str, first: Format, second: Format, into: Format, rounding
     b = whole_table(second.values)
     if operands == 2:
         a, b = np.broadcast_arrays(a[:, None], b[None, :])
+    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
     with np.errstate(all="ignore"):
-        value = exact(np.ascontiguousarray(a), np.ascontiguousarray(b))
+        # A sum that cancels is +0, and -0 in this one mode (IEEE 754-2019, 6.3).
+        value = -exact(-a, -b) if rounding == "down" and operation in ("add", "subtract") else exact(a, b)
     nan = np.isnan(a) | np.isnan(b) if operands == 2 else np.isnan(a)
     flags = np.where(np.isnan(value) & ~nan, Flags.INVALID, 0)
     if operation == "divide":
@@ -202,7 +207,10 @@ def _table(operation: str, first: Format, second: Format, into: Format, rounding
         flags = np.where(by_zero, Flags.DIVIDE_BY_ZERO, flags)
         if into.sides[0].infinity is None:  # there is no infinity: x/0 is NaN
             value = np.where(by_zero, np.nan, value)
-    return _rounded(value, flags, into, rounding, overflow)
+    table = _rounded(value, flags, into, rounding, overflow)
+    for column in table:  # it is handed out and kept
+        column.flags.writeable = False
+    return table
 
 
 def _rounded(value: Array, flags: NDArray[Any], into: Format, rounding: str, overflow: str) -> OperationTable:
@@ -210,15 +218,32 @@ def _rounded(value: Array, flags: NDArray[Any], into: Format, rounding: str, ove
     missing = np.isnan(value) & (into.nan is None)
     value = np.where(missing, 0.0, value)
     codes = encode(value, into, rounding=rounding, overflow=overflow)
-    stored = whole_table(into.values)[codes]
-    finite = np.isfinite(value)
-    with np.errstate(invalid="ignore"):
-        inexact = finite & (stored != value)
     mode = RoundingMode(rounding)
-    over = finite & ((value >= overflow_start(into, mode, False)) | (-value >= overflow_start(into, mode, True)))
-    tiny = inexact & (np.abs(value) < (into.smallest if into.subnormals_below is None else into.subnormals_below))
-    flags = flags | np.where(inexact, Flags.INEXACT, 0) | np.where(over, Flags.OVERFLOW | Flags.INEXACT, 0)
-    return OperationTable(codes, (flags | np.where(tiny, Flags.UNDERFLOW, 0)).astype(np.uint8), missing)
+    over = np.zeros(value.shape, dtype=np.bool_)
+    for negative, side in enumerate(into.sides):
+        magnitude = -value if negative else value
+        if side.infinity is not None:
+            codes[magnitude == np.inf] = side.infinity  # exact: what the option decides is what finite results become
+            over |= (magnitude >= overflow_start(into, mode, bool(negative))) & (magnitude < np.inf)
+        elif negative and not into.signed:
+            over |= magnitude > 0
+        else:
+            over |= magnitude >= overflow_start(into, mode, bool(negative))
+    inexact = over | (whole_table(into.values)[codes] != value) & ~np.isnan(value)
+    tiny = (
+        inexact & ~over & (np.abs(value) < (into.smallest if into.subnormals_below is None else into.subnormals_below))
+    )
+    for flag, where in ((Flags.INEXACT, inexact), (Flags.OVERFLOW, over), (Flags.UNDERFLOW, tiny)):
+        flags = flags | np.where(where, flag, 0)
+    return OperationTable(codes, flags.astype(np.uint8), missing)
+
+
+@lru_cache(maxsize=64)
+def _order_table(first: Format, second: Format) -> NDArray[np.int8]:
+    a, b = whole_table(first.values)[:, None], whole_table(second.values)[None, :]
+    order = (a > b).astype(np.int8) - (a < b).astype(np.int8)
+    order[np.isnan(a) | np.isnan(b)] = 2
+    return order
 
 
 def _refuse_missing(missing: NDArray[np.bool_], what: str, into: Format) -> None:
@@ -244,33 +269,45 @@ def _apply(
     first = get_format(fmt)
     second = first if fmt_b is None else get_format(fmt_b)
     table = operation_table(operation, first, fmt_b=second, result=result, rounding=rounding, overflow=overflow)
-    checked = [as_codes(x, f.bits, f.name) for x, f in zip(operands, (first, second), strict=False)]
-    arrays = np.broadcast_arrays(*checked)
-    codes = as_output(out, arrays[0].shape, np.dtype(np.uint8))
-    flat = [np.ascontiguousarray(array).reshape(-1) for array in arrays]
+    into = first if result is None else get_format(result)
+    arrays, shape = _operands(operands, (first, second))
+    codes = as_output(out, shape, np.dtype(np.uint8))
     if table.missing.any():
-        missing = np.empty(codes.size, dtype=np.bool_)
-        _look_up(flat, table.missing, missing)
-        into = first if result is None else get_format(result)
-        _refuse_missing(missing.reshape(codes.shape), operation, into)
-    target = codes.reshape(-1) if codes.flags.c_contiguous else np.empty(codes.size, dtype=np.uint8)
-    _look_up(flat, table.codes, target)
-    if not codes.flags.c_contiguous:
-        codes[...] = target.reshape(codes.shape)
-    if not with_flags:
-        return codes
-    flags = np.empty(codes.size, dtype=np.uint8)
-    _look_up(flat, table.flags, flags)
-    return codes, flags.reshape(codes.shape)
+        _refuse_missing(_look_up(arrays, table.missing).reshape(shape), operation, into)
+    flags = _look_up(arrays, table.flags).reshape(shape) if with_flags else None
+    # As in numpy, operands that share memory with `out` are read before it is written.
+    in_place = codes.flags.c_contiguous and not any(np.may_share_memory(codes, array) for array in arrays)
+    found = _look_up(arrays, table.codes, codes.reshape(-1) if in_place else None)
+    if not in_place:
+        codes[...] = found.reshape(shape)
+    return codes if flags is None else (codes, flags)
 
 
-def _look_up(operands: list[NDArray[np.uint8]], table: NDArray[Any], out: NDArray[Any]) -> None:
-    flat = table.reshape(-1)
+def _operands(
+    operands: tuple[ArrayLike, ...], formats: tuple[Format, ...]
+) -> tuple[list[NDArray[np.uint8]], tuple[int, ...]]:
+    """Check codes, broadcast them; return them flat, and their common shape."""
+    checked = [as_codes(x, f.bits, f.name) for x, f in zip(operands, formats, strict=False)]
+    try:
+        arrays = np.broadcast_arrays(*checked)
+    except ValueError:
+        shapes = " and ".join(str(array.shape) for array in checked)
+        raise ValueError(f"operands of shapes {shapes} do not broadcast to one shape") from None
+    return [np.ascontiguousarray(array).reshape(-1) for array in arrays], arrays[0].shape
+
+
+def _look_up(operands: list[NDArray[np.uint8]], table: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Return what a table says of flat operands."""
+    a, flat = operands[0], table.reshape(-1)
+    target = np.empty(a.size, dtype=table.dtype) if out is None else out
     if len(operands) == 1:
-        in_pieces(lambda start, stop: _kernels.look_up(operands[0][start:stop], flat, out[start:stop]), out.size)
-        return
-    a, b = operands
-    in_pieces(lambda start, stop: _kernels.look_up_pair(a[start:stop], b[start:stop], flat, out[start:stop]), out.size)
+        in_pieces(lambda start, stop: _kernels.look_up(a[start:stop], flat, target[start:stop]), a.size)
+    else:
+        b = operands[1]
+        in_pieces(
+            lambda start, stop: _kernels.look_up_pair(a[start:stop], b[start:stop], flat, target[start:stop]), a.size
+        )
+    return target
 
 
 class BinaryOperation(Protocol):
@@ -475,18 +512,28 @@ def fma(
     if rounding == "stochastic":
         raise ValueError("fma does not round stochastically: decode the operands and encode the result instead")
     check_choices(into, rounding, overflow)
-    operands = [
-        whole_table(f.values)[as_codes(x, f.bits, f.name)] for x, f in ((a, first), (b, second), (c, third))
-    ]  # fmt: skip
-    x, y, z = np.broadcast_arrays(*operands)
-    codes = as_output(out, x.shape, np.dtype(np.uint8))
-    with np.errstate(all="ignore"):
-        value = _sum(np.ascontiguousarray(x * y), np.ascontiguousarray(z))
-    nan = np.isnan(x) | np.isnan(y) | np.isnan(z)
-    rounded = _rounded(value, np.where(np.isnan(value) & ~nan, Flags.INVALID, 0), into, rounding, overflow)
-    _refuse_missing(rounded.missing, "fma", into)
-    codes[...] = rounded.codes
-    return (codes, rounded.flags) if flags else codes
+    arrays, shape = _operands((a, b, c), (first, second, third))
+    codes = as_output(out, shape, np.dtype(np.uint8))
+    x, y, z = (whole_table(f.values) for f in (first, second, third))
+    size = arrays[0].size
+    found, raised = np.empty(size, dtype=np.uint8), np.empty(size, dtype=np.uint8)
+    missing = np.empty(size, dtype=np.bool_)
+
+    def work(start: int, stop: int) -> None:
+        for low in range(start, stop, _PIECE):
+            part = slice(low, min(low + _PIECE, stop))
+            factor, other, addend = x[arrays[0][part]], y[arrays[1][part]], z[arrays[2][part]]
+            with np.errstate(all="ignore"):
+                down = rounding == "down"
+                value = -_sum(-(factor * other), -addend) if down else _sum(factor * other, addend)
+            invalid = np.isnan(value) & ~(np.isnan(factor) | np.isnan(other) | np.isnan(addend))
+            table = _rounded(value, np.where(invalid, Flags.INVALID, 0), into, rounding, overflow)
+            found[part], raised[part], missing[part] = table
+
+    in_pieces(work, size)
+    _refuse_missing(missing.reshape(shape), "fma", into)
+    codes[...] = found.reshape(shape)
+    return (codes, raised.reshape(shape)) if flags else codes
 
 
 def compare(a: ArrayLike, b: ArrayLike, fmt: str | Format, *, fmt_b: str | Format | None = None) -> NDArray[np.int8]:
@@ -517,7 +564,5 @@ def compare(a: ArrayLike, b: ArrayLike, fmt: str | Format, *, fmt_b: str | Forma
     """
     first = get_format(fmt)
     second = first if fmt_b is None else get_format(fmt_b)
-    x = whole_table(first.values)[as_codes(a, first.bits, first.name)]
-    y = whole_table(second.values)[as_codes(b, second.bits, second.name)]
-    order = (x > y).astype(np.int8) - (x < y).astype(np.int8)
-    return np.where(np.isnan(x) | np.isnan(y), np.int8(2), order).astype(np.int8)
+    arrays, shape = _operands((a, b), (first, second))
+    return _look_up(arrays, _order_table(first, second)).reshape(shape)

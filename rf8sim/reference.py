@@ -606,7 +606,7 @@ def round_with_flags(
     code = round_value(x, fmt, rounding, overflow)
     if overflows(x, fmt, rounding):
         return code, 1 | 4
-    if fmt.values[code] == x:
+    if float(fmt.values[code]) == x:
         return code, 0
     tiny = Fraction(fmt.smallest if fmt.subnormals_below is None else fmt.subnormals_below)
     return code, 1 | (2 if abs(Fraction(x)) < tiny else 0)
