@@ -70,8 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
         print(f"ggd: error: {' '.join(what.split())}", file=sys.stderr)
         return 2
+    from ggd.findings import verdict
+
     try:
-        print(json.dumps(_records(found), indent=1, allow_nan=False) if options.json else _text(found))
+        data = {"verdict": verdict(found), **found.to_json()}
+        print(json.dumps(data, indent=1, allow_nan=False) if options.json else _text(found))
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe went away: nothing is wrong
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
@@ -180,13 +183,6 @@ def _row(entry: Entry) -> tuple[str, ...]:
         return (*head, "-", "-", "-", "-", fit.reason)
     costs = (f"{entry.excess(family):.4f}" for family in ("gaussian", "laplace"))
     return (*head, f"{fit.shape:.3f}", f"{fit.stderr.shape:.3f}", *costs, entry.selection.chosen or fit.reason)
-
-
-def _records(found: Survey) -> dict[str, Any]:
-    from ggd.findings import verdict
-
-    records = {"tensors": [e.to_json() for e in found.tensors], "pooled": [e.to_json() for e in found.levels]}
-    return {"verdict": verdict(found), **records}
 
 
 if __name__ == "__main__":

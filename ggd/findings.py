@@ -82,7 +82,7 @@ def _exceptions(fitted: Sequence[Entry]) -> Iterable[str]:
     for family, word in (("gaussian", "a Gaussian"), ("laplace", "a Laplace density")):
         names = [entry.name for entry in fitted if entry.excess(family) <= entry.selection.threshold]
         if names:
-            yield f"{word[0].upper()}{word[1:]} is as good in {_listed(names)}."
+            yield f"{word[0].upper()}{word[1:]} is as good as a generalized Gaussian in {_listed(names)}."
     others = [entry for entry in fitted if entry.finding not in ("gaussian", "laplace", "ggd")]
     if others:
         others.sort(key=lambda entry: -entry.selection["ggd"].lost)

@@ -313,6 +313,11 @@ class Survey:
         """The three ways of pooling."""
         return self.pooled, self.equal_tensors, self.equal_channels
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the survey as plain data for JSON: the lists ``tensors`` and ``pooled`` of `Entry.to_json`."""
+        parts = {"tensors": self.tensors, "pooled": self.levels}
+        return {name: [entry.to_json() for entry in entries] for name, entries in parts.items()}
+
     def of_kind(self, kind: str) -> tuple[Entry, ...]:
         """Return the tensors of a kind."""
         return tuple(entry for entry in self.tensors if entry.kind == kind)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
 
@@ -16,7 +17,9 @@ from . import __version__
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from .experiment import Experiment, Settings
+    from ggd.survey import Survey
+
+    from .experiment import Experiment, Settings, SkippedTensor
     from .report.tables import Table
 
 __all__ = ["app", "main"]
@@ -119,12 +122,11 @@ def _plain(text: str) -> str:
     return escape(text)
 
 
-def _measure(checkpoints: Sequence[Path], settings: Settings, quiet: bool) -> Experiment:
-    """Measure checkpoints with a progress bar on the terminal."""
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a progress bar on the terminal, moved by calls with a tensor's name, the elements done and those in all."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from .measuring import run
 
     columns = (
         TextColumn("{task.description}"),
@@ -139,7 +141,21 @@ def _measure(checkpoints: Sequence[Path], settings: Settings, quiet: bool) -> Ex
         def progress(name: str, done: int, total: int) -> None:
             bar.update(task, description=name[-40:].rjust(40), completed=done, total=total)
 
+        yield progress
+
+
+def _measure(checkpoints: Sequence[Path], settings: Settings, quiet: bool) -> Experiment:
+    from .measuring import run
+
+    with _progress(quiet) as progress:
         return run(checkpoints, settings, progress=progress)
+
+
+def _survey(checkpoints: Sequence[Path], settings: Settings, quiet: bool) -> tuple[Survey, tuple[SkippedTensor, ...]]:
+    from .measuring import survey
+
+    with _progress(quiet) as progress:
+        return survey(checkpoints, settings, progress=progress)
 
 
 _Checkpoints = Annotated[
@@ -220,24 +236,68 @@ def report(
         console.print(_plain("\n".join(str(path) for path in written)))
 
 
-@app.command(epilog="Example: rf8sim fit model.safetensors --include '*.weight'")
+@app.command(
+    epilog="Examples: rf8sim fit model.safetensors --include '*.weight'; "
+    "rf8sim fit model.safetensors --family student-t --csv > fits.csv; rf8sim fit model.safetensors --report fit.md"
+)
 def fit(
     checkpoints: _Checkpoints,
+    families: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--family",
+            metavar="NAME",
+            help="A family for a column of the table; repeatable. By default gaussian and laplace.",
+        ),
+    ] = None,
     include: _Include = None,
     exclude: _Exclude = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with all that is known of each tensor.")] = False,
+    figures: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--figures", metavar="DIR", help="Draw the figures to a folder, as .svg files."),
+    ] = None,
+    report: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--report", metavar="FILE", help="Write a page, a .md file, with its figures beside it."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
-    """Fit the generalized Gaussian distribution to each tensor and to all together."""
-    from .experiment import Settings
-    from .report.tables import fits
+    """Fit the generalized Gaussian and its rivals to each tensor and to all together, and say which it is."""
+    from ggd.families import family_names
+    from ggd.findings import verdict
 
+    from ._checks import choose
+    from ._files import check_folder
+    from .experiment import Settings
+    from .report import fit_report, fit_tables, listings
+
+    if csv and json_:
+        raise ValueError("--csv and --json exclude each other: give one")
+    for name in families or ():
+        choose("family", name, family_names())
+    if report is not None:
+        fit_report.check_page(report)
+        check_folder(report.parent)
+    if figures is not None:
+        check_folder(figures)
     settings = Settings(formats=(), include=tuple(include or ()), exclude=tuple(exclude or ()))
-    experiment = _measure(checkpoints, settings, quiet)
+    found, skipped = _survey(checkpoints, settings, quiet)
+    written = [] if figures is None else fit_report.write_figures(found, figures)
+    if report is not None:
+        patterns = [f"--{o} '{p}'" for o in ("include", "exclude") for p in getattr(settings, o)]
+        written += fit_report.write_fit_report(found, report, fit_report.command(checkpoints, report, patterns))
     if json_:
-        print(_json(experiment.to_json()))
+        print(_json({"verdict": verdict(found), **found.to_json(), "skipped": [asdict(tensor) for tensor in skipped]}))
+    elif csv:
+        print(listings.as_csv(fit_tables.everything(found)), end="")
     else:
-        _print_table(fits(experiment))
+        console = _console()
+        _print_table(fit_tables.tensors(found, families or fit_tables.RIVALS))
+        left = [f"{len(skipped)} not fitted: {skipped[0].name!r}: {skipped[0].reason}."] if skipped else []
+        for line in (*verdict(found), *left, *map(str, written)):
+            console.print(_plain(line))
 
 
 @app.command(

@@ -7,7 +7,7 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,10 @@ from .formats import Format, get_format
 from .metrics import QuantizationError, measure
 from .scaling import quantize, scale_from_histogram
 
-__all__ = ["run"]
+if TYPE_CHECKING:
+    from ggd.survey import Survey
+
+__all__ = ["run", "survey"]
 
 
 def run(
@@ -63,13 +66,7 @@ def run(
     """
     settings = settings or Settings()
     settings.check()
-    labels = _labels([Path(path) for path in paths])
-    found = [(label, tensor) for label, path in labels.items() for tensor in open_checkpoint(path)]
-    wanted = [(label, tensor) for label, tensor in found if settings.wants(tensor.name)]
-    reasons = {id(t): t.skipped or (None if t.size else "it has no elements") for _, t in wanted}
-    readable = [(label, tensor) for label, tensor in wanted if reasons[id(tensor)] is None]
-    if not readable:
-        raise CheckpointError(_nothing_left(labels, found, wanted))
+    labels, readable, skipped = _open(paths, settings)
     elements, done = sum(tensor.size for _, tensor in readable), 0
     everything, tensors = MagnitudeHistogram(), []
     for label, tensor in readable:
@@ -88,14 +85,78 @@ def run(
     merged = tuple(
         functools.reduce(operator.or_, (tensor.formats[i] for tensor in tensors)) for i in range(len(settings.formats))
     )
+    versions = {"rf8sim": __version__, "numpy": np.__version__}
+    total = _record("", "", "", (), everything, merged)
+    return Experiment(settings, versions, tuple(labels), tuple(tensors), total, skipped)
+
+
+def survey(
+    paths: Sequence[str | Path],
+    settings: Settings | None = None,
+    *,
+    chunk_elements: int = CHUNK_ELEMENTS,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[Survey, tuple[SkippedTensor, ...]]:
+    """Fit the generalized Gaussian and its rivals to every tensor of checkpoints, in one pass, a chunk at a time.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        Checkpoints, as for `rf8sim.checkpoint.open_checkpoint`.
+    settings : Settings, optional
+        Of which the patterns of names are used.
+    chunk_elements, progress
+        As in `run`.
+
+    Returns
+    -------
+    survey : ggd.survey.Survey
+        The fits; tensors are named with their checkpoint where there are several.
+    skipped : tuple of SkippedTensor
+        What the checkpoints hold besides.
+
+    Raises
+    ------
+    CheckpointError
+        If a checkpoint cannot be read, or no tensor is left.
+    """
+    from ggd.survey import TensorSummary
+    from ggd.survey import survey as fit_all
+
+    labels, readable, skipped = _open(paths, settings or Settings())
+
+    def summaries() -> Iterator[TensorSummary]:
+        elements, done = sum(tensor.size for _, tensor in readable), 0
+        for label, tensor in readable:
+            summary = TensorSummary(f"{label}: {tensor.name}" if len(labels) > 1 else tensor.name, tensor.shape)
+            for chunk in tensor.chunks(chunk_elements):
+                if progress:
+                    progress(summary.name, done, elements)
+                summary.add(_widened(chunk.values))
+                done += chunk.values.size
+            yield summary
+
+    return fit_all(summaries()), skipped
+
+
+_Found = list[tuple[str, TensorInfo]]
+
+
+def _open(paths: Sequence[str | Path], settings: Settings) -> tuple[dict[str, Path], _Found, tuple[SkippedTensor, ...]]:
+    """Return the checkpoints by label, the tensors to read, of which there is one at least, and the others."""
+    labels = _labels([Path(path) for path in paths])
+    found = [(label, tensor) for label, path in labels.items() for tensor in open_checkpoint(path)]
+    wanted = [(label, tensor) for label, tensor in found if settings.wants(tensor.name)]
+    reasons = {id(t): t.skipped or (None if t.size else "it has no elements") for _, t in wanted}
+    readable = [(label, tensor) for label, tensor in wanted if reasons[id(tensor)] is None]
+    if not readable:
+        raise CheckpointError(_nothing_left(labels, found, wanted))
     skipped = tuple(
         SkippedTensor(label, tensor.name, tensor.dtype, tensor.shape, reason)
         for label, tensor in wanted
         if (reason := reasons[id(tensor)]) is not None
     )
-    versions = {"rf8sim": __version__, "numpy": np.__version__}
-    total = _record("", "", "", (), everything, merged)
-    return Experiment(settings, versions, tuple(labels), tuple(tensors), total, skipped)
+    return labels, readable, skipped
 
 
 def _labels(paths: Sequence[Path]) -> dict[str, Path]:

@@ -208,7 +208,6 @@ def test_fit(capsys, checkpoint):
     data = json.loads(capsys.readouterr().out)
     [tensor] = data["tensors"]
     assert abs(tensor["fit"]["shape"] - 1) < 5 * tensor["fit"]["shape_error"]
-    assert tensor["formats"] == []
 
 
 def test_formats_lists_all(capsys):

@@ -129,10 +129,14 @@ class Figure:
         kind = path.suffix.lower().removeprefix(".")
         if kind not in _FILE_METADATA:
             raise ValueError(f"{path}: unknown kind of figure: expected .svg, .png or .pdf")
+        write_files({path: self.file(kind)})
+
+    def file(self, kind: str) -> bytes:
+        """Return the contents of a file of a kind: ``svg``, ``png`` or ``pdf``."""
         buffer = io.BytesIO()
         with _style():
             self.canvas.savefig(buffer, format=kind, dpi=160, facecolor="white", metadata=_FILE_METADATA[kind])
-        write_files({path: buffer.getvalue()})
+        return buffer.getvalue()
 
 
 _NO_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}

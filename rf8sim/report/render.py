@@ -16,7 +16,7 @@ from .sections import Section, sections
 from .tables import Table, cell
 from .verdict import verdict
 
-__all__ = ["html", "markdown", "write_report"]
+__all__ = ["html", "markdown", "markdown_table", "write_report"]
 
 
 def write_report(experiment: Experiment, folder: str | Path, *, figures: bool = True) -> list[Path]:
@@ -80,14 +80,16 @@ def markdown(title: str, parts: Sequence[Section]) -> str:
     for part in parts:
         lines.append(f"## {part.title}")
         lines += part.paragraphs
-        lines += [_markdown_table(table) for table in part.tables if not table.folded]
+        lines += [markdown_table(table) for table in part.tables if not table.folded]
         folded = [table.caption for table in part.tables if table.folded]
         if folded:
             lines.append(f"In report.html and report.json: {'; '.join(folded)}.")
     return "\n\n".join(lines) + "\n"
 
 
-def _markdown_table(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """Write a table as Markdown."""
+
     def row(cells: Sequence[Any]) -> str:
         return f"| {' | '.join(str(text).replace('|', chr(92) + '|') for text in cells)} |"
 

@@ -1,0 +1,181 @@
+"""The tables of a survey of fits (`ggd.survey`), for the terminal, for CSV and for the report."""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import ggd
+from ggd.families import family_names
+from ggd.survey import Entry, Survey, scaled
+
+from .tables import MOST_ROWS, Column, Table
+
+__all__ = ["RIVALS", "by_kind", "estimators", "everything", "families", "levels", "tensors"]
+
+RIVALS = ("gaussian", "laplace")
+"""The families that a table sets beside the generalized Gaussian, if no others are asked for."""
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _all(found: Survey) -> tuple[Entry, ...]:
+    """Return the tensors, and what is pooled if that is more than one."""
+    return (*found.tensors, *found.levels) if len(found.tensors) > 1 else found.tensors
+
+
+def tensors(found: Survey, rivals: Sequence[str] = RIVALS) -> Table:
+    """List the fit of each tensor and of all together, and the bits per weight that rivals cost more.
+
+    Parameters
+    ----------
+    found : Survey
+        The fits.
+    rivals : sequence of str
+        Names of families.
+
+    Returns
+    -------
+    Table
+        ``equal channels`` is the shape after each channel was divided by its root mean square.
+    """
+    columns = (
+        Column("tensor"), Column("size"), Column("weights", "count"), Column("zero, %", "percent"),
+        Column("RMS", ".3g"), Column("GGD shape", ".3f"), Column("std. error", ".3f"), Column("equal channels", ".3f"),
+        *(Column(f"{rival}, + bits/w.", ".4f") for rival in rivals), Column("best"), Column("remark"),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            entry.name,
+            " × ".join(map(str, entry.shape)),
+            entry.histogram.size,
+            _number(entry.fit.zero_share),
+            entry.rms,
+            _number(entry.fit.shape),
+            _number(entry.fit.stderr.shape),
+            None if entry.channels is None else _number(entry.channels.shape),
+            *(_number(entry.excess(rival)) for rival in rivals),
+            entry.selection.chosen or "–",
+            entry.fit.reason,
+        )
+        for entry in _all(found)
+    )
+    return Table("Fits by tensor", columns, rows, folded=len(rows) > MOST_ROWS)
+
+
+def everything(found: Survey) -> Table:
+    """List all that is known of each tensor and of all together, for CSV."""
+    names = family_names()
+    head = (
+        "tensor", "kind", "depth", "size", "weights", "zeros", "nans", "infinities", "mean", "rms", "largest",
+        "shape", "shape_error", "scale", "trusted", "remark", "chosen", "finding", "threshold_bits",
+        "shape_moments", "shape_half_moments", "z_moments", "z_half_moments", "shape_equal_channels",
+    )  # fmt: skip
+    columns = (*head, *(f"{name}_excess_bits" for name in names), *(f"{name}_ks" for name in names))
+
+    def row(entry: Entry) -> tuple[Any, ...]:
+        fit, h, agreement = entry.fit, entry.histogram, entry.agreement
+        numbers = (h.mean, entry.rms, h.abs_max, fit.shape, fit.stderr.shape, fit.scale)
+        methods = ("moments", "half-moments")
+        estimates = [agreement.fits[method].shape for method in methods] + [agreement.z[method] for method in methods]
+        pooled = any(entry is level for level in found.levels)
+        return (
+            entry.name, None if pooled else entry.kind, None if pooled else entry.depth,
+            "x".join(map(str, entry.shape)), h.size, h.zero_count, h.nan_count, h.inf_count,
+            *map(_number, numbers), fit.trusted, fit.reason, entry.selection.chosen, entry.finding,
+            _number(entry.selection.threshold), *map(_number, estimates),
+            None if entry.channels is None else _number(entry.channels.shape),
+            *(_number(entry.excess(name)) for name in names), *(_number(entry.selection[name].ks) for name in names),
+        )  # fmt: skip
+
+    return Table("Fits", tuple(Column(name) for name in columns), tuple(row(entry) for entry in _all(found)))
+
+
+def families(found: Survey) -> Table:
+    """Compare the families over the tensors with a fit to trust: what each loses, and where it is best."""
+    fitted = [entry for entry in found.tensors if entry.fit.trusted]
+    weights = sum(entry.fit.n for entry in fitted)
+    columns = (
+        Column("family"), Column("parameters", "count"), Column("mean loss, bits/w.", ".4f"),
+        Column("largest loss", ".4f"), Column("in tensor"), Column("best or as good in", "count"),
+        Column("simplest of these in", "count"),
+    )  # fmt: skip
+    rows = []
+    for name in family_names() if fitted else ():
+        losses = [entry.selection[name].lost for entry in fitted]
+        worst = max(range(len(fitted)), key=lambda i: losses[i])
+        mean = sum(entry.fit.n * lost for entry, lost in zip(fitted, losses, strict=True)) / weights
+        close = sum(lost <= entry.selection.threshold for entry, lost in zip(fitted, losses, strict=True))
+        chosen = sum(entry.selection.chosen == name for entry in fitted)
+        free = len(fitted[0].selection[name].parameters)
+        rows.append((name, free, mean, losses[worst], fitted[worst].name, close, chosen))
+    return Table(f"The families over the {len(fitted)} tensors with a fit to trust", columns, tuple(rows))
+
+
+def by_kind(found: Survey) -> Table:
+    """Compare the kinds of tensors: shapes one by one and pooled, and what rivals cost, averaged over the weights."""
+    columns = (
+        Column("kind"), Column("tensors", "count"), Column("to trust", "count"), Column("weights", "count"),
+        Column("lowest shape", ".3f"), Column("median", ".3f"), Column("highest", ".3f"),
+        Column("pooled", ".3f"), Column("pooled at equal RMS", ".3f"), Column("median, equal channels", ".3f"),
+        *(Column(f"{rival}, + bits/w.", ".4f") for rival in RIVALS),
+    )  # fmt: skip
+    rows = []
+    for kind in found.kinds:
+        entries = found.of_kind(kind)
+        trusted = [entry for entry in entries if entry.fit.trusted]
+        shapes = [entry.fit.shape for entry in trusted]
+        channels = [entry.channels.shape for entry in trusted if entry.channels is not None and entry.channels.trusted]
+        together: list[float | None] = [None, None]
+        if trusted:
+            alike = (scaled(entry.histogram, 1.0 / entry.rms) for entry in trusted)
+            parts = ((entry.histogram for entry in trusted), alike)
+            together = [_number(ggd.fit(functools.reduce(operator.or_, part)).shape) for part in parts]
+        spread = (min(shapes), statistics.median(shapes), max(shapes)) if shapes else (None, None, None)
+        count = sum(entry.histogram.size for entry in entries)
+        within = statistics.median(channels) if channels else None
+        weights = sum(entry.fit.n for entry in trusted)
+        gains = (sum(e.fit.n * e.excess(rival) for e in trusted) / weights if weights else None for rival in RIVALS)
+        rows.append((kind, len(entries), len(trusted), count, *spread, *together, within, *gains))
+    return Table("Shapes by kind of tensor, as its name says; of fits to trust", columns, tuple(rows))
+
+
+def levels(found: Survey) -> Table:
+    """Show what pooling does to the shape: all as they are, tensors alike, channels alike."""
+    columns = (
+        Column("what is pooled"), Column("GGD shape", ".3f"), Column("gaussian, + bits/w.", ".4f"),
+        Column("laplace, + bits/w.", ".4f"), Column("best"), Column("GGD loses, bits/w.", ".4f"),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            entry.name,
+            _number(entry.fit.shape),
+            *(_number(entry.excess(rival)) for rival in RIVALS),
+            entry.selection.chosen or "–",
+            _number(entry.selection["ggd"].lost),
+        )
+        for entry in found.levels
+    )
+    return Table("What pooling does", columns, rows)
+
+
+def estimators(found: Survey) -> Table:
+    """List what the three estimators of the shape say of each tensor, and by how many standard errors they differ."""
+    columns = (
+        Column("tensor"), Column("maximum likelihood", ".3f"), Column("moments", ".3f"), Column("std. errors", "+.1f"),
+        Column("half-moments", ".3f"), Column("std. errors", "+.1f"), Column("verdict"),
+    )  # fmt: skip
+    rows = []
+    for entry in found.tensors:
+        if not entry.fit.trusted:
+            continue
+        fits, z = entry.agreement.fits, entry.agreement.z
+        shown = [_number(v) for m in ("moments", "half-moments") for v in (fits[m].shape, z[m])]
+        rows.append((entry.name, fits["ml"].shape, *shown, "split" if entry.estimators_split else "agree"))
+    return Table("Three estimators of the shape", columns, tuple(rows), folded=len(rows) > MOST_ROWS)
