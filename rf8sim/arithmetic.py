@@ -1,9 +1,16 @@
 """Operations on codes: each the correctly rounded result of the exact real operation.
 
-A two-operand operation is a table of 256 x 256 codes, made in about a millisecond when first asked for and kept in
-memory. Exact results that need more than 53 bits are kept as float64 *rounded to odd* (Boldo and Melquiond, IEEE
-Transactions on Computers 57, 2008): the last bit says that something was cut off, so rounding that to the 26 or fewer
-bits of a decision boundary is rounding the exact result.
+A two-operand operation is a table of 256 x 256 codes, made when first asked for and kept in memory. That takes 1 to 3
+milliseconds, and 5 more where the mode's boundaries in the format are new to the process; a file of it would be read and
+verified in 0.3, so nothing is kept on disk.
+
+Exact results that need more than 53 bits are kept as float64 *rounded to odd* (Boldo and Melquiond, IEEE Transactions
+on Computers 57, 2008): the last bit says that something was cut off, so rounding that to the 26 or fewer bits of a
+decision boundary is rounding the exact result. The boundaries of the mode ``residual`` are irrational; that no quotient
+and no root of two formats is so close to one that the bits cut off matter is tested for all of them.
+
+An infinite result is exact where the result's format has that infinity, whatever the option ``overflow``: that says what
+becomes of finite results. Elsewhere an infinite operand overflows, and x/0 is NaN.
 """
 
 from __future__ import annotations
@@ -38,7 +45,9 @@ class Flags(IntFlag):
     """IEEE 754's exception flags, with the values of TestFloat's flag byte.
 
     Underflow is raised where the exact result is tiny (below the smallest normal value, for formats without subnormals
-    below the smallest value) and inexact; tininess is detected before rounding.
+    below the smallest value) and inexact; tininess is detected before rounding. Overflow is raised where the result is
+    out of the format's range: beyond the largest value were the grid to go on, negative in an unsigned format, infinite
+    in a format without infinities. Posits and quantile tables have no grid to go on: finite results never overflow.
     """
 
     INEXACT = 1
@@ -53,6 +62,8 @@ class Flags(IntFlag):
 
 def _to_odd(nearest: Array, error: Array) -> Array:
     """Return a number whose exact value is ``nearest + error`` rounded to odd."""
+    if not error.any():
+        return nearest
     even = nearest.view(np.int64) & 1 == 0
     return np.where((error != 0) & even, np.nextafter(nearest, np.copysign(np.inf, error)), nearest)
 
@@ -192,11 +203,9 @@ def operation_table(
 @lru_cache(maxsize=256)
 def _table(operation: str, first: Format, second: Format, into: Format, rounding: str, overflow: str) -> OperationTable:
     operands, exact = OPERATIONS[operation]
-    a = whole_table(first.values)
-    b = whole_table(second.values)
+    a, b = whole_table(first.values), whole_table(second.values)
     if operands == 2:
-        a, b = np.broadcast_arrays(a[:, None], b[None, :])
-    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+        a, b = a[:, None], b[None, :]
     with np.errstate(all="ignore"):
         # A sum that cancels is +0, and -0 in this one mode (IEEE 754-2019, 6.3).
         value = -exact(-a, -b) if rounding == "down" and operation in ("add", "subtract") else exact(a, b)

@@ -1,0 +1,125 @@
+"""What the tests of arithmetic share: exact results of whole tables, and their codes and flags by the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from oracle_helpers import modes, overflows
+
+from rf8sim import reference
+from rf8sim.arithmetic import Flags
+from rf8sim.formats import Format, get_format
+from rf8sim.reference import Number
+
+TWO = ("add", "subtract", "multiply", "divide", "minimum", "maximum")
+ONE = ("negate", "absolute", "sqrt")
+
+
+def exact(operation: str, x: Number, y: Number = 0.0, rounding: str = "nearest-even") -> Number:
+    """The exact result of an operation; the mode decides the sign of a zero alone."""
+    match operation:
+        case "add":
+            return reference.add(x, y, rounding)
+        case "subtract":
+            return reference.add(x, -y, rounding)
+        case "negate":
+            return -x
+        case "absolute":
+            return abs(x)
+        case "sqrt":
+            return reference.sqrt(x)
+    return {
+        "multiply": reference.multiply, "divide": reference.divide,
+        "minimum": reference.minimum, "maximum": reference.maximum,
+    }[operation](x, y)  # fmt: skip
+
+
+def raised(operation: str, operands: tuple[Number, ...], result: Number) -> int:
+    """The flags of the operation itself: a NaN out of none is invalid, x / 0 of a finite x divides by zero."""
+    if operation == "divide" and operands[1] == 0 and operands[0] != 0 and isinstance(operands[0], Fraction):
+        return int(Flags.DIVIDE_BY_ZERO)
+    return int(Flags.INVALID) if result != result and all(x == x for x in operands) else 0
+
+
+class Whole:
+    """The exact results of an operation on all codes: each different one once, and where it stands."""
+
+    def __init__(self, operation: str, formats: tuple[Format, ...], rounding: str) -> None:
+        sets = [[reference.number(code, f) for code in range(1 << f.bits)] for f in formats]
+        self.formats = formats
+        self.results: list[tuple[Number, int]] = []
+        places: dict[tuple[object, int], int] = {}
+        index = []
+        for operands in product(*sets):
+            result = exact(operation, *operands, rounding=rounding)
+            flags = raised(operation, operands, result)
+            key = (result if isinstance(result, Fraction) else repr(result), flags)
+            if key not in places:
+                places[key] = len(self.results)
+                self.results.append((result, flags))
+            index.append(places[key])
+        self.index = np.array(index).reshape([1 << f.bits for f in formats])
+
+
+@lru_cache(maxsize=64)
+def _whole(operation: str, formats: tuple[Format, ...], rounding: str) -> Whole:
+    return Whole(operation, formats, rounding)
+
+
+def whole(operation: str, formats: tuple[Format, ...], rounding: str = "nearest-even") -> Whole:
+    """The exact results of an operation; two modes differ by the sign of zero sums alone."""
+    signed_zeros = rounding == "down" and operation in ("add", "subtract")
+    return _whole(operation, formats, "down" if signed_zeros else "nearest-even")
+
+
+@lru_cache(maxsize=1 << 18)
+def rounded(result: Number, flags: int, into: Format, rounding: str, overflow: str) -> tuple[int, int, bool]:
+    """Code, flags, and whether it is a NaN that the format does not have."""
+    if flags & Flags.DIVIDE_BY_ZERO and not np.isinf(into.values).any():
+        result = np.nan  # section 7: x / 0 is NaN where there is no infinity
+    if result != result and into.nan is None:
+        return 0, flags, True
+    code, more = reference.round_with_flags(result, into, rounding, overflow)
+    return code, flags | more, False
+
+
+def outcomes(
+    results: list[tuple[Number, int]], into: Format, rounding: str, overflow: str
+) -> list[tuple[int, int, bool]]:
+    """`rounded` of each; the overflow option is worked out anew only for what overflows."""
+    # A cache cannot tell -0.0 from 0.0.
+    found = [
+        (rounded if result else rounded.__wrapped__)(result, flags, into, rounding, "saturate")
+        for result, flags in results
+    ]
+    if overflow == "saturate":
+        return found
+    return [
+        rounded.__wrapped__(*exactly, into, rounding, overflow) if outcome[1] & Flags.OVERFLOW else outcome
+        for exactly, outcome in zip(results, found, strict=True)
+    ]
+
+
+def expected(
+    operation: str, formats: tuple[Format, ...], into: Format, rounding: str, overflow: str
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]:
+    """Whole tables of codes, of flags, and of NaNs that the format does not have."""
+    exactly = whole(operation, formats, rounding)
+    columns = zip(*outcomes(exactly.results, into, rounding, overflow), strict=True)
+    codes, flags, missing = (np.array(column)[exactly.index] for column in columns)
+    return codes.astype(np.uint8), flags.astype(np.uint8), missing
+
+
+def choices(into: Format) -> Iterator[tuple[str, str]]:
+    """Every mode and overflow option of a format."""
+    return product(modes(into), overflows(into))
+
+
+def formats_of(operation: str, first: str, second: str) -> tuple[Format, ...]:
+    """The formats of an operation's operands."""
+    return (get_format(first), get_format(second))[: 2 if operation in TWO else 1]
