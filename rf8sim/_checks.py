@@ -24,7 +24,7 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
 
 def choose(kind: str, name: object, options: Iterable[str]) -> str:
     """Return ``name`` if it is one of the options; else raise ValueError and suggest the nearest."""
-    options = list(options)
+    options = [str(option) for option in options]
     if name in options:
         return str(name)
     close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.4)

@@ -336,24 +336,25 @@ def _stacked(
     """Multiply stacks of matrices; one matrix ``b`` takes all rows of the stack at once."""
     rows, depth = a.shape[-2:]
     columns = b.shape[-1]
-    sums = np.empty((math.prod(batch), rows, columns))
-    stack = (math.prod(batch), rows)
-    left = np.broadcast_to(a.data, (*batch, rows, depth)).reshape(*stack, depth)
-    by_row, by_column = scales[0].reshape(*stack, -1), scales[1].reshape(stack[0], -1, columns)
-    if b.data.ndim == 2 and (block_size is None or not by_column.strides[0]) and stack[0] > 1:
-        left, by_row, by_column = left.reshape(1, -1, depth), by_row.reshape(1, stack[0] * rows, -1), by_column[:1]
-        sums = sums.reshape(1, -1, columns)
-        right = b.data[None]
+    count, blocks = math.prod(batch), scales[0].shape[-1]
+    left = np.broadcast_to(a.data, (*batch, rows, depth))
+    by_row, by_column, right = scales[0], scales[1], b.data
+    if b.data.ndim == 2 and count > 1 and (block_size is None or not any(by_column.strides[:-2])):
+        count, rows = 1, count * rows
+        by_column = by_column[(0,) * len(batch)]
     else:
-        right = np.broadcast_to(b.data, (*batch, depth, columns)).reshape(stack[0], depth, columns)
-    for number in range(len(sums)):
+        right = np.broadcast_to(b.data, (*batch, depth, columns))
+    left, right = left.reshape(count, rows, depth), right.reshape(count, depth, columns)
+    by_row, by_column = by_row.reshape(count, rows, blocks), by_column.reshape(count, blocks, columns)
+    sums = np.empty((count, rows, columns))
+    for number in range(count):
         pair = a._replace(data=left[number]), b._replace(data=right[number])
         first = number * rows * columns
         if block_size is None:
             sums[number] = accumulate(*pair, plan, first)
         else:
             sums[number] = accumulate_blocks(*pair, (by_row[number], by_column[number]), block_size, plan, first)
-    return sums.reshape(*batch, rows, columns)
+    return sums.reshape(*batch, a.shape[-2], columns)
 
 
 def _check_shapes(a: Operand, b: Operand) -> tuple[int, ...]:

@@ -1,0 +1,508 @@
+"""Matrix products against Fractions: every accumulator, order and mode; NaN, infinities; shapes; scales; threads."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from fractions import Fraction
+
+import linalg_oracle as oracle
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import rf8sim
+from rf8sim import linalg, reference
+from rf8sim.products import get_operand
+
+MODES = ("nearest-even", "nearest-away", "toward-zero", "up", "down", "to-odd", "stochastic")
+ORDERS = ("sequential", "pairwise", "blocked:3", "blocked:100")
+FLOATS = tuple(oracle.FLOATS)
+FORMATS = ("rf8", "e5m2", "e4m3fn", "int8", "posit8_es2", "lns8")
+PAIRS = (
+    ("rf8", "rf8"), ("rf8", "int8"), ("e4m3", "e4m3fn"), ("e5m2", "e5m2"), ("posit8_es2", "posit8_es2"), ("lns8", "nf8"),
+    ("e8m0fnu", "e8m0fnu"), ("rf8", "float32"), ("e8m0fnu", "float32"),
+)  # fmt: skip
+
+
+def draw(rng: np.random.Generator, fmt: str, shape: tuple[int, ...], finite: bool) -> np.ndarray:
+    """Random codes of a format (numbers for float32), of all magnitudes; a few NaN and infinities unless finite."""
+    if fmt == "float32":
+        numbers = rng.integers(0, 1 << 32, shape, dtype=np.uint32).view(np.float32)
+        usual = (rng.normal(size=shape) * 2.0 ** rng.integers(-12, 12, shape)).astype(np.float32)
+        numbers = np.where(rng.random(shape) < 0.2, numbers, usual)
+        return np.where(np.isfinite(numbers), numbers, np.float32(1)) if finite else numbers
+    values = rf8sim.get_format(fmt).values
+    codes = rng.integers(0, values.size, shape).astype(np.uint8)
+    ordinary = np.flatnonzero(np.isfinite(values)).astype(np.uint8)
+    swap = ~np.isfinite(values[codes]) & (finite | (rng.random(shape) < 0.7))
+    return np.where(swap, ordinary[rng.integers(0, ordinary.size, shape)], codes)
+
+
+def numbers(x: np.ndarray, fmt: str) -> np.ndarray:
+    return x.astype(np.float64) if fmt == "float32" else rf8sim.decode(x, fmt, dtype=np.float64)
+
+
+def unit(fmt_a: str, fmt_b: str) -> Fraction:
+    tables = [rf8sim.get_format(fmt).values for fmt in (fmt_a, fmt_b)]
+    return oracle.unit_of(tables[0]) * oracle.unit_of(tables[1])
+
+
+def check(fmt_a: str, fmt_b: str, accumulator: str, order: str, mode: str, *, seed: int = 0, finite: bool = True,
+          shape: tuple[int, int, int] = (3, 13, 5), overflow: str = "saturate") -> None:  # fmt: skip
+    rng = np.random.default_rng(seed)
+    rows, depth, columns = shape
+    a, b = draw(rng, fmt_a, (rows, depth), finite), draw(rng, fmt_b, (depth, columns), finite)
+    got = rf8sim.matmul(a, b, fmt_a, fmt_b=fmt_b, accumulator=accumulator, order=order, rounding=mode, seed=seed,
+                        overflow=overflow)  # fmt: skip
+    step = unit(fmt_a, fmt_b) if accumulator.startswith("int:") else Fraction(1)
+    with np.errstate(invalid="ignore"):
+        expected = oracle.matmul(numbers(a, fmt_a), numbers(b, fmt_b), accumulator, order, mode, overflow, step, seed)
+    oracle.same(got, expected, f"{fmt_a} x {fmt_b}, {accumulator}, {order}, {mode}, seed {seed}")
+
+
+# ---------------------------------------------------------------- every accumulator against Fractions
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("accumulator", FLOATS)
+def test_floats(accumulator, order, mode):
+    for (fmt_a, fmt_b), finite in itertools.product(PAIRS, (True, False)):
+        check(fmt_a, fmt_b, accumulator, order, mode, finite=finite)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(
+    ("accumulator", "mode"), [*itertools.product(FORMATS, MODES), ("rf8", "residual"), ("rf6", "residual")]
+)
+def test_formats(accumulator, mode, order):
+    for fmt_a, fmt_b in PAIRS[:6]:
+        for finite in (True, False):
+            if finite or rf8sim.get_format(accumulator).nan is not None:
+                check(fmt_a, fmt_b, accumulator, order, mode, finite=finite, seed=1)
+
+
+@pytest.mark.parametrize("fmt", rf8sim.format_names())
+def test_every_format_as_accumulator_of_itself(fmt):
+    for order in ("sequential", "blocked:4"):
+        check(fmt, fmt, fmt, order, "nearest-even", finite=True, seed=2)
+
+
+def test_a_format_too_dense_for_cells():
+    """Values that need a search: the kernels' other way to find a code."""
+    check("rf8", "rf8", "quantile(8,0.7)", "sequential", "nearest-even")
+    check("rf8", "rf8", "quantile(8,0.7)", "pairwise", "stochastic")
+
+
+@pytest.mark.parametrize("option", ["", ":wrap"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_integers(order, option):
+    for fmt_a, fmt_b in (("int8", "int8"), ("rf8", "int8"), ("rf8", "rf8"), ("e4m3", "int8"), ("rf8", "e5m2")):
+        for width in (2, 8, 15, 24, 41, 53):
+            for finite in (True, False):
+                check(fmt_a, fmt_b, f"int:{width}{option}", order, "nearest-even", finite=finite, seed=width)
+
+
+@pytest.mark.parametrize("overflow", ["saturate", "nan", "infinity"])
+def test_overflow_of_a_format(overflow):
+    for order in ORDERS:
+        check("e5m2", "e5m2", "e4m3", order, "nearest-even", overflow=overflow, seed=3, finite=False)
+        check("e5m2", "e5m2", "e5m2", order, "toward-zero", overflow=overflow, seed=4)
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_exact(pair):
+    for seed, finite in itertools.product(range(4), (True, False)):
+        check(*pair, "exact", "sequential", "nearest-even", seed=seed, finite=finite, shape=(3, 50, 4))
+
+
+@given(st.data())
+def test_anything(data):
+    fmt_a, fmt_b = data.draw(st.sampled_from(PAIRS))
+    accumulator = data.draw(st.sampled_from(("exact", *FLOATS, "rf8", "e5m2")))
+    order = data.draw(st.one_of(st.sampled_from(ORDERS), st.integers(1, 20).map("blocked:{}".format)))
+    shape = data.draw(st.tuples(st.integers(1, 4), st.integers(0, 24), st.integers(1, 10)))
+    mode, seed = data.draw(st.sampled_from(MODES)), data.draw(st.integers(0, 2**64 - 1))
+    check(fmt_a, fmt_b, accumulator, order, mode, seed=seed, finite=data.draw(st.booleans()), shape=shape)
+
+
+# ---------------------------------------------------------------- against others' arithmetic
+
+
+def scalar_loop(a: np.ndarray, b: np.ndarray, dtype: type) -> np.ndarray:
+    """Products of few digits are exact in the type; its own addition rounds once."""
+    out = np.zeros((a.shape[0], b.shape[1]), dtype)
+    for i, j in np.ndindex(*out.shape):
+        total = dtype(0)
+        for k in range(a.shape[1]):
+            total = dtype(total + dtype(a[i, k] * b[k, j]))
+        out[i, j] = total
+    return out.astype(np.float64)
+
+
+@pytest.mark.parametrize("fmt", ["rf8", "e4m3fn", "int8"])
+def test_float32_against_numpy_scalars(fmt):
+    rng = np.random.default_rng(5)
+    a, b = draw(rng, fmt, (6, 300), True), draw(rng, fmt, (300, 4), True)
+    expected = scalar_loop(numbers(a, fmt), numbers(b, fmt), np.float32)
+    assert len(np.unique(expected)) > 12
+    oracle.same(rf8sim.matmul(a, b, fmt, accumulator="float32"), expected)
+
+
+def test_float32_against_numpy_scalars_where_sums_round():
+    """Sums that need more than 24 digits: the case that the plain float32 kernel must get right."""
+    rng = np.random.default_rng(6)
+    a, b = draw(rng, "e5m2", (6, 300), True), draw(rng, "e5m2", (300, 4), True)
+    x, y = numbers(a, "e5m2"), numbers(b, "e5m2")
+    expected = scalar_loop(x, y, np.float32)
+    assert (expected != x @ y).any()
+    oracle.same(rf8sim.matmul(a, b, "e5m2", accumulator="float32"), expected)
+
+
+@pytest.mark.parametrize(("accumulator", "dtype"), [("float16", np.float16), ("bfloat16", ml_dtypes.bfloat16)])
+def test_narrow_floats_against_scalars(accumulator, dtype):
+    """Operands whose products are numbers of the type, so that its scalar addition is the same machine."""
+    rng = np.random.default_rng(7)
+    a = rng.choice(rf8sim.encode(2.0 ** np.arange(-7, 1), "rf8"), (5, 400))
+    b = draw(rng, "e3m4", (400, 3), True)
+    x, y = numbers(a, "rf8"), numbers(b, "e3m4")
+    assert np.array_equal(y.astype(dtype).astype(np.float64), y)
+    expected = scalar_loop(x, y, dtype)
+    assert (expected != x @ y).all()
+    oracle.same(rf8sim.matmul(a, b, "rf8", fmt_b="e3m4", accumulator=accumulator), expected)
+
+
+@pytest.mark.parametrize(("accumulator", "dtype"), [
+    ("float32", np.float32), ("float16", np.float16), ("bfloat16", ml_dtypes.bfloat16),
+])  # fmt: skip
+def test_rounding_is_the_casts(accumulator, dtype):
+    """One product of 1 and a float32 number is a cast: every pattern's neighbourhood, subnormals, overflow."""
+    rng = np.random.default_rng(8)
+    x = rng.integers(0, 1 << 32, 200_000, dtype=np.uint32).view(np.float32)
+    edges = np.array([0.0, 65504, 65519.996, 65520, 2.0**-24, 2.0**-25, 3 * 2.0**-26, 2.0**-14, 2.0**-133, 2.0**-134])
+    x = np.concatenate([x[~np.isnan(x)], edges.astype(np.float32), -edges.astype(np.float32)])
+    one = rf8sim.encode(np.ones((1, 1)), "rf8")
+    with np.errstate(over="ignore"):
+        expected = x.astype(dtype).astype(np.float64)[None]
+    got = rf8sim.matmul(one, x[None], "rf8", fmt_b="float32", accumulator=accumulator)
+    expected[expected == 0] = 0.0  # +0 + -0 is +0
+    tiny = (got == 0) & (x[None] < 0)
+    got[tiny] = 0.0
+    oracle.same(got, expected)
+
+
+# ---------------------------------------------------------------- exact sums
+
+
+def integers(codes: np.ndarray, fmt: str) -> np.ndarray:
+    scaled = rf8sim.decode(codes, fmt, dtype=np.float64) / float(oracle.unit_of(rf8sim.get_format(fmt).values))
+    return np.array([int(v) for v in scaled.ravel()], dtype=object).reshape(codes.shape)
+
+
+@pytest.mark.parametrize("fmt", ["rf8", "e4m3fn", "e5m2", "int8", "posit8_es1"])
+@pytest.mark.parametrize("depth", [1, 2**13 - 1, 2**14 + 3, 2**16])
+def test_long_exact_sums_against_integers(fmt, depth):
+    rng = np.random.default_rng(depth)
+    a, b = draw(rng, fmt, (2, depth), True), draw(rng, fmt, (depth, 2), True)
+    # Worst case: the largest magnitudes with one sign, and one smallest product that must not be lost.
+    table = rf8sim.get_format(fmt)
+    largest = np.uint8(np.flatnonzero(table.values == table.max)[0])
+    smallest = np.uint8(np.flatnonzero(table.values == table.smallest)[0])
+    a[0], b[:, 0] = largest, largest
+    a[0, -1] = b[-1, 0] = smallest
+    whole = integers(a, fmt).dot(integers(b, fmt)) if depth < 2**15 else sum_in_pieces(a, b, fmt)
+    scale = oracle.unit_of(table.values) ** 2
+    expected = np.vectorize(lambda n: float(n * scale), otypes=[np.float64])(whole)
+    oracle.same(rf8sim.matmul(a, b, fmt), expected, fmt)
+
+
+def sum_in_pieces(a: np.ndarray, b: np.ndarray, fmt: str) -> np.ndarray:
+    steps = range(0, a.shape[1], 1 << 13)
+    return sum(integers(a[:, k : k + (1 << 13)], fmt).dot(integers(b[k : k + (1 << 13)], fmt)) for k in steps)
+
+
+def test_an_exact_sum_of_more_than_53_bits_is_rounded_once():
+    """2**14 largest products of RF8 and some of the smallest: ties and their neighbours, and results in a format."""
+    largest, smallest = rf8sim.encode(np.array([1.5, 2.0**-15 * 0.875]), "rf8")
+    for extra in range(1, 12):
+        a = np.array([[largest] * 20000 + [smallest] * extra], np.uint8)
+        exact = Fraction(9, 4) * 20000 + extra * Fraction(7, 8 * 2**15) ** 2
+        assert (exact * 2**38).numerator.bit_length() > 53
+        assert rf8sim.matmul(a, a.T, "rf8").item() == float(exact)
+
+
+def test_a_result_is_rounded_from_the_exact_sum_not_from_float64():
+    """A sum that float64 would round onto the tie between two codes."""
+    one, tiny = (np.uint8(rf8sim.encode(v, "posit8_es2")) for v in (1.0, 2.0**-24))
+    half = np.uint8(rf8sim.encode(1.0 / 16, "posit8_es2"))
+    a = np.array([[one, half, tiny, tiny]])
+    b = np.array([one, one, tiny, tiny])[:, None]
+    exact = Fraction(17, 16) + 2 * Fraction(1, 2**48)
+    assert float(exact) != 17 / 16
+    b[3] = a[0, 3] = np.uint8(rf8sim.encode(0.0, "posit8_es2"))
+    wide = np.concatenate([a] * 2, axis=1)
+    for mode in ("nearest-even", "up", "to-odd", "toward-zero"):
+        got = rf8sim.matmul(wide, np.concatenate([b] * 2), "posit8_es2", result="rf8", result_rounding=mode).item()
+        assert got == reference.round_value(2 * (Fraction(17, 16) + Fraction(1, 2**48)), "rf8", mode)
+
+
+@pytest.mark.parametrize("mode", ["nearest-even", "toward-zero", "up", "down", "to-odd", "residual"])
+def test_results_in_a_format(mode):
+    rng = np.random.default_rng(9)
+    a, b = draw(rng, "rf8", (4, 9), True), draw(rng, "rf8", (9, 5), True)
+    x, y = numbers(a, "rf8"), numbers(b, "rf8")
+    got = rf8sim.matmul(a, b, "rf8", result="rf8", result_rounding=mode)
+    for i, j in np.ndindex(4, 5):
+        exact = oracle.dot(x[i].tolist(), y[:, j].tolist(), "exact")
+        assert got[i, j] == reference.round_value(exact, "rf8", mode)
+    held = rf8sim.matmul(a, b, "rf8", accumulator="bfloat16", result="e4m3fn", overflow="nan")
+    assert np.array_equal(held, rf8sim.encode(rf8sim.matmul(a, b, "rf8", accumulator="bfloat16"), "e4m3fn",
+                                              overflow="nan"))  # fmt: skip
+
+
+# ---------------------------------------------------------------- scales
+
+
+@pytest.mark.parametrize("power", [True, False])
+@pytest.mark.parametrize("accumulator", ["exact", "float32", "float16", "int:24", "e5m2"])
+def test_scales_of_rows_and_columns(accumulator, power):
+    rng = np.random.default_rng(10)
+    a, b = draw(rng, "rf8", (4, 9), True), draw(rng, "rf8", (9, 5), True)
+    scale_a, scale_b = (rng.uniform(0.5, 4, size).astype(np.float32) for size in ((4, 1), (5,)))
+    if power:
+        scale_a, scale_b = np.exp2(np.round(np.log2(scale_a))), np.exp2(np.round(np.log2(scale_b)))
+    plain = rf8sim.matmul(a, b, "rf8", accumulator=accumulator)
+    got = rf8sim.matmul(a, b, "rf8", scale_a=scale_a, scale_b=scale_b, accumulator=accumulator)
+    codes = rf8sim.matmul(a, b, "rf8", scale_a=scale_a, scale_b=scale_b, accumulator=accumulator, result="rf8")
+    for i, j in np.ndindex(4, 5):
+        exact = Fraction(float(plain[i, j])) * Fraction(float(scale_a[i, 0])) * Fraction(float(scale_b[j]))
+        value = float(exact) if got.dtype == np.float64 else oracle.round_float(exact, "float32", "nearest-even", 0)
+        assert got[i, j] == value
+        assert codes[i, j] == reference.round_value(exact, "rf8")
+
+
+@pytest.mark.parametrize("order", ["sequential", "pairwise", "blocked:4", "blocked:2", "blocked:32"])
+@pytest.mark.parametrize("accumulator", ["exact", "float32", "float16", "bfloat16", "e5m2"])
+@pytest.mark.parametrize("power", [True, False])
+@pytest.mark.parametrize("mode", ["nearest-even", "stochastic", "down"])
+def test_scales_of_blocks(accumulator, order, power, mode):
+    """Each block summed from zero, times its scales, added with one rounding; block 4, a last one of 2."""
+    rng = np.random.default_rng(11)
+    for fmt, finite in (("rf8", True), ("e5m2", True), ("e4m3", False)):
+        a, b = draw(rng, fmt, (3, 10), finite), draw(rng, fmt, (10, 2), finite)
+        scale_a, scale_b = (rng.uniform(0.1, 9, size).astype(np.float32) for size in ((3, 3), (3, 2)))
+        if power:
+            scale_a, scale_b = np.exp2(np.round(np.log2(scale_a))), np.exp2(np.round(np.log2(scale_b)))
+        got = rf8sim.matmul(a, b, fmt, scale_a=scale_a, scale_b=scale_b, block_size=4, accumulator=accumulator,
+                            order=order, rounding=mode, seed=12)  # fmt: skip
+        x, y = numbers(a, fmt), numbers(b, fmt)
+        for i, j in np.ndindex(3, 2):
+            scales = [Fraction(float(s)) * Fraction(float(t)) for s, t in zip(scale_a[i], scale_b[:, j], strict=True)]
+            with np.errstate(invalid="ignore"):
+                expected = blocks(x[i].tolist(), y[:, j].tolist(), scales, accumulator, order, mode, 2 * i + j)
+            oracle.same(got[i, j], np.float64(expected), f"{fmt} {accumulator} {order} {mode}")
+
+
+def blocks(
+    a: list[float], b: list[float], scales: list[Fraction], accumulator: str, order: str, mode: str, output: int
+) -> float:
+    def word(step: int) -> int:
+        return oracle.word_of(12, output, step)
+
+    held, step, total = ("exact" if order == "blocked:4" else accumulator), 1, 0.0
+    terms = []
+    for number, scale in enumerate(scales):
+        part = slice(4 * number, 4 * number + 4)
+        partial = oracle.dot(a[part], b[part], held, order, mode, word=word, first=step)
+        if held != "exact":
+            sums = {"sequential": 4, "pairwise": 3, "blocked:2": 2, "blocked:32": 1}[order]
+            step += sums
+        finite = not isinstance(partial, float) or math.isfinite(partial)
+        scaled = Fraction(partial) * scale if finite else partial
+        if partial == 0 and isinstance(partial, float):
+            scaled = partial
+        terms.append(scaled)
+        if accumulator != "exact":
+            total = oracle.settle([total, scaled], accumulator, mode, "saturate", Fraction(1), word(step))
+        step += 1
+    if accumulator == "exact":
+        special = [t for t in terms if isinstance(t, float) and not math.isfinite(t)]
+        return sum(special) if special else float(sum(map(Fraction, terms), Fraction(0)))
+    return total
+
+
+def test_scales_of_quantized_tensors_fit():
+    rng = np.random.default_rng(13)
+    x, w = rng.normal(size=(8, 64)), rng.normal(size=(64, 6)) * 0.1
+    for scaling, axes, block in (("tensor", (0, 1), None), ("channel", (0, 1), None), ("block", (1, 0), 32)):
+        a = rf8sim.quantize(x, "rf8", scaling=scaling, axis=axes[0])
+        b = rf8sim.quantize(w, "e4m3fn", scaling=scaling, axis=axes[1])
+        got = rf8sim.matmul(a.codes, b.codes, "rf8", fmt_b="e4m3fn", scale_a=a.scale, scale_b=b.scale, block_size=block)
+        expected = a.dequantize(np.float64) @ b.dequantize(np.float64)
+        np.testing.assert_allclose(got, expected, rtol=1e-13, atol=1e-13)
+
+
+# ---------------------------------------------------------------- shapes
+
+
+@pytest.mark.parametrize("shapes", [
+    ((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 4)), ((5, 2, 3), (3, 4)), ((5, 2, 3), (5, 3, 4)), ((2, 3), (5, 3, 4)),
+    ((6, 1, 2, 3), (5, 3, 4)), ((5, 2, 3), (3,)), ((3,), (5, 3, 4)), ((0, 3), (3, 4)), ((2, 0), (0, 4)), ((2, 3), (3, 0)),
+    ((0, 2, 3), (3, 4)), ((4, 2, 0), (0, 3)), ((0,), (0,)),
+])  # fmt: skip
+@pytest.mark.parametrize("accumulator", ["exact", "float32", "float16", "int:24", "rf8"])
+@pytest.mark.parametrize("order", ["sequential", "pairwise", "blocked:2"])
+def test_shapes_are_those_of_numpy(shapes, accumulator, order):
+    rng = np.random.default_rng(14)
+    a, b = (rng.choice(rf8sim.encode([0.0, 0.5, 1.0, -1.0], "rf8"), shape) for shape in shapes)
+    expected = numbers(a, "rf8") @ numbers(b, "rf8")
+    got = rf8sim.matmul(a, b, "rf8", accumulator=accumulator, order=order)
+    assert got.shape == expected.shape
+    assert got.dtype == (np.float64 if accumulator in ("exact", "int:24") else np.float32)
+    if accumulator != "rf8":  # sums of few small integers are exact everywhere else
+        wide = rf8sim.matmul(a, b, "rf8", accumulator=accumulator.replace("24", "48"), order=order)
+        assert np.array_equal(wide, expected)
+    codes = rf8sim.matmul(a, b, "rf8", accumulator=accumulator, order=order, result="e4m3fn")
+    assert codes.shape == expected.shape
+    assert codes.dtype == np.uint8
+
+
+def test_stacks_draw_as_one_flat_array():
+    rng = np.random.default_rng(15)
+    a, b = draw(rng, "rf8", (3, 2, 11), True), draw(rng, "rf8", (11, 3), True)
+    for order in ORDERS:
+        options = {"accumulator": "bfloat16", "order": order, "rounding": "stochastic", "seed": 3}
+        expected = np.stack([
+            oracle.matmul(numbers(a[n], "rf8"), numbers(b, "rf8"), "bfloat16", order, "stochastic", seed=3, first=6 * n)
+            for n in range(3)
+        ])  # fmt: skip
+        oracle.same(rf8sim.matmul(a, b, "rf8", **options), expected)
+        oracle.same(rf8sim.matmul(a, np.stack([b] * 3), "rf8", **options), expected)
+
+
+def test_dot_and_matvec():
+    rng = np.random.default_rng(16)
+    a, x = draw(rng, "rf8", (3, 4, 9), True), draw(rng, "rf8", (3, 9), True)
+    scale = np.array([[0.5], [2.0], [4.0]], np.float32)
+    got = rf8sim.matvec(a, x, "rf8", accumulator="float16", scale_b=scale)
+    assert got.shape == (3, 4)
+    for n in range(3):
+        one = [float(rf8sim.dot(row, x[n], "rf8", accumulator="float16", scale_b=scale[n, 0])) for row in a[n]]
+        assert got[n].tolist() == one
+
+
+@pytest.mark.parametrize(("stride", "padding"), [(1, 0), (2, 0), (1, 1), ((2, 1), (0, 2))])
+def test_conv2d_against_loops(stride, padding):
+    rng = np.random.default_rng(17)
+    x, w = draw(rng, "int8", (2, 3, 6, 5), True), draw(rng, "rf8", (4, 3, 3, 2), True)
+    for accumulator in ("exact", "float16"):
+        got = linalg.conv2d(x, w, "int8", fmt_b="rf8", stride=stride, padding=padding, accumulator=accumulator)
+        (down, across), (top, left) = np.broadcast_to(stride, 2), np.broadcast_to(padding, 2)
+        image = np.pad(numbers(x, "int8"), ((0, 0), (0, 0), (top, top), (left, left)))
+        assert got.shape == (2, 4, (6 + 2 * top - 3) // down + 1, (5 + 2 * left - 2) // across + 1)
+        for n, f, i, j in np.ndindex(*got.shape):
+            patch = image[n, :, i * down : i * down + 3, j * across : j * across + 2]
+            filters = numbers(w[f], "rf8")
+            expected = oracle.dot(patch.ravel().tolist(), filters.ravel().tolist(), accumulator)
+            assert got[n, f, i, j] == float(expected)
+
+
+@pytest.mark.parametrize("accumulator", ["exact", "float32", "float16", "int:30", "e5m2"])
+@pytest.mark.parametrize("order", ["sequential", "pairwise", "blocked:16"])
+@pytest.mark.parametrize("rounding", ["nearest-even", "stochastic"])
+def test_threads_change_nothing(accumulator, order, rounding):
+    rng = np.random.default_rng(18)
+    for shape in ((150, 130, 90), (1, 64, 70_000), (40_000, 33, 3)):
+        a, b = draw(rng, "rf8", shape[:2], True), draw(rng, "rf8", shape[1:], True)
+        options = {"accumulator": accumulator, "order": order, "rounding": rounding}
+        one = rf8sim.matmul(a, b, "rf8", threads=1, **options)
+        for threads in (2, 3, 7):
+            oracle.same(rf8sim.matmul(a, b, "rf8", threads=threads, **options), one)
+
+
+def test_strides_change_nothing():
+    rng = np.random.default_rng(19)
+    a, b = draw(rng, "rf8", (30, 20), True), draw(rng, "rf8", (20, 24), True)
+    for accumulator in ("exact", "float32", "bfloat16"):
+        expected = rf8sim.matmul(a, b, "rf8", accumulator=accumulator)
+        turned = rf8sim.matmul(np.asfortranarray(a), b[::-1][::-1].copy("F"), "rf8", accumulator=accumulator)
+        oracle.same(turned, expected)
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"accumulator": "flota32"}, "did you mean 'float32'"),
+    ({"accumulator": "int"}, "unknown accumulator"),
+    ({"accumulator": "int:1"}, "n from 2 to 53"),
+    ({"accumulator": "int:24:warp"}, "expected 'int:n'"),
+    ({"order": "blocked"}, "blocked:4"),
+    ({"order": "blocked:0"}, "at least 1"),
+    ({"order": "pairwize"}, "did you mean 'pairwise'"),
+    ({"accumulator": "float16", "rounding": "nearest"}, "did you mean 'nearest-even'"),
+    ({"accumulator": "float16", "rounding": "residual"}, "use 'nearest-even'"),
+    ({"accumulator": "e4m3fn", "overflow": "infinity"}, "no infinity"),
+    ({"result": "rf9"}, "rf8"),
+    ({"result": "rf8", "result_rounding": "odd"}, "to-odd"),
+    ({"scale_a": 0.0}, "scale_a must be positive"),
+    ({"scale_b": 0.1}, "finite float32"),
+    ({"scale_a": "1"}, "scale_a must be numbers"),
+    ({"scale_a": np.ones((1, 3))}, "does not broadcast"),
+    ({"block_size": 0}, "at least 1"),
+    ({"accumulator": "int:24", "block_size": 2}, "block sums are exact"),
+    ({"accumulator": "float16", "seed": -1}, "seed"),
+    ({"accumulator": "float16", "threads": 0}, "threads"),
+])  # fmt: skip
+def test_bad_options_are_refused_in_words(options, message):
+    a, b = np.zeros((2, 3), np.uint8), np.zeros((3, 600_000 if "threads" in options else 4), np.uint8)
+    with pytest.raises((ValueError, TypeError), match=message):
+        rf8sim.matmul(a, b, "rf8", **options)
+
+
+@pytest.mark.parametrize(("shapes", "message"), [
+    (((2, 3), (4, 2)), "3 columns of a against 4 rows of b"),
+    (((3,), (4,)), "do not match"),
+    (((), (4,)), "use multiply"),
+    (((2, 2, 3), (5, 3, 4)), "do not broadcast"),
+])  # fmt: skip
+def test_bad_shapes_are_refused_in_words(shapes, message):
+    a, b = (np.zeros(shape, np.uint8) for shape in shapes)
+    with pytest.raises(ValueError, match=message):
+        rf8sim.matmul(a, b, "rf8")
+
+
+def test_more_is_refused():
+    zero = np.zeros((2, 2), np.uint8)
+    with pytest.raises(ValueError, match="64 bits in units of 2\\*\\*-32"):
+        rf8sim.matmul(zero, zero, "e5m2", accumulator="int:32")
+    with pytest.raises(TypeError, match="encode the data first"):
+        rf8sim.matmul(zero.astype(np.float32), zero, "rf8")
+    with pytest.raises(TypeError, match="convert first"):
+        rf8sim.matmul(zero, zero.astype(np.float64), "rf8", fmt_b="float32")
+    with pytest.raises(ValueError, match="two vectors"):
+        rf8sim.dot(zero, zero, "rf8")
+    with pytest.raises(ValueError, match="matrices and vectors"):
+        rf8sim.matvec(zero[0], zero[0], "rf8")
+    with pytest.raises(ValueError, match="no NaN code"):
+        rf8sim.matmul(np.full((1, 1), 0x80, np.uint8), zero[:1], "rf8", result="int8")
+    images = np.zeros((1, 2, 3, 3), np.uint8)
+    with pytest.raises(ValueError, match="of as many channels"):
+        linalg.conv2d(images, np.zeros((1, 1, 2, 2), np.uint8), "rf8")
+    with pytest.raises(ValueError, match="do not fit"):
+        linalg.conv2d(images, np.zeros((1, 2, 4, 2), np.uint8), "rf8")
+    with pytest.raises(ValueError, match="stride"):
+        linalg.conv2d(images, images, "rf8", stride=0)
+    with pytest.raises(ValueError, match="no zero"):
+        linalg.conv2d(images, images, "e8m0fnu", padding=1)
+
+
+def test_a_grid_is_the_formats():
+    for name in rf8sim.format_names():
+        fmt = rf8sim.get_format(name)
+        grid = get_operand(np.zeros(1, np.uint8), name).grid
+        assert Fraction(2) ** grid.unit == oracle.unit_of(fmt.values)
+        assert max(abs(fmt.max), abs(fmt.min)) < 2.0 ** (grid.unit + grid.bits)
