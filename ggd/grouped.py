@@ -85,11 +85,10 @@ def _log_probability(p: float, left: Array, right: Array) -> Array:
     log_a = _gamma.log_upper(1.0, p, a)
     log_b = np.where(np.isinf(b), -np.inf, _gamma.log_upper(1.0, p, np.where(np.isinf(b), 0.0, b)))
     with np.errstate(divide="ignore", invalid="ignore"):
-        # log(Q(a) - Q(b)), or log(P(b) - P(a)) near the centre.
+        # log(Q(a) - Q(b)); near the centre both logs are small and keep their relative accuracy.
         tail = log_a + np.log(-np.expm1(log_b - log_a))
-        centre = np.log(_gamma.lower(1.0, p, b) - _gamma.lower(1.0, p, a))
         across = np.log(_gamma.lower(1.0, p, np.maximum(-left, 0)) + _gamma.lower(1.0, p, np.maximum(right, 0)))
-    result = np.where(one_side, np.where(log_a > -0.5, centre, tail), across) - math.log(2.0)
+    result = np.where(one_side, tail, across) - math.log(2.0)
     return np.where(np.isnan(result), -np.inf, result)
 
 

@@ -106,6 +106,7 @@ def test_effect_decides_and_not_significance():
     assert few.chosen == "gaussian"
     assert few.verdict.startswith("indistinguishable")
     assert few.threshold == 5 * few.noise_floor > SMALLEST_EFFECT
+    assert few.noise_floor == pytest.approx(3 / (2 * 60 * math.log(2)))  # three parameters fitted to 60 values
     # The shape is many standard errors from 2 here, and costs a Gaussian less than 1e-3 bits.
     x = GGD(1.95).sample(400_000, seed=5)
     assert abs(fit(x).shape - 2.0) > 5 * fit(x).stderr.shape

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import mpmath as mp
 import numpy as np
 import pytest
 from scipy import stats
 
 from ggd import GGD, MagnitudeHistogram, fit, fit_grouped
+from ggd.grouped import _log_probability
 
 
 @pytest.mark.parametrize("shape", [0.1, 0.3, 0.8, 1.0, 1.5, 2.0, 4.0])
@@ -131,6 +133,23 @@ def test_grouped_likelihood_is_that_of_the_intervals():
     left_out = counts[(counts > 0) & ~inside].sum() / counts.sum()
     assert left_out < 1e-3
     assert result.loglik == pytest.approx(np.dot(counts[inside], np.log(exact[inside])) / counts.sum(), abs=0.02)
+
+
+@pytest.mark.parametrize("shape", [0.05, 0.5, 1.0, 2.0, 20.0])
+def test_log_probability_of_an_interval_wherever_it_lies(shape):
+    with mp.workdps(250):  # 1 less the tails is as small as 1e-180
+        p = mp.mpf(shape)
+
+        def upper(t):
+            return mp.gammainc(1 / p, mp.mpf(t) ** p, mp.inf, regularized=True) / 2
+
+        for z in (1e-8, 1e-2, 0.5, 3.0, 30.0, 900.0):
+            t = z ** (1 / shape)
+            for left, right in ((t, 1.01 * t), (t, np.inf), (0.0, t), (-t, 2 * t), (-np.inf, 0.5 * t), (-1.3 * t, -t)):
+                outside = [0 if np.isinf(end) else upper(abs(end)) for end in (left, right)]
+                exact = 1 - sum(outside) if left <= 0 <= right else abs(outside[0] - outside[1])
+                found = _log_probability(shape, np.array([left]), np.array([right]))[0]
+                assert found == pytest.approx(float(mp.log(exact)), rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,18 @@ def test_tail_beyond_the_layers(shape):
     assert stats.kstest(share, "uniform").pvalue > 1e-4
 
 
+@pytest.mark.parametrize("shape", [0.05, 0.5, 1.0, 2.0, 100.0])
+@pytest.mark.parametrize("layer", [1, 100, 700, LAYERS - 1])
+def test_beside_a_layer_the_density_decides(shape, layer):
+    edges, heights = _ziggurat(shape)
+    state = np.random.SeedSequence(5).generate_state(4, np.uint64)
+    for share in (0.2, 0.6, 0.9):
+        t = edges[layer + 1] + share * (edges[layer] - edges[layer + 1])
+        kept = [_kernels._outside(state, layer, t, shape, edges, heights) == t for _ in range(10_000)]
+        probability = (math.exp(-(t**shape)) - heights[layer]) / (heights[layer + 1] - heights[layer])
+        assert stats.binomtest(sum(kept), len(kept), probability).pvalue > 1e-5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_goodness_of_fit_at_length(shape):
