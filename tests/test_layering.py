@@ -38,6 +38,8 @@ LAYERS = {
         {"products", "metrics"},
         {"linalg"},
         {"checkpoint", "experiment"},
+        {"transformer"},
+        {"evaluation"},
         {"measuring", "report", "hardware", "torch"},
         {"cli"},
     ),
