@@ -80,13 +80,12 @@ def codec_rates(size: int, rounds: int, threads: int) -> dict[str, float]:
         import gfloat
         from gfloat.formats import format_info_ocp_e4m3
 
-        contenders.append(
-            Contender(
-                "gfloat round and encode e4m3fn",
-                lambda: gfloat.encode_ndarray(format_info_ocp_e4m3, gfloat.round_ndarray(format_info_ocp_e4m3, few)),
-                SLOW,
-            )  # fmt: skip
-        )
+        info = format_info_ocp_e4m3
+
+        def by_gfloat() -> object:
+            return gfloat.encode_ndarray(info, gfloat.round_ndarray(info, few))
+
+        contenders.append(Contender("gfloat round and encode e4m3fn", by_gfloat, SLOW))
     if version("pychop"):
         import pychop
 
@@ -145,27 +144,39 @@ def main() -> None:
     copy1, copy_all = (rates[f"np.copyto, same bytes, {which}"] for which in ("1 thread", "all threads"))
     peer = rates["ml_dtypes float32 -> float8_e4m3fn"]
     torch_copy = rates.get("torch float32 -> float8_e4m3fn, 1 thread")
+    size, rounds = arguments.log2_size, arguments.rounds
     lines = [
-        "# Speed of the codec", "", machine(), "",
-        f"Command: `python benchmarks/codec.py --log2-size {arguments.log2_size} --rounds {arguments.rounds}`. Median of "
-        f"{arguments.rounds} calls, contenders taking turns; 2^{arguments.log2_size} float32 elements, Gaussian, deviation 0.02.", "",
+        "# Speed of the codec",
+        "",
+        machine(),
+        "",
+        f"Command: `python benchmarks/codec.py --log2-size {size} --rounds {rounds}`. Median of {rounds} calls, "
+        f"contenders taking turns; 2^{size} float32 elements, Gaussian, deviation 0.02. The copy limit is `np.copyto` of "
+        "as many bytes as encoding reads and writes, 5 an element.",
+        "",
         "| contender | 1e9 elements/s | of the copy limit (1 thread) | times ml_dtypes | times torch |",
         "|---|---:|---:|---:|---:|",
-    ]  # fmt: skip
+    ]
     for name, rate in rates.items():
         over_torch = f"{rate / torch_copy:.2f}" if torch_copy else ""
         lines.append(f"| {name} | {rate / 1e9:.3f} | {rate / copy1:.2f} | {rate / peer:.2f} | {over_torch} |")
+    all_threads = [
+        f"{name.removeprefix('rf8sim ').removesuffix(', all threads')} {rate / copy_all:.2f}"
+        for name, rate in rates.items()
+        if name.startswith("rf8sim") and name.endswith("all threads")
+    ]
+    first_call = "import rf8sim; rf8sim.encode(numpy.ones(4, numpy.float32), 'rf8')"
     lines += [
         "",
-        f"All threads against the copy limit of all threads ({copy_all / 1e9:.2f}e9 elements/s): "
-        + ", ".join(f"{name.removeprefix('rf8sim ').removesuffix(', all threads')} {rate / copy_all:.2f}"
-                    for name, rate in rates.items() if name.startswith("rf8sim") and name.endswith("all threads")) + ".",
+        f"All threads against the copy limit of all threads, {copy_all / 1e9:.2f}e9 elements/s: {', '.join(all_threads)}.",
         "",
-        "## Tables, import, first call", "",
-        "| what | ms |", "|---|---:|",
+        "## Tables, import, first call",
+        "",
+        "| what | ms |",
+        "|---|---:|",
         f"| `import rf8sim`, after numpy | {1e3 * fresh_process('import rf8sim'):.0f} |",
-        f"| first encode in a fresh process, import included, numba's cache filled | {1e3 * fresh_process('import rf8sim; rf8sim.encode(numpy.ones(4, numpy.float32), chr(114) + chr(102) + chr(56))'):.0f} |",
-    ]  # fmt: skip
+        f"| import and first encode in a fresh process, numba's cache filled | {1e3 * fresh_process(first_call):.0f} |",
+    ]
     lines += [f"| tables of {name}, every dtype, slowest mode | {ms:.0f} |" for name, ms in table_times()]
     text = "\n".join(lines) + "\n"
     print(text)
