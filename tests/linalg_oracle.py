@@ -153,5 +153,6 @@ def same(got: np.ndarray, expected: np.ndarray, what: str = "") -> None:
     if wrong.any():
         first = tuple(np.argwhere(wrong)[0].tolist())
         raise AssertionError(
-            f"{what}: {int(wrong.sum())} of {wrong.size} differ; at {first} got {got[first]!r}, expected {expected[first]!r}"
+            f"{what}: {int(wrong.sum())} of {wrong.size} differ; at {first} got {got[first]!r}, "
+            f"expected {expected[first]!r}"
         )

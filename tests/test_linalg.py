@@ -22,8 +22,8 @@ ORDERS = ("sequential", "pairwise", "blocked:3", "blocked:100")
 FLOATS = tuple(oracle.FLOATS)
 FORMATS = ("rf8", "e5m2", "e4m3fn", "int8", "posit8_es2", "lns8")
 PAIRS = (
-    ("rf8", "rf8"), ("rf8", "int8"), ("e4m3", "e4m3fn"), ("e5m2", "e5m2"), ("posit8_es2", "posit8_es2"), ("lns8", "nf8"),
-    ("e8m0fnu", "e8m0fnu"), ("rf8", "float32"), ("e8m0fnu", "float32"),
+    ("rf8", "rf8"), ("rf8", "int8"), ("e4m3", "e4m3fn"), ("e5m2", "e5m2"), ("posit8_es2", "posit8_es2"),
+    ("lns8", "nf8"), ("e8m0fnu", "e8m0fnu"), ("rf8", "float32"), ("e8m0fnu", "float32"),
 )  # fmt: skip
 
 
@@ -119,6 +119,20 @@ def test_exact(pair):
         check(*pair, "exact", "sequential", "nearest-even", seed=seed, finite=finite, shape=(3, 50, 4))
 
 
+@pytest.mark.parametrize("order", ["sequential", "pairwise", "blocked:1", "blocked:2"])
+@pytest.mark.parametrize(("accumulator", "left", "right"), [
+    ("bfloat16", 1.0, 1 + 2.0**-8), ("float16", 1.0, 1 + 2.0**-11), ("tf32", 1.0, 1 + 2.0**-11),
+    ("float32", 17 / 16, 1 + 2.0**-20),
+])  # fmt: skip
+def test_a_tie_is_decided_by_what_float64_cannot_hold(accumulator, left, right, order):
+    """A product on the middle between two numbers, and a sum 70 octaves below: float64 loses it, and goes to even."""
+    a = rf8sim.encode(np.full((1, 2), left), "rf8")
+    for tail in (2.0**-70, -(2.0**-70)):
+        x = np.array([[tail], [right]], np.float32)
+        expected = oracle.matmul(numbers(a, "rf8"), x.astype(np.float64), accumulator, order)
+        oracle.same(rf8sim.matmul(a, x, "rf8", fmt_b="float32", accumulator=accumulator, order=order), expected)
+
+
 @given(st.data())
 def test_anything(data):
     fmt_a, fmt_b = data.draw(st.sampled_from(PAIRS))
@@ -207,12 +221,13 @@ def integers(codes: np.ndarray, fmt: str) -> np.ndarray:
 def test_long_exact_sums_against_integers(fmt, depth):
     rng = np.random.default_rng(depth)
     a, b = draw(rng, fmt, (2, depth), True), draw(rng, fmt, (depth, 2), True)
-    # Worst case: the largest magnitudes with one sign, and one smallest product that must not be lost.
+    # Worst case: the largest magnitudes with one sign, and at the end small odd products that must not be lost.
     table = rf8sim.get_format(fmt)
     largest = np.uint8(np.flatnonzero(table.values == table.max)[0])
-    smallest = np.uint8(np.flatnonzero(table.values == table.smallest)[0])
+    finite = table.values[np.isfinite(table.values) & (table.values > 0)]
+    odd = min(v for v in finite if Fraction(v) / oracle.unit_of(table.values) % 2 == 1)
     a[0], b[:, 0] = largest, largest
-    a[0, -1] = b[-1, 0] = smallest
+    a[0, -61:] = b[-61:, 0] = np.uint8(np.flatnonzero(table.values == odd)[0])
     whole = integers(a, fmt).dot(integers(b, fmt)) if depth < 2**15 else sum_in_pieces(a, b, fmt)
     scale = oracle.unit_of(table.values) ** 2
     expected = np.vectorize(lambda n: float(n * scale), otypes=[np.float64])(whole)
@@ -350,8 +365,8 @@ def test_scales_of_quantized_tensors_fit():
 
 @pytest.mark.parametrize("shapes", [
     ((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 4)), ((5, 2, 3), (3, 4)), ((5, 2, 3), (5, 3, 4)), ((2, 3), (5, 3, 4)),
-    ((6, 1, 2, 3), (5, 3, 4)), ((5, 2, 3), (3,)), ((3,), (5, 3, 4)), ((0, 3), (3, 4)), ((2, 0), (0, 4)), ((2, 3), (3, 0)),
-    ((0, 2, 3), (3, 4)), ((4, 2, 0), (0, 3)), ((0,), (0,)),
+    ((6, 1, 2, 3), (5, 3, 4)), ((5, 2, 3), (3,)), ((3,), (5, 3, 4)), ((0, 3), (3, 4)), ((2, 0), (0, 4)),
+    ((2, 3), (3, 0)), ((0, 2, 3), (3, 4)), ((4, 2, 0), (0, 3)), ((0,), (0,)),
 ])  # fmt: skip
 @pytest.mark.parametrize("accumulator", ["exact", "float32", "float16", "int:24", "rf8"])
 @pytest.mark.parametrize("order", ["sequential", "pairwise", "blocked:2"])
