@@ -133,7 +133,7 @@ def _npy(file: Path) -> Iterator[tuple[str, Callable[[], NDArray[Any]]]]:
 
 def _npz(file: Path) -> Iterator[tuple[str, Callable[[], NDArray[Any]]]]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as stored, np.load(stored, allow_pickle=False) as archive:  # a damaged file is closed
             yield from ((name, lambda name=name: archive[name]) for name in archive.files)
     except (zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"{file}: not a whole .npz file: {error}") from None

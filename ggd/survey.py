@@ -83,8 +83,8 @@ def depth_of(name: str) -> int | None:
 def scaled(histogram: MagnitudeHistogram, factor: float) -> MagnitudeHistogram:
     """Return the summary of the data times a positive number, without the data.
 
-    The mean of a cell moves exactly (to float32's 2^-24), and its values with it; moments and fits agree with those of
-    the data times the number as far as the summaries of either do.
+    The mean of a cell moves exactly (to float32's 2^-24), and its values with it; moments agree with those of the data
+    times the number to twice the error of `MagnitudeHistogram.abs_moment`.
 
     Parameters
     ----------

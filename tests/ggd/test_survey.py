@@ -59,9 +59,10 @@ def test_a_scaled_summary_is_that_of_scaled_data(factor):
     assert (fast.count, fast.zero_count) == (slow.count, slow.zero_count)
     assert fast.max == pytest.approx(slow.max, rel=1e-6)
     for p in (0.5, 1.0, 2.0, 4.0):
-        assert fast.abs_moment(p) == pytest.approx(slow.abs_moment(p), rel=2e-7 * max(p, 1))
+        # A histogram's own error is at most 6e-6 p |p - 1|, and there are two.
+        assert fast.abs_moment(p) == pytest.approx(slow.abs_moment(p), rel=1e-7 + 1.2e-5 * p * abs(p - 1))
     assert fast.mean == pytest.approx(slow.mean, abs=1e-7 * slow.abs_moment(1.0))
-    assert ggd.fit(fast).shape == pytest.approx(ggd.fit(slow).shape, rel=1e-6)
+    assert ggd.fit(fast).shape == pytest.approx(ggd.fit(slow).shape, rel=1e-5)
 
 
 def test_a_scaled_summary_loses_no_value_beyond_float32():
@@ -121,11 +122,11 @@ def test_the_finding_is_the_truth(truth):
 
 
 def test_pooling_hides_gaussians():
-    """The case to be warned of: 200 Gaussian tensors whose scales spread."""
+    """The case to be warned of: Gaussian tensors whose scales spread."""
     rng = np.random.default_rng(0)
-    scales = np.exp(0.9 * rng.standard_normal(200))
+    scales = np.exp(0.65 * rng.standard_normal(40))
     found = survey(summarize(f"w{i}", (s * rng.standard_normal((16, 128))).astype("f4")) for i, s in enumerate(scales))
-    assert 0.7 < found.pooled.fit.shape < 1.3
+    assert 0.8 < found.pooled.fit.shape < 1.2
     assert found.equal_tensors.fit.shape == pytest.approx(2.0, abs=0.05)
     assert found.equal_channels.fit.shape == pytest.approx(2.0, abs=0.1)
     [pooling] = [line for line in verdict(found) if line.startswith("Pooled")]
@@ -208,7 +209,7 @@ def test_module_json(files, capsys):
     assert abs(tensor["fit"]["shape"] - 0.7) < 5 * tensor["fit"]["shape_error"]
     assert tensor["finding"] == "ggd"
     assert set(tensor["families"]) == {*ggd.families.family_names()}
-    assert [level["name"] for level in data["pooled"]][0] == "all together"
+    assert data["pooled"][0]["name"] == "all together"
 
 
 def test_module_patterns_and_several_files(files, capsys):
