@@ -35,6 +35,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_EVALUATED = ["rf8", "e4m3fn", "e5m2", "e3m4", "int8"]
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
@@ -183,6 +185,20 @@ _Exclude = Annotated[
 ]
 
 
+def _given(context: typer.Context) -> str:
+    """Return the command as it was given, without what changes nothing and without the folders of absolute paths."""
+    words = ["rf8sim", str(context.info_name)]
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        value = context.params.get(str(parameter.name))
+        if source is None or source.name != "COMMANDLINE" or isinstance(value, bool):
+            continue
+        for item in value if isinstance(value, list | tuple) else [value]:
+            shown = (item.name if item.is_absolute() else item.as_posix()) if isinstance(item, Path) else str(item)
+            words += [shown] if parameter.param_type_name == "argument" else [parameter.opts[0], shown]
+    return " ".join(words)
+
+
 # --- commands -----------------------------------------------------------------------------------------------
 
 
@@ -298,6 +314,104 @@ def fit(
         left = [f"{len(skipped)} not fitted: {skipped[0].name!r}: {skipped[0].reason}."] if skipped else []
         for line in (*verdict(found), *left, *map(str, written)):
             console.print(_plain(line))
+
+
+@app.command(
+    epilog="Examples: rf8sim evaluate examples/lm/model.safetensors --format rf8 --format e4m3fn; "
+    "rf8sim evaluate examples/lm/model.safetensors -f rf8 --activations int8 --accumulator int:24 --scaling channel"
+)
+def evaluate(
+    context: typer.Context,
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(metavar="CHECKPOINT", help="A model as in examples/lm, its config.json beside it."),
+    ],
+    formats: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--format", "-f", metavar="NAME", help="Format of the weights; repeatable, as are the next four."),
+    ] = None,
+    activations: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            metavar="NAME", help="Format of the activations: a name, 'same', or 'none' for float32 (default)."
+        ),
+    ] = None,
+    accumulator: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="NAME", help="exact (default), float32, float16, bfloat16, tf32, int:n or a format."),
+    ] = None,
+    scaling: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="NAME", help="tensor (default), or channel: a scale per output, and per token."),
+    ] = None,
+    rounding: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="NAME", help="Rounding to the formats; residual is left out where it is not defined."),
+    ] = None,
+    order: Annotated[str, typer.Option(help="Order of sums: sequential, pairwise or blocked:k.")] = "sequential",
+    accumulator_rounding: Annotated[str, typer.Option(help="Rounding of the accumulator.")] = "nearest-even",
+    shift: Annotated[
+        str, typer.Option(help="Divide products by 2**shift before they are summed: a number, or auto.")
+    ] = "auto",
+    scale_rule: Annotated[str, typer.Option(help="How a scale is chosen: max, mse or ggd.")] = "mse",
+    tokens: Annotated[int, typer.Option(min=0, help="Predictions to make, in whole windows; 0 for all.")] = 2048,
+    data: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="Held-out bytes; by default validation.bin beside the checkpoint."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of stochastic rounding.")] = 0,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", metavar="DIR", help="Folder for evaluate.md and evaluate.json."),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors, and JSON if asked.")] = False,
+) -> None:
+    """Run a language model in low precision, every combination of what is given, and say what it costs."""
+    from itertools import product
+
+    from ._files import check_folder
+    from .evaluation import Datapath
+    from .evaluation import evaluate as run
+    from .formats import get_format
+    from .report import evaluation_report
+    from .transformer import load_model, read_windows
+
+    if shift != "auto" and not shift.lstrip("-").isdecimal():
+        raise ValueError(f"--shift must be a whole number or 'auto', got {shift!r}")
+    paths: dict[Datapath, None] = {}
+    grid = product(scaling or ["tensor"], activations or ["none"], formats or _EVALUATED, accumulator or ["exact"])
+    for scales, inputs, name, held in grid:
+        given = rounding or ["nearest-even"]
+        for mode in [mode for mode in given if mode != "residual" or get_format(name).depth is not None] or given:
+            path = Datapath(
+                format=name,
+                activations={"none": None, "same": name}.get(inputs, inputs),
+                accumulator=held,
+                order=order,
+                scaling=scales,
+                scale_rule=scale_rule,
+                rounding=mode,
+                accumulator_rounding=accumulator_rounding,
+                shift=None if shift == "auto" else int(shift),
+                seed=seed,
+            )
+            path.check()
+            paths[path] = None
+    if output is not None:
+        check_folder(output)
+    model = load_model(checkpoint)
+    windows = read_windows(data or checkpoint.parent / "validation.bin", model, tokens or None)
+    with _progress(quiet) as progress:
+        results = run(model, windows, list(paths), progress)
+    source, made_by = (data.name if data else "validation.bin"), _given(context)
+    written = [] if output is None else evaluation_report.write_evaluation(results, output, source, made_by)
+    if json_:
+        print(_json(evaluation_report.as_json(results, source, made_by)))
+    elif not quiet:
+        _print_table(evaluation_report.everything(results))
+        for line in (*evaluation_report.verdict(results), *map(str, written)):
+            _console().print(_plain(line))
 
 
 @app.command(
