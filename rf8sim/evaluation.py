@@ -22,10 +22,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,7 @@ Array = NDArray[np.float32]
 
 _SCALINGS = ("tensor", "channel")
 _BATCH = 16  # windows run together; no result depends on it but where an accumulator rounds stochastically
+_BY_WINDOW = ("baseline_losses", "losses", "divergences")
 _MARGIN = 6  # bits of a narrow accumulator left above the largest product
 _NARROW = 2.0**64  # an accumulator that reaches further needs no shift
 
@@ -224,6 +225,9 @@ class Evaluation:
         Predictions made.
     baseline_losses, losses : tuple of float
         Mean loss of each window in float32 and in the datapath, nats per token.
+    divergences : tuple of float
+        Mean Kullback-Leibler divergence of the predicted distribution from that of float32 in each window, nats per
+        token. It sees what the loss on a few tokens does not: predictions that changed for better and worse alike.
     agreement : float
         Share of the predictions whose most likely token is that of float32.
     not_finite : float
@@ -235,6 +239,7 @@ class Evaluation:
     tokens: int
     baseline_losses: tuple[float, ...]
     losses: tuple[float, ...]
+    divergences: tuple[float, ...]
     agreement: float
     not_finite: float
 
@@ -258,28 +263,33 @@ class Evaluation:
         """Standard error of `cost`, from its spread over windows; NaN for a single window."""
         return paired(self.baseline_losses, self.losses)[1]
 
+    @cached_property
+    def divergence(self) -> float:
+        """Divergence from float32, nats per token."""
+        return sum(self.divergences) / len(self.divergences)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data, with null for what is not finite.
 
         Examples
         --------
-        >>> result = Evaluation("m", Datapath("rf8"), 4, (1.0, 2.0), (1.5, 2.25), 0.75, 0.0)
+        >>> result = Evaluation("m", Datapath("rf8"), 4, (1.0, 2.0), (1.5, 2.25), (0.5, 0.25), 0.75, 0.0)
         >>> data = result.to_json()
         >>> data["loss"], data["cost"], data["error"]
         (1.875, 0.375, 0.125)
         >>> Evaluation.from_json(data) == result
         True
         """
-        derived = {name: _existing(getattr(self, name)) for name in ("baseline", "loss", "cost", "error")}
+        derived = {name: _existing(getattr(self, name)) for name in ("baseline", "loss", "cost", "error", "divergence")}
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        lists = {name: [_existing(loss) for loss in own[name]] for name in ("baseline_losses", "losses")}
+        lists = {name: [_existing(loss) for loss in own[name]] for name in _BY_WINDOW}
         return {**own, "datapath": dataclasses.asdict(self.datapath), **derived, **lists}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evaluation:
         """Return the record that `to_json` wrote."""
         own = {field.name: data[field.name] for field in dataclasses.fields(cls)}
-        for name in ("baseline_losses", "losses"):
+        for name in _BY_WINDOW:
             own[name] = tuple(math.nan if loss is None else loss for loss in own[name])
         return cls(**{**own, "datapath": Datapath(**data["datapath"])})
 
@@ -358,10 +368,8 @@ def evaluate(
         sums: Array = x @ model.weights[f"{name}.weight"].T
         return sums
 
-    def run(label: str, product: Product, weights: Mapping[str, Array] | None) -> tuple[list[float], NDArray[Any]]:
+    def run(label: str, product: Product, weights: Mapping[str, Array] | None) -> Iterator[_Predictions]:
         nonlocal done
-        losses: list[float] = []
-        chosen = []
         for start in range(0, len(windows), _BATCH):
             if progress:
                 progress(label, done, total)
@@ -369,30 +377,34 @@ def evaluate(
             if isinstance(product, _Machine):
                 product.first = start * model.context
             with np.errstate(over="ignore", invalid="ignore"):
-                logits = forward(model, part[:, :-1], product, weights)
-                losses += _losses(logits, part[:, 1:]).mean(axis=-1).tolist()
-            best = logits.argmax(axis=-1)
-            chosen.append(np.where(np.isfinite(logits).all(axis=-1), best, -1))
+                yield _predictions(forward(model, part[:, :-1], product, weights), part[:, 1:])
             done += len(part)
-        return losses, np.concatenate(chosen)
 
-    baseline, expected = run("float32", plain, None)
+    baseline = list(run("float32", plain, None))
     results = []
     for path in datapaths:
-        label = f"{path.format} {path.accumulator}"
         key = (path.format, path.scaling, path.scale_rule, path.rounding, path.seed)
         if key not in quantized:
             quantized[key] = _quantized(model, path)
         machine = _Machine(model, path, quantized[key], seen)
-        losses, found = run(label, machine, machine.weights)
+        losses: list[float] = []
+        divergences: list[float] = []
+        agreeing = 0
+        for own, batch in zip(
+            baseline, run(f"{path.format} {path.accumulator}", machine, machine.weights), strict=True
+        ):
+            losses += batch.losses.tolist()
+            divergences += _divergences(own.logarithms, batch.logarithms).tolist()
+            agreeing += int(np.count_nonzero(own.best == batch.best))
         results.append(
             Evaluation(
                 model=model.name,
                 datapath=path,
-                tokens=expected.size,
-                baseline_losses=tuple(baseline),
+                tokens=len(windows) * model.context,
+                baseline_losses=tuple(loss for batch in baseline for loss in batch.losses.tolist()),
                 losses=tuple(losses),
-                agreement=float(np.mean(found == expected)),
+                divergences=tuple(divergences),
+                agreement=agreeing / (len(windows) * model.context),
                 not_finite=machine.not_finite / machine.sums,
             )
         )
@@ -416,9 +428,25 @@ def _quantized(model: Model, path: Datapath) -> dict[str, QuantizedTensor]:
     }
 
 
-def _losses(logits: Array, right: NDArray[np.int64]) -> NDArray[np.float64]:
+class _Predictions(NamedTuple):
+    """Of a batch of windows: losses of windows, the most likely tokens (-1 for none), logarithms of probabilities."""
+
+    losses: NDArray[np.float64]
+    best: NDArray[Any]
+    logarithms: Array
+
+
+def _predictions(logits: Array, right: NDArray[np.int64]) -> _Predictions:
     wide = logits.astype(np.float64)
     wide -= wide.max(axis=-1, keepdims=True)
-    own = np.take_along_axis(wide, right[..., None], axis=-1)[..., 0]
-    losses: NDArray[np.float64] = np.log(np.exp(wide).sum(axis=-1)) - own
-    return losses
+    wide -= np.log(np.exp(wide).sum(axis=-1, keepdims=True))
+    losses = -np.take_along_axis(wide, right[..., None], axis=-1)[..., 0].mean(axis=-1)
+    best = np.where(np.isfinite(wide).all(axis=-1), wide.argmax(axis=-1), -1)
+    return _Predictions(losses, best, wide.astype(np.float32))
+
+
+def _divergences(expected: Array, found: Array) -> NDArray[np.float64]:
+    """Return the mean divergence of each window."""
+    logarithms = expected.astype(np.float64)
+    shares: NDArray[np.float64] = np.sum(np.exp(logarithms) * (logarithms - found), axis=-1).mean(axis=-1)
+    return shares

@@ -29,14 +29,16 @@ def everything(results: Sequence[Evaluation]) -> Table:
     columns = (
         Column("format"), Column("rounding"), Column("activations"), Column("scaling"), Column("accumulator"),
         Column("loss, nats/token", ".5f"), Column("cost", "+.5f"), Column("std. error", ".5f"),
-        Column("top-1 as float32, %", "percent"), Column("sums not finite, %", "percent"),
+        Column("divergence", ".5f"), Column("top-1 as float32, %", "percent"), Column("sums not finite, %", "percent"),
     )  # fmt: skip
     rows = []
     for result in results:
         path, told = result.datapath, result.to_json()
         held = path.accumulator if path.order == "sequential" else f"{path.accumulator} {path.order}"
         head = (path.format, path.rounding, path.activations or "float32", path.scaling, held)
-        rows.append((*head, told["loss"], told["cost"], told["error"], result.agreement, result.not_finite))
+        rows.append(
+            (*head, told["loss"], told["cost"], told["error"], told["divergence"], result.agreement, result.not_finite)
+        )
     return Table("Loss by datapath", columns, tuple(rows))
 
 
@@ -93,11 +95,12 @@ def verdict(results: Sequence[Evaluation]) -> list[str]:
     Examples
     --------
     >>> losses = {"rf8": (1.1, 2.1, 3.2), "int8": (1.0, 2.0, 3.1)}
-    >>> both = [Evaluation("m", Datapath(name), 6, (1.0, 2.0, 3.0), loss, 1.0, 0.0) for name, loss in losses.items()]
+    >>> spread = {"rf8": (0.3, 0.2, 0.2), "int8": (0.1, 0.1, 0.1)}
+    >>> both = [Evaluation("m", Datapath(n), 6, (1.0, 2.0, 3.0), losses[n], spread[n], 1.0, 0.0) for n in losses]
     >>> print(*verdict(both), sep="\n")
     In float32 the model m loses 2.0000 nats per token, on 6 tokens in 3 windows.
     Weights only, one scale per tensor, accumulator exact: int8 costs least, +0.0333 ± 0.0333. Worse than it: rf8 (by
-    0.1000 ± 0.0000).
+    0.1000 ± 0.0000). By divergence from float32's predictions: int8 0.1000 < rf8 0.2333.
     """
     first = results[0]
     counted = f"{first.tokens:,} tokens in {len(first.losses)} windows"
@@ -120,13 +123,22 @@ def _page(results: Sequence[Evaluation], data: str, made_by: str) -> Iterator[st
     yield (
         f"Every weight matrix of {results[0].model} is applied by `rf8sim.matmul` in the stated formats and "
         f"accumulator, on windows of {data}; norms, softmax, attention's products of activations with activations and "
-        "residual sums stay in float32. *Cost* is the loss less that of float32 on the same tokens, in nats per token, "
-        "± its standard error over windows (a window's tokens are not independent of each other). Differences below "
-        f"{_TOLD_APART:g} standard errors, taken window by window, are not claimed. Scale rule of the weights: "
-        f"{', '.join(rules)}. Activations, where they have a format, have with *tensor* one static scale for each "
-        "product, by the same rule on what it gets in float32, and with *channel* one for each token that fits its "
-        "largest magnitude. A float16 or 8-bit accumulator holds products divided by a power of two that puts the "
-        "largest possible one 6 bits below its largest value, the same for all formats, unless a shift was given."
+        "residual sums stay in float32."
+    )
+    yield (
+        "*Cost* is the loss less that of float32 on the same tokens, in nats per token, ± its standard error over "
+        "windows (the tokens of a window are not independent). Differences below "
+        f"{_TOLD_APART:g} standard errors, taken window by window, are not claimed; of twenty comparisons of equals "
+        "about one would pass that by chance. *Divergence* is the mean Kullback-Leibler divergence of the predicted "
+        "distributions from those of float32, in nats per token: it does not depend on which byte came next, and is "
+        "the less noisy measure. In a ranking, < is a difference beyond those standard errors, ≈ one that is not."
+    )
+    yield (
+        f"Scale rule of the weights: {', '.join(rules)}. Activations, where they have a format, have with *tensor* one "
+        "static scale for each product, by the same rule on what it gets in float32, and with *channel* one for each "
+        "token that fits its largest magnitude. A float16 or 8-bit accumulator holds products divided by a power of "
+        "two that puts the largest possible one 6 bits below its largest value, the same for all formats, unless a "
+        "shift was given."
     )
     if len({result.datapath.accumulator for result in results}) > 1:
         yield from _pivots(results)
@@ -143,8 +155,11 @@ def _pivots(results: Sequence[Evaluation]) -> Iterator[str]:
         rows = groups.setdefault(replace(_setting(path), accumulator=""), {})
         rows.setdefault(_name(path), {})[path.accumulator] = result
     for setting, rows in groups.items():
-        columns = (Column("weights"), *(Column(name) for name in held))
-        told = tuple((name, *(_cost(row[a]) if a in row else None for a in held)) for name, row in rows.items())
+        columns = tuple(Column(title) for title in ("weights", *held, *(f"{name}: divergence" for name in held)))
+        told = tuple(
+            (name, *(_cost(row[a]) if a in row else None for a in held), *(_divergence(row.get(a)) for a in held))
+            for name, row in rows.items()
+        )
         yield f"## {_words(setting)}"
         yield markdown_table(Table("", columns, told))
 
@@ -186,6 +201,12 @@ def _cost(result: Evaluation) -> str:
     return f"{result.cost:+.4f}" + (f" ± {result.error:.4f}" if math.isfinite(result.error) else "")
 
 
+def _divergence(result: Evaluation | None) -> str | None:
+    if result is None or not math.isfinite(result.divergence):
+        return None
+    return f"{result.divergence:.4f}"
+
+
 def _winners(results: Sequence[Evaluation]) -> Iterator[str]:
     """Compare formats, in the first accumulator."""
     groups: dict[Datapath, list[Evaluation]] = {}
@@ -206,7 +227,20 @@ def _winners(results: Sequence[Evaluation]) -> Iterator[str]:
             else:
                 equal.append(_name(other.datapath))
         words += f" Not told apart from it: {', '.join(equal)}." if equal else ""
-        yield words + (f" Worse than it: {', '.join(worse)}." if worse else "")
+        words += f" Worse than it: {', '.join(worse)}." if worse else ""
+        yield f"{words} By divergence from float32's predictions: {_ranked(group)}."
+
+
+def _ranked(group: Sequence[Evaluation]) -> str:
+    """Order by divergence: ``<`` where one is told apart from the one before, ``≈`` where not."""
+    words, before = "", None
+    for result in sorted((r for r in group if math.isfinite(r.divergence)), key=lambda r: r.divergence):
+        if before:
+            gap, error = paired(before.divergences, result.divergences)
+            words += " < " if gap > _TOLD_APART * error else " ≈ "
+        words += f"{_name(result.datapath)} {result.divergence:.4f}"
+        before = result
+    return words
 
 
 def _accumulators(results: Sequence[Evaluation]) -> Iterator[str]:
@@ -228,7 +262,8 @@ def _accumulators(results: Sequence[Evaluation]) -> Iterator[str]:
         where = f"{_name(largest.datapath)}, {_words(replace(_setting(largest.datapath), accumulator='')).lower()}"
         yield (
             f"Accumulator {name} in place of {first} moves the loss by at most {abs(gap):.1g} ({gap:+.1g} ± "
-            f"{error:.1g}: {where}); it is worse by more than {_TOLD_APART:g} standard errors in {shown} of {len(moves)} cases."
+            f"{error:.1g}: {where}); it is worse by more than {_TOLD_APART:g} standard "
+            f"errors in {shown} of {len(moves)} cases."
         )
 
 
