@@ -26,7 +26,6 @@ LAYERS = {
         {"families"},
         {"survey"},
         {"findings"},
-        {"findings"},
         {"torch", "__main__"},
     ),
     "rf8sim": (
@@ -37,7 +36,7 @@ LAYERS = {
         {"scaling", "arithmetic", "accumulators", "coding"},
         {"products", "metrics"},
         {"linalg"},
-        {"checkpoint", "experiment"},
+        {"checkpoint", "experiment", "qarray"},
         {"transformer"},
         {"evaluation"},
         {"measuring", "report", "hardware", "torch"},
