@@ -221,13 +221,13 @@ def integers(codes: np.ndarray, fmt: str) -> np.ndarray:
 def test_long_exact_sums_against_integers(fmt, depth):
     rng = np.random.default_rng(depth)
     a, b = draw(rng, fmt, (2, depth), True), draw(rng, fmt, (depth, 2), True)
-    # Worst case: the largest magnitudes with one sign, and at the end small odd products that must not be lost.
+    # Worst case: the largest magnitudes with one sign, and small odd products everywhere that must not be lost.
     table = rf8sim.get_format(fmt)
     largest = np.uint8(np.flatnonzero(table.values == table.max)[0])
     finite = table.values[np.isfinite(table.values) & (table.values > 0)]
     odd = min(v for v in finite if Fraction(v) / oracle.unit_of(table.values) % 2 == 1)
     a[0], b[:, 0] = largest, largest
-    a[0, -61:] = b[-61:, 0] = np.uint8(np.flatnonzero(table.values == odd)[0])
+    a[0, ::-97] = b[::-97, 0] = np.uint8(np.flatnonzero(table.values == odd)[0])
     whole = integers(a, fmt).dot(integers(b, fmt)) if depth < 2**15 else sum_in_pieces(a, b, fmt)
     scale = oracle.unit_of(table.values) ** 2
     expected = np.vectorize(lambda n: float(n * scale), otypes=[np.float64])(whole)
@@ -250,18 +250,16 @@ def test_an_exact_sum_of_more_than_53_bits_is_rounded_once():
 
 
 def test_a_result_is_rounded_from_the_exact_sum_not_from_float64():
-    """A sum that float64 would round onto the tie between two codes."""
-    one, tiny = (np.uint8(rf8sim.encode(v, "posit8_es2")) for v in (1.0, 2.0**-24))
-    half = np.uint8(rf8sim.encode(1.0 / 16, "posit8_es2"))
-    a = np.array([[one, half, tiny, tiny]])
-    b = np.array([one, one, tiny, tiny])[:, None]
-    exact = Fraction(17, 16) + 2 * Fraction(1, 2**48)
-    assert float(exact) != 17 / 16
-    b[3] = a[0, 3] = np.uint8(rf8sim.encode(0.0, "posit8_es2"))
-    wide = np.concatenate([a] * 2, axis=1)
-    for mode in ("nearest-even", "up", "to-odd", "toward-zero"):
-        got = rf8sim.matmul(wide, np.concatenate([b] * 2), "posit8_es2", result="rf8", result_rounding=mode).item()
-        assert got == reference.round_value(2 * (Fraction(17, 16) + Fraction(1, 2**48)), "rf8", mode)
+    """272 is the middle of two codes of e4m3fn; float64 does not hold 272 + 2**-48."""
+    large, small, tiny, minus = rf8sim.encode(np.array([16.0, 4.0, 2.0**-24, -(2.0**-24)]), "posit8_es2")
+    for tail in (tiny, minus):
+        a, b = np.array([[large, small, tiny]]), np.array([[large], [small], [tail]])
+        exact = 272 + (1 if tail == tiny else -1) * Fraction(1, 2**48)
+        for mode in ("nearest-even", "nearest-away", "up", "to-odd", "toward-zero"):
+            for sign in (1, -1):
+                right = b if sign > 0 else rf8sim.negate(b, "posit8_es2")
+                got = rf8sim.matmul(a, right, "posit8_es2", result="e4m3fn", result_rounding=mode)
+                assert got.item() == reference.round_value(sign * exact, "e4m3fn", mode)
 
 
 @pytest.mark.parametrize("mode", ["nearest-even", "toward-zero", "up", "down", "to-odd", "residual"])
