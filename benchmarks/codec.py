@@ -151,8 +151,8 @@ def main() -> None:
         machine(),
         "",
         f"Command: `python benchmarks/codec.py --log2-size {size} --rounds {rounds}`. Median of {rounds} calls, "
-        f"contenders taking turns; 2^{size} float32 elements, Gaussian, deviation 0.02. The copy limit is `np.copyto` of "
-        "as many bytes as encoding reads and writes, 5 an element.",
+        f"contenders taking turns; 2^{size} float32 elements, Gaussian, deviation 0.02. The copy limit is `np.copyto` "
+        "of as many bytes as encoding reads and writes, 5 an element.",
         "",
         "| contender | 1e9 elements/s | of the copy limit (1 thread) | times ml_dtypes | times torch |",
         "|---|---:|---:|---:|---:|",
@@ -168,7 +168,7 @@ def main() -> None:
     first_call = "import rf8sim; rf8sim.encode(numpy.ones(4, numpy.float32), 'rf8')"
     lines += [
         "",
-        f"All threads against the copy limit of all threads, {copy_all / 1e9:.2f}e9 elements/s: {', '.join(all_threads)}.",
+        f"All threads against the copy limit of all threads ({copy_all / 1e9:.2f}e9 a second): {', '.join(all_threads)}.",
         "",
         "## Tables, import, first call",
         "",

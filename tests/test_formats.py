@@ -462,7 +462,9 @@ def test_parametric_names() -> None:
     assert get_format("rf(4,4,12)").beyond == 14.0
 
 
-@pytest.mark.parametrize("wrong", ["rf(4)", "rf()", "rf(4,4,4,4)", "rf(4,3)", "rf(6,1)", "rf(a,b)", "rf(4.5,4)", "quantile(9,1)"])
+@pytest.mark.parametrize(
+    "wrong", ["rf(4)", "rf()", "rf(4,4,4,4)", "rf(4,3)", "rf(6,1)", "rf(a,b)", "rf(4.5,4)", "quantile(9,1)"]
+)
 def test_bad_parameters_are_one_clear_sentence(wrong: str) -> None:
     with pytest.raises(ValueError, match="format"):
         get_format(wrong)
