@@ -1,0 +1,355 @@
+"""A model run in a datapath: the same model as the example's, its products as stated, its loss where it should be."""
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import rf8sim
+from rf8sim import cli, evaluation
+from rf8sim.checkpoint import CheckpointError
+from rf8sim.evaluation import Datapath, Evaluation, evaluate, paired
+from rf8sim.report import evaluation_report
+from rf8sim.scaling import choose_scale
+from rf8sim.transformer import forward, load_model, read_windows
+
+LM = Path(__file__).parents[1] / "examples" / "lm"
+sys.path.insert(0, str(LM))
+
+import numpy_model  # noqa: E402
+
+VALIDATION = LM / "validation.bin"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model(LM / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def windows(model):
+    return read_windows(VALIDATION, model, 512)
+
+
+@pytest.fixture(scope="module")
+def config():
+    return json.loads((LM / "config.json").read_text(encoding="utf-8"))
+
+
+# --- the model ----------------------------------------------------------------------------------------------
+
+
+def test_forward_is_the_example_model(model, config, windows):
+    tokens = windows[:, :-1].astype(np.int64)
+    logits = forward(model, tokens, lambda name, x: x @ model.weights[f"{name}.weight"].T)
+    expected = numpy_model.forward(model.weights, config["model"], tokens)
+    assert logits.dtype == np.float32
+    np.testing.assert_array_equal(logits, expected)
+
+
+def test_documented_loss(model, config):
+    """All windows in float32: the loss that config.json and the README state."""
+    windows = read_windows(VALIDATION, model)
+    assert len(windows) == config["validation"]["windows"]
+    losses = []
+    for start in range(0, len(windows), 64):
+        part = windows[start : start + 64].astype(np.int64)
+        logits = forward(model, part[:, :-1], lambda name, x: x @ model.weights[f"{name}.weight"].T)
+        losses += evaluation._predictions(logits, part[:, 1:]).losses.tolist()
+    assert np.mean(losses) == pytest.approx(config["validation"]["nats_per_byte"], abs=2e-6)
+
+
+def test_baseline_is_the_example_loss(model, config, windows):
+    [result] = evaluate(model, windows, [Datapath("int8", "int8")])
+    assert result.baseline == pytest.approx(numpy_model.evaluate(model.weights, config["model"], windows), abs=1e-6)
+    assert result.tokens == 512
+
+
+def test_windows(model):
+    whole = read_windows(VALIDATION, model)
+    assert whole.shape == (512, 129)
+    np.testing.assert_array_equal(read_windows(VALIDATION, model, 65536), whole)
+    np.testing.assert_array_equal(read_windows(VALIDATION, model, 129), whole[[0, 256]])
+
+
+# --- the datapath -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scaling", ["tensor", "channel"])
+@pytest.mark.parametrize(("name", "rounding"), [("rf8", "residual"), ("e4m3fn", "nearest-even")])
+def test_weights_only_is_the_model_with_dequantized_weights(model, config, windows, name, rounding, scaling):
+    options = {"scaling": scaling, "scale_rule": "mse", "rounding": rounding}
+    changed = {
+        key: rf8sim.quantize(w, name, **options).dequantize() if w.ndim == 2 else w for key, w in model.weights.items()
+    }
+    expected = numpy_model.evaluate(changed, config["model"], windows)
+    [result] = evaluate(model, windows, [Datapath(name, **options)])
+    assert result.loss == pytest.approx(expected, abs=2e-6)
+    assert abs(result.cost) > 1e-4  # so that leaving weights as they are would be seen
+
+
+@pytest.mark.parametrize("scaling", ["tensor", "channel"])
+@pytest.mark.parametrize("inputs", ["rf8", "int8"])
+def test_weights_and_activations(model, windows, inputs, scaling):
+    """Against products of dequantized operands in float64, each activation's scale found by hand."""
+    tokens, seen = windows[:, :-1].astype(np.int64), {}
+
+    def plain(name, x):
+        seen[name] = x
+        return x @ model.weights[f"{name}.weight"].T
+
+    forward(model, tokens, plain)
+    weights = {
+        key: rf8sim.quantize(w, "rf8", scaling=scaling, scale_rule="mse").dequantize()
+        for key, w in model.weights.items()
+        if w.ndim == 2
+    }
+
+    def product(name, x):
+        if scaling == "tensor":
+            scale = choose_scale(seen[name], inputs, scale_rule="mse")
+            rounded = rf8sim.quantize(x, inputs, scale=scale)
+        else:
+            rounded = rf8sim.quantize(x, inputs, scaling="channel", axis=0)
+        exact = rounded.dequantize(np.float64) @ weights[f"{name}.weight"].T.astype(np.float64)
+        return exact.astype(np.float32)
+
+    logits = forward(model, tokens, product, {**model.weights, **weights})
+    expected = evaluation._predictions(logits, windows[:, 1:].astype(np.int64))
+    [result] = evaluate(model, windows, [Datapath("rf8", inputs, scaling=scaling)])
+    np.testing.assert_allclose(result.losses, expected.losses, atol=2e-3)  # a rounding that flips moves one activation
+    assert result.loss == pytest.approx(expected.losses.mean(), abs=5e-4)
+    assert result.divergence > 2e-3
+
+
+def test_negative_control(model, windows):
+    """Formats too coarse, accumulators too narrow and weights in the wrong place cost much, good ones little."""
+    paths = [Datapath("rf8", "rf8"), Datapath("e2m1fn", "e2m1fn"), Datapath("rf8", "rf8", "e4m3fn")]
+    paths += [Datapath("int8", "int8", "int:24"), Datapath("int8", "int8", "int:12")]
+    good, coarse, rough, wide, narrow = evaluate(model, windows, paths)
+    for bad in (coarse, rough, narrow):
+        for fine in (good, wide):
+            gap, error = paired(fine.losses, bad.losses)
+            assert gap > max(0.05, 3 * error)
+            assert bad.divergence > 5 * fine.divergence
+            assert bad.agreement < fine.agreement - 0.05
+    rng = np.random.default_rng(0)
+    shuffled = {**model.weights, "head.weight": rng.permutation(model.weights["head.weight"])}
+    [result] = evaluate(replace(model, weights=shuffled), windows, [Datapath("int8", "int8")])
+    assert result.baseline > good.baseline + 1
+
+
+def test_accumulators_differ_as_they_should(model, windows):
+    two = windows[:2]
+    held = ["exact", "float32", "float16", "bfloat16", "e5m2"]
+    exact, single, half, brain, coarse = evaluate(model, two, [Datapath("rf8", "rf8", name) for name in held])
+    moved = [np.abs(np.subtract(other.losses, exact.losses)).max() for other in (single, half, brain, coarse)]
+    assert moved[0] < 1e-4
+    assert all(0 < move < 0.02 for move in moved[1:3])
+    assert coarse.divergence > 10 * exact.divergence
+    one, whole = evaluate(model, two, [Datapath("rf8", "rf8", "e5m2", f"blocked:{k}") for k in (1, 512)])
+    assert one.losses == coarse.losses
+    assert whole.divergence < coarse.divergence / 2  # one rounding instead of hundreds
+
+
+def test_shift(model, windows):
+    """It rounds nothing by itself, and keeps float16 from overflowing."""
+    one = windows[:1]
+    for inputs in (None, "rf8"):
+        plain, shifted = evaluate(model, one, [Datapath("rf8", inputs, shift=shift) for shift in (0, 7)])
+        assert plain.losses == shifted.losses
+    whole, automatic = evaluate(model, one, [Datapath("int8", "int8", "float16", shift=shift) for shift in (-4, None)])
+    assert whole.not_finite > 0
+    assert automatic.not_finite == 0
+    assert automatic.cost < 0.05
+
+
+@pytest.mark.parametrize("rounding", ["nearest-even", "stochastic"])
+def test_batches_do_not_matter(model, windows, monkeypatch, rounding):
+    path = Datapath("rf8", "rf8", scaling="channel", rounding=rounding, seed=3)
+    [together] = evaluate(model, windows[:3], [path])
+    monkeypatch.setattr(evaluation, "_BATCH", 1)
+    [single] = evaluate(model, windows[:3], [path])
+    assert together.losses == single.losses
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "rf9"}, "unknown format 'rf9': did you mean 'rf8'"),
+        ({"activations": "int9"}, "unknown format 'int9'"),
+        ({"accumulator": "float61"}, "unknown accumulator 'float61': did you mean 'float16'"),
+        ({"accumulator": "int:24"}, "give the activations a format too"),
+        ({"order": "backwards"}, "unknown order"),
+        ({"scaling": "block"}, "unknown scaling 'block'"),
+        ({"scale_rule": "least"}, "unknown scale rule"),
+        ({"rounding": "nearest"}, "unknown rounding mode"),
+        ({"format": "int8", "rounding": "residual"}, "for the RF family only"),
+        ({"accumulator": "float32", "accumulator_rounding": "residual"}, "is not for accumulator"),
+        ({"shift": 65}, "shift must be -64 to 64"),
+    ],
+)
+def test_bad_datapath(model, windows, options, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(model, windows[:1], [Datapath(**{"format": "rf8", **options})])
+
+
+def test_no_windows(model, windows):
+    with pytest.raises(ValueError, match="no windows"):
+        evaluate(model, windows[:0], [Datapath("rf8")])
+
+
+# --- what is said of it -------------------------------------------------------------------------------------
+
+
+def made(path, losses, divergences=(0.1, 0.1, 0.1)):
+    return Evaluation("m", path, 6, (1.0, 2.0, 3.0), losses, divergences, 1.0, 0.0)
+
+
+def test_json_round_trip():
+    result = made(Datapath("rf8", "int8", "float16", shift=2), (1.0, float("nan"), 3.0))
+    data = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert data["loss"] is None
+    again = Evaluation.from_json(data)
+    assert again.datapath == result.datapath
+    assert str(again) == str(result)
+
+
+def test_standard_error():
+    before, after = np.random.default_rng(0).normal(size=(2, 20))
+    mean, error = paired(before, after)
+    assert mean == pytest.approx(np.mean(after - before))
+    assert error == pytest.approx(np.std(after - before, ddof=1) / np.sqrt(20))
+
+
+def test_noise_is_not_claimed():
+    apart = [made(Datapath("rf8"), (1.1, 2.1, 3.1)), made(Datapath("int8"), (1.2, 2.21, 3.2))]
+    noise = [made(Datapath("rf8"), (1.1, 2.1, 3.1)), made(Datapath("int8"), (1.5, 2.1, 3.0))]
+    assert "Worse than it: int8" in " ".join(evaluation_report.verdict(apart))
+    text = " ".join(evaluation_report.verdict(noise))
+    assert "Not told apart from it: int8" in text
+    assert "Worse" not in text
+    assert "rf8 0.1000 ≈ int8 0.1000" in text
+    lost = [*apart, made(Datapath("e5m2"), (float("nan"),) * 3, (float("nan"),) * 3)]
+    assert "e5m2" not in " ".join(evaluation_report.verdict(lost))
+
+
+# --- the command --------------------------------------------------------------------------------------------
+
+
+def test_command(capsys, tmp_path):
+    arguments = ["evaluate", str(LM / "model.safetensors"), "-f", "rf8", "-f", "int8", "--tokens", "256"]
+    arguments += ["--rounding", "residual", "--rounding", "nearest-even", "--activations", "same", "-o", str(tmp_path)]
+    assert cli.main([*arguments, "--accumulator", "exact", "--accumulator", "float16"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluate.json", "evaluate.md"]
+    data = json.loads((tmp_path / "evaluate.json").read_text(encoding="utf-8"))
+    found = [
+        (r["datapath"]["format"], r["datapath"]["rounding"], r["datapath"]["accumulator"]) for r in data["results"]
+    ]
+    each = [("rf8", "residual"), ("rf8", "nearest-even"), ("int8", "nearest-even")]
+    assert sorted(found) == sorted((*pair, held) for pair in each for held in ("exact", "float16"))
+    page = (tmp_path / "evaluate.md").read_text(encoding="utf-8")
+    for sentence in data["verdict"]:
+        assert sentence in page
+    assert f"{data['results'][0]['loss']:.5f}" in page
+    assert f"{data['results'][0]['loss']:.5f}" in out
+    assert "`rf8sim evaluate model.safetensors --format rf8 --format int8 " in page
+
+
+def test_command_json_and_quiet(capsys):
+    arguments = ["evaluate", str(LM / "model.safetensors"), "-f", "int8", "--activations", "int8", "--tokens", "128"]
+    assert cli.main([*arguments, "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert cli.main([*arguments, "--json", "--data", str(VALIDATION), "--shift", "-2"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["results"][0]["datapath"]["shift"] == -2
+    assert data["results"][0]["error"] is None  # one window has no spread
+
+
+@pytest.fixture
+def copy(tmp_path):
+    for name in ("model.safetensors", "config.json", "validation.bin"):
+        shutil.copy(LM / name, tmp_path / name)
+    return tmp_path
+
+
+def refused(capsys, folder, *options):
+    before = sorted(folder.rglob("*"))
+    assert cli.main(["evaluate", str(folder / "model.safetensors"), *options, "-o", str(folder / "out")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("rf8sim: error: ")
+    assert err.count("\n") == 1
+    assert sorted(folder.rglob("*")) == before
+    return err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-f", "rf9"], "unknown format 'rf9'"),
+        (["--activations", "nothing"], "unknown format 'nothing'"),
+        (["--accumulator", "float61"], "unknown accumulator 'float61': did you mean 'float16'"),
+        (["--order", "blocked:0"], "expected 'blocked:k'"),
+        (["--shift", "some"], "--shift must be a whole number or 'auto', got 'some'"),
+        (["--tokens", "100000"], "tokens must be 1 to 65536"),
+        (["--tokens", "-1"], "Invalid value for '--tokens'"),
+        (["--data", "no.bin"], "no.bin: data cannot be read: No such file"),
+        (["-f", "int8", "--rounding", "residual"], "for the RF family only"),
+    ],
+)
+def test_bad_options(capsys, copy, options, message):
+    assert message in refused(capsys, copy, *options)
+
+
+def test_missing_data(capsys, copy):
+    (copy / "validation.bin").unlink()
+    assert "validation.bin: data cannot be read" in refused(capsys, copy)
+    (copy / "validation.bin").write_bytes(b"x" * 130)
+    assert "expected windows of 129 bytes one after the other, got 130 bytes" in refused(capsys, copy)
+
+
+def test_another_architecture(capsys, copy):
+    tensors = load_file(copy / "model.safetensors")
+    head = tensors.pop("head.weight")
+    save_file(tensors, copy / "model.safetensors")
+    assert "has no tensor 'head.weight'" in refused(capsys, copy)
+    save_file({**tensors, "head.weight": head[:, :-1].copy()}, copy / "model.safetensors")
+    assert "'head.weight' has shape (256, 127), not (256, 128)" in refused(capsys, copy)
+    (copy / "model.safetensors").unlink()
+    assert "no such file" in refused(capsys, copy)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "has no object 'model'"),
+        ('{"model": {"vocabulary": 256}}', "must have a positive number 'context', got None"),
+        ('{"model": {"vocabulary": "256"}}', "must have a positive number 'vocabulary', got '256'"),
+    ],
+)
+def test_bad_config(copy, text, message):
+    (copy / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=message):
+        load_model(copy / "model.safetensors")
+
+
+def test_bad_heads_and_bytes(copy, model):
+    config = json.loads((copy / "config.json").read_text())
+    config["model"]["heads"] = 3
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="width 128 is not a multiple of heads 3"):
+        load_model(copy / "model.safetensors")
+    (copy / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"config\.json: cannot be read"):
+        load_model(copy / "model.safetensors")
+    with pytest.raises(ValueError, match=r"has byte 2\d\d, the model knows 200"):
+        read_windows(LM / "model.safetensors", replace(model, vocabulary=200, context=7))
