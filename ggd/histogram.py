@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -435,6 +435,35 @@ class MagnitudeHistogram:
         position, below = self._steps()
         return float(np.max(np.abs(below / self.count - np.asarray(distribution.cdf(position)))))
 
+    def wasserstein(self, distribution: GGD) -> float:
+        r"""Return the Wasserstein distance of order 1 to a distribution: the area between the distribution functions.
+
+        Parameters
+        ----------
+        distribution : GGD
+            Or anything with a vectorized ``cdf``.
+
+        Returns
+        -------
+        float
+            In the unit of the data; NaN if there are no finite values. Values are known to a cell of relative width
+            2^-7, so the distance of the data themselves differs by at most 2^-7 of the mean of \|x\|, and for smooth
+            data by far less (the means of cells are not used). The area out to the range of float32 is counted: where
+            a distribution has no mean, there is no end to it.
+
+        Examples
+        --------
+        All values at zero: the mean magnitude.
+
+        >>> from ggd import GGD
+        >>> round(MagnitudeHistogram.from_array(np.zeros(3)).wasserstein(GGD(1.0, 2.0)), 4)
+        2.0
+        """
+        if not self.count:
+            return math.nan
+        position, below = self._steps()
+        return area_between(position, below / self.count, distribution.cdf)
+
     # Storing.
 
     def to_dict(self) -> dict[str, Any]:
@@ -577,6 +606,43 @@ class MagnitudeHistogram:
 
 
 _COUNTERS = ("low_bits", "zero_count", "nan_count", "inf_count", "clamped_low", "clamped_high")
+
+
+def area_between(
+    place: NDArray[np.float64], share: NDArray[np.float64], cdf: Callable[[NDArray[np.float64]], Any]
+) -> float:
+    """Return the area between a polygon and a distribution function.
+
+    Parameters
+    ----------
+    place, share : ndarray of float64, shape (k,)
+        Corners of the polygon, ascending in both; it is 0 before the first and 1 after the last.
+    cdf : callable
+        The distribution function, vectorized.
+
+    Returns
+    -------
+    float
+        The distribution function is taken as linear inside cells of a histogram: relative error about 1e-5.
+
+    Examples
+    --------
+    >>> steps = np.array([0.0, 1.0]), np.array([0.0, 1.0])
+    >>> round(area_between(*steps, lambda x: np.clip(x / 2.0, 0.0, 1.0)), 9)
+    0.5
+    """
+    # Both functions ascend, which bounds the gap inside an octave: only octaves that matter get all the cells' ends.
+    fine = np.append(_magnitude_edges()[0], 2.0**128)
+    coarse = np.concatenate([-fine[::-128], fine[128::128]])
+    rise, steps = np.asarray(cdf(coarse)), np.interp(coarse, place, share, left=0.0, right=1.0)
+    bound = np.diff(coarse) * np.maximum(rise[1:] - steps[:-1], steps[1:] - rise[:-1])
+    matters = bound > 1e-9 * bound.sum()
+    both = np.concatenate([-fine[::-1], fine[1:]])
+    grid = np.setdiff1d(both[:-1].reshape(-1, 128)[matters], place)
+    x = np.concatenate([place, grid])
+    empirical = np.concatenate([share, np.interp(grid, place, share, left=0.0, right=1.0)])
+    order = np.argsort(x, kind="stable")
+    return float(np.trapezoid(np.abs(np.asarray(cdf(x)) - empirical)[order], x[order]))
 
 
 @cache
