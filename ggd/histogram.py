@@ -638,7 +638,7 @@ def area_between(
     bound = np.diff(coarse) * np.maximum(rise[1:] - steps[:-1], steps[1:] - rise[:-1])
     matters = bound > 1e-9 * bound.sum()
     both = np.concatenate([-fine[::-1], fine[1:]])
-    grid = np.setdiff1d(both[:-1].reshape(-1, 128)[matters], place)
+    grid = np.setdiff1d(np.append(coarse, both[:-1].reshape(-1, 128)[matters]), place)
     x = np.concatenate([place, grid])
     empirical = np.concatenate([share, np.interp(grid, place, share, left=0.0, right=1.0)])
     order = np.argsort(x, kind="stable")
