@@ -401,7 +401,8 @@ def evaluate(
     if output is not None:
         check_folder(output)
     model = load_model(checkpoint)
-    windows = read_windows(data or checkpoint.parent / "validation.bin", model, tokens or None)
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    windows = read_windows(data or folder / "validation.bin", model, tokens or None)
     with _progress(quiet) as progress:
         results = run(model, windows, list(paths), progress)
     source, made_by = (data.name if data else "validation.bin"), _given(context)
