@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .linalg import dot as dot
     from .linalg import matmul as matmul
     from .linalg import matvec as matvec
+    from .qarray import QArray as QArray
     from .rounding import Overflow as Overflow
     from .rounding import RoundingMode as RoundingMode
     from .scaling import QuantizedTensor as QuantizedTensor
@@ -51,6 +52,7 @@ _HOMES = {
     ),
     "Format": "formats",
     "Overflow": "rounding",
+    "QArray": "qarray",
     "QuantizedTensor": "scaling",
     "RoundingMode": "rounding",
     "canonical": "codec",

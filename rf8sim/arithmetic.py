@@ -1,29 +1,31 @@
 """Operations on codes: each the correctly rounded result of the exact real operation.
 
 A two-operand operation is a table of 256 x 256 codes, made when first asked for and kept in memory. That takes 1 to 3
-milliseconds, and 5 more where the mode's boundaries in the format are new to the process; a file of it would be read and
-verified in 0.3, so nothing is kept on disk.
+milliseconds, and 5 more where the mode's boundaries in the format are new to the process; to read and verify a file of
+it would take 0.3, so nothing is kept on disk.
 
 Exact results that need more than 53 bits are kept as float64 *rounded to odd* (Boldo and Melquiond, IEEE Transactions
 on Computers 57, 2008): the last bit says that something was cut off, so rounding that to the 26 or fewer bits of a
 decision boundary is rounding the exact result. The boundaries of the mode ``residual`` are irrational; that no quotient
-and no root of two formats is so close to one that the bits cut off matter is tested for all of them.
+and no root is so close to one that the bits cut off matter is tested for all named formats.
 
-An infinite result is exact where the result's format has that infinity, whatever the option ``overflow``: that says what
-becomes of finite results. Elsewhere an infinite operand overflows, and x/0 is NaN.
+An infinite result is exact where the result's format has that infinity, whatever the option ``overflow`` says: it is
+about finite results. Where there is no infinity an infinite operand overflows, and x/0 is NaN.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from enum import IntFlag
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _kernels
+from . import _kernels, reference
 from ._checks import as_codes, as_output, choose
 from ._parallel import in_pieces
 from .codec import encode, whole_table
@@ -31,8 +33,8 @@ from .formats import Format, get_format
 from .rounding import RoundingMode, check_choices, overflow_start
 
 __all__ = [
-    "OPERATIONS", "Flags", "absolute", "add", "compare", "divide", "fma", "maximum", "minimum", "multiply", "negate",
-    "operation_table", "sqrt", "subtract",
+    "OPERATIONS", "Flags", "absolute", "add", "compare", "conversion_table", "divide", "fma", "maximum", "minimum",
+    "multiply", "negate", "operation_table", "sqrt", "subtract",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -317,6 +319,41 @@ def _look_up(operands: list[NDArray[np.uint8]], table: NDArray[Any], out: NDArra
             lambda start, stop: _kernels.look_up_pair(a[start:stop], b[start:stop], flat, target[start:stop]), a.size
         )
     return target
+
+
+@lru_cache(maxsize=256)
+def conversion_table(fmt: Format, into: Format, ratio: Fraction, rounding: str, overflow: str) -> OperationTable:
+    """Return the codes, flags and missing NaNs of every value of a format times a positive ratio, rounded once.
+
+    Parameters
+    ----------
+    fmt, into : Format
+        From which format to which.
+    ratio : Fraction
+        Of the scale of the codes to the scale of the result.
+    rounding, overflow : str
+        As for `operation_table`.
+
+    Returns
+    -------
+    OperationTable
+        Of 2**bits entries.
+
+    Examples
+    --------
+    >>> table = conversion_table(get_format("rf8"), get_format("int8"), Fraction(64), "nearest-even", "saturate")
+    >>> int(table.codes[0x7B]), bool(table.missing[0x80])
+    (64, True)
+    """
+    check_choices(into, rounding, overflow)
+    results = [reference.multiply(reference.number(code, fmt), ratio) for code in range(1 << fmt.bits)]
+    missing = np.array([into.nan is None and math.isnan(result) for result in results])
+    rounded = [
+        (0, 0) if absent else reference.round_with_flags(result, into, rounding, overflow)
+        for result, absent in zip(results, missing, strict=True)
+    ]
+    codes, flags = np.array(rounded, dtype=np.uint8).T.copy()
+    return OperationTable(codes, flags, missing)
 
 
 class BinaryOperation(Protocol):
