@@ -239,6 +239,26 @@ def test_noise_is_not_claimed():
     assert "e5m2" not in " ".join(evaluation_report.verdict(lost))
 
 
+def test_what_else_is_compared():
+    base = Datapath("rf8", "rf8", "exact")
+    worse, noisy = (1.2, 2.2, 3.2), (1.5, 2.0, 3.0)
+    results = [
+        made(base, (1.1, 2.1, 3.1)),
+        made(replace(base, rounding="residual"), worse, (0.3, 0.3, 0.4)),
+        made(replace(base, scaling="channel"), (1.1, 2.1, 3.1), (0.05, 0.05, 0.05)),
+        made(replace(base, accumulator="float16"), noisy, (0.2, 0.2, 0.3)),
+        replace(made(replace(base, accumulator="e5m2"), worse), not_finite=0.5),
+    ]
+    text = " ".join(evaluation_report.verdict(results))
+    assert "residual in place of nearest-even adds +0.1000 ± 0.0000" in text
+    assert "it is worse in 1 of 1 cases; in divergence it is in 1." in text
+    assert "take the divergence of rf8 0.1000 to 0.0500." in text
+    assert "Accumulator float16 in place of exact moves the loss by at most 0.07" in text
+    assert "standard errors in 0 of 1 cases; in divergence it is in 1." in text
+    assert "Accumulator e5m2" in text
+    assert "Sums overflowed in rf8 (weights and activations, one scale per tensor, accumulator e5m2)" in text
+
+
 # --- the command --------------------------------------------------------------------------------------------
 
 

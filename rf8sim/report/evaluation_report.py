@@ -103,19 +103,24 @@ def verdict(results: Sequence[Evaluation]) -> list[str]:
     0.1000 ± 0.0000). By divergence from float32's predictions: int8 0.1000 < rf8 0.2333.
     """
     first = results[0]
-    counted = f"{first.tokens:,} tokens in {len(first.losses)} windows"
+    count = len(first.losses)
+    counted = f"{first.tokens:,} tokens in {count} window{'' if count == 1 else 's'}"
     return [
         f"In float32 the model {first.model} loses {first.baseline:.4f} nats per token, on {counted}.",
         *_winners(results),
         *_accumulators(results),
         *_residual(results),
+        *_channels(results),
         *_overflows(results),
     ]
 
 
 def _page(results: Sequence[Evaluation], data: str, made_by: str) -> Iterator[str]:
     yield "# What a datapath costs the model"
-    yield f"Made by `{made_by}`; the same command gives the same page."
+    yield (
+        f"Made by `{made_by}`; the same command gives the same page, but for last digits where "
+        "another machine's BLAS sums float32 in another order."
+    )
     yield "## The answer"
     yield "\n".join(f"* {sentence}" for sentence in verdict(results))
     yield "## How it was measured"
@@ -263,28 +268,48 @@ def _accumulators(results: Sequence[Evaluation]) -> Iterator[str]:
         yield (
             f"Accumulator {name} in place of {first} moves the loss by at most {abs(gap):.1g} ({gap:+.1g} ± "
             f"{error:.1g}: {where}); it is worse by more than {_TOLD_APART:g} standard "
-            f"errors in {shown} of {len(moves)} cases."
+            f"errors in {shown} of {len(moves)} cases; in divergence it is in {sum(_diverges(a, b) for a, b in pairs)}."
         )
 
 
 def _residual(results: Sequence[Evaluation]) -> Iterator[str]:
     """Compare residual rounding with rounding to nearest."""
-    found = {result.datapath: result for result in results}
-    moves = []
-    for path, result in found.items():
-        plain = found.get(replace(path, rounding="nearest-even"))
-        if path.rounding == "residual" and plain and path.accumulator == results[0].datapath.accumulator:
-            gap, error = paired(plain.losses, result.losses)
-            if math.isfinite(gap):
-                moves.append(
-                    (gap, error, f"{gap:+.4f} ± {error:.4f} ({path.format}, {_words(_setting(path)).lower()})")
-                )
-    if moves:
-        shown = sum(abs(gap) > _TOLD_APART * error for gap, error, _ in moves)
+    pairs = [(a, b) for a, b in _pairs(results, rounding="nearest-even") if b.datapath.rounding == "residual"]
+    if pairs:
+        gaps, shown = zip(*(_gap(a, b) for a, b in pairs), strict=True)
         yield (
-            f"Rounding residual in place of nearest-even adds {'; '.join(words for *_, words in moves)}: "
-            f"{shown or 'none'} of {len(moves)} beyond {_TOLD_APART:g} standard errors."
+            f"Rounding residual in place of nearest-even adds {'; '.join(gaps)}. Beyond {_TOLD_APART:g} standard "
+            f"errors it is worse in {sum(shown)} of {len(pairs)} cases; in divergence it is in "
+            f"{sum(_diverges(a, b) for a, b in pairs)}."
         )
+
+
+def _channels(results: Sequence[Evaluation]) -> Iterator[str]:
+    """Compare scales of channels with those of tensors."""
+    pairs = [(a, b) for a, b in _pairs(results, scaling="tensor") if b.datapath.scaling == "channel"]
+    for inputs in dict.fromkeys(_setting(b.datapath).activations for _, b in pairs):
+        own = [(a, b) for a, b in pairs if _setting(b.datapath).activations == inputs]
+        moves = (f"{_name(b.datapath)} {a.divergence:.4f} to {b.divergence:.4f}" for a, b in own)
+        what = _words(replace(_setting(own[0][1].datapath), accumulator="")).partition(",")[0]
+        yield f"{what}: {_SCALES['channel']} in place of {_SCALES['tensor']} take the divergence of {', '.join(moves)}."
+
+
+def _pairs(results: Sequence[Evaluation], **change: str) -> list[tuple[Evaluation, Evaluation]]:
+    """Pair each result in the first accumulator with that of a changed datapath, the changed one first."""
+    found = {r.datapath: r for r in results if r.datapath.accumulator == results[0].datapath.accumulator}
+    pairs = [(found.get(replace(path, **change)), result) for path, result in found.items()]  # type: ignore[arg-type]
+    return [(a, b) for a, b in pairs if a and a is not b and math.isfinite(a.loss) and math.isfinite(b.loss)]
+
+
+def _gap(before: Evaluation, after: Evaluation) -> tuple[str, bool]:
+    gap, error = paired(before.losses, after.losses)
+    where = _words(replace(_setting(after.datapath), accumulator="")).lower()
+    return f"{gap:+.4f} ± {error:.4f} ({after.datapath.format}, {where})", gap > _TOLD_APART * error
+
+
+def _diverges(before: Evaluation, after: Evaluation) -> bool:
+    gap, error = paired(before.divergences, after.divergences)
+    return gap > _TOLD_APART * error
 
 
 def _overflows(results: Sequence[Evaluation]) -> Iterator[str]:
