@@ -168,7 +168,7 @@ def main() -> None:
     first_call = "import rf8sim; rf8sim.encode(numpy.ones(4, numpy.float32), 'rf8')"
     lines += [
         "",
-        f"All threads against the copy limit of all threads ({copy_all / 1e9:.2f}e9 a second): {', '.join(all_threads)}.",
+        f"All threads against the copy limit of all threads ({copy_all / 1e9:.2f}e9/s): {', '.join(all_threads)}.",
         "",
         "## Tables, import, first call",
         "",
