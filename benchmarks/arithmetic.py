@@ -77,7 +77,7 @@ def main() -> None:
     lines = [
         "# Speed of operations on codes", "", f"{machine()}, apytypes {version('apytypes')}", "",
         f"Command: `python benchmarks/arithmetic.py --log2-size {arguments.log2_size} --rounds {arguments.rounds}`. "
-        f"Median of {arguments.rounds} calls, contenders taking turns; 2^{arguments.log2_size} codes, of all values, for "
+        f"Median of {arguments.rounds} calls, contenders taking turns; 2^{arguments.log2_size} codes for "
         f"rf8sim and ml_dtypes, 2^{SLOW.bit_length() - 1} for the others.", "",
         "| operation | contender | 1e9 elements/s | rf8sim e4m3fn, 1 thread, is faster by |",
         "|---|---|---:|---:|",
