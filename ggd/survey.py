@@ -163,13 +163,24 @@ class TensorSummary:
         """
         self.values.update(rows)
         if len(self.shape) > 1 and rows.shape[1] >= NARROWEST:
-            wide = rows.astype(np.float64)
-            finite = np.isfinite(wide)
-            count = np.maximum(finite.sum(axis=1, keepdims=True), 1)
-            largest = np.max(np.abs(wide), axis=1, keepdims=True, initial=0.0, where=finite)
-            wide /= np.where(largest > 0, largest, 1.0)
-            rms = np.sqrt(np.sum(wide**2, axis=1, keepdims=True, where=finite) / count)
-            self.channels.update((wide / np.where(rms > 0, rms, 1.0)).astype(np.float32))
+            self.channels.update(_at_equal_rms(rows))
+
+
+def _at_equal_rms(rows: NDArray[Any]) -> NDArray[np.float32]:
+    """Return each row divided by the root mean square of its finite values; a row of zeros stays one."""
+    if rows.dtype.itemsize <= 4:
+        narrow = rows.astype(np.float32, copy=False)
+        # Row by row, so that no row's sum depends on its neighbours; squares of float32 fit float64 at both ends.
+        rms = np.sqrt(np.mean(np.square(narrow, dtype=np.float64), axis=1, keepdims=True))
+        if np.all((rms > 1e-30) & (rms < 1e30)):
+            return np.asarray(narrow / rms.astype(np.float32))
+    wide = rows.astype(np.float64)
+    finite = np.isfinite(wide)
+    count = np.maximum(finite.sum(axis=1, keepdims=True), 1)
+    largest = np.max(np.abs(wide), axis=1, keepdims=True, initial=0.0, where=finite)
+    wide /= np.where(largest > 0, largest, 1.0)
+    rms = np.sqrt(np.sum(wide**2, axis=1, keepdims=True, where=finite) / count)
+    return (wide / np.where(rms > 0, rms, 1.0)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -236,7 +247,7 @@ class Entry:
         Or, if another is better than the generalized Gaussian by more than the threshold of the selection, that one's
         name; or ``none``, if there is no fit.
         """
-        if self.selection.chosen is None:
+        if self.selection.chosen is None or not self.fitted:
             return "none"
         if self.selection["ggd"].lost > self.selection.threshold:
             return self.selection.chosen

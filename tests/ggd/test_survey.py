@@ -95,6 +95,20 @@ def test_channels_with_zeros_nan_and_infinities():
     assert channels.abs_max == 1.0
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_channels_of_any_scale_and_type(dtype):
+    """The path for ordinary float32 and the careful one agree, and hold at the ends of the range."""
+    x = gaussian(8, 64).astype(dtype)
+    ordinary = summarize("w", x).channels
+    with_zeros = summarize("w", np.concatenate([x, np.zeros((1, 64), dtype)])).channels
+    assert with_zeros.zero_count == 64
+    assert with_zeros.abs_sum == pytest.approx(ordinary.abs_sum, rel=1e-6)
+    if dtype != np.float16:
+        limits = np.array([[1e-37], [1e37]]) if dtype == np.float32 else np.array([[1e-300], [1e300]])
+        extreme = summarize("w", (x[:2] / np.abs(x).max() * limits).astype(dtype)).channels
+        assert extreme.abs_moment(2.0) == pytest.approx(1.0, rel=1e-4)
+
+
 def test_narrow_channels_and_vectors_have_none():
     assert summarize("w", gaussian(100, 15)).channels.size == 0
     assert summarize("w", gaussian(100)).channels.size == 0
