@@ -20,7 +20,7 @@ from .accumulators import Accumulator, Order, Rule
 from .codec import whole_table
 from .formats import Format, get_format
 
-__all__ = ["Operand", "Plan", "accumulate", "accumulate_blocks", "get_operand", "scaled_to_odd"]
+__all__ = ["Operand", "Plan", "accumulate", "accumulate_blocks", "get_operand", "scaled_to_odd", "step_count"]
 
 Array = NDArray[np.float64]
 
@@ -272,8 +272,8 @@ def _is_plain_float32(a: Operand, b: Operand, plan: Plan) -> bool:
     )
 
 
-def _step_count(order: Order, depth: int) -> int:
-    """Return how many sums of one output are rounded."""
+def step_count(order: Order, depth: int) -> int:
+    """Return how many sums of one output of that many products are rounded."""
     if order.name == "sequential":
         return depth
     if order.name == "blocked":
@@ -409,7 +409,7 @@ def accumulate_blocks(a: Operand, b: Operand, scales: tuple[Array, Array], block
     depth = a.shape[1]
     sums = np.zeros((a.shape[0], b.shape[1]))
     whole = plan.order == Order("blocked", block)
-    steps = 1 if whole else 1 + _step_count(plan.order, min(block, depth))
+    steps = 1 if whole else 1 + step_count(plan.order, min(block, depth))
     for number, start in enumerate(range(0, depth, block)):
         part = a.along(start, min(start + block, depth), 1), b.along(start, min(start + block, depth), 0)
         scale = scales[0][:, number, None] * scales[1][number]

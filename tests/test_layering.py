@@ -36,7 +36,7 @@ LAYERS = {
         {"scaling", "arithmetic", "accumulators", "coding"},
         {"products", "metrics"},
         {"linalg"},
-        {"checkpoint", "experiment", "qarray"},
+        {"checkpoint", "experiment", "qarray", "error_analysis"},
         {"transformer"},
         {"evaluation"},
         {"measuring", "report", "hardware", "torch"},

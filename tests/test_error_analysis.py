@@ -1,0 +1,126 @@
+"""The parts of a product's error, and the bound that no accumulator may pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import rf8sim
+from rf8sim.error_analysis import accumulation_bound, matmul_error, unit_roundoff
+
+ACCUMULATORS = ("float32", "float16", "bfloat16", "tf32", "rf8", "e4m3fn", "e5m2", "e3m4", "posit8_es1", "lns8", "int8")
+MODES = ("nearest-even", "nearest-away", "toward-zero", "up", "down", "to-odd", "stochastic")
+
+
+def numbers(codes: np.ndarray, fmt: str) -> np.ndarray:
+    return rf8sim.decode(codes, fmt, dtype=np.float64)
+
+
+@pytest.mark.parametrize("accumulator", ACCUMULATORS)
+@pytest.mark.parametrize("rounding", [*MODES, "residual"])
+def test_unit_roundoff_bounds_every_rounding(accumulator, rounding):
+    """Of numbers everywhere in range; and it is attained up to a hair, so it is no larger than it must be."""
+    if rounding == "residual" and accumulator != "rf8":
+        rounding = "nearest-even"
+    rng = np.random.default_rng(0)
+    held = rf8sim.get_format(accumulator) if accumulator in rf8sim.format_names() else None
+    if held is not None:
+        grid = np.sort(held.values[np.isfinite(held.values)])
+        spread = np.linspace(0, 1, 257)[None]
+        x = (grid[:-1, None] * (1 - spread) + grid[1:, None] * spread).ravel().astype(np.float32)
+        x = x[(x >= grid[0]) & (x <= grid[-1])]
+    else:
+        x = np.concatenate([rng.normal(size=20_000) * 2.0 ** rng.integers(-30, 10, 20_000), 2.0 ** np.arange(-150, 10)])
+        x = np.concatenate([x, (1 + 2.0**-12) * (1 + np.arange(4096) / 2048)]).astype(np.float32)
+    one = rf8sim.encode(np.ones((1, 1)), "rf8")
+    got = rf8sim.matmul(one, x[None], "rf8", fmt_b="float32", accumulator=accumulator, rounding=rounding)[0]
+    error, size = np.abs(got.astype(np.float64) - x), np.abs(x.astype(np.float64))
+    unit, eta = unit_roundoff(accumulator, rounding)
+    assert np.all(error <= np.maximum(unit * size, eta))
+    if accumulator != "float32":  # float32 inputs are exact in it
+        normal = unit * size > eta
+        assert np.max(error[normal] / size[normal]) > unit * (0.6 if accumulator == "int8" else 0.9)
+
+
+@given(st.data())
+def test_no_error_passes_the_bound(data):
+    accumulator = data.draw(st.sampled_from(ACCUMULATORS[:8]))
+    order = data.draw(
+        st.one_of(st.sampled_from(["sequential", "pairwise"]), st.integers(1, 40).map("blocked:{}".format))
+    )
+    mode = data.draw(st.sampled_from(MODES))
+    depth = data.draw(st.sampled_from([1, 2, 3, 7, 16, 33, 100, 257]))
+    fmt = data.draw(st.sampled_from(["rf8", "e4m3fn", "e5m2", "e3m4"]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    scale = 2.0 ** data.draw(st.integers(-8, 2))
+    bias = data.draw(st.sampled_from([0.0, 1.0]))
+    a, b = (rf8sim.encode((rng.normal(size=shape) + bias) * scale, fmt) for shape in ((4, depth), (depth, 4)))
+    got = rf8sim.matmul(a, b, fmt, accumulator=accumulator, order=order, rounding=mode).astype(np.float64)
+    x, y = numbers(a, fmt), numbers(b, fmt)
+    bound = accumulation_bound(np.abs(x) @ np.abs(y), depth, accumulator, order=order, rounding=mode)
+    error = np.abs(got - rf8sim.matmul(a, b, fmt))
+    assert np.all((error <= bound) | np.isinf(bound))
+
+
+@given(st.integers(1, 300), st.sampled_from(["float16", "bfloat16"]))
+@example(300, "float16")
+def test_a_bound_that_ignored_the_length_would_be_passed(depth, accumulator):
+    """Negative control: the worst sum comes within a factor of the bound, and beyond that of one rounding."""
+    unit, _ = unit_roundoff(accumulator, "toward-zero")
+    x = np.full(depth, np.float32(unit * (1 - 2.0**-10)), np.float32)  # each is lost beside 1
+    x[0] = 1.0
+    ones = rf8sim.encode(np.ones((1, depth)), "rf8")
+    got = rf8sim.matmul(ones, x, "rf8", fmt_b="float32", accumulator=accumulator, rounding="toward-zero").item()
+    exact = float(np.sum(x, dtype=np.float64))
+    bound = accumulation_bound(exact, depth, accumulator, rounding="toward-zero").item()
+    assert (depth - 1) * unit * 0.99 <= abs(got - exact) <= bound
+    if depth > 8 and depth * unit < 0.5:
+        assert abs(got - exact) > 0.1 * bound
+        assert abs(got - exact) > 4 * unit * exact
+
+
+def test_bounds_of_orders():
+    """More roundings, a larger bound; nothing rounds in exact sums; none where a sum may overflow."""
+    orders = ("pairwise", "blocked:64", "blocked:16", "sequential")
+    bounds = [accumulation_bound(1.0, 1024, "float16", order=order).item() for order in orders]
+    assert bounds == sorted(bounds)
+    assert bounds[0] == pytest.approx(10 * 2.0**-11, rel=0.02)
+    assert bounds[-1] == pytest.approx(2 * 1024 * 2.0**-11 / (2 - 1024 * 2.0**-10), rel=1e-3)
+    assert accumulation_bound(1.0, 1024, "exact").item() == 0
+    assert accumulation_bound(1e6, 4, "float16").item() == np.inf
+    assert accumulation_bound(1.0, 4096, "bfloat16").item() == np.inf
+    assert accumulation_bound(1.0, 4, "int:24").item() == np.inf
+    assert accumulation_bound(np.zeros((2, 0)), 0, "float16").shape == (2, 0)
+
+
+@pytest.mark.parametrize("scaling", ["tensor", "channel"])
+def test_the_parts_add_up(scaling):
+    rng = np.random.default_rng(1)
+    a, b = (rng.normal(size=shape).astype(np.float32) for shape in ((12, 200), (200, 9)))
+    error = matmul_error(a, b, "rf8", fmt_b="int8", scaling=scaling, accumulator="float16", result="e4m3fn")
+    left = rf8sim.quantize(a, "rf8", scaling=scaling, axis=0)
+    right = rf8sim.quantize(b, "int8", scaling=scaling, axis=1)
+    held = rf8sim.matmul(left.codes, right.codes, "rf8", fmt_b="int8", accumulator="float16",
+                         scale_a=left.scale, scale_b=right.scale)  # fmt: skip
+    final = rf8sim.quantize(held, "e4m3fn").dequantize(np.float64)
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    np.testing.assert_allclose(error.exact, exact, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(error.exact + error.total, final, rtol=1e-6, atol=1e-6)
+    ideal = left.dequantize(np.float64) @ right.dequantize(np.float64)
+    np.testing.assert_allclose(error.inputs, ideal - exact, atol=1e-11)
+    assert np.all(np.abs(error.accumulation) <= error.bound)
+    parts = error.relative()
+    assert 0 < parts["accumulation"] < parts["inputs"] < parts["total"] < 0.2
+    assert 0.01 < parts["output"] < 0.05
+    none = matmul_error(a, b, "rf8", accumulator="exact")
+    assert not none.accumulation.any()
+    assert not none.output.any()
+
+
+def test_what_is_refused():
+    with pytest.raises(ValueError, match="'tensor' or 'channel'"):
+        matmul_error(np.ones((1, 1)), np.ones((1, 1)), "rf8", scaling="block")
+    with pytest.raises(ValueError, match="unknown accumulator"):
+        unit_roundoff("float8")
