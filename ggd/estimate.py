@@ -22,6 +22,12 @@ Array = NDArray[np.float64]
 Method = Literal["ml", "moments", "half-moments"]
 
 _FEWEST = 10  # distinct magnitudes below which nothing is fitted
+_CHANCE = 1e-3  # of as many values that far out, below which they are outliers
+_PULL = 0.1, 3.0  # relative change of the shape, and change in standard errors, for which outliers are held to account
+
+# Where the likelihood is largest at an end of the range.
+AS_UNIFORM = f"the likelihood still grows at shape {SHAPE_RANGE[1]:g}: the values are spread as if uniform"
+TOO_HEAVY = f"the best shape is below {SHAPE_RANGE[0]:g}: the tails are too heavy for this family"
 
 
 def fit(
@@ -59,7 +65,8 @@ def fit(
     -------
     FitResult
         Data that determine no shape (all zeros, a single value, a constant magnitude, uniform data) give NaN
-        parameters, ``trusted=False`` and the reason.
+        parameters, ``trusted=False`` and the reason. So does maximum likelihood of the shape, beside its numbers,
+        where a few outliers decide it.
 
     Raises
     ------
@@ -73,6 +80,8 @@ def fit(
     >>> result.trusted, result.n, bool(abs(result.shape - 0.8) < 5 * result.stderr.shape)
     (True, 100000, True)
     >>> x[:5] = 1e3
+    >>> fit(x).reason.split(":")[0]
+    '5 of 100000 values are outliers, farther out than this fit has any'
     >>> bool(fit(x).shape < 0.75), bool(abs(fit(x, censor=0.001).shape - 0.8) < 5 * result.stderr.shape)
     (True, True)
     """
@@ -132,7 +141,10 @@ def _fit_about(
     errors = standard_errors(fitted, n, name)
     if shape is not None:
         errors = StandardErrors(0.0, fitted.scale / math.sqrt(n * found))
-    return _doubted(FitResult(found, fitted.scale, loc, errors, loglik, name, n, zeros, True), histogram)
+    result = FitResult(found, fitted.scale, loc, errors, loglik, name, n, zeros, True)
+    if shape is None and method == "ml":
+        result = replace(result, reason=_outliers(data, result))
+    return _doubted(result, histogram)
 
 
 def _numbers(x: ArrayLike) -> Array:
@@ -182,12 +194,13 @@ def _centre_error(result: FitResult) -> float:
     p, a = result.shape, 1.0 / result.shape
     if p > 1.0:  # Fisher information of loc: p^2 Gamma(2 - 1/p) / (scale^2 Gamma(1/p))
         return result.scale / p * math.exp(0.5 * (math.lgamma(a) - math.lgamma(2.0 - a))) / math.sqrt(result.n)
-    return 0.5 / (float(result.distribution.pdf(result.loc)) * math.sqrt(result.n))  # of the median
+    # Of the median: its rank is off by sqrt(n) / 2. The density at the peak says nothing of how far that is for a cusp.
+    return float(GGD(p, result.scale).ppf(0.5 + 0.5 / math.sqrt(result.n)))
 
 
 def _doubted(result: FitResult, histogram: MagnitudeHistogram) -> FitResult:
     """Return the result with what is to be said against it."""
-    reason = result.reason or _doubt(histogram, result.shape, result.stderr)
+    reason = _doubt(histogram, result.shape, result.stderr) or result.reason
     return replace(result, reason=reason, trusted=not reason)
 
 
@@ -203,6 +216,33 @@ def _doubt(histogram: MagnitudeHistogram, shape: float, errors: StandardErrors) 
         error = f"{errors.shape:.2g}"
         return f"too few values ({histogram.nonzero_count}): the standard error of the shape is {error}"
     return ""
+
+
+def _outliers(data: _Magnitudes, result: FitResult) -> str:
+    """Return what is to be said of a few values that no sample of the fit has and that decide its shape, or nothing.
+
+    Data with a heavier tail than the fit have such values too, but without them the shape is much the same.
+    """
+    order = np.argsort(-data.log, kind="stable")
+    beyond = np.cumsum(data.count[order])
+    t = np.exp(data.log[order] + math.log(data.unit / result.scale))
+    expected = 2.0 * result.n * np.asarray(GGD(result.shape).sf(t))
+    # The chance of so many values that far out, if at least one is not expected there, is of a Poisson count.
+    found = np.flatnonzero((expected < 1.0) & (special.gammainc(beyond, expected) < _CHANCE))
+    if not found.size:
+        return ""
+    rest, outliers = order[found[-1] + 1 :], int(beyond[found[-1]])
+    log = data.log[rest]
+    others = replace(data, log=log, count=data.count[rest], spread=data.spread[rest], log_max=float(log[0]))
+    without = _ml_shape(others)
+    if isinstance(without, str):
+        shift = f"without them {without}"
+    elif without - result.shape > max(_PULL[0] * result.shape, _PULL[1] * result.stderr.shape):
+        shift = f"they move the shape from {without:.3g} to {result.shape:.3g}"
+    else:
+        return ""
+    share = f"censor={2.0 * outliers / result.n:.1g}"
+    return f"{outliers} of {result.n} values are outliers, farther out than this fit has any: {shift}; fit with {share}"
 
 
 @dataclass(frozen=True)
@@ -291,9 +331,9 @@ def _ml_shape(data: _Magnitudes) -> float | str:
     # As the shape grows the likelihood tends to that of the uniform density on +- max|x|.
     uniform = -math.log(2.0) - data.log_max
     if profile[-1][1] > 0.0 and (best is None or uniform > _profile(data, best)[0]):
-        return f"the likelihood still grows at shape {SHAPE_RANGE[1]:g}: the values are spread as if uniform"
+        return AS_UNIFORM
     if best is None:
-        return f"the best shape is below {SHAPE_RANGE[0]:g}: the tails are too heavy for this family"
+        return TOO_HEAVY
     return best
 
 

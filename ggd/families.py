@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 
 from ggd.distribution import GGD
-from ggd.estimate import fit, standard_errors
+from ggd.estimate import AS_UNIFORM, TOO_HEAVY, fit, standard_errors
 from ggd.histogram import MagnitudeHistogram, area_between
 from ggd.result import SHAPE_RANGE, FitResult
 from ggd.rivals import AsymmetricGGD, Density, Logistic, SpikeAndSlab, StudentT
@@ -30,6 +30,23 @@ __all__ = [
 Array = NDArray[np.float64]
 
 SMALLEST_EFFECT = 1e-3  # bits per weight; less than this is no reason to prefer a family
+
+
+class _Edge(NamedTuple):
+    """An end of the range of shapes, which stands for the generalized Gaussian of data beyond it."""
+
+    shape: float
+    words: str
+
+
+_EDGES = {
+    AS_UNIFORM: _Edge(
+        SHAPE_RANGE[1], f"the values are spread as if uniform, which shape {SHAPE_RANGE[1]:g} stands for"
+    ),
+    TOO_HEAVY: _Edge(
+        SHAPE_RANGE[0], f"the tails are heavier than those of shape {SHAPE_RANGE[0]:g}, which stands for them"
+    ),
+}
 
 
 class _Sample(NamedTuple):
@@ -162,6 +179,10 @@ def select(x: ArrayLike | MagnitudeHistogram) -> Selection:
     Returns
     -------
     Selection
+        Where the likelihood is largest at an end of the range of shapes, the generalized Gaussian of that end is
+        compared and the verdict says so: uniform data, for which `fit` gives no number, are a ``ggd`` of shape 100.
+        Where the likelihood has its maximum at an end of the range of shapes, the generalized Gaussian of that end is
+        compared, and the verdict says so: uniform data, of which `fit` gives no number, are ``ggd`` of shape 100.
 
     Raises
     ------
@@ -176,6 +197,9 @@ def select(x: ArrayLike | MagnitudeHistogram) -> Selection:
     """
     histogram = x if isinstance(x, MagnitudeHistogram) else MagnitudeHistogram.from_array(x)
     n, best_ggd = histogram.nonzero_count, fit(histogram)
+    edge = _EDGES.get(best_ggd.reason)
+    if edge:
+        best_ggd = fit(histogram, shape=edge.shape)
     if math.isnan(best_ggd.shape):
         nothing = tuple(FamilyFit(name, {}, *[math.nan] * 4) for name in _FAMILIES)
         return Selection(nothing, None, math.nan, math.nan, n, f"no family is fitted: {best_ggd.reason}")
@@ -201,9 +225,8 @@ def select(x: ArrayLike | MagnitudeHistogram) -> Selection:
     threshold = max(SMALLEST_EFFECT, 5.0 * noise_floor)
     close = [fitted for fitted in results if fitted.lost <= threshold]
     chosen = min(close, key=lambda fitted: (len(fitted.parameters), fitted.bits))
-    return Selection(
-        tuple(results), chosen.name, threshold, noise_floor, n, _verdict(results, close, chosen, threshold)
-    )
+    verdict = _verdict(results, close, chosen, threshold) + (f"; {edge.words}" if edge else "")
+    return Selection(tuple(results), chosen.name, threshold, noise_floor, n, verdict)
 
 
 def _verdict(results: list[FamilyFit], close: list[FamilyFit], chosen: FamilyFit, threshold: float) -> str:

@@ -163,15 +163,57 @@ def test_bad_input(arguments, options, words):
         fit(*arguments, **options)
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5])
-def test_hard_data_that_break_other_fits(share):
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("loc", [0.0, "free"])
+def test_shape_a_tenth_and_exact_zeros_that_break_other_fits(share, loc):
     x = GGD(0.1).sample(50_000, seed=9)
     x[: int(share * x.size)] = 0.0
-    rng.shuffle(x)
-    result = fit(x)
+    np.random.default_rng(0).shuffle(x)
+    result = fit(x, loc=loc)
     assert result.trusted
+    assert result.zero_share == share
     assert abs(result.shape - 0.1) < 5 * result.stderr.shape
+    assert abs(math.log(result.scale)) < 5 * result.stderr.scale / result.scale
+    assert abs(result.loc) <= 5 * result.stderr.loc
+
+
+def test_the_error_of_a_free_centre_at_a_cusp_is_that_of_repeated_samples():
+    d, repeats = GGD(0.2, 1.0, 3.0), 100
+    results = [fit(d.sample(2000, seed=[1, k]), loc="free") for k in range(repeats)]
+    errors = np.median([result.stderr.loc for result in results])
+    # The spread is far from normal (a power of one that is): compare the middle 68 %.
+    low, high = np.quantile([result.loc - 3.0 for result in results], [0.159, 0.841])
+    assert 0.5 * (high - low) == pytest.approx(errors, rel=0.5)
+
+
+@pytest.mark.parametrize(("n", "shape"), [(300, 2.0), (10_000, 2.0), (1_000_000, 2.0), (1000, 0.7), (10_000, 0.7)])
+def test_five_outliers_are_named_and_censoring_them_is_advised(n, shape):
+    d = GGD.from_std(shape, 0.02)
+    x = d.sample(n, seed=n)
+    assert fit(x).trusted
+    x[:5] = 20.0 * np.array([1, -1, 1, 1, -1])  # a thousand standard deviations
+    result = fit(x)
+    assert not result.trusted
+    assert result.shape < 0.9 * shape
+    assert f"5 of {n} values are outliers" in result.reason
+    advice = float(result.reason.rpartition("censor=")[2])
+    censored = fit(x, censor=advice)
+    assert censored.trusted, censored.reason
+    assert abs(censored.shape - shape) < 5 * censored.stderr.shape
+
+
+@pytest.mark.parametrize("n", [30, 300, 3000, 30_000])
+@pytest.mark.parametrize("shape", [0.3, 0.5, 1.0, 2.0, 4.0])
+def test_no_outliers_in_true_samples(n, shape):
+    d = GGD(shape, 0.02)
+    reasons = [fit(d.sample(n, seed=[n, k])).reason for k in range(100)]
+    assert not any("outliers" in reason for reason in reasons)
+
+
+def test_a_heavier_tail_than_the_fit_is_not_called_outliers():
+    for df in (3.0, 5.0):
+        x = np.random.default_rng(1).standard_t(df, 200_000)
+        assert fit(x).trusted
 
 
 def test_families_by_code_length():
