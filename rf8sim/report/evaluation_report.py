@@ -11,6 +11,7 @@ from typing import Any
 
 from .._files import write_files
 from ..evaluation import Datapath, Evaluation, paired
+from ..formats import get_format
 from .render import markdown_table
 from .tables import Column, Table
 
@@ -21,6 +22,11 @@ FILES = ("evaluate.md", "evaluate.json")
 
 _SCHEMA = 1
 _TOLD_APART = 2.0  # standard errors
+_UNMOVED = 0.02  # of the divergence
+_REPEATS = (
+    "scales that are powers of two of values that repeat every octave move only where the range ends, which few numbers "
+    "reach"
+)
 _SCALES = {"tensor": "one scale per tensor", "channel": "scales per output channel and token"}
 
 
@@ -291,7 +297,12 @@ def _channels(results: Sequence[Evaluation]) -> Iterator[str]:
         own = [(a, b) for a, b in pairs if _setting(b.datapath).activations == inputs]
         moves = (f"{_name(b.datapath)} {a.divergence:.4f} to {b.divergence:.4f}" for a, b in own)
         what = _words(replace(_setting(own[0][1].datapath), accumulator="")).partition(",")[0]
-        yield f"{what}: {_SCALES['channel']} in place of {_SCALES['tensor']} take the divergence of {', '.join(moves)}."
+        words = (
+            f"{what}: {_SCALES['channel']} in place of {_SCALES['tensor']} take the divergence of {', '.join(moves)}."
+        )
+        same = (b.datapath.format for a, b in own if abs(b.divergence - a.divergence) < _UNMOVED * a.divergence)
+        octaves = [name for name in dict.fromkeys(same) if get_format(name).family == "residual"]
+        yield words + (f" {' and '.join(octaves)}: {_REPEATS}." if octaves else "")
 
 
 def _pairs(results: Sequence[Evaluation], **change: str) -> list[tuple[Evaluation, Evaluation]]:
