@@ -23,10 +23,7 @@ FILES = ("evaluate.md", "evaluate.json")
 _SCHEMA = 1
 _TOLD_APART = 2.0  # standard errors
 _UNMOVED = 0.02  # of the divergence
-_REPEATS = (
-    "scales that are powers of two of values that repeat every octave move only where the range ends, which few numbers "
-    "reach"
-)
+_REPEATS = "values that repeat every octave, with powers of two as scales: another scale moves the range's ends alone"
 _SCALES = {"tensor": "one scale per tensor", "channel": "scales per output channel and token"}
 
 
