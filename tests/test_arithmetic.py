@@ -204,6 +204,10 @@ def test_flags_of_known_cases() -> None:
     assert flags("multiply", 2.0**-6, 0.9375, "e4m3fn", rounding="up") == Flags.UNDERFLOW | Flags.INEXACT
     assert flags("subtract", 3.0, 5.0, "uint8") == Flags.OVERFLOW | Flags.INEXACT
     assert flags("subtract", 3.0, 3.0, "uint8") == Flags(0)
+    # Out of an unsigned format's range, however small: an overflow, no underflow.
+    smallest, minus_half = 0x00, int(rf8sim.encode(-0.5, "rf8"))
+    got = rf8sim.multiply(smallest, minus_half, "e8m0fnu", fmt_b="rf8", flags=True)
+    assert [int(x) for x in got] == [smallest, Flags.OVERFLOW | Flags.INEXACT]
 
 
 def test_a_format_without_nan_refuses_only_what_needs_one() -> None:
