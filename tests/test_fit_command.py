@@ -162,12 +162,13 @@ def test_report_is_the_same_every_time(capsys, checkpoint, tmp_path):
 
 @pytest.mark.parametrize("suffix", ["svg", "png", "pdf"])
 def test_figures_of_little_data(tmp_path, suffix):
-    """A single tensor, one without a fit, one with a few values."""
-    x = ggd.GGD(1.0).sample(200, seed=0)
-    x[0] = 1e4  # far beyond the last bin
-    for i, arrays in enumerate([[x], [x, np.zeros(4)], [np.zeros(4)]]):
+    """A single tensor of few values, one that reaches beyond the axis, one without a fit, one that is not trusted."""
+    x, far = ggd.GGD(1.0).sample(200, seed=0), np.random.default_rng(0).standard_t(3, 10_000)
+    spoilt = np.append(x, 1e4)
+    assert np.abs(far).max() > 12 * np.std(far)
+    for i, arrays in enumerate([[x], [x, np.zeros(4)], [np.zeros(4)], [far, spoilt]]):
         drawn = fit_figures.figures(survey(summarize(f"w{j}", a) for j, a in enumerate(arrays)))
-        assert len(drawn) == [4, 5, 0][i]
+        assert len(drawn) == [4, 5, 0, 5][i]
         for figure in drawn:
             figure.save(tmp_path / f"{i}-{figure.name}.{suffix}")
 
