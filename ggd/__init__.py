@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from ggd.quantizer import expected_mse_stochastic as expected_mse_stochastic
     from ggd.quantizer import index_entropy as index_entropy
     from ggd.result import FitResult as FitResult
+    from ggd.theory import QuantizerTheory as QuantizerTheory
+    from ggd.theory import quantizer_theory as quantizer_theory
 
 _HOME = {
     "best_scale": "optimal",
@@ -55,6 +57,8 @@ _HOME = {
     "lloyd_max": "optimal",
     "MagnitudeHistogram": "histogram",
     "panter_dite": "optimal",
+    "quantizer_theory": "theory",
+    "QuantizerTheory": "theory",
     "select": "families",
     "shannon_lower_bound": "optimal",
 }

@@ -89,7 +89,7 @@ def expected_mse_scaled(density: GGD, values: ArrayLike, boundaries: ArrayLike, 
     >>> expected_mse_scaled(GGD(1.0), [-1.0, 1.0], [0.0], [0.5, 1.0, 2.0])
     array([1.25, 1.  , 2.  ])
     """
-    v, b, s = _checked(values, boundaries, scales)
+    v, b, s = checked_quantizer(values, boundaries, scales)
     # To standard units, one row per scale: x = loc + scale * t.
     t_values = (s[:, None] * v - density.loc) / density.scale
     t_edges = (s[:, None] * b - density.loc) / density.scale
@@ -132,7 +132,7 @@ def expected_mse_stochastic(density: GGD, values: ArrayLike) -> float:
     2.0
     """
     v = np.asarray(values, dtype=np.float64)
-    v, _, _ = _checked(v, 0.5 * (v[1:] + v[:-1]), [1.0])
+    v, _, _ = checked_quantizer(v, 0.5 * (v[1:] + v[:-1]), [1.0])
     t = (v - density.loc) / density.scale
     low, high = t[:-1], t[1:]
     # Between neighbours the variance of the output is (t - low)(high - t), written about the value nearer the centre.
@@ -204,7 +204,7 @@ def index_entropy(density: GGD, boundaries: ArrayLike) -> float:
     return float(-np.sum(p * np.log2(p)))
 
 
-def _checked(values: ArrayLike, boundaries: ArrayLike, scales: ArrayLike) -> tuple[Array, Array, Array]:
+def checked_quantizer(values: ArrayLike, boundaries: ArrayLike, scales: ArrayLike) -> tuple[Array, Array, Array]:
     v = np.asarray(values, dtype=np.float64)
     b = np.asarray(boundaries, dtype=np.float64)
     s = np.asarray(scales, dtype=np.float64)

@@ -66,7 +66,9 @@ class StudentT:
         """Return the natural logarithm of the density."""
         half = 0.5 * (self.df + 1.0)
         norm = special.gammaln(half) - special.gammaln(0.5 * self.df) - 0.5 * math.log(self.df * math.pi)
-        return np.asarray(norm - math.log(self.scale) - half * np.log1p((x / self.scale) ** 2 / self.df))
+        # hypot, since the square of a large magnitude is beyond the range of doubles
+        far = np.hypot(1.0, x / (self.scale * math.sqrt(self.df)))
+        return np.asarray(norm - math.log(self.scale) - 2.0 * half * np.log(far))
 
     def cdf(self, x: Array) -> Array:
         """Return the probability of a value at most x."""

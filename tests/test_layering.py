@@ -21,7 +21,7 @@ LAYERS = {
         {"sampling"},
         {"distribution"},
         {"histogram", "_counting", "quantizer", "result", "rivals"},
-        {"grouped", "optimal"},
+        {"grouped", "optimal", "theory"},
         {"estimate"},
         {"families"},
         {"survey"},
