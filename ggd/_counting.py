@@ -111,6 +111,15 @@ def _summarize_16_bit(x: NDArray[Any], name: str) -> MagnitudeHistogram:
 def _summarize_float64(x: NDArray[np.float64]) -> MagnitudeHistogram:
     with np.errstate(over="ignore", under="ignore"):
         y = x.astype(np.float32)
+    h = _summarize_float32(y)
+    if not x.size or h.inf_count or h.nan_count or np.count_nonzero(x) != x.size - h.zero_count:
+        return _summarize_clamped(x, y)
+    h.min, h.max = float(x.min()) + 0.0, float(x.max()) + 0.0
+    return h
+
+
+def _summarize_clamped(x: NDArray[np.float64], y: NDArray[np.float32]) -> MagnitudeHistogram:
+    """Count values of which some are not finite or beyond the range of float32; y is changed."""
     finite = np.isfinite(x)
     high = finite & np.isinf(y)
     low = (y == 0) & (x != 0)

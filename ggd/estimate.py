@@ -223,17 +223,22 @@ def _outliers(data: _Magnitudes, result: FitResult) -> str:
 
     Data with a heavier tail than the fit have such values too, but without them the shape is much the same.
     """
-    order = np.argsort(-data.log, kind="stable")
+    # Of interest is only where less than one value is expected.
+    limit = math.log(GGD(result.shape, result.scale / data.unit).isf(0.5 / result.n))
+    order = np.flatnonzero(data.log > limit)
+    if not order.size:
+        return ""
+    order = order[np.argsort(-data.log[order], kind="stable")]
     beyond = np.cumsum(data.count[order])
     t = np.exp(data.log[order] + math.log(data.unit / result.scale))
     expected = 2.0 * result.n * np.asarray(GGD(result.shape).sf(t))
     # The chance of so many values that far out, if at least one is not expected there, is of a Poisson count.
-    found = np.flatnonzero((expected < 1.0) & (special.gammainc(beyond, expected) < _CHANCE))
+    found = np.flatnonzero(special.gammainc(beyond, expected) < _CHANCE)
     if not found.size:
         return ""
-    rest, outliers = order[found[-1] + 1 :], int(beyond[found[-1]])
+    outliers, rest = int(beyond[found[-1]]), np.delete(np.arange(data.log.size), order[: found[-1] + 1])
     log = data.log[rest]
-    others = replace(data, log=log, count=data.count[rest], spread=data.spread[rest], log_max=float(log[0]))
+    others = replace(data, log=log, count=data.count[rest], spread=data.spread[rest], log_max=float(log.max()))
     without = _ml_shape(others)
     if isinstance(without, str):
         shift = f"without them {without}"
@@ -266,6 +271,20 @@ class _Magnitudes:
         log = np.log(magnitude) - math.log(unit)
         return cls(log, count, cells.spread, unit, distinct, math.log(histogram.abs_max) - math.log(unit))
 
+    def coarser(self) -> _Magnitudes:
+        """Return the same with 16 cells an octave, for a shape to within about 1e-4: the start of a search."""
+        place = np.floor(self.log * (16.0 / math.log(2.0))).astype(np.int64)
+        place -= place.min()
+        magnitude = np.exp(self.log)
+        count = np.bincount(place, self.count).astype(np.float64)
+        used = count > 0
+        first, second = (
+            np.bincount(place, self.count * moment)[used] / count[used]
+            for moment in (magnitude, magnitude**2 * (1.0 + self.spread))
+        )
+        spread = np.maximum(second / first**2 - 1.0, 0.0)
+        return replace(self, log=np.log(first), count=count[used], spread=spread)
+
     def censored(self, histogram: MagnitudeHistogram, share: float) -> Censored:
         """Return the magnitudes with at least that share of the largest known only by number."""
         cells = histogram.cells()
@@ -290,8 +309,9 @@ class _Magnitudes:
         power = self.count * np.exp(exponent - top)
         weight = power * (1.0 + 0.5 * p * (p - 1.0) * self.spread)
         s0 = float(weight.sum())
-        s1 = float((weight * self.log).sum() + (p - 0.5) * (power * self.spread).sum())
-        s2 = float((weight * self.log**2).sum())
+        weighted_log = weight * self.log
+        s1 = float(weighted_log.sum() + (p - 0.5) * np.dot(power, self.spread))
+        s2 = float(np.dot(weighted_log, self.log))
         return math.log(s0 / self.count.sum()) + top, s1 / s0, s2 / s0
 
     def log_moment(self, p: float) -> float:
@@ -316,12 +336,22 @@ def _profile(data: _Magnitudes, p: float) -> tuple[float, float, float]:
     log_ps = math.log(p) + log_s
     value = -math.log(2.0) - math.lgamma(1.0 + a) - a * (log_ps + 1.0)
     score = p + float(special.digamma(a)) + log_ps - p * s1
-    slope = 1.0 + a - float(special.polygamma(1, a)) * a * a - p * (s2 - s1 * s1)
+    slope = 1.0 + a - float(special.zeta(2.0, a)) * a * a - p * (s2 - s1 * s1)
     return value, score, slope
 
 
 def _ml_shape(data: _Magnitudes) -> float | str:
     """Return the shape of largest profile likelihood, or the reason why there is none."""
+    start = _searched_shape(data.coarser())
+    if isinstance(start, float):
+        low, high = start / 1.01, start * 1.01
+        if _profile(data, low)[1] > 0.0 >= _profile(data, high)[1]:
+            return _newton(lambda p: _profile(data, p)[1:], low, high)
+    return _searched_shape(data)
+
+
+def _searched_shape(data: _Magnitudes) -> float | str:
+    """Return what `_ml_shape` does, by a search of the whole range."""
     grid = np.geomspace(*SHAPE_RANGE, 24)
     profile = [_profile(data, p) for p in grid]
     # A maximum lies where the score passes from positive to negative; more than one is possible for few data.
