@@ -98,9 +98,8 @@ def _root(a: Array, _: Array) -> Array:
     n, e = _integers(a)
     odd = e & 1
     wide = n << (36 + odd)
+    # Cutting off the float64 root is right for each of the 2**24 numbers that there are.
     root = np.sqrt(wide.astype(np.float64)).astype(np.int64)
-    root -= root * root > wide
-    root += (root + 1) * (root + 1) <= wide
     exact = np.ldexp((root << 1 | (root * root != wide)).astype(np.float64), (e - odd - 36) // 2 - 1)
     return np.where(np.isfinite(a) & (a > 0), exact, ordinary)
 

@@ -81,6 +81,20 @@ def test_intermediate_results_are_exact_or_odd(operation: str, first: str, secon
     assert (inexact > 0) == (operation in ("divide", "sqrt"))
 
 
+def test_roots_of_all_significands_are_cut_off_where_they_should_be() -> None:
+    for first in range(1 << 23, 1 << 24, 1 << 20):
+        n = np.arange(first, first + (1 << 20), dtype=np.int64)
+        for extra in (0, 1):  # even and odd exponents
+            root = arithmetic._root(np.ldexp(n.astype(np.float64), extra), n)
+            # 30 or 31 bits, then one that says whether there are more.
+            scaled = np.ldexp(root, 19).astype(np.int64)
+            floor, sticky = scaled >> 1, scaled & 1
+            wide = n << (36 + extra)
+            assert np.all(floor * floor <= wide)
+            assert np.all(wide < (floor + 1) * (floor + 1))
+            np.testing.assert_array_equal(sticky, floor * floor != wide)
+
+
 def test_round_to_odd_of_sums_beyond_53_bits() -> None:
     """Only sums of e8m0fnu, and fma of wide formats, are that wide."""
     values = get_format("e8m0fnu").values[:-1:7]
