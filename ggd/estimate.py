@@ -298,25 +298,25 @@ class _Magnitudes:
         above = int(self.count[~keep].sum())
         return Censored(self.log[keep], self.count[keep], self.spread[keep], limit / self.unit, above, self.unit)
 
-    def power_sums(self, p: float) -> tuple[float, float, float]:
-        """Return log of S = mean |x|^p, S'/S and S''/S, derivatives with respect to p.
+    def power_sums(self, p: float | Array) -> tuple[Array, Array, Array]:
+        """Return log of S = mean |x|^p, S'/S and S''/S, derivatives with respect to p; of p's shape.
 
         The spread of a cell round its mean enters to second order; in S'' it is left out, which only steers
         Newton.
         """
-        exponent = p * self.log
-        top = float(exponent.max())
+        q = np.asarray(p, dtype=np.float64)[..., None]
+        exponent = q * self.log
+        top = exponent.max(axis=-1, keepdims=True)
         power = self.count * np.exp(exponent - top)
-        weight = power * (1.0 + 0.5 * p * (p - 1.0) * self.spread)
-        s0 = float(weight.sum())
-        weighted_log = weight * self.log
-        s1 = float(weighted_log.sum() + (p - 0.5) * np.dot(power, self.spread))
-        s2 = float(np.dot(weighted_log, self.log))
-        return math.log(s0 / self.count.sum()) + top, s1 / s0, s2 / s0
+        weight = power * (1.0 + 0.5 * q * (q - 1.0) * self.spread)
+        s0 = weight.sum(axis=-1)
+        s1 = weight @ self.log + (q[..., 0] - 0.5) * (power @ self.spread)
+        s2 = weight @ self.log**2
+        return np.log(s0 / self.count.sum()) + top[..., 0], s1 / s0, s2 / s0
 
     def log_moment(self, p: float) -> float:
         """Return log of the mean of |x / unit|^p."""
-        return self.power_sums(p)[0]
+        return float(self.power_sums(p)[0])
 
 
 def _log_unit_moment(shape: float, q: float) -> float:
@@ -325,18 +325,18 @@ def _log_unit_moment(shape: float, q: float) -> float:
     return math.lgamma(1.0 + (q + 1.0) * a) - math.lgamma(1.0 + a) - math.log(q + 1.0)
 
 
-def _profile(data: _Magnitudes, p: float) -> tuple[float, float, float]:
+def _profile(data: _Magnitudes, p: float | Array) -> tuple[Array, Array, Array]:
     """Return the profile log-likelihood per value, p^2 times its derivative in p, and the slope of that.
 
     With the scale at its best, scale^p = p S(p), S the mean of |x|^p (Varanasi and Aazhang 1989):
     L = log p - log 2 - log Gamma(1/p) - log(p S)/p - 1/p, and p^2 L' = p + psi(1/p) + log(p S) - p S'/S.
     """
     log_s, s1, s2 = data.power_sums(p)
-    a = 1.0 / p
-    log_ps = math.log(p) + log_s
-    value = -math.log(2.0) - math.lgamma(1.0 + a) - a * (log_ps + 1.0)
-    score = p + float(special.digamma(a)) + log_ps - p * s1
-    slope = 1.0 + a - float(special.zeta(2.0, a)) * a * a - p * (s2 - s1 * s1)
+    a = 1.0 / np.asarray(p)
+    log_ps = np.log(p) + log_s
+    value = -math.log(2.0) - special.gammaln(1.0 + a) - a * (log_ps + 1.0)
+    score = p + special.digamma(a) + log_ps - p * s1
+    slope = 1.0 + a - special.zeta(2.0, a) * a * a - p * (s2 - s1 * s1)
     return value, score, slope
 
 
@@ -353,25 +353,25 @@ def _ml_shape(data: _Magnitudes) -> float | str:
 def _searched_shape(data: _Magnitudes) -> float | str:
     """Return what `_ml_shape` does, by a search of the whole range."""
     grid = np.geomspace(*SHAPE_RANGE, 24)
-    profile = [_profile(data, p) for p in grid]
+    _, score, _ = _profile(data, grid)
     # A maximum lies where the score passes from positive to negative; more than one is possible for few data.
-    falls = [i for i in range(len(grid) - 1) if profile[i][1] > 0.0 >= profile[i + 1][1]]
+    falls = [i for i in range(len(grid) - 1) if score[i] > 0.0 >= score[i + 1]]
     roots = [_newton(lambda p: _profile(data, p)[1:], float(grid[i]), float(grid[i + 1])) for i in falls]
-    best = max(roots, key=lambda p: _profile(data, p)[0], default=None)
+    best = max(roots, key=lambda p: float(_profile(data, p)[0]), default=None)
     # As the shape grows the likelihood tends to that of the uniform density on +- max|x|.
     uniform = -math.log(2.0) - data.log_max
-    if profile[-1][1] > 0.0 and (best is None or uniform > _profile(data, best)[0]):
+    if score[-1] > 0.0 and (best is None or uniform > _profile(data, best)[0]):
         return AS_UNIFORM
     if best is None:
         return TOO_HEAVY
     return best
 
 
-def _newton(score: Callable[[float], tuple[float, float]], low: float, high: float) -> float:
+def _newton(score: Callable[[float], tuple[Array, Array]], low: float, high: float) -> float:
     """Return the root of a score falling from low to high, by Newton in log p inside a shrinking bracket."""
     p = math.sqrt(low * high)
     for _ in range(60):
-        value, slope = score(p)
+        value, slope = (float(number) for number in score(p))
         if value > 0.0:
             low = p
         else:
