@@ -47,7 +47,7 @@ def summaries(x: NDArray[Any]) -> Iterator[MagnitudeHistogram]:
         yield _summarize_float32(x)
     elif name == "float64" or x.dtype.kind in "iu":
         for start in range(0, x.size, _CHUNK):
-            yield _summarize_float64(x[start : start + _CHUNK].astype(np.float64))
+            yield _summarize_float64(x[start : start + _CHUNK].astype(np.float64, copy=False))
     else:
         raise ValueError(
             f"a histogram takes float32, float64, float16, bfloat16 or integers, got {name}: convert the array first"
