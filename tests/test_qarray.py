@@ -129,19 +129,22 @@ def test_comparisons_are_of_values() -> None:
 
 def test_matmul_sums_exactly_and_rounds_once() -> None:
     rng = np.random.default_rng(4)
-    a = QArray(rng.integers(0, 128, (3, 5), dtype=np.uint8), "rf8", 4.0, rounding="residual")
-    b = QArray(rng.integers(129, 256, (5, 2), dtype=np.uint8), "rf8", 0.75, rounding="residual")
+    options = {"rounding": "residual", "overflow": "nan"}
+    a = QArray(rng.integers(70, 118, (16, 5), dtype=np.uint8), "rf8", 4.0, **options)
+    b = QArray(rng.integers(198, 246, (5, 16), dtype=np.uint8), "rf8", 0.75, **options)
     got = a @ b
     sums = [
         [sum(reference.number(int(x), "rf8") * reference.number(int(y), "rf8") if x and y else 0
              for x, y in zip(row, column, strict=True)) for column in b.codes.T] for row in a.codes
     ]  # fmt: skip
-    wanted = [[reference.round_value(total, "rf8", "residual") for total in row] for row in sums]
+    wanted = [[reference.round_value(total, "rf8", "residual", "nan") for total in row] for row in sums]
+    assert wanted != [[reference.round_value(total, "rf8", "nearest-even", "nan") for total in row] for row in sums]
+    assert (np.array(wanted) != 0x80).all()
     same(got, wanted, 3.0, a)
-    assert (a[0] @ b).shape == (2,)
+    assert (a[0] @ b).shape == (16,)
     assert (a[0] @ b[:, 0]).shape == ()
     same(np.dot(a, b), wanted, 3.0, a)
-    assert np.asarray(a @ np.eye(5)).shape == (3, 5)
+    assert np.asarray(a @ np.eye(5)).shape == (16, 5)
     np.testing.assert_array_equal(np.asarray(a @ np.eye(5)), np.asarray(a))
     with pytest.raises(ValueError, match="fmt_b= and result="):
         a @ QArray(b.codes, "int8", rounding="nearest-even")
