@@ -27,7 +27,7 @@ def choose(kind: str, name: object, options: Iterable[str]) -> str:
     options = [str(option) for option in options]
     if name in options:
         return str(name)
-    close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.4)
+    close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.52)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise ValueError(f"unknown {kind} {name!r}: {hint}the choices are {', '.join(options)}")
 
@@ -68,6 +68,7 @@ def as_output(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: np.dtype[
     if out is None:
         return np.empty(shape, dtype=dtype)
     if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != dtype or not out.flags.writeable:
-        got = f"{out.dtype.name} of shape {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        read_only = "read-only " if isinstance(out, np.ndarray) and not out.flags.writeable else ""
+        got = f"{read_only}{out.dtype.name} of shape {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
         raise ValueError(f"out must be a writable {dtype.name} array of shape {shape}, got {got}")
     return out

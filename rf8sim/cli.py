@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return _fail("interrupted", 130) if code == 130 else code if isinstance(code, int) else 0
     except usage_error as error:
-        return _fail(f"{cast('Any', error).format_message().rstrip('.')}; see rf8sim --help", 2)
+        context = cast("Any", error).ctx
+        command = context.command_path if context is not None else "rf8sim"
+        return _fail(f"{cast('Any', error).format_message().rstrip('.')}; see {command} --help", 2)
     except ValueError as error:
         return _fail(str(error), 2)
     except BrokenPipeError:  # the reader of a pipe went away: nothing is wrong
@@ -210,7 +212,12 @@ def report(
         Optional[list[str]],  # noqa: UP045
         typer.Option("--format", "-f", metavar="NAME", help="A format to measure; repeatable. See 'rf8sim formats'."),
     ] = None,
-    rounding: Annotated[str, typer.Option(help="Rounding mode.")] = "nearest-even",
+    rounding: Annotated[
+        str,
+        typer.Option(
+            help="nearest-even, nearest-away, toward-zero, up, down, to-odd, stochastic, or residual (RF formats only)."
+        ),
+    ] = "nearest-even",
     scaling: Annotated[str, typer.Option(help="One scale for each: tensor, channel, block, or none.")] = "tensor",
     scale_rule: Annotated[str, typer.Option(help="How a scale is chosen: max, mse or ggd.")] = "mse",
     block_size: Annotated[int, typer.Option(min=1, help="Elements in a block, with --scaling block.")] = 32,
@@ -225,6 +232,8 @@ def report(
     from .experiment import Settings
 
     chosen = {"formats": tuple(dict.fromkeys(formats))} if formats else {}
+    if rounding == "residual" and not formats:  # the mode of the RF family, so its formats
+        chosen = {"formats": ("rf8", "rf8_e3", "rf6")}
     settings = Settings(
         **chosen,
         scaling=scaling,
@@ -248,6 +257,8 @@ def report(
         console = _console()
         for sentence in verdict(experiment):
             console.print(_plain(sentence))
+        for tensor in experiment.skipped[:5]:
+            console.print(_plain(f"Not measured: {tensor.name!r}: {tensor.reason}."))
         _print_table(brief(experiment))
         console.print(_plain("\n".join(str(path) for path in written)))
 

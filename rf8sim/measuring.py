@@ -178,7 +178,9 @@ def _nothing_left(
 ) -> str:
     where = ", ".join(labels)
     if wanted:
-        return f"{where}: no tensor can be measured; {wanted[0][1].name!r}: {wanted[0][1].skipped}"
+        return (
+            f"{where}: no tensor can be measured; {wanted[0][1].name!r}: {wanted[0][1].skipped or 'it has no elements'}"
+        )
     names = f"the first of its {len(found)} tensors is {found[0][1].name!r}"
     return f"{where}: no tensor is left by the patterns to include and exclude; {names}"
 

@@ -165,7 +165,7 @@ def check_choices(fmt: Format, rounding: str, overflow: str) -> tuple[RoundingMo
     option = Overflow(choose("overflow option", overflow, list(Overflow)))
     if mode is RoundingMode.RESIDUAL and fmt.depth is None:
         raise ValueError(
-            f"rounding 'residual' is defined for the RF family only, not for {fmt.name!r}: use 'nearest-even'"
+            f"rounding 'residual' is for the RF family only (rf8, ...), not for {fmt.name!r}: use 'nearest-even'"
         )
     if option is Overflow.NAN and fmt.nan is None:
         raise ValueError(f"format {fmt.name!r} has no NaN code: use overflow='saturate'")

@@ -112,6 +112,10 @@ def load_model(path: str | Path) -> Model:
             raise CheckpointError(f"{checkpoint.path}: {name!r} has shape {tensor.shape}, not {shape}: {expects}")
         [chunk] = tensor.chunks(elements=tensor.size)
         weights[name] = chunk.values.reshape(shape).astype(np.float32)
+        if not np.isfinite(weights[name]).all():
+            raise CheckpointError(
+                f"{checkpoint.path}: {name!r} holds NaN or infinities, so the model has no loss: repair it first"
+            )
     return dataclasses.replace(model, weights=weights)
 
 

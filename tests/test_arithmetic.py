@@ -444,7 +444,7 @@ def test_unknown_options_are_refused_in_one_sentence() -> None:
         "unknown format": lambda: rf8sim.add(1, 2, "rf9"),
         "unknown rounding mode 'nearest': did you mean": lambda: rf8sim.add(1, 2, "rf8", rounding="nearest"),
         "unknown overflow option 'wrap'": lambda: rf8sim.add(1, 2, "rf8", overflow="wrap"),
-        "defined for the RF family only": lambda: rf8sim.add(1, 2, "rf8", result="int8", rounding="residual"),
+        "for the RF family only": lambda: rf8sim.add(1, 2, "rf8", result="int8", rounding="residual"),
         "has no infinity": lambda: rf8sim.fma(1, 2, 3, "rf8", overflow="infinity"),
         "'int8' has no NaN code": lambda: rf8sim.negate(1, "rf8", result="int8", overflow="nan"),
         "'stochastic' rounding has none": lambda: rf8sim.add(1, 2, "rf8", rounding="stochastic"),

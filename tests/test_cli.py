@@ -117,7 +117,10 @@ def test_report_options(capsys, checkpoint, tmp_path):
         (["report", "M", "-o", "OUT", "--scaling", "row"], "unknown scaling 'row'"),
         (["report", "M", "-o", "OUT", "--scale-rule", "min"], "unknown scale rule 'min'"),
         (["report", "M", "-o", "OUT", "--rounding", "nearest"], "unknown rounding"),
-        (["report", "M", "-o", "OUT", "--rounding", "residual"], "for the RF family only, not for 'e4m3fn'"),
+        (
+            ["report", "M", "-o", "OUT", "-f", "e4m3fn", "--rounding", "residual"],
+            "for the RF family only (rf8, ...), not for 'e4m3fn'",
+        ),
         (["report", "M", "M", "-o", "OUT"], "the same checkpoint was given twice"),
         (["report", "M.npz", "-o", "OUT"], "M.npz: no such file or folder"),
         (["report", "M", "-o", "OUT", "--include", "zz"], "no tensor is left by the patterns"),

@@ -373,3 +373,13 @@ def test_bad_heads_and_bytes(copy, model):
         load_model(copy / "model.safetensors")
     with pytest.raises(ValueError, match=r"has byte 2\d\d, the model knows 200"):
         read_windows(LM / "model.safetensors", replace(model, vocabulary=200, context=7))
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path):
+    """A loss of NaN compares with nothing."""
+    weights = load_file(LM / "model.safetensors")
+    weights["blocks.0.mlp.up.weight"][3, 4] = np.nan
+    save_file(weights, tmp_path / "model.safetensors")
+    shutil.copy(LM / "config.json", tmp_path)
+    with pytest.raises(CheckpointError, match=r"'blocks\.0\.mlp\.up\.weight' holds NaN or infinities"):
+        load_model(tmp_path / "model.safetensors")

@@ -73,6 +73,8 @@ def register(fmt: Format) -> Format:
     ...
     ValueError: a format named 'rf8' exists already: choose another name
     """
+    if not isinstance(fmt, Format):
+        raise TypeError(f"register takes a Format, not {type(fmt).__name__}")
     if fmt.name in _builders or fmt.name in _built:
         raise ValueError(f"a format named {fmt.name!r} exists already: choose another name")
     _builders[fmt.name] = lambda: fmt

@@ -54,11 +54,13 @@ def _distribution(experiment: Experiment, fit: FitRecord) -> str:
     shapes = [own.shape for own in trusted]
     said = ""
     if len(shapes) > 1:
+        of = f"{len(trusted)} of the {len(experiment.tensors)} tensors"
         said = (
-            f"Tensor by tensor the weights follow generalized Gaussians of shape {min(shapes):.2f} to "
-            f"{max(shapes):.2f}, median {statistics.median(shapes):.2f} (2 is Gaussian, 1 Laplace). "
+            f"Generalized Gaussians fitted to {of if len(trusted) < len(experiment.tensors) else 'each tensor'} have "
+            f"shape {min(shapes):.2f} to {max(shapes):.2f}, median {statistics.median(shapes):.2f} (2 is Gaussian, 1 "
+            "Laplace); whether another family fits better, 'rf8sim fit' says. "
         )
-    whole = "All together they fit" if said else "The weights follow a generalized Gaussian of"
+    whole = "All together they fit" if said else "A generalized Gaussian fitted to the weights has"
     costs = [
         f"a {name} density would cost {excess:.3f} bits a weight more"
         for family, name in (("gaussian", "Gaussian"), ("laplace", "Laplace"))
