@@ -241,7 +241,8 @@ class _Meter:
     ) -> None:
         self.fmt, self.settings = fmt, settings
         self.error = QuantizationError(0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, np.zeros(256, dtype=np.int64))
-        self.scales: list[NDArray[np.float32]] = []
+        # How many scales the chunks brought, and their extremes: the scales themselves would grow with the tensor.
+        self.scales, self.smallest, self.largest = 0, math.inf, 0.0
         # Scales known before the data are read again: one, or one a row. Otherwise chunks bring theirs.
         self.known: list[NDArray[np.float32]] | None = None
         if settings.scaling == "none":
@@ -271,21 +272,27 @@ class _Meter:
                 block_size=settings.block_size,
                 scale_rule=settings.scale_rule,
             )
-            self.scales.append(quantized.scale.ravel())
+            self._note(quantized.scale)
         self.error |= measure(values, quantized)
+
+    def _note(self, scale: NDArray[np.float32]) -> None:
+        self.scales += scale.size
+        self.smallest = float(scale.min(initial=self.smallest))
+        self.largest = float(scale.max(initial=self.largest))
 
     def record(self) -> FormatRecord:
         """Return what was measured."""
-        scales = np.concatenate([np.empty(0, np.float32), *map(np.ravel, self.known or self.scales)])
+        for scale in self.known or ():
+            self._note(scale)
         stored = self.settings.scaling != "none"
         return FormatRecord(
             format=self.fmt.name,
             bits=self.fmt.bits,
             error=self.error,
-            scales=scales.size if stored else 0,
+            scales=self.scales if stored else 0,
             scale_bits=8 if self.fmt.power_of_two_scale else 32,
-            smallest_scale=float(scales.min(initial=np.inf)) if scales.size else 1.0,
-            largest_scale=float(scales.max(initial=0.0)) if scales.size else 1.0,
+            smallest_scale=self.smallest if self.scales else 1.0,
+            largest_scale=self.largest if self.scales else 1.0,
         )
 
 
