@@ -413,12 +413,11 @@ def _cells(steps: StepTable, width: int, widest: int, dtype: type[np.unsignedint
     else:
         return None
     cells = 1 << (width - shift)
-    # The step in force at a cell's start is the last one at or before it.
+    # The step in force at a cell's start is the last one at or before it; each is so for a run of cells.
     first_cell = (cell + inside).astype(np.int64)
-    at_start = np.cumsum(np.bincount(first_cell, minlength=cells)[:cells]) - 1
+    result = np.repeat(steps.result.astype(dtype), 2 * np.diff(first_cell, append=cells))
     unsigned = np.uint32 if width == 32 else np.uint64
     threshold: NDArray[Any] = np.left_shift(np.arange(cells, dtype=unsigned), unsigned(shift))
-    result = np.repeat(steps.result[at_start].astype(dtype), 2)
     own = cell[inside].astype(np.int64)
     threshold[own] = steps.first[inside]
     result[2 * own + 1] = steps.result[inside]
