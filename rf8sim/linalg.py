@@ -34,13 +34,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import _kernels
+from ._checks import as_codes
+from ._parallel import in_pieces
 from .accumulators import Accumulator, get_accumulator, get_order, get_rule
-from .codec import encode
+from .codec import encode, whole_table
 from .formats import Format, get_format
-from .products import Operand, Plan, accumulate, accumulate_blocks, get_operand, scaled_to_odd
+from .products import Operand, Plan, accumulate, accumulate_blocks, get_operand, nibble_tables, scaled_to_odd
 from .rounding import check_choices
 
-__all__ = ["conv2d", "dot", "matmul", "matvec"]
+__all__ = ["conv2d", "dot", "matmul", "matvec", "weight_matvec"]
 
 Array = NDArray[np.float64]
 
@@ -241,6 +244,87 @@ def matvec(a: ArrayLike, b: ArrayLike, fmt: str | Format, **options: Any) -> NDA
         options["scale_b"] = scale[..., None]
     product: NDArray[Any] = matmul(a, vector[..., None], fmt, **options)[..., 0]
     return product
+
+
+def weight_matvec(
+    codes: ArrayLike,
+    x: ArrayLike,
+    fmt: str | Format,
+    *,
+    scale: ArrayLike | None = None,
+    threads: int | None = None,
+) -> NDArray[np.float32]:
+    """Multiply a matrix of coded weights with a float32 vector, fast: codes are decoded on the way.
+
+    This is for running a model, `matvec` for simulating a machine. It is exactly defined all the same: product i is
+    rounded to float32 and added, rounded, to sum i % 32; then sums l and l + 16 are added, l and l + 8, and so on.
+    RF8 is decoded 32 codes at a time by looking up bytes, other formats by a table of values; the result is the same.
+
+    Parameters
+    ----------
+    codes : array_like of uint8, shape (rows, depth)
+        The weights.
+    x : array_like of float32, shape (depth,)
+        The activations; float16 and bfloat16 are widened.
+    fmt : str or Format
+        Format of the weights.
+    scale : array_like of float32, optional
+        One scale, or one for each row, of shape (rows,) or (rows, 1): multiplied to the result in float32.
+    threads : int, optional
+        At most this many; the result does not depend on it.
+
+    Returns
+    -------
+    ndarray of float32, shape (rows,)
+        The product.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match or the format is unknown.
+    TypeError
+        If the codes are not integers, or x is float64 or no numbers.
+
+    Examples
+    --------
+    >>> import numpy as np, rf8sim
+    >>> codes = rf8sim.encode([[1.0, 0.5], [0.25, -1.5]], "rf8")
+    >>> rf8sim.linalg.weight_matvec(codes, np.float32([0.1, 10.0]), "rf8", scale=2.0)
+    array([ 10.2 , -29.95], dtype=float32)
+    """
+    chosen = get_format(fmt)
+    weights = np.ascontiguousarray(as_codes(codes, chosen.bits, chosen.name))
+    vector = np.asarray(x)
+    if vector.dtype.name not in ("float32", "float16", "bfloat16"):
+        raise TypeError(f"x must be float32 numbers, got dtype {vector.dtype.name}: convert first")
+    if weights.ndim != 2 or vector.shape != weights.shape[1:]:
+        raise ValueError(f"weights (rows, depth) and x (depth,) are needed, got shapes {weights.shape}, {vector.shape}")
+    rows, depth = weights.shape
+    padded = np.zeros(-(-depth // 32) * 32, np.float32)
+    padded[:depth] = vector
+    out = np.empty(rows, np.float32)
+    bytes_of = nibble_tables(chosen)
+    if bytes_of is None:
+        table = whole_table(chosen.values).astype(np.float32)
+        in_pieces(
+            lambda start, stop: _kernels.matvec_table(weights[start:stop], padded, table, out[start:stop]),
+            rows, threads, weight=depth,
+        )  # fmt: skip
+    else:
+        order = np.array(_kernels.DECODED)
+        turned = np.ascontiguousarray(padded.reshape(-1, 32)[:, order]).reshape(-1)
+        in_pieces(
+            lambda start, stop: _kernels.matvec_nibbles(
+                weights[start:stop], turned, *bytes_of, order, out[start:stop]
+            ),
+            rows, threads, weight=depth,
+        )  # fmt: skip
+    if scale is not None:
+        factor = np.asarray(scale, dtype=np.float32)
+        if factor.shape not in ((), (rows,), (rows, 1)):
+            raise ValueError(f"scale must be one, or one for each of {rows} rows, got shape {factor.shape}")
+        out *= factor.reshape(-1) if factor.ndim else factor
+    return out
 
 
 def conv2d(

@@ -20,7 +20,16 @@ from .accumulators import Accumulator, Order, Rule
 from .codec import whole_table
 from .formats import Format, get_format
 
-__all__ = ["Operand", "Plan", "accumulate", "accumulate_blocks", "get_operand", "scaled_to_odd", "step_count"]
+__all__ = [
+    "Operand",
+    "Plan",
+    "accumulate",
+    "accumulate_blocks",
+    "get_operand",
+    "nibble_tables",
+    "scaled_to_odd",
+    "step_count",
+]
 
 Array = NDArray[np.float64]
 
@@ -107,6 +116,25 @@ def _table(fmt: Format) -> tuple[Array, _Grid, tuple[Array, ...]]:
     values = whole_table(fmt.values)
     grid = _grid(values)
     return values, grid, tuple(grid.slices(np.where(np.isfinite(values), values, 0.0)))
+
+
+@lru_cache(maxsize=64)
+def nibble_tables(fmt: Format) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+    """Return lower and upper bytes by which `_kernels.matvec_nibbles` decodes a format; None if it cannot.
+
+    It can if code 0 is zero, 0x80 the only NaN, and the upper half of each other value's float32 pattern is a number
+    that the lower four bits of the code choose, plus the next three bits at bit 8, plus the sign.
+    """
+    if fmt.bits != 8:
+        return None
+    pattern = fmt.values.astype(np.float32).view(np.uint32)
+    code = np.arange(256, dtype=np.uint32)
+    chosen = (pattern >> 16)[0x10:0x20] - (1 << 8)
+    made = ((chosen[code & 15] + ((code >> 4 & 7) << 8)) | (code & 0x80) << 8) << 16
+    ordinary = (code != 0) & (code != 0x80)
+    if fmt.nan != 0x80 or pattern[0] != 0 or not np.array_equal(made[ordinary], pattern[ordinary]):
+        return None
+    return np.tile(chosen.astype(np.uint8), 2), np.tile((chosen >> 8).astype(np.uint8), 2)
 
 
 def get_operand(x: ArrayLike, fmt: str | Format) -> Operand:

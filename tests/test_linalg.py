@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import rf8sim
 from rf8sim import linalg, reference
-from rf8sim.products import get_operand
+from rf8sim.products import get_operand, nibble_tables
 
 MODES = ("nearest-even", "nearest-away", "toward-zero", "up", "down", "to-odd", "stochastic")
 ORDERS = ("sequential", "pairwise", "blocked:3", "blocked:100")
@@ -443,6 +443,62 @@ def test_strides_change_nothing():
         expected = rf8sim.matmul(a, b, "rf8", accumulator=accumulator)
         turned = rf8sim.matmul(np.asfortranarray(a), b[::-1][::-1].copy("F"), "rf8", accumulator=accumulator)
         oracle.same(turned, expected)
+
+
+# ---------------------------------------------------------------- weights decoded on the fly
+
+
+def lanes(codes: np.ndarray, x: np.ndarray, fmt: str) -> np.ndarray:
+    """The documented order, in float32 arrays."""
+    short = -codes.shape[1] % 32
+    products = np.pad(rf8sim.decode(codes, fmt) * x, ((0, 0), (0, short))).reshape(codes.shape[0], -1, 32)
+    sums = np.zeros((codes.shape[0], 32), np.float32)
+    for k in range(products.shape[1]):
+        sums += products[:, k]
+    while sums.shape[1] > 1:
+        half = sums.shape[1] // 2
+        sums = sums[:, :half] + sums[:, half:]
+    return sums[:, 0]
+
+
+@pytest.mark.parametrize("fmt", [*rf8sim.format_names(), "rf(4,4,12)"])
+@pytest.mark.parametrize("depth", [1, 31, 32, 33, 96, 300])
+def test_weight_matvec(fmt, depth):
+    rng = np.random.default_rng(depth)
+    codes, x = draw(rng, fmt, (50, depth), False), rng.normal(size=depth).astype(np.float32)
+    codes[:, 0] = np.arange(50) % rf8sim.get_format(fmt).values.size  # zeros, subnormals and what else starts a table
+    with np.errstate(invalid="ignore", over="ignore"):
+        oracle.same(linalg.weight_matvec(codes, x, fmt), lanes(codes, x, fmt), fmt)
+
+
+def test_weight_matvec_sees_every_code():
+    every = np.arange(256, dtype=np.uint8)
+    assert nibble_tables(rf8sim.get_format("rf8")) is not None
+    assert nibble_tables(rf8sim.get_format("e4m3fn")) is None
+    for place in (0, 7, 8, 15, 16, 31, 33):
+        codes, x = np.zeros((256, 34), np.uint8), np.zeros(34, np.float32)
+        codes[:, place], x[place] = every, 3.0
+        oracle.same(linalg.weight_matvec(codes, x, "rf8"), 3 * rf8sim.decode(every, "rf8") + np.float32(0))
+
+
+def test_weight_matvec_scales_threads_and_specials():
+    rng = np.random.default_rng(20)
+    codes, x = draw(rng, "rf8", (3000, 500), True), rng.normal(size=500).astype(np.float32)
+    plain, scale = linalg.weight_matvec(codes, x, "rf8", threads=1), rng.uniform(1, 2, (3000, 1)).astype(np.float32)
+    for threads in (2, 5):
+        got = linalg.weight_matvec(codes, x, "rf8", scale=scale, threads=threads)
+        oracle.same(got, plain * scale[:, 0])
+    oracle.same(linalg.weight_matvec(np.asfortranarray(codes)[::-1], x, "rf8", scale=0.5), plain[::-1] / 2)
+    assert linalg.weight_matvec(np.zeros((3, 0), np.uint8), x[:0], "rf8").tolist() == [0, 0, 0]
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(linalg.weight_matvec(codes[:1, :2] * 0, np.float32([np.inf, 1]), "rf8")).all()
+    for bad, message in (((codes, x[1:]), "shapes"), ((codes[0], x), "shapes")):
+        with pytest.raises(ValueError, match=message):
+            linalg.weight_matvec(*bad, "rf8")
+    with pytest.raises(TypeError, match="convert first"):
+        linalg.weight_matvec(codes, x.astype(np.float64), "rf8")
+    with pytest.raises(ValueError, match="3000 rows"):
+        linalg.weight_matvec(codes, x, "rf8", scale=[1.0, 2.0])
 
 
 # ---------------------------------------------------------------- what is refused
