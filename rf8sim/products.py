@@ -407,8 +407,7 @@ def _add(sums: Array, terms: list[Array], special: Array | None, fits: bool, pla
             one, row[:, start:stop], flat[:, start:stop], fits, rule, np.uint64(first + start), np.uint64(step)
         ),
         flat.size,
-        plan.threads,
-        weight=8,
+        plan.threads,  # BLAS' own threads wait busily between its calls: only large results gain by ours
     )
 
 
