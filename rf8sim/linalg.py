@@ -77,8 +77,8 @@ def matmul(
     scale_a, scale_b : array_like, optional
         Positive scales: one for the tensor, or shapes that broadcast with ``(..., rows, 1)`` and ``(..., 1, columns)``,
         as `quantize` gives them for channels of axis -2 of ``a`` and -1 of ``b``. They multiply the sum that is left in
-        the accumulator, and nothing rounds between that and the result. With ``block_size``, scales of blocks along the
-        summed axis: shapes that broadcast with ``(..., rows, blocks)`` and ``(..., blocks, columns)``. Each block is
+        the accumulator, as float64: a power of two exactly, another scale with one rounding to 53 bits. With
+        ``block_size``, scales of blocks along the summed axis: shapes that broadcast with ``(..., rows, blocks)`` and ``(..., blocks, columns)``. Each block is
         then summed from zero in the accumulator (exactly for ``blocked:k`` with k the block size), multiplied by its
         scales, and added to the total with one rounding.
     block_size : int, optional
