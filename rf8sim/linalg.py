@@ -78,9 +78,9 @@ def matmul(
         Positive scales: one for the tensor, or shapes that broadcast with ``(..., rows, 1)`` and ``(..., 1, columns)``,
         as `quantize` gives them for channels of axis -2 of ``a`` and -1 of ``b``. They multiply the sum that is left in
         the accumulator, as float64: a power of two exactly, another scale with one rounding to 53 bits. With
-        ``block_size``, scales of blocks along the summed axis: shapes that broadcast with ``(..., rows, blocks)`` and ``(..., blocks, columns)``. Each block is
-        then summed from zero in the accumulator (exactly for ``blocked:k`` with k the block size), multiplied by its
-        scales, and added to the total with one rounding.
+        ``block_size``, scales of blocks along the summed axis: shapes that broadcast with ``(..., rows, blocks)`` and
+        ``(..., blocks, columns)``. Each block is then summed from zero in the accumulator (exactly for ``blocked:k``
+        with k the block size), multiplied by its scales, and added to the total with one rounding.
     block_size : int, optional
         Products that share block scales.
     accumulator : str, Format or Accumulator
