@@ -305,3 +305,26 @@ def test_memory_does_not_grow_with_the_file(tmp_path, scaling):
     command = [sys.executable, "-c", _GROWTH, *places, "--scaling", scaling, "--scale-rule", "max"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 40 << 10  # KiB
+
+
+# --- what a reader is told ----------------------------------------------------------------------------------
+
+
+def test_residual_without_formats_measures_the_residual_family(checkpoint, tmp_path):
+    assert cli.main(["report", str(checkpoint), "-o", str(tmp_path / "r"), "--rounding", "residual", "-q"]) == 0
+    measured = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert measured["settings"]["formats"] == ["rf8", "rf8_e3", "rf6"]
+
+
+def test_the_terminal_says_why_a_tensor_was_not_measured(checkpoint, tmp_path, capsys):
+    assert cli.main(["report", str(checkpoint), "-o", str(tmp_path / "r"), "--no-figures"]) == 0
+    assert "Not measured: 'ids': " in capsys.readouterr().out
+
+
+def test_a_wrong_use_points_to_the_command_s_own_help(checkpoint, capsys):
+    assert refused(capsys, ["report", checkpoint]).endswith("; see rf8sim report --help\n")
+
+
+def test_an_empty_tensor_alone_is_called_empty(tmp_path, capsys):
+    save_file({"e": np.zeros((0, 3), np.float32)}, tmp_path / "e.safetensors")
+    assert "'e': it has no elements" in refused(capsys, ["report", tmp_path / "e.safetensors", "-o", tmp_path / "r"])

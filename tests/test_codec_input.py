@@ -186,3 +186,30 @@ def test_small_floats_are_read_exactly(dtype: type) -> None:
 def test_small_integers_of_ml_dtypes_are_refused(dtype: str) -> None:
     with pytest.raises(TypeError, match=f"cannot encode.*{dtype}"):
         rf8sim.encode(np.array([0, 1]).astype(getattr(ml_dtypes, dtype)), "int8")
+
+
+def test_register_takes_a_format() -> None:
+    with pytest.raises(TypeError, match="register takes a Format, not int"):
+        rf8sim.register(3)  # type: ignore[arg-type]
+
+
+def test_an_output_that_is_read_only_is_called_so() -> None:
+    out = np.zeros(3, np.uint8)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="got read-only uint8"):
+        rf8sim.encode(np.zeros(3), "rf8", out=out)
+
+
+def test_draws_end_where_their_counter_does() -> None:
+    last = (1 << 64) - 3
+    x = np.full(3, 0.3)
+    assert rf8sim.encode(x, "rf8", rounding="stochastic", offset=last).shape == (3,)
+    with pytest.raises(ValueError, match=r"must not pass 2\*\*64"):
+        rf8sim.encode(x, "rf8", rounding="stochastic", offset=last + 1)
+
+
+def test_integers_too_fine_for_the_draw_are_refused() -> None:
+    values = np.concatenate([np.arange(8) * 2.0**30 + 2.0**53, -np.arange(8) * 2.0**30])
+    fine = rf8sim.Format("fine_above_2_53", 4, "integer", "values 2**30 apart above 2**53", values)
+    with pytest.raises(ValueError, match=r"integers beyond 2\*\*53"):
+        rf8sim.encode(np.array([2**53 + 1]), fine, rounding="stochastic")

@@ -297,3 +297,12 @@ def test_save_figure(tmp_path, suffix, magic):
     with pytest.raises(ValueError, match=r"unknown kind of figure: expected \.svg, \.png or \.pdf"):
         figure.save(tmp_path / "a.gif")
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_verdict_counts_the_fits_that_it_speaks_of(tmp_path):
+    """A tensor too small to fit is not among those whose shapes are quoted."""
+    rng = np.random.default_rng(8)
+    big = {f"w{i}": rng.laplace(size=(100, 100)).astype(np.float32) for i in range(2)}
+    save_file({**big, "small": rng.normal(size=5).astype(np.float32)}, tmp_path / "m.safetensors")
+    said = " ".join(verdict(run([tmp_path / "m.safetensors"], Settings(formats=("rf8",)))))
+    assert "fitted to 2 of the 3 tensors" in said
