@@ -271,7 +271,7 @@ def test_figure_of_formats(capsys, tmp_path):
 
 
 def test_a_reader_that_goes_away():
-    command = [sys.executable, "-m", "rf8sim.cli", "formats", "rf8", "--csv"]
+    command = [sys.executable, "-m", "rf8sim", "formats", "rf8", "--csv"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
     assert process.stderr.read() == b""

@@ -179,7 +179,7 @@ def test_markdown(folder):
 def test_same_bytes_every_time(checkpoint, folder, tmp_path):
     names = ("report.html", "report.json", "report.md")
     write_report(run([checkpoint]), tmp_path / "again")
-    command = [sys.executable, "-m", "rf8sim.cli", "report", checkpoint, "-o", tmp_path / "other", "-q"]
+    command = [sys.executable, "-m", "rf8sim", "report", checkpoint, "-o", tmp_path / "other", "-q"]
     environment = {"PYTHONHASHSEED": "1", "MPLCONFIGDIR": str(tmp_path), "PATH": "", "NUMBA_NUM_THREADS": "1"}
     subprocess.run(command, check=True, env=environment)
     for name in names:

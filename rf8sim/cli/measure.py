@@ -1,212 +1,57 @@
-"""The command line. Each command imports what it needs when it runs, so that help is immediate."""
+"""Commands that measure: report, fit, evaluate, and formats, which lists what can be measured."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from . import __version__
+from ._common import (
+    Checkpoints,
+    Exclude,
+    Include,
+    app,
+    as_json,
+    given_command,
+    plain,
+    print_table,
+    progress_bar,
+    terminal,
+)
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from ggd.survey import Survey
 
-    from .experiment import Experiment, Settings, SkippedTensor
-    from .report.tables import Table
+    from ..experiment import Experiment, Settings, SkippedTensor
 
-__all__ = ["app", "main"]
-
-app = typer.Typer(
-    name="rf8sim",
-    help="Simulate RF8 and other 8-bit number formats, and judge them on real weights.",
-    epilog="Example: rf8sim report model.safetensors -o report",
-    invoke_without_command=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+__all__ = ["evaluate", "fit", "list_formats", "report"]
 
 _EVALUATED = ["rf8", "e4m3fn", "e5m2", "e3m4", "int8"]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        By default those of the process.
-
-    Returns
-    -------
-    int
-        0 if all went well, 2 if the input is bad, 1 if the work failed, 130 if it was interrupted.
-    """
-    # typer carries its own copy of click, or uses click's: the base of its errors is found by its name.
-    bases = typer.BadParameter.__mro__
-    usage_error = cast("type[Exception]", next(base for base in bases if base.__name__ == "ClickException"))
-    try:
-        code = app(None if arguments is None else list(arguments), prog_name="rf8sim", standalone_mode=False)
-        sys.stdout.flush()
-        return _fail("interrupted", 130) if code == 130 else code if isinstance(code, int) else 0
-    except usage_error as error:
-        context = cast("Any", error).ctx
-        command = context.command_path if context is not None else "rf8sim"
-        return _fail(f"{cast('Any', error).format_message().rstrip('.')}; see {command} --help", 2)
-    except ValueError as error:
-        return _fail(str(error), 2)
-    except BrokenPipeError:  # the reader of a pipe went away: nothing is wrong
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        return 0
-    except OSError as error:
-        return _fail(f"{error.filename}: cannot be written: {error.strerror}" if error.filename else str(error), 1)
-    except (KeyboardInterrupt, typer.Abort):  # which of these an interrupt becomes depends on the version of typer
-        return _fail("interrupted", 130)
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"rf8sim: error: {' '.join(message.split())}", file=sys.stderr)
-    return code
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"rf8sim {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
-    ] = False,
-) -> None:
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-
-
-# --- output -------------------------------------------------------------------------------------------------
-
-
-def _console() -> Console:
-    """Return a console for standard output; into a pipe or file, tables are as wide as they need."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 240, highlight=False, soft_wrap=False)
-
-
-def _print_table(table: Table) -> None:
-    """Print a report's table on the terminal."""
-    import rich.box
-    import rich.table
-
-    from .report.tables import cell
-
-    shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, title=table.caption, title_justify="left", title_style="bold")
-    for column in table.columns:
-        shown.add_column(column.title, justify="left" if column.kind == "text" else "right", overflow="fold")
-    for row in table.rows:
-        shown.add_row(*(_plain(cell(value, column.kind)) for value, column in zip(row, table.columns, strict=True)))
-    _console().print(shown)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
-@contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """Show a progress bar on the terminal, moved by calls with a tensor's name, the elements done and those in all."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeRemainingColumn(),
-    )
-    hidden = quiet or not sys.stderr.isatty()
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as bar:
-        task = bar.add_task("reading", total=None)
-
-        def progress(name: str, done: int, total: int) -> None:
-            bar.update(task, description=name[-40:].rjust(40), completed=done, total=total)
-
-        yield progress
-
-
 def _measure(checkpoints: Sequence[Path], settings: Settings, quiet: bool) -> Experiment:
-    from .measuring import run
+    from ..measuring import run
 
-    with _progress(quiet) as progress:
+    with progress_bar(quiet) as progress:
         return run(checkpoints, settings, progress=progress)
 
 
 def _survey(checkpoints: Sequence[Path], settings: Settings, quiet: bool) -> tuple[Survey, tuple[SkippedTensor, ...]]:
-    from .measuring import survey
+    from ..measuring import survey
 
-    with _progress(quiet) as progress:
+    with progress_bar(quiet) as progress:
         return survey(checkpoints, settings, progress=progress)
 
 
-_Checkpoints = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="CHECKPOINT",
-        help="A .safetensors, .npz, .npy, .pt, .pth or .bin file, an .index.json, or a folder with one.",
-    ),
-]
-_Include = Annotated[
-    Optional[list[str]],  # noqa: UP045  (typer reads it at run time)
-    typer.Option(
-        "--include",
-        metavar="PATTERN",
-        help="Measure only tensors whose name matches, e.g. '*.weight'; repeatable.",
-    ),
-]
-_Exclude = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(
-        "--exclude",
-        metavar="PATTERN",
-        help="Leave out tensors whose name matches, e.g. '*norm*'; repeatable.",
-    ),
-]
-
-
-def _given(context: typer.Context) -> str:
-    """Return the command as it was given, without what changes nothing and without the folders of absolute paths."""
-    words = ["rf8sim", str(context.info_name)]
-    for parameter in context.command.params:
-        source = context.get_parameter_source(str(parameter.name))
-        value = context.params.get(str(parameter.name))
-        if source is None or source.name != "COMMANDLINE" or isinstance(value, bool):
-            continue
-        for item in value if isinstance(value, list | tuple) else [value]:
-            shown = (item.name if item.is_absolute() else item.as_posix()) if isinstance(item, Path) else str(item)
-            words += [shown] if parameter.param_type_name == "argument" else [parameter.opts[0], shown]
-    return " ".join(words)
-
-
-# --- commands -----------------------------------------------------------------------------------------------
-
-
-@app.command(epilog="Example: rf8sim report model.safetensors -o report --format rf8 --format e4m3fn --scaling channel")
+@app.command(
+    short_help="Say what each format costs on a checkpoint's weights.",
+    epilog="Example: rf8sim report model.safetensors -o report --format rf8 --format e4m3fn --scaling channel",
+)
 def report(
-    checkpoints: _Checkpoints,
+    checkpoints: Checkpoints,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the report.")],
     formats: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -222,14 +67,14 @@ def report(
     scale_rule: Annotated[str, typer.Option(help="How a scale is chosen: max, mse or ggd.")] = "mse",
     block_size: Annotated[int, typer.Option(min=1, help="Elements in a block, with --scaling block.")] = 32,
     seed: Annotated[int, typer.Option(min=0, help="Seed of stochastic rounding.")] = 0,
-    include: _Include = None,
-    exclude: _Exclude = None,
+    include: Include = None,
+    exclude: Exclude = None,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures in the page.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Say what each format costs on the weights of checkpoints: report.html, report.md and report.json."""
-    from ._files import check_folder
-    from .experiment import Settings
+    from .._files import check_folder
+    from ..experiment import Settings
 
     chosen = {"formats": tuple(dict.fromkeys(formats))} if formats else {}
     if rounding == "residual" and not formats:  # the mode of the RF family, so its formats
@@ -248,27 +93,28 @@ def report(
     check_folder(output)
     experiment = _measure(checkpoints, settings, quiet)
 
-    from .report.render import write_report
-    from .report.tables import brief
-    from .report.verdict import verdict
+    from ..report.render import write_report
+    from ..report.tables import brief
+    from ..report.verdict import verdict
 
     written = write_report(experiment, output, figures=figures)
     if not quiet:
-        console = _console()
+        out = terminal()
         for sentence in verdict(experiment):
-            console.print(_plain(sentence))
+            out.print(plain(sentence))
         for tensor in experiment.skipped[:5]:
-            console.print(_plain(f"Not measured: {tensor.name!r}: {tensor.reason}."))
-        _print_table(brief(experiment))
-        console.print(_plain("\n".join(str(path) for path in written)))
+            out.print(plain(f"Not measured: {tensor.name!r}: {tensor.reason}."))
+        print_table(brief(experiment))
+        out.print(plain("\n".join(str(path) for path in written)))
 
 
 @app.command(
+    short_help="Fit the generalized Gaussian and its rivals to weights.",
     epilog="Examples: rf8sim fit model.safetensors --include '*.weight'; "
-    "rf8sim fit model.safetensors --family student-t --csv > fits.csv; rf8sim fit model.safetensors --report fit.md"
+    "rf8sim fit model.safetensors --family student-t --csv > fits.csv; rf8sim fit model.safetensors --report fit.md",
 )
 def fit(
-    checkpoints: _Checkpoints,
+    checkpoints: Checkpoints,
     families: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
@@ -277,8 +123,8 @@ def fit(
             help="A family for a column of the table; repeatable. By default gaussian and laplace.",
         ),
     ] = None,
-    include: _Include = None,
-    exclude: _Exclude = None,
+    include: Include = None,
+    exclude: Exclude = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV with all that is known of each tensor.")] = False,
     figures: Annotated[
@@ -295,10 +141,10 @@ def fit(
     from ggd.families import family_names
     from ggd.findings import verdict
 
-    from ._checks import choose
-    from ._files import check_folder
-    from .experiment import Settings
-    from .report import fit_report, fit_tables, listings
+    from .._checks import choose
+    from .._files import check_folder
+    from ..experiment import Settings
+    from ..report import fit_report, fit_tables, listings
 
     if csv and json_:
         raise ValueError("--csv and --json exclude each other: give one")
@@ -316,20 +162,23 @@ def fit(
         patterns = [f"--{o} '{p}'" for o in ("include", "exclude") for p in getattr(settings, o)]
         written += fit_report.write_fit_report(found, report, fit_report.command(checkpoints, report, patterns))
     if json_:
-        print(_json({"verdict": verdict(found), **found.to_json(), "skipped": [asdict(tensor) for tensor in skipped]}))
+        print(
+            as_json({"verdict": verdict(found), **found.to_json(), "skipped": [asdict(tensor) for tensor in skipped]})
+        )
     elif csv:
         print(listings.as_csv(fit_tables.everything(found)), end="")
     else:
-        console = _console()
-        _print_table(fit_tables.tensors(found, families or fit_tables.RIVALS))
-        left = [f"{len(skipped)} not fitted: {skipped[0].name!r}: {skipped[0].reason}."] if skipped else []
-        for line in (*verdict(found), *left, *map(str, written)):
-            console.print(_plain(line))
+        out = terminal()
+        print_table(fit_tables.tensors(found, families or fit_tables.RIVALS))
+        notes = [f"{len(skipped)} not fitted: {skipped[0].name!r}: {skipped[0].reason}."] if skipped else []
+        for line in (*verdict(found), *notes, *map(str, written)):
+            out.print(plain(line))
 
 
 @app.command(
+    short_help="Run a language model in low precision: loss, agreement.",
     epilog="Examples: rf8sim evaluate examples/lm/model.safetensors --format rf8 --format e4m3fn; "
-    "rf8sim evaluate examples/lm/model.safetensors -f rf8 --activations int8 --accumulator int:24 --scaling channel"
+    "rf8sim evaluate examples/lm/model.safetensors -f rf8 --activations int8 --accumulator int:24 --scaling channel",
 )
 def evaluate(
     context: typer.Context,
@@ -381,12 +230,12 @@ def evaluate(
     """Run a language model in low precision, every combination of what is given, and say what it costs."""
     from itertools import product
 
-    from ._files import check_folder
-    from .evaluation import Datapath
-    from .evaluation import evaluate as run
-    from .formats import get_format
-    from .report import evaluation_report
-    from .transformer import load_model, read_windows
+    from .._files import check_folder
+    from ..evaluation import Datapath
+    from ..evaluation import evaluate as run
+    from ..formats import get_format
+    from ..report import evaluation_report
+    from ..transformer import load_model, read_windows
 
     if shift != "auto" and not shift.lstrip("-").isdecimal():
         raise ValueError(f"--shift must be a whole number or 'auto', got {shift!r}")
@@ -414,20 +263,21 @@ def evaluate(
     model = load_model(checkpoint)
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     windows = read_windows(data or folder / "validation.bin", model, tokens or None)
-    with _progress(quiet) as progress:
+    with progress_bar(quiet) as progress:
         results = run(model, windows, list(paths), progress)
-    source, made_by = (data.name if data else "validation.bin"), _given(context)
+    source, made_by = (data.name if data else "validation.bin"), given_command(context)
     written = [] if output is None else evaluation_report.write_evaluation(results, output, source, made_by)
     if json_:
-        print(_json(evaluation_report.as_json(results, source, made_by)))
+        print(as_json(evaluation_report.as_json(results, source, made_by)))
     elif not quiet:
-        _print_table(evaluation_report.everything(results))
+        print_table(evaluation_report.everything(results))
         for line in (*evaluation_report.verdict(results), *map(str, written)):
-            _console().print(_plain(line))
+            terminal().print(plain(line))
 
 
 @app.command(
     "formats",
+    short_help="List the number formats, or the codes of one.",
     epilog="Examples: rf8sim formats; rf8sim formats rf8 --csv; rf8sim formats rf8 e4m3fn --figure rf8.svg",
 )
 def list_formats(
@@ -443,14 +293,14 @@ def list_formats(
     ] = None,
 ) -> None:
     """List the number formats, or the codes of one of them."""
-    from .formats import format_names, get_format
-    from .report import listings
+    from ..formats import format_names, get_format
+    from ..report import listings
 
     if csv and json_:
         raise ValueError("--csv and --json exclude each other: give one")
     chosen = [get_format(name) for name in names or format_names()]
     if figure is not None:
-        from .report.figures import value_density
+        from ..report.figures import value_density
 
         value_density(chosen).save(figure)
         return
@@ -458,17 +308,6 @@ def list_formats(
     if csv:
         print(listings.as_csv(table), end="")
     elif json_:
-        print(_json(listings.as_records(table)))
+        print(as_json(listings.as_records(table)))
     else:
-        _print_table(table)
-
-
-def _json(data: Any) -> str:
-    import json
-
-    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
-
-
-if __name__ == "__main__":
-    with contextlib.suppress(BrokenPipeError):
-        sys.exit(main())
+        print_table(table)

@@ -1,0 +1,73 @@
+"""The command line. Each command imports what it needs when it runs, so that help is immediate."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, cast
+
+import typer
+
+from .. import __version__
+from . import measure  # noqa: F401  (a module of commands registers them in the app)
+from ._common import app
+
+__all__ = ["app", "main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        By default those of the process.
+
+    Returns
+    -------
+    int
+        0 if all went well, 2 if the input is bad, 1 if the work failed, 130 if it was interrupted.
+    """
+    # typer carries its own copy of click, or uses click's: the base of its errors is found by its name.
+    bases = typer.BadParameter.__mro__
+    usage_error = cast("type[Exception]", next(base for base in bases if base.__name__ == "ClickException"))
+    try:
+        code = app(None if arguments is None else list(arguments), prog_name="rf8sim", standalone_mode=False)
+        sys.stdout.flush()
+        return _fail("interrupted", 130) if code == 130 else code if isinstance(code, int) else 0
+    except usage_error as error:
+        context = cast("Any", error).ctx
+        command = context.command_path if context is not None else "rf8sim"
+        return _fail(f"{cast('Any', error).format_message().rstrip('.')}; see {command} --help", 2)
+    except ValueError as error:
+        return _fail(str(error), 2)
+    except BrokenPipeError:  # the reader of a pipe went away: nothing is wrong
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        return 0
+    except OSError as error:
+        return _fail(f"{error.filename}: cannot be written: {error.strerror}" if error.filename else str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):  # which of these an interrupt becomes depends on the version of typer
+        return _fail("interrupted", 130)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"rf8sim: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"rf8sim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())

@@ -1,0 +1,136 @@
+"""What the commands share: options, the progress bar, tables on the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..report.tables import Table
+
+__all__ = [
+    "Checkpoints",
+    "Exclude",
+    "Include",
+    "app",
+    "as_json",
+    "given_command",
+    "plain",
+    "print_table",
+    "progress_bar",
+    "terminal",
+]
+
+app = typer.Typer(
+    name="rf8sim",
+    help="Simulate RF8 and other 8-bit number formats, and judge them on real weights.",
+    epilog="Example: rf8sim report model.safetensors -o report",
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def terminal() -> Console:
+    """Return a console for standard output; into a pipe or file, tables are as wide as they need."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 240, highlight=False, soft_wrap=False)
+
+
+def print_table(table: Table) -> None:
+    """Print a report's table on the terminal."""
+    import rich.box
+    import rich.table
+
+    from ..report.tables import cell
+
+    shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, title=table.caption, title_justify="left", title_style="bold")
+    for column in table.columns:
+        shown.add_column(column.title, justify="left" if column.kind == "text" else "right", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*(plain(cell(value, column.kind)) for value, column in zip(row, table.columns, strict=True)))
+    terminal().print(shown)
+
+
+def plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+@contextlib.contextmanager
+def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a progress bar on the terminal, moved by calls with a tensor's name, the elements done and those in all."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    hidden = quiet or not sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as bar:
+        task = bar.add_task("reading", total=None)
+
+        def progress(name: str, done: int, total: int) -> None:
+            bar.update(task, description=name[-40:].rjust(40), completed=done, total=total)
+
+        yield progress
+
+
+Checkpoints = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="CHECKPOINT",
+        help="A .safetensors, .npz, .npy, .pt, .pth or .bin file, an .index.json, or a folder with one.",
+    ),
+]
+Include = Annotated[
+    Optional[list[str]],  # noqa: UP045  (typer reads it at run time)
+    typer.Option(
+        "--include",
+        metavar="PATTERN",
+        help="Measure only tensors whose name matches, e.g. '*.weight'; repeatable.",
+    ),
+]
+Exclude = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--exclude",
+        metavar="PATTERN",
+        help="Leave out tensors whose name matches, e.g. '*norm*'; repeatable.",
+    ),
+]
+
+
+def given_command(context: typer.Context) -> str:
+    """Return the command as it was given, without what changes nothing and without the folders of absolute paths."""
+    words = ["rf8sim", str(context.info_name)]
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        value = context.params.get(str(parameter.name))
+        if source is None or source.name != "COMMANDLINE" or isinstance(value, bool):
+            continue
+        for item in value if isinstance(value, list | tuple) else [value]:
+            shown = (item.name if item.is_absolute() else item.as_posix()) if isinstance(item, Path) else str(item)
+            words += [shown] if parameter.param_type_name == "argument" else [parameter.opts[0], shown]
+    return " ".join(words)
+
+
+def as_json(data: Any) -> str:
+    """Return data as the text of a JSON file; refuse NaN and infinity, which JSON has not."""
+    import json
+
+    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
