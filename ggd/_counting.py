@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,20 @@ from ggd.histogram import MagnitudeHistogram
 
 __all__ = ["summaries"]
 
-_CHUNK = 1 << 20  # elements converted to float32 at a time
+_CHUNK = 1 << 22  # elements converted at a time
+_PIECE = 1 << 18  # elements under which another thread costs more than it saves
 _NO_EXTREMES = (2**31 - 1, -(2**31))
 
 
-def summaries(x: NDArray[Any]) -> Iterator[MagnitudeHistogram]:
+def summaries(x: NDArray[Any], threads: int = 1) -> Iterator[MagnitudeHistogram]:
     """Yield histograms that together hold the values of an array; see `MagnitudeHistogram.update`.
 
     Parameters
     ----------
     x : ndarray
         Any shape and layout.
+    threads : int
+        The most that count at once.
 
     Yields
     ------
@@ -32,44 +36,61 @@ def summaries(x: NDArray[Any]) -> Iterator[MagnitudeHistogram]:
     Raises
     ------
     ValueError
-        If the type is not supported; nothing is yielded before that.
+        If the type is not supported or there is no thread; nothing is yielded before that.
 
     Examples
     --------
     >>> [h.count for h in summaries(np.zeros((2, 3), np.float32))]
     [6]
     """
+    if threads < 1:
+        raise ValueError(f"counting needs at least one thread, got {threads!r}")
     name = x.dtype.name
     x = x.ravel(order="K")
+    step = max(-(-x.size // threads), _PIECE)
     if name in ("bfloat16", "float16"):
-        yield _summarize_16_bit(x, name)
+        count: Callable[[NDArray[Any]], MagnitudeHistogram] = _summarize_16_bit
     elif name == "float32":
-        yield _summarize_float32(x)
+        count = _summarize_float32
     elif name == "float64" or x.dtype.kind in "iu":
-        for start in range(0, x.size, _CHUNK):
-            yield _summarize_float64(x[start : start + _CHUNK].astype(np.float64, copy=False))
+        step, count = min(step, _CHUNK), _summarize_float64
     else:
         raise ValueError(
             f"a histogram takes float32, float64, float16, bfloat16 or integers, got {name}: convert the array first"
         )
+    pieces = (x[start : start + step] for start in range(0, x.size, step))
+    if threads == 1 or x.size <= step:
+        yield from map(count, pieces)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(count, pieces)
 
 
 def _summarize_float32(x: NDArray[Any]) -> MagnitudeHistogram:
     bits = np.ascontiguousarray(x, dtype=np.float32).view(np.int32)
-    counts, low_sums = np.zeros(65536, np.int64), np.zeros(65536, np.int64)
-    found = np.array([*_NO_EXTREMES, 0, 0, 0, 0], dtype=np.int64)
+    counts, low_sums, found = _tables()
     _kernels.count_cells(bits, counts, low_sums, found)
+    return _occupied(counts, low_sums, found)
+
+
+def _tables() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return what the kernels update: counts and sums of all cells, and what is found beside them."""
+    return np.zeros(65536, np.int64), np.zeros(65536, np.int64), np.array([*_NO_EXTREMES, 0, 0, 0, 0], dtype=np.int64)
+
+
+def _occupied(counts: NDArray[np.int64], low_sums: NDArray[np.int64], found: NDArray[np.int64]) -> MagnitudeHistogram:
+    """Return the histogram of the tables; the counts are changed."""
     smallest, largest, low_bits, infinities, plus, minus = found.tolist()
     counts[0x0000] -= plus
     counts[0x8000] -= minus
     h = MagnitudeHistogram()
     h.zero_count, h.inf_count, h.low_bits = plus + minus, infinities, low_bits
+    keys = np.flatnonzero(counts)
     # The cells of the largest exponent hold the infinities and NaN.
-    finite = (np.arange(65536) & 0x7FFF) < 0x7F80
-    h.nan_count = int(counts[~finite].sum()) - infinities
-    occupied = (counts > 0) & finite
-    h.keys = np.flatnonzero(occupied).astype(np.uint16)
-    h.counts, h.low_sums = counts[occupied], low_sums[occupied]
+    finite = (keys & 0x7FFF) < 0x7F80
+    h.nan_count = int(counts[keys[~finite]].sum()) - infinities
+    keys = keys[finite]
+    h.keys, h.counts, h.low_sums = keys.astype(np.uint16), counts[keys], low_sums[keys]
     if (smallest, largest) != _NO_EXTREMES:
         h.min, h.max = _from_ordered(smallest), _from_ordered(largest)
     return h
@@ -81,13 +102,13 @@ def _from_ordered(ordered: int) -> float:
     return float(np.array(pattern, dtype=np.uint32).view(np.float32)) + 0.0
 
 
-def _summarize_16_bit(x: NDArray[Any], name: str) -> MagnitudeHistogram:
+def _summarize_16_bit(x: NDArray[Any]) -> MagnitudeHistogram:
     """Count the 65,536 patterns, then place each pattern once."""
     counts = np.zeros(65536, np.int64)
     _kernels.count_patterns(np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("=")).view(np.uint16), counts)
     patterns = np.flatnonzero(counts)
     counts = counts[patterns]
-    if name == "bfloat16":
+    if x.dtype.name == "bfloat16":
         value = (patterns.astype(np.uint32) << np.uint32(16)).view(np.float32)
     else:
         value = patterns.astype(np.uint16).view(np.float16).astype(np.float32)
@@ -108,18 +129,22 @@ def _summarize_16_bit(x: NDArray[Any], name: str) -> MagnitudeHistogram:
     return h
 
 
-def _summarize_float64(x: NDArray[np.float64]) -> MagnitudeHistogram:
-    with np.errstate(over="ignore", under="ignore"):
-        y = x.astype(np.float32)
-    h = _summarize_float32(y)
-    if not x.size or h.inf_count or h.nan_count or np.count_nonzero(x) != x.size - h.zero_count:
-        return _summarize_clamped(x, y)
-    h.min, h.max = float(x.min()) + 0.0, float(x.max()) + 0.0
+def _summarize_float64(x: NDArray[Any]) -> MagnitudeHistogram:
+    counts, low_sums, found = _tables()
+    extremes = np.array([np.inf, -np.inf])
+    lost = _kernels.count_cells_rounded(np.ascontiguousarray(x, dtype=np.float64), counts, low_sums, found, extremes)
+    h = _occupied(counts, low_sums, found)
+    if lost or h.inf_count or h.nan_count:
+        return _summarize_clamped(np.asarray(x, dtype=np.float64))
+    if x.size:
+        h.min, h.max = (extremes + 0.0).tolist()
     return h
 
 
-def _summarize_clamped(x: NDArray[np.float64], y: NDArray[np.float32]) -> MagnitudeHistogram:
-    """Count values of which some are not finite or beyond the range of float32; y is changed."""
+def _summarize_clamped(x: NDArray[np.float64]) -> MagnitudeHistogram:
+    """Count values of which some are not finite or beyond the range of float32."""
+    with np.errstate(over="ignore", under="ignore"):
+        y = x.astype(np.float32)
     finite = np.isfinite(x)
     high = finite & np.isinf(y)
     low = (y == 0) & (x != 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-__all__ = ["count_cells", "count_patterns"]
+__all__ = ["count_cells", "count_cells_rounded", "count_patterns"]
 
 _jit = nb.njit(cache=True, nogil=True, error_model="numpy")
 
@@ -36,6 +36,45 @@ def _scan_finite(bits, found):  # type: ignore[no-untyped-def]
 
 
 @_jit
+def _tally(block, even, odd, found):  # type: ignore[no-untyped-def]
+    """Add a block to the packed counters, and update the extremes, the low bits and the number of infinities."""
+    smallest = np.int32(2147483647)
+    largest = np.int32(-2147483648)
+    low = np.int32(0)
+    for i in range(block.size):
+        b = block[i]
+        ordered = np.int32(b ^ np.int32(np.int32(b >> np.int32(31)) & _MAGNITUDE))
+        smallest = ordered if ordered < smallest else smallest
+        largest = ordered if ordered > largest else largest
+        low = np.int32(low | b)
+    if largest < _INFINITY and smallest > _MINUS_INFINITY:
+        found[0] = min(found[0], np.int64(smallest))
+        found[1] = max(found[1], np.int64(largest))
+        found[2] |= np.int64(low) & 0xFFFF
+    else:
+        _scan_finite(block, found)
+    one = np.uint64(1 << 40)
+    for j in range(block.size // 2):
+        a = np.uint32(block[2 * j])
+        c = np.uint32(block[2 * j + 1])
+        even[a >> np.uint32(16)] += one | np.uint64(a & np.uint32(0xFFFF))
+        odd[c >> np.uint32(16)] += one | np.uint64(c & np.uint32(0xFFFF))
+    if block.size % 2:
+        a = np.uint32(block[block.size - 1])
+        even[a >> np.uint32(16)] += one | np.uint64(a & np.uint32(0xFFFF))
+
+
+@_jit
+def _flush(even, odd, counts, low_sums):  # type: ignore[no-untyped-def]
+    """Move the packed counters to the tables."""
+    for table in (even, odd):
+        for k in range(65536):
+            counts[k] += np.int64(table[k] >> np.uint64(40))
+            low_sums[k] += np.int64(table[k] & np.uint64(0xFFFFFFFFFF))
+            table[k] = np.uint64(0)
+
+
+@_jit
 def count_cells(bits, counts, low_sums, found):  # type: ignore[no-untyped-def]
     """Add float32 patterns to the cells of their top 16 bits.
 
@@ -52,36 +91,12 @@ def count_cells(bits, counts, low_sums, found):  # type: ignore[no-untyped-def]
     """
     # One packed counter a cell: the count above bit 40, the sum of the low bits below. Two tables take turns,
     # so that equal neighbours do not wait for each other's store.
-    one = np.uint64(1 << 40)
     even = np.zeros(65536, np.uint64)
     odd = np.zeros(65536, np.uint64)
     for start in range(0, bits.size, _FLUSH):
         part = bits[start : start + _FLUSH]
         for first in range(0, part.size, _BLOCK):
-            block = part[first : first + _BLOCK]
-            smallest = np.int32(2147483647)
-            largest = np.int32(-2147483648)
-            low = np.int32(0)
-            for i in range(block.size):
-                b = block[i]
-                ordered = np.int32(b ^ np.int32(np.int32(b >> np.int32(31)) & _MAGNITUDE))
-                smallest = ordered if ordered < smallest else smallest
-                largest = ordered if ordered > largest else largest
-                low = np.int32(low | b)
-            if largest < _INFINITY and smallest > _MINUS_INFINITY:
-                found[0] = min(found[0], np.int64(smallest))
-                found[1] = max(found[1], np.int64(largest))
-                found[2] |= np.int64(low) & 0xFFFF
-            else:
-                _scan_finite(block, found)
-            for j in range(block.size // 2):
-                a = np.uint32(block[2 * j])
-                c = np.uint32(block[2 * j + 1])
-                even[a >> np.uint32(16)] += one | np.uint64(a & np.uint32(0xFFFF))
-                odd[c >> np.uint32(16)] += one | np.uint64(c & np.uint32(0xFFFF))
-            if block.size % 2:
-                a = np.uint32(block[block.size - 1])
-                even[a >> np.uint32(16)] += one | np.uint64(a & np.uint32(0xFFFF))
+            _tally(part[first : first + _BLOCK], even, odd, found)
         for zero in range(2):
             # A cell of the least exponent holds nothing but zeros if its low bits sum to nothing.
             key = 0x8000 * zero
@@ -89,11 +104,63 @@ def count_cells(bits, counts, low_sums, found):  # type: ignore[no-untyped-def]
                 found[4 + zero] += np.int64(even[key] >> np.uint64(40)) + np.int64(odd[key] >> np.uint64(40))
             else:
                 found[4 + zero] += np.count_nonzero(part == np.int32(-2147483648 * zero))
-        for table in (even, odd):
-            for k in range(65536):
-                counts[k] += np.int64(table[k] >> np.uint64(40))
-                low_sums[k] += np.int64(table[k] & np.uint64(0xFFFFFFFFFF))
-                table[k] = np.uint64(0)
+        _flush(even, odd, counts, low_sums)
+
+
+@_jit
+def count_cells_rounded(x, counts, low_sums, found, extremes):  # type: ignore[no-untyped-def]
+    """Add float64 values, each rounded to the nearest float32, to the cells.
+
+    Parameters
+    ----------
+    x : ndarray of float64, shape (n,)
+        Values.
+    counts, low_sums : ndarray of int64, shape (65536,)
+        As in `count_cells`.
+    found : ndarray of int64, shape (6,)
+        As in `count_cells`, of the rounded values.
+    extremes : ndarray of float64, shape (2,)
+        Updated if all values are finite, rounded too: the smallest and the largest, not rounded.
+
+    Returns
+    -------
+    int
+        Number of values that are not zero and became zero.
+    """
+    even = np.zeros(65536, np.uint64)
+    odd = np.zeros(65536, np.uint64)
+    rounded = np.empty(_BLOCK, np.float32)
+    bits = rounded.view(np.int32)
+    lost = np.int64(0)
+    for start in range(0, x.size, _FLUSH):
+        part = x[start : start + _FLUSH]
+        for first in range(0, part.size, _BLOCK):
+            block = part[first : first + _BLOCK]
+            for i in range(block.size):
+                rounded[i] = np.float32(block[i])
+            plus = minus = zeros = np.int32(0)
+            for i in range(block.size):
+                plus += np.int32(bits[i] == np.int32(0))
+                minus += np.int32(bits[i] == np.int32(-2147483648))
+                zeros += np.int32(block[i] == 0.0)
+            found[4] += plus
+            found[5] += minus
+            lost += np.int64(plus + minus - zeros)
+            smallest, largest = found[0], found[1]
+            found[0] = 2147483647
+            found[1] = -2147483648
+            _tally(bits[: block.size], even, odd, found)
+            # Rounding keeps the order: only a block that reaches as far as all before can hold an extreme.
+            if found[0] <= smallest:
+                for v in block:
+                    extremes[0] = min(extremes[0], v)
+            if found[1] >= largest:
+                for v in block:
+                    extremes[1] = max(extremes[1], v)
+            found[0] = min(found[0], smallest)
+            found[1] = max(found[1], largest)
+        _flush(even, odd, counts, low_sums)
+    return lost
 
 
 @_jit

@@ -224,7 +224,8 @@ def _outliers(data: _Magnitudes, result: FitResult) -> str:
     Data with a heavier tail than the fit have such values too, but without them the shape is much the same.
     """
     # Of interest is only where less than one value is expected.
-    limit = math.log(GGD(result.shape, result.scale / data.unit).isf(0.5 / result.n))
+    a = 1.0 / result.shape
+    limit = math.log(result.scale / data.unit) + a * math.log(special.gammainccinv(a, 1.0 / result.n))
     order = np.flatnonzero(data.log > limit)
     if not order.size:
         return ""
@@ -301,8 +302,7 @@ class _Magnitudes:
     def power_sums(self, p: float | Array) -> tuple[Array, Array, Array]:
         """Return log of S = mean |x|^p, S'/S and S''/S, derivatives with respect to p; of p's shape.
 
-        The spread of a cell round its mean enters to second order; in S'' it is left out, which only steers
-        Newton.
+        The spread of a cell round its mean enters to second order.
         """
         q = np.asarray(p, dtype=np.float64)[..., None]
         exponent = q * self.log
@@ -310,8 +310,9 @@ class _Magnitudes:
         power = self.count * np.exp(exponent - top)
         weight = power * (1.0 + 0.5 * q * (q - 1.0) * self.spread)
         s0 = weight.sum(axis=-1)
-        s1 = weight @ self.log + (q[..., 0] - 0.5) * (power @ self.spread)
-        s2 = weight @ self.log**2
+        spread, p1 = power * self.spread, q[..., 0] - 0.5
+        s1 = weight @ self.log + p1 * spread.sum(axis=-1)
+        s2 = weight @ self.log**2 + 2.0 * p1 * (spread @ self.log) + spread.sum(axis=-1)
         return np.log(s0 / self.count.sum()) + top[..., 0], s1 / s0, s2 / s0
 
     def log_moment(self, p: float) -> float:
@@ -345,8 +346,9 @@ def _ml_shape(data: _Magnitudes) -> float | str:
     start = _searched_shape(data.coarser())
     if isinstance(start, float):
         low, high = start / 1.01, start * 1.01
-        if _profile(data, low)[1] > 0.0 >= _profile(data, high)[1]:
-            return _newton(lambda p: _profile(data, p)[1:], low, high)
+        found = _newton(lambda p: _profile(data, p)[1:], low, high)
+        if low * 1.0001 < found < high / 1.0001:  # not at an end, so it is a root
+            return found
     return _searched_shape(data)
 
 
@@ -379,7 +381,7 @@ def _newton(score: Callable[[float], tuple[Array, Array]], low: float, high: flo
         new = p * math.exp(max(-1.0, min(1.0, -value / (p * slope)))) if slope < 0.0 else high
         if not low < new < high:
             new = math.sqrt(low * high)
-        if abs(new - p) <= 1e-13 * p:
+        if abs(new - p) <= 1e-7 * p:  # what is left is of the order of the square
             return new
         p = new
     return p

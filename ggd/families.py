@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 
+from ggd._cells import area_between
 from ggd.distribution import GGD
 from ggd.estimate import AS_UNIFORM, TOO_HEAVY, fit, standard_errors
-from ggd.histogram import MagnitudeHistogram, area_between
+from ggd.histogram import MagnitudeHistogram
 from ggd.result import SHAPE_RANGE, FitResult
 from ggd.rivals import AsymmetricGGD, Density, Logistic, SpikeAndSlab, StudentT
 

@@ -3,50 +3,22 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Mapping
 from fractions import Fraction
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ggd._cells import Cells, area_between, magnitude_edges
+from ggd._storing import Stored
+
 if TYPE_CHECKING:
     from ggd.distribution import GGD
 
-__all__ = ["Cells", "MagnitudeHistogram"]
-
-_FORMAT = "ggd.MagnitudeHistogram/1"
+__all__ = ["MagnitudeHistogram"]
 
 
-class Cells(NamedTuple):
-    """The occupied cells of a histogram as numbers, in ascending order of the values in them.
-
-    Attributes
-    ----------
-    counts : ndarray of int64, shape (k,)
-        Number of values in each cell.
-    mean : ndarray of float64, shape (k,)
-        Signed mean of the values in each cell, exact to double precision.
-    left, right : ndarray of float64, shape (k,)
-        Ends of each cell; a cell holds values of one sign, magnitudes from the end nearer zero (in it) to the
-        other (not in it).
-    spread : ndarray of float64, shape (k,)
-        Estimated sum over the cell of the squared deviation from its mean, divided by count times mean
-        squared: at most 5.1e-6 for normal numbers. Zero for a cell of one value, or whose values are all on
-        its end nearer zero.
-    """
-
-    counts: NDArray[np.int64]
-    mean: NDArray[np.float64]
-    left: NDArray[np.float64]
-    right: NDArray[np.float64]
-    spread: NDArray[np.float64]
-
-
-class MagnitudeHistogram:
+class MagnitudeHistogram(Stored):
     """Counts and exact sums of an array's values, in cells keyed by the top 16 bits of their float32 pattern.
 
     A cell is a sign, an exponent and the first 7 bits of the fraction, so its relative width is at most 2^-7;
@@ -98,13 +70,15 @@ class MagnitudeHistogram:
     # Building.
 
     @classmethod
-    def from_array(cls, x: ArrayLike) -> MagnitudeHistogram:
+    def from_array(cls, x: ArrayLike, *, threads: int = 1) -> MagnitudeHistogram:
         """Summarize an array.
 
         Parameters
         ----------
         x : array_like
             Any shape; float32, float64, float16, bfloat16 (ml_dtypes) or an integer type.
+        threads : int
+            The most that count at once, each 2 MB of memory; the result is the same for every number.
 
         Returns
         -------
@@ -113,7 +87,7 @@ class MagnitudeHistogram:
         Raises
         ------
         ValueError
-            If x is not of such a type.
+            If x is not of such a type, or there is no thread.
 
         Examples
         --------
@@ -121,21 +95,23 @@ class MagnitudeHistogram:
         7.0
         """
         histogram = cls()
-        histogram.update(x)
+        histogram.update(x, threads=threads)
         return histogram
 
-    def update(self, x: ArrayLike) -> None:
+    def update(self, x: ArrayLike, *, threads: int = 1) -> None:
         """Add the values of an array.
 
         Parameters
         ----------
         x : array_like
             As in `from_array`.
+        threads : int
+            As in `from_array`.
 
         Raises
         ------
         ValueError
-            If x is not of a supported type; the histogram is then unchanged.
+            If x is not of a supported type, or there is no thread; the histogram is then unchanged.
 
         Examples
         --------
@@ -147,17 +123,19 @@ class MagnitudeHistogram:
         """
         from ggd import _counting
 
-        for part in _counting.summaries(np.asarray(x)):
+        for part in _counting.summaries(np.asarray(x), threads):
             self._add(part)
 
     def _add(self, other: MagnitudeHistogram) -> None:
-        keys = np.union1d(self.keys, other.keys)
-        counts = np.zeros(keys.size, np.int64)
-        low_sums = np.zeros(keys.size, np.int64)
+        occupied = np.zeros(65536, np.bool_)
+        occupied[self.keys] = occupied[other.keys] = True
+        keys = np.flatnonzero(occupied).astype(np.uint16)
+        place = np.empty(65536, np.int32)
+        place[keys] = np.arange(keys.size)
+        counts, low_sums = np.zeros(keys.size, np.int64), np.zeros(keys.size, np.int64)
         for part in (self, other):
-            place = np.searchsorted(keys, part.keys)
-            counts[place] += part.counts
-            low_sums[place] += part.low_sums
+            counts[place[part.keys]] += part.counts
+            low_sums[place[part.keys]] += part.low_sums
         # A cell's low sum is below 2^16 times its count, so it cannot overflow before 2^47 values are in one
         # cell.
         if np.any(counts < 0) or np.any(counts >= 1 << 47):
@@ -181,6 +159,49 @@ class MagnitudeHistogram:
         result = MagnitudeHistogram()
         result._add(self)
         result._add(other)
+        return result
+
+    def scaled(self, factor: float) -> MagnitudeHistogram:
+        """Return the summary of the data times a positive number, without the data.
+
+        The mean of a cell moves exactly (to float32's 2^-24), and its values with it; moments agree with those of the
+        data times the number to twice the error of `abs_moment`.
+
+        Parameters
+        ----------
+        factor : float
+            Positive and finite.
+
+        Returns
+        -------
+        MagnitudeHistogram
+            Values that leave the range of float32 are put at its end, as those of float64 data are.
+
+        Raises
+        ------
+        ValueError
+            If the factor is not positive and finite.
+
+        Examples
+        --------
+        >>> h = MagnitudeHistogram.from_array([1.0, -4.0, 0.0]).scaled(0.5)
+        >>> h.abs_sum, h.min, h.zero_count
+        (2.5, -2.0, 1)
+        """
+        if not 0.0 < factor < math.inf:
+            raise ValueError(f"a summary is scaled by a positive finite number, got {factor!r}")
+        cells, limits = self.cells(), np.finfo(np.float32)
+        with np.errstate(over="ignore", under="ignore"):
+            magnitude = np.clip(np.abs(cells.mean) * factor, float(limits.smallest_subnormal), float(limits.max))
+            patterns = np.copysign(magnitude, cells.mean).astype(np.float32).view(np.uint32)
+        keys, place = np.unique(patterns >> np.uint32(16), return_inverse=True)
+        result = self | MagnitudeHistogram()
+        result.keys = keys.astype(np.uint16)
+        result.counts, result.low_sums = np.zeros(keys.size, np.int64), np.zeros(keys.size, np.int64)
+        np.add.at(result.counts, place, cells.counts)
+        np.add.at(result.low_sums, place, cells.counts * (patterns & np.uint32(0xFFFF)).astype(np.int64))
+        result.low_bits = 1  # the data have left the grid that they were on
+        result.min, result.max = self.min * factor, self.max * factor
         return result
 
     def __eq__(self, other: object) -> bool:
@@ -229,7 +250,7 @@ class MagnitudeHistogram:
         order = np.concatenate([np.flatnonzero(negative)[::-1], np.flatnonzero(~negative)])
         keys, count = self.keys[order], self.counts[order]
         sign = np.where(keys >= 0x8000, -1.0, 1.0)
-        edges, widths = _magnitude_edges()
+        edges, widths = magnitude_edges()
         near = edges[keys & 0x7FFF]
         width = widths[keys & 0x7FFF]
         offset = self.low_sums[order] / count / 65536.0  # mean place in the cell, 0 to 1
@@ -463,192 +484,3 @@ class MagnitudeHistogram:
             return math.nan
         position, below = self._steps()
         return area_between(position, below / self.count, distribution.cdf)
-
-    # Storing.
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the histogram as plain numbers and lists for JSON.
-
-        Returns
-        -------
-        dict
-
-        Examples
-        --------
-        >>> h = MagnitudeHistogram.from_array([1.0, 2.0])
-        >>> MagnitudeHistogram.from_dict(h.to_dict()) == h
-        True
-        """
-        return {
-            "format": _FORMAT,
-            "keys": self.keys.tolist(),
-            "counts": self.counts.tolist(),
-            "low_sums": self.low_sums.tolist(),
-            **{name: getattr(self, name) for name in _COUNTERS},
-            "min": self.min if self.count else None,
-            "max": self.max if self.count else None,
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> MagnitudeHistogram:
-        """Return the histogram that `to_dict` wrote.
-
-        Parameters
-        ----------
-        data : mapping
-
-        Returns
-        -------
-        MagnitudeHistogram
-
-        Raises
-        ------
-        ValueError
-            If the data are not such a histogram.
-
-        Examples
-        --------
-        >>> MagnitudeHistogram.from_dict({})
-        Traceback (most recent call last):
-            ...
-        ValueError: not a stored histogram: expected format 'ggd.MagnitudeHistogram/1', got None
-        """
-        if data.get("format") != _FORMAT:
-            raise ValueError(f"not a stored histogram: expected format {_FORMAT!r}, got {data.get('format')!r}")
-        h = cls()
-        try:
-            keys = np.asarray(data["keys"], dtype=np.int64)
-            h.counts = np.asarray(data["counts"], dtype=np.int64)
-            h.low_sums = np.asarray(data["low_sums"], dtype=np.int64)
-            for name in _COUNTERS:
-                setattr(h, name, int(data[name]))
-            h.min, h.max = (math.nan if data[end] is None else float(data[end]) for end in ("min", "max"))
-        except (KeyError, TypeError, OverflowError) as error:
-            raise ValueError(f"not a stored histogram: {error}") from None
-        if not (keys.ndim == 1 and keys.shape == h.counts.shape == h.low_sums.shape):
-            raise ValueError("not a stored histogram: keys, counts and low_sums differ in length")
-        low_ok = (h.low_sums >= 0) & (h.low_sums <= 65535 * h.counts)
-        finite = (keys >= 0) & (keys < 65536) & ((keys & 0x7FFF) < 0x7F80)
-        if not (np.all(np.diff(keys) > 0) and np.all(finite) and np.all(h.counts > 0) and np.all(low_ok)):
-            raise ValueError("not a stored histogram: a key, a count or a sum is out of range")
-        h.keys = keys.astype(np.uint16)
-        return h
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the histogram to an npz file, whole or not at all.
-
-        Parameters
-        ----------
-        path : str or path
-            Written as named.
-
-        Examples
-        --------
-        >>> import tempfile, pathlib
-        >>> h = MagnitudeHistogram.from_array([1.0, 2.0])
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     h.save(pathlib.Path(folder) / "h.npz")
-        ...     MagnitudeHistogram.load(pathlib.Path(folder) / "h.npz") == h
-        True
-        """
-        path = Path(path)
-        beside = path.with_name(path.name + ".part")
-        try:
-            with open(beside, "wb") as file:
-                np.savez_compressed(
-                    file,
-                    format=np.array(_FORMAT),
-                    keys=self.keys,
-                    counts=self.counts,
-                    low_sums=self.low_sums,
-                    counters=np.array([getattr(self, name) for name in _COUNTERS], dtype=np.int64),
-                    extremes=np.array([self.min, self.max]),
-                )
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> MagnitudeHistogram:
-        """Read a histogram that `save` wrote.
-
-        Parameters
-        ----------
-        path : str or path
-
-        Returns
-        -------
-        MagnitudeHistogram
-
-        Raises
-        ------
-        ValueError
-            If the file is not such a histogram.
-        OSError
-            If it cannot be read.
-
-        Examples
-        --------
-        See `save`.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                stored = {name: file[name] for name in file.files}
-            low, high = (None if math.isnan(end) else float(end) for end in stored["extremes"])
-            counters = dict(zip(_COUNTERS, stored["counters"].tolist(), strict=True))
-            lists = {name: stored[name].tolist() for name in ("keys", "counts", "low_sums")}
-            data = {"format": str(stored["format"]), **lists, **counters, "min": low, "max": high}
-        except OSError:
-            raise
-        except Exception as error:  # whatever numpy and zipfile say of a damaged file
-            raise ValueError(f"{os.fspath(path)} is not a stored histogram: {error}") from None
-        return cls.from_dict(data)
-
-
-_COUNTERS = ("low_bits", "zero_count", "nan_count", "inf_count", "clamped_low", "clamped_high")
-
-
-def area_between(
-    place: NDArray[np.float64], share: NDArray[np.float64], cdf: Callable[[NDArray[np.float64]], Any]
-) -> float:
-    """Return the area between a polygon and a distribution function.
-
-    Parameters
-    ----------
-    place, share : ndarray of float64, shape (k,)
-        Corners of the polygon, ascending in both; it is 0 before the first and 1 after the last.
-    cdf : callable
-        The distribution function, vectorized.
-
-    Returns
-    -------
-    float
-        The distribution function is taken as linear inside cells of a histogram: relative error about 1e-5.
-
-    Examples
-    --------
-    >>> steps = np.array([0.0, 1.0]), np.array([0.0, 1.0])
-    >>> round(area_between(*steps, lambda x: np.clip(x / 2.0, 0.0, 1.0)), 9)
-    0.5
-    """
-    # Both functions ascend, which bounds the gap inside an octave: only octaves that matter get all the cells' ends.
-    fine = np.append(_magnitude_edges()[0], 2.0**128)
-    coarse = np.concatenate([-fine[::-128], fine[128::128]])
-    rise, steps = np.asarray(cdf(coarse)), np.interp(coarse, place, share, left=0.0, right=1.0)
-    bound = np.diff(coarse) * np.maximum(rise[1:] - steps[:-1], steps[1:] - rise[:-1])
-    matters = bound > 1e-9 * bound.sum()
-    both = np.concatenate([-fine[::-1], fine[1:]])
-    grid = np.setdiff1d(np.append(coarse, both[:-1].reshape(-1, 128)[matters]), place)
-    x = np.concatenate([place, grid])
-    empirical = np.concatenate([share, np.interp(grid, place, share, left=0.0, right=1.0)])
-    order = np.argsort(x, kind="stable")
-    return float(np.trapezoid(np.abs(np.asarray(cdf(x)) - empirical)[order], x[order]))
-
-
-@cache
-def _magnitude_edges() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the near end and the width of each cell of positive values."""
-    patterns = np.arange(0x7F81, dtype=np.uint32) << np.uint32(16)
-    edges = patterns.view(np.float32).astype(np.float64)
-    edges[-1] = 2.0**128  # the pattern of infinity: where the last cell ends
-    return edges[:-1], np.diff(edges)

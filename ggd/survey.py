@@ -28,7 +28,6 @@ __all__ = [
     "TensorSummary",
     "depth_of",
     "kind_of",
-    "scaled",
     "summarize",
     "survey",
 ]
@@ -78,44 +77,6 @@ def depth_of(name: str) -> int | None:
     """
     found = re.search(r"(?:^|[._])(\d+)(?=[._]|$)", name)
     return int(found[1]) if found else None
-
-
-def scaled(histogram: MagnitudeHistogram, factor: float) -> MagnitudeHistogram:
-    """Return the summary of the data times a positive number, without the data.
-
-    The mean of a cell moves exactly (to float32's 2^-24), and its values with it; moments agree with those of the data
-    times the number to twice the error of `MagnitudeHistogram.abs_moment`.
-
-    Parameters
-    ----------
-    histogram : MagnitudeHistogram
-        Of the data.
-    factor : float
-        Positive and finite.
-
-    Returns
-    -------
-    MagnitudeHistogram
-
-    Examples
-    --------
-    >>> h = scaled(MagnitudeHistogram.from_array([1.0, -4.0, 0.0]), 0.5)
-    >>> h.abs_sum, h.min, h.zero_count
-    (2.5, -2.0, 1)
-    """
-    cells, limits = histogram.cells(), np.finfo(np.float32)
-    with np.errstate(over="ignore", under="ignore"):
-        magnitude = np.clip(np.abs(cells.mean) * factor, float(limits.smallest_subnormal), float(limits.max))
-        patterns = np.copysign(magnitude, cells.mean).astype(np.float32).view(np.uint32)
-    keys, place = np.unique(patterns >> np.uint32(16), return_inverse=True)
-    result = histogram | MagnitudeHistogram()
-    result.keys = keys.astype(np.uint16)
-    result.counts, result.low_sums = np.zeros(keys.size, np.int64), np.zeros(keys.size, np.int64)
-    np.add.at(result.counts, place, cells.counts)
-    np.add.at(result.low_sums, place, cells.counts * (patterns & np.uint32(0xFFFF)).astype(np.int64))
-    result.low_bits = 1  # the data have left the grid that they were on
-    result.min, result.max = histogram.min * factor, histogram.max * factor
-    return result
 
 
 class TensorSummary:
@@ -420,7 +381,7 @@ def summarize(name: str, x: NDArray[Any]) -> TensorSummary:
 
 def _at_unit_rms(histogram: MagnitudeHistogram) -> MagnitudeHistogram:
     rms = math.sqrt(histogram.abs_moment(2.0)) if histogram.nonzero_count else 0.0
-    return scaled(histogram, 1.0 / rms) if rms > 0.0 and math.isfinite(rms) else histogram
+    return histogram.scaled(1.0 / rms) if rms > 0.0 and math.isfinite(rms) else histogram
 
 
 def _entry(

@@ -11,7 +11,7 @@ from typing import Any
 
 import ggd
 from ggd.families import family_names
-from ggd.survey import Entry, Survey, scaled
+from ggd.survey import Entry, Survey
 
 from .tables import MOST_ROWS, Column, Table
 
@@ -134,7 +134,7 @@ def by_kind(found: Survey) -> Table:
         channels = [entry.channels.shape for entry in trusted if entry.channels is not None and entry.channels.trusted]
         together: list[float | None] = [None, None]
         if trusted:
-            alike = (scaled(entry.histogram, 1.0 / entry.rms) for entry in trusted)
+            alike = (entry.histogram.scaled(1.0 / entry.rms) for entry in trusted)
             parts = ((entry.histogram for entry in trusted), alike)
             together = [_number(ggd.fit(functools.reduce(operator.or_, part)).shape) for part in parts]
         spread = (min(shapes), statistics.median(shapes), max(shapes)) if shapes else (None, None, None)

@@ -136,6 +136,31 @@ def test_float64_beyond_the_range_of_float32_is_clamped_and_counted():
     assert h.counts.tolist() == [2, 1, 2, 1, 1]
 
 
+def test_float64_is_rounded_to_float32_and_keeps_its_extremes():
+    """Values that differ from their float32, halfway cases and subnormals among them, over several blocks and types."""
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal(20_000) * np.exp(rng.uniform(-95, 85, 20_000))
+    x = np.concatenate([x, np.float64(np.float32(1.0)) + 2.0**-24 * np.arange(-3, 4), [-0.0, 0.0, 2e-45, -3e-42]])
+    rng.shuffle(x)
+    for part in (x, np.sort(x), -np.sort(x), x[x > 0], x[:1], x[::-3]):
+        h, narrow = from_array(part), from_array(part.astype(np.float32))
+        assert (h.min, h.max) == (part.min(), part.max())
+        narrow.min, narrow.max = h.min, h.max
+        assert h == narrow
+    assert from_array(np.array([-0.0])).to_dict()["min"] == 0.0
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16, np.int32])
+def test_threads_do_not_matter(dtype):
+    x = (100 * np.random.default_rng(6).standard_normal(1_300_001)).astype(dtype)
+    one = from_array(x)
+    assert one.count == x.size
+    for threads in (2, 3, 5):
+        assert from_array(x, threads=threads) == one
+    with pytest.raises(ValueError, match="at least one thread"):
+        from_array(x, threads=0)
+
+
 @pytest.mark.parametrize("x", [[True], [1j], ["a"], [object()]])
 def test_refuses_what_is_not_a_number(x):
     h = from_array([1.0])

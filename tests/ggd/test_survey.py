@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 import ggd
 from ggd.__main__ import main
 from ggd.findings import verdict
-from ggd.survey import TensorSummary, depth_of, kind_of, scaled, summarize, survey
+from ggd.survey import TensorSummary, depth_of, kind_of, summarize, survey
 
 
 def gaussian(*shape, seed=0):
@@ -54,7 +54,7 @@ def test_names_tell_kind_and_depth(name, kind, depth):
 def test_a_scaled_summary_is_that_of_scaled_data(factor):
     x = ggd.GGD(0.8, 0.02).sample(200_000, seed=1)
     x[:100] = 0
-    fast = scaled(ggd.MagnitudeHistogram.from_array(x), factor)
+    fast = ggd.MagnitudeHistogram.from_array(x).scaled(factor)
     slow = ggd.MagnitudeHistogram.from_array(x * factor)
     assert (fast.count, fast.zero_count) == (slow.count, slow.zero_count)
     assert fast.max == pytest.approx(slow.max, rel=1e-6)
@@ -66,9 +66,9 @@ def test_a_scaled_summary_is_that_of_scaled_data(factor):
 
 
 def test_a_scaled_summary_loses_no_value_beyond_float32():
-    h = scaled(ggd.MagnitudeHistogram.from_array([1e-30, 1e30, -1e30]), 1e20)
+    h = ggd.MagnitudeHistogram.from_array([1e-30, 1e30, -1e30]).scaled(1e20)
     assert h.count == 3
-    assert scaled(ggd.MagnitudeHistogram.from_array([1e-30, 1.0]), 1e-30).nonzero_count == 2
+    assert ggd.MagnitudeHistogram.from_array([1e-30, 1.0]).scaled(1e-30).nonzero_count == 2
 
 
 def test_channels_are_at_equal_scale_whatever_the_pieces():
