@@ -36,6 +36,7 @@ LAYERS = {
         {"scaling", "operations", "accumulators", "coding"},
         {"arithmetic", "products", "metrics"},
         {"linalg"},
+        {"plan_file", "requirements"},
         {"checkpoint", "experiment", "qarray", "error_analysis"},
         {"transformer"},
         {"evaluation"},
