@@ -17,7 +17,8 @@ from .rounding import RoundingMode, check_choices
 from .scaling import SCALE_RULES, SCALINGS
 
 __all__ = [
-    "SCHEMA_VERSION", "Experiment", "FitRecord", "FormatRecord", "Settings", "SkippedTensor", "TensorRecord",
+    "SCHEMA_VERSION", "ChannelRecord", "ChoiceRecord", "Experiment", "FitRecord", "FormatRecord", "Settings",
+    "SkippedTensor", "TensorRecord",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 1
@@ -157,12 +158,71 @@ class FitRecord:
     bits : dict of str to float
         For each family, its mean negative log2 density over the nonzero finite weights, in bits per weight.
         Only differences have a meaning: what coding with one family rather than another costs.
+    family : str or None
+        The family that `ggd.select` chooses: the simplest of those that lose nothing to speak of.
     """
 
     shape: float
     scale: float
     shape_error: float | None
     bits: dict[str, float]
+    family: str | None = None
+
+
+@dataclass(frozen=True)
+class ChannelRecord:
+    """The channels of a tensor in one format, where it has several and all its elements are finite.
+
+    Attributes
+    ----------
+    format : str
+        Name of the format.
+    channels : int
+        Channels, along axis 0, that have an SQNR: not all zero, and not exact.
+    worst : int
+        Index of the channel of the least SQNR.
+    worst_db, median_db : float
+        Its SQNR and the median of all, in dB.
+    worst_rms : float
+        Its root mean square over that of the tensor.
+    """
+
+    format: str
+    channels: int
+    worst: int
+    worst_db: float
+    median_db: float
+    worst_rms: float
+
+
+@dataclass(frozen=True)
+class ChoiceRecord:
+    """What another rounding mode or scaling gives on the sampled part of some tensors.
+
+    Attributes
+    ----------
+    scaling, scale_rule, rounding : str
+        As in `Settings`.
+    tensors : tuple of str
+        Names of the tensors: the largest of each kind.
+    record : FormatRecord
+        One format on the first rows of them.
+    """
+
+    scaling: str
+    scale_rule: str
+    rounding: str
+    tensors: tuple[str, ...]
+    record: FormatRecord
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        return {**{field.name: getattr(self, field.name) for field in fields(self)}, "record": self.record.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ChoiceRecord:
+        """Return the record that `to_json` wrote."""
+        return _plain(cls, data, record=FormatRecord.from_json(data["record"]))
 
 
 @dataclass(frozen=True)
@@ -196,6 +256,8 @@ class TensorRecord:
         Why there is no fit, or why it is not to be trusted; else empty.
     formats : tuple of FormatRecord
         In the order of the settings.
+    channels : tuple of ChannelRecord
+        Of the formats in which channels have an error; empty for a vector and in the record of all.
     """
 
     checkpoint: str
@@ -214,6 +276,7 @@ class TensorRecord:
     fit: FitRecord | None
     fit_doubt: str
     formats: tuple[FormatRecord, ...]
+    channels: tuple[ChannelRecord, ...] = ()
 
     def format(self, name: str) -> FormatRecord:
         """Return the record of one format."""
@@ -223,13 +286,16 @@ class TensorRecord:
         """Return the record as plain data."""
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         own["fit"] = None if self.fit is None else asdict(self.fit)
+        own["channels"] = [asdict(record) for record in self.channels]
         return {**own, "formats": [record.to_json() for record in self.formats]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TensorRecord:
         """Return the record that `to_json` wrote."""
         fit = None if data["fit"] is None else _plain(FitRecord, data["fit"])
-        return _plain(cls, data, fit=fit, formats=tuple(map(FormatRecord.from_json, data["formats"])))
+        channels = tuple(_plain(ChannelRecord, record) for record in data["channels"])
+        formats = tuple(map(FormatRecord.from_json, data["formats"]))
+        return _plain(cls, data, fit=fit, formats=formats, channels=channels)
 
 
 @dataclass(frozen=True)
@@ -306,6 +372,8 @@ class Experiment:
         All of them together.
     skipped : tuple of SkippedTensor
         What the checkpoints hold besides.
+    choices : tuple of ChoiceRecord
+        Other rounding modes and scalings than those of the settings, on a sample; the settings' own first.
     """
 
     settings: Settings
@@ -314,6 +382,7 @@ class Experiment:
     tensors: tuple[TensorRecord, ...]
     total: TensorRecord
     skipped: tuple[SkippedTensor, ...]
+    choices: tuple[ChoiceRecord, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the experiment as plain data for JSON; derived numbers stand beside the sums they come from.
@@ -323,6 +392,7 @@ class Experiment:
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         own |= {"settings": asdict(self.settings), "total": self.total.to_json()}
         own |= {"tensors": [tensor.to_json() for tensor in self.tensors]}
+        own |= {"choices": [choice.to_json() for choice in self.choices]}
         return {"schema": SCHEMA_VERSION, **own, "skipped": [asdict(tensor) for tensor in self.skipped]}
 
     @classmethod
@@ -346,6 +416,7 @@ class Experiment:
                 tensors=tuple(TensorRecord.from_json(tensor) for tensor in data["tensors"]),
                 total=TensorRecord.from_json(data["total"]),
                 skipped=tuple(_plain(SkippedTensor, tensor) for tensor in data["skipped"]),
+                choices=tuple(ChoiceRecord.from_json(choice) for choice in data["choices"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a whole report: {error}") from None
