@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
-__all__ = ["in_pieces"]
+__all__ = ["WORKER", "available_threads", "in_pieces"]
+
+WORKER = "rf8sim worker"
+"""Name of threads that are all there are to be: the work of one is not spread over others."""
 
 SMALLEST_PIECE = 1 << 18
 """Elements under which a second thread costs more than it saves."""
@@ -19,7 +23,9 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def available_threads() -> int:
-    """Return how many threads this process may run at once."""
+    """Return how many threads this process may run at once; 1 in a thread that is one of them already."""
+    if threading.current_thread().name.startswith(WORKER):
+        return 1
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

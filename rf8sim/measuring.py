@@ -6,6 +6,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,15 @@ from ggd import MagnitudeHistogram
 
 from . import __version__
 from .checkpoint import CHUNK_ELEMENTS, CheckpointError, TensorInfo, open_checkpoint
-from .experiment import Experiment, FitRecord, FormatRecord, Settings, SkippedTensor, TensorRecord
+from .choices import compare_choices
+from .experiment import ChannelRecord, Experiment, FitRecord, FormatRecord, Settings, SkippedTensor, TensorRecord
 from .formats import Format, get_format
 from .metrics import QuantizationError, measure
-from .scaling import quantize, scale_from_histogram
+from .scaling import QuantizedTensor, quantize, scale_from_histogram
+from .scheduling import Cluster, Journal, map_tensors
 
 if TYPE_CHECKING:
-    from ggd.survey import Survey
+    from ggd.survey import Survey, TensorSummary
 
 __all__ = ["run", "survey"]
 
@@ -33,13 +36,16 @@ def run(
     settings: Settings | None = None,
     *,
     chunk_elements: int = CHUNK_ELEMENTS,
+    threads: int | None = None,
+    cluster: Cluster | None = None,
+    journal: Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Experiment:
     """Measure checkpoints, a chunk at a time.
 
-    The numbers do not depend on threads. Counts, histograms, fits and, with one scale for a tensor, scales do
-    not depend on the chunks either; sums of squares and of errors may differ in their last bits where the
-    chunks do.
+    The numbers depend neither on threads nor on who computes them, nor on whether a run was stopped between. Counts,
+    histograms, fits and, with one scale for a tensor, scales do not depend on the chunks either; sums of squares and of
+    errors may differ in their last bits where the chunks do.
 
     Parameters
     ----------
@@ -48,7 +54,13 @@ def run(
     settings : Settings, optional
         What is measured.
     chunk_elements : int
-        The most elements held at a time.
+        The most elements of a tensor held at a time, by each thread.
+    threads : int, optional
+        Tensors measured at a time; by default as many as the process has processors.
+    cluster : Cluster, optional
+        A Dask cluster that measures instead.
+    journal : Path, optional
+        A file that keeps finished tensors; a run that was killed is continued from it. Removed at the end.
     progress : callable, optional
         Called with a tensor's name, the elements done and the elements in all.
 
@@ -62,32 +74,58 @@ def run(
     CheckpointError
         If a checkpoint cannot be read, or no tensor is left to measure.
     ValueError
-        If a setting is unknown.
+        If a setting is unknown, or a cluster cannot be reached.
     """
     settings = settings or Settings()
     settings.check()
     labels, readable, skipped = _open(paths, settings)
-    elements, done = sum(tensor.size for _, tensor in readable), 0
+    task = repr((settings, chunk_elements))
+    kept = None if journal is None else Journal(journal, task, _Measured.to_json, _Measured.from_json)
+    found = map_tensors(
+        functools.partial(_measure_tensor, settings, chunk_elements),
+        [tensor for _, tensor in readable],
+        threads=threads,
+        cluster=cluster,
+        journal=kept,
+        progress=progress,
+    )
     everything, tensors = MagnitudeHistogram(), []
-    for label, tensor in readable:
-
-        def tell(part: int, name: str = tensor.name, before: int = done) -> None:
-            if progress:
-                progress(name, before + part, elements)
-
-        tell(0)
-        summaries = _summarize(tensor, chunk_elements)
-        histogram = functools.reduce(operator.or_, summaries)
-        formats = _measure(tensor, summaries, settings, chunk_elements, tell)
-        tensors.append(_record(label, tensor.name, tensor.dtype, tensor.shape, histogram, formats))
-        everything |= histogram
-        done += tensor.size
+    for (label, _), measured in zip(readable, found, strict=True):
+        tensors.append(replace(measured.record, checkpoint=label))
+        everything |= measured.histogram
     merged = tuple(
         functools.reduce(operator.or_, (tensor.formats[i] for tensor in tensors)) for i in range(len(settings.formats))
     )
     versions = {"rf8sim": __version__, "numpy": np.__version__}
     total = _record("", "", "", (), everything, merged)
-    return Experiment(settings, versions, tuple(labels), tuple(tensors), total, skipped)
+    choices = compare_choices([tensor for _, tensor in readable], settings)
+    return Experiment(settings, versions, tuple(labels), tuple(tensors), total, skipped, choices)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What is kept of a tensor: its record, and its summary for that of all tensors together."""
+
+    record: TensorRecord
+    histogram: MagnitudeHistogram
+
+    def to_json(self) -> dict[str, Any]:
+        return {"record": self.record.to_json(), "histogram": self.histogram.to_dict()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> _Measured:
+        return cls(TensorRecord.from_json(data["record"]), MagnitudeHistogram.from_dict(data["histogram"]))
+
+
+def _measure_tensor(
+    settings: Settings, chunk_elements: int, tensor: TensorInfo, tell: Callable[[int], None]
+) -> _Measured:
+    tell(0)
+    summaries = _summarize(tensor, chunk_elements)
+    histogram = functools.reduce(operator.or_, summaries)
+    formats, channels = _measure(tensor, summaries, settings, chunk_elements, tell)
+    record = _record("", tensor.name, tensor.dtype, tensor.shape, histogram, formats)
+    return _Measured(replace(record, channels=channels), histogram)
 
 
 def survey(
@@ -95,6 +133,8 @@ def survey(
     settings: Settings | None = None,
     *,
     chunk_elements: int = CHUNK_ELEMENTS,
+    threads: int | None = None,
+    cluster: Cluster | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[Survey, tuple[SkippedTensor, ...]]:
     """Fit the generalized Gaussian and its rivals to every tensor of checkpoints, in one pass, a chunk at a time.
@@ -105,7 +145,7 @@ def survey(
         Checkpoints, as for `rf8sim.checkpoint.open_checkpoint`.
     settings : Settings, optional
         Of which the patterns of names are used.
-    chunk_elements, progress
+    chunk_elements, threads, cluster, progress
         As in `run`.
 
     Returns
@@ -120,23 +160,34 @@ def survey(
     CheckpointError
         If a checkpoint cannot be read, or no tensor is left.
     """
-    from ggd.survey import TensorSummary
     from ggd.survey import survey as fit_all
 
     labels, readable, skipped = _open(paths, settings or Settings())
+    found = map_tensors(
+        functools.partial(_summarize_tensor, chunk_elements),
+        [tensor for _, tensor in readable],
+        threads=threads,
+        cluster=cluster,
+        progress=progress,
+    )
 
-    def summaries() -> Iterator[TensorSummary]:
-        elements, done = sum(tensor.size for _, tensor in readable), 0
-        for label, tensor in readable:
-            summary = TensorSummary(f"{label}: {tensor.name}" if len(labels) > 1 else tensor.name, tensor.shape)
-            for chunk in tensor.chunks(chunk_elements):
-                if progress:
-                    progress(summary.name, done, elements)
-                summary.add(_widened(chunk.values))
-                done += chunk.values.size
+    def named() -> Iterator[TensorSummary]:
+        for (label, tensor), summary in zip(readable, found, strict=True):
+            summary.name = f"{label}: {tensor.name}" if len(labels) > 1 else tensor.name
             yield summary
 
-    return fit_all(summaries()), skipped
+    return fit_all(named()), skipped
+
+
+def _summarize_tensor(chunk_elements: int, tensor: TensorInfo, tell: Callable[[int], None]) -> TensorSummary:
+    from ggd.survey import TensorSummary
+
+    summary, done = TensorSummary(tensor.name, tensor.shape), 0
+    for chunk in tensor.chunks(chunk_elements):
+        tell(done)
+        summary.add(_widened(chunk.values))
+        done += chunk.values.size
+    return summary
 
 
 _Found = list[tuple[str, TensorInfo]]
@@ -219,7 +270,7 @@ def _measure(
     settings: Settings,
     chunk_elements: int,
     tell: Callable[[int], None],
-) -> tuple[FormatRecord, ...]:
+) -> tuple[tuple[FormatRecord, ...], tuple[ChannelRecord, ...]]:
     """Quantize a tensor chunk by chunk and measure the finite elements in every format."""
     meters = [_Meter(get_format(name), settings, tensor, summaries) for name in settings.formats]
     multiple = settings.block_size if settings.scaling == "block" else 1
@@ -230,7 +281,8 @@ def _measure(
             for values in _finite(_widened(chunk.values), settings.scaling in ("channel", "block")):
                 for meter in meters:
                     meter.add(values, chunk.row, offset)
-    return tuple(meter.record() for meter in meters)
+    channels = (meter.channels.record(meter.fmt.name) for meter in meters if meter.channels is not None)
+    return tuple(meter.record() for meter in meters), tuple(record for record in channels if record is not None)
 
 
 class _Meter:
@@ -251,13 +303,15 @@ class _Meter:
             self.known = [self._scale(functools.reduce(operator.or_, summaries))]
         elif settings.scaling == "channel" and (len(summaries) > 1 or tensor.matrix_shape[0] == 1):
             self.known = [self._scale(summary) for summary in summaries]
+        finite = all(summary.nan_count + summary.inf_count == 0 for summary in summaries)
+        self.channels = _Channels(tensor.matrix_shape[0]) if finite and tensor.matrix_shape[0] > 1 else None
 
     def _scale(self, summary: MagnitudeHistogram) -> NDArray[np.float32]:
         return scale_from_histogram(summary, self.fmt, self.settings.scale_rule, self.settings.rounding)
 
     def add(self, values: NDArray[Any], row: int, offset: int) -> None:
         """Measure a matrix of finite elements; `offset` is its first element's place in the tensor."""
-        settings = self.settings
+        settings, matrix = self.settings, values
         step = functools.partial(quantize, fmt=self.fmt, rounding=settings.rounding, seed=settings.seed, offset=offset)
         if self.known is not None:
             scale = self.known[row if len(self.known) > 1 else 0]
@@ -274,6 +328,8 @@ class _Meter:
             )
             self._note(quantized.scale)
         self.error |= measure(values, quantized)
+        if self.channels is not None:
+            self.channels.add(matrix, quantized, row)
 
     def _note(self, scale: NDArray[np.float32]) -> None:
         self.scales += scale.size
@@ -294,6 +350,39 @@ class _Meter:
             smallest_scale=self.smallest if self.scales else 1.0,
             largest_scale=self.largest if self.scales else 1.0,
         )
+
+
+class _Channels:
+    """The squares and squared errors of each channel; those of a row that comes in pieces add up in its order."""
+
+    def __init__(self, rows: int) -> None:
+        self.squares, self.errors = np.zeros(rows), np.zeros(rows)
+
+    def add(self, values: NDArray[Any], quantized: QuantizedTensor, row: int) -> None:
+        """Add rows, the first of which is the channel `row`."""
+        from ._kernels_channels import channel_sums
+
+        scale = np.atleast_2d(quantized.scale)
+        block = quantized.block_size if quantized.scaling == "block" else values.shape[1]
+        table = np.nan_to_num(quantized.format.values, nan=0.0)
+        own = slice(row, row + values.shape[0])
+        wide = np.float64 if values.dtype.itemsize == 8 else np.float32
+        channel_sums(
+            np.ascontiguousarray(values, dtype=wide), quantized.codes.reshape(values.shape), table, scale, block,
+            self.squares[own], self.errors[own],
+        )  # fmt: skip
+
+    def record(self, name: str) -> ChannelRecord | None:
+        """Return what is kept of them; None if no channel has an SQNR that is finite."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            decibels = 10 * np.log10(self.squares / self.errors)
+        some = np.flatnonzero(np.isfinite(decibels))
+        if not some.size:
+            return None
+        worst = int(some[np.argmin(decibels[some])])
+        relative = math.sqrt(float(self.squares[worst] / self.squares.mean()))
+        median = float(np.median(decibels[some]))
+        return ChannelRecord(name, some.size, worst, float(decibels[worst]), median, relative)
 
 
 def _record(
@@ -332,9 +421,13 @@ def _fit(histogram: MagnitudeHistogram) -> tuple[FitRecord | None, str]:
     result = ggd.fit(histogram)
     if math.isnan(result.shape):
         return None, result.reason
-    bits = {name: cost for name, cost in ggd.compare_families(histogram).items() if math.isfinite(cost)}
+    from ggd.families import family_names
+
+    selection = ggd.select(histogram)
+    bits = {family: float(selection[family].bits) for family in family_names()}
     error = result.stderr.shape if math.isfinite(result.stderr.shape) else None
-    return FitRecord(result.shape, result.scale, error, bits), result.reason
+    finite = {family: cost for family, cost in bits.items() if math.isfinite(cost)}
+    return FitRecord(result.shape, result.scale, error, finite, selection.chosen), result.reason
 
 
 def _quarter_octaves(histogram: MagnitudeHistogram) -> tuple[int, tuple[int, ...]]:

@@ -14,13 +14,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..report.tables import Table
+    from ..scheduling import Cluster
 
 __all__ = [
     "Checkpoints",
     "Exclude",
     "Include",
+    "Scheduler",
+    "Threads",
+    "Workers",
     "app",
     "as_json",
+    "cluster",
     "given_command",
     "plain",
     "print_table",
@@ -113,6 +118,35 @@ Exclude = Annotated[
         help="Leave out tensors whose name matches, e.g. '*norm*'; repeatable.",
     ),
 ]
+
+
+Threads = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--threads", min=1, metavar="N", help="Tensors worked on at a time; by default one for a processor."),
+]
+Workers = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--workers", min=1, metavar="N", help="Work in N processes of Dask distributed instead of threads."),
+]
+Scheduler = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--scheduler", metavar="ADDRESS", help="Work on a Dask cluster, e.g. tcp://host:8786."),
+]
+
+
+def cluster(scheduler: str | None, workers: int | None) -> Cluster | None:
+    """Return where to work instead of in threads of this process; None if nothing was asked for.
+
+    Raises
+    ------
+    ValueError
+        If both are given.
+    """
+    from ..scheduling import Cluster
+
+    if scheduler is not None and workers is not None:
+        raise ValueError("--scheduler and --workers exclude each other: a scheduler has its own workers")
+    return None if scheduler is None and workers is None else Cluster(scheduler, workers)
 
 
 def given_command(context: typer.Context) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -13,8 +13,12 @@ from ._common import (
     Checkpoints,
     Exclude,
     Include,
+    Scheduler,
+    Threads,
+    Workers,
     app,
     as_json,
+    cluster,
     given_command,
     plain,
     print_table,
@@ -32,18 +36,20 @@ __all__ = ["evaluate", "fit", "list_formats", "report"]
 _EVALUATED = ["rf8", "e4m3fn", "e5m2", "e3m4", "int8"]
 
 
-def _measure(checkpoints: Sequence[Path], settings: Settings, quiet: bool) -> Experiment:
+def _measure(checkpoints: Sequence[Path], settings: Settings, quiet: bool, **how: Any) -> Experiment:
     from ..measuring import run
 
     with progress_bar(quiet) as progress:
-        return run(checkpoints, settings, progress=progress)
+        return run(checkpoints, settings, progress=progress, **how)
 
 
-def _survey(checkpoints: Sequence[Path], settings: Settings, quiet: bool) -> tuple[Survey, tuple[SkippedTensor, ...]]:
+def _survey(
+    checkpoints: Sequence[Path], settings: Settings, quiet: bool, **how: Any
+) -> tuple[Survey, tuple[SkippedTensor, ...]]:
     from ..measuring import survey
 
     with progress_bar(quiet) as progress:
-        return survey(checkpoints, settings, progress=progress)
+        return survey(checkpoints, settings, progress=progress, **how)
 
 
 @app.command(
@@ -70,6 +76,9 @@ def report(
     include: Include = None,
     exclude: Exclude = None,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures in the page.")] = True,
+    threads: Threads = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Say what each format costs on the weights of checkpoints: report.html, report.md and report.json."""
@@ -91,7 +100,9 @@ def report(
     )
     settings.check()
     check_folder(output)
-    experiment = _measure(checkpoints, settings, quiet)
+    where = cluster(scheduler, workers)
+    kept = output.absolute().with_name(f".{output.name}.measured")  # a run that is killed goes on from here
+    experiment = _measure(checkpoints, settings, quiet, threads=threads, cluster=where, journal=kept)
 
     from ..report.render import write_report
     from ..report.tables import brief
@@ -135,6 +146,9 @@ def fit(
         Optional[Path],  # noqa: UP045
         typer.Option("--report", metavar="FILE", help="Write a page, a .md file, with its figures beside it."),
     ] = None,
+    threads: Threads = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Fit the generalized Gaussian and its rivals to each tensor and to all together, and say which it is."""
@@ -156,7 +170,8 @@ def fit(
     if figures is not None:
         check_folder(figures)
     settings = Settings(formats=(), include=tuple(include or ()), exclude=tuple(exclude or ()))
-    found, skipped = _survey(checkpoints, settings, quiet)
+    where = cluster(scheduler, workers)
+    found, skipped = _survey(checkpoints, settings, quiet, threads=threads, cluster=where)
     written = [] if figures is None else fit_report.write_figures(found, figures)
     if report is not None:
         patterns = [f"--{o} '{p}'" for o in ("include", "exclude") for p in getattr(settings, o)]

@@ -1,0 +1,284 @@
+"""Many tensors at a time: threads, Dask, and going on after a stop; the result is the same to the last bit."""
+
+import base64
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from rf8sim import scheduling
+from rf8sim._parallel import available_threads
+from rf8sim.checkpoint import CheckpointError, open_checkpoint
+from rf8sim.experiment import Settings
+from rf8sim.measuring import run, survey
+from rf8sim.scheduling import Cluster, Journal, map_tensors
+
+SETTINGS = Settings(formats=("rf8", "e4m3fn"), scaling="channel")
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    rng = np.random.default_rng(5)
+    tensors = {f"w{i}": (rng.normal(size=(60 + i, 50)) * 3.0**i).astype(np.float32) for i in range(7)}
+    tensors["w3"][0, :3] = [np.nan, np.inf, 0.0]
+    save_file(tensors, tmp_path / "m.safetensors")
+    return tmp_path / "m.safetensors"
+
+
+def text(experiment):
+    return json.dumps(experiment.to_json())
+
+
+def square(tensor, tell):
+    """A piece of work that can be pickled: the sum of squares of a tensor."""
+    total = 0.0
+    for chunk in tensor.chunks(500):
+        tell(chunk.row * tensor.matrix_shape[1])
+        total += float(np.nansum(np.where(np.isfinite(chunk.values), chunk.values, 0).astype(np.float64) ** 2))
+    return total
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_change_nothing(checkpoint, threads):
+    alone = run([checkpoint], SETTINGS, chunk_elements=777, threads=1)
+    assert text(run([checkpoint], SETTINGS, chunk_elements=777, threads=threads)) == text(alone)
+    one, several = survey([checkpoint], threads=1)[0], survey([checkpoint], threads=threads)[0]
+    assert json.dumps(one.to_json()) == json.dumps(several.to_json())
+
+
+def test_results_come_in_order_although_the_first_is_the_slowest(checkpoint):
+    tensors, finished = list(open_checkpoint(checkpoint)), []
+
+    def work(tensor, tell):
+        assert available_threads() == 1  # the work inside a worker is not spread further
+        time.sleep(0.2 if tensor.name == "w0" else 0.0)
+        finished.append(tensor.name)
+        return tensor.name
+
+    assert list(map_tensors(work, tensors, threads=3)) == [f"w{i}" for i in range(7)]
+    assert finished[0] != "w0"
+
+
+def test_one_tensor_is_left_to_the_threads_inside(checkpoint):
+    tensors = list(open_checkpoint(checkpoint))[:1]
+    assert list(map_tensors(lambda tensor, tell: threading.current_thread().name, tensors)) == ["MainThread"]
+
+
+def test_an_error_stops_the_others(checkpoint):
+    tensors, started = list(open_checkpoint(checkpoint)), []
+
+    def work(tensor, tell):
+        started.append(tensor.name)
+        if tensor.name == "w1":
+            raise CheckpointError("w1 is damaged")
+        for step in range(2000):
+            tell(step)
+            time.sleep(0.005)
+
+    began = time.monotonic()
+    with pytest.raises(CheckpointError, match="w1 is damaged"):
+        list(map_tensors(work, tensors, threads=2))
+    assert time.monotonic() - began < 5
+    assert set(started) <= {"w0", "w1", "w2"}
+
+
+def test_progress_only_grows_and_reaches_the_end(checkpoint):
+    tensors, told = list(open_checkpoint(checkpoint)), []
+    list(map_tensors(square, tensors, threads=3, progress=lambda *step: told.append(step)))
+    total = sum(tensor.size for tensor in tensors)
+    done = [step[1] for step in told]
+    assert done == sorted(done)
+    assert done[-1] == total
+    assert {step[2] for step in told} == {total}
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_threads_are_counted_from_one(checkpoint, threads):
+    with pytest.raises(ValueError, match="threads must be at least 1, got"):
+        run([checkpoint], SETTINGS, threads=threads)
+
+
+# --- going on after a stop ---------------------------------------------------------------------------------------
+
+
+def journal(path, task="squares"):
+    return Journal(path, task, float, float)
+
+
+def stopped_after(count, checkpoint, path, task="squares"):
+    """Run until some results are there, then leave the journal behind as a killed run does."""
+    results = map_tensors(square, list(open_checkpoint(checkpoint)), threads=1, journal=journal(path, task))
+    return [next(results) for _ in range(count)]
+
+
+def again(checkpoint, path, task="squares"):
+    """Run again; return the results and the names of the tensors that were read for it."""
+    read = []
+
+    def work(tensor, tell):
+        read.append(tensor.name)
+        return square(tensor, tell)
+
+    return list(map_tensors(work, list(open_checkpoint(checkpoint)), threads=1, journal=journal(path, task))), read
+
+
+@pytest.fixture
+def whole(checkpoint):
+    return list(map_tensors(square, list(open_checkpoint(checkpoint)), threads=1))
+
+
+def test_finished_tensors_are_not_read_again(checkpoint, tmp_path, whole):
+    path = tmp_path / "journal"
+    assert stopped_after(3, checkpoint, path) == whole[:3]
+    results, read = again(checkpoint, path)
+    assert results == whole
+    assert read == ["w3", "w4", "w5", "w6"]
+    assert not path.exists()
+
+
+def test_a_journal_of_another_task_is_begun_anew(checkpoint, tmp_path, whole):
+    path = tmp_path / "journal"
+    stopped_after(3, checkpoint, path)
+    assert again(checkpoint, path, "cubes")[1] == [f"w{i}" for i in range(7)]
+    stopped_after(3, checkpoint, path)
+    os.utime(checkpoint, ns=(0, 0))
+    assert again(checkpoint, path)[1] == [f"w{i}" for i in range(7)]
+
+
+def test_what_is_cut_off_or_damaged_is_computed_again(checkpoint, tmp_path, whole):
+    path = tmp_path / "journal"
+    stopped_after(3, checkpoint, path)
+    data = path.read_bytes()
+    for cut in (0, 5, len(data.splitlines()[0]) + 20, len(data) - 2):
+        path.write_bytes(data[:cut])
+        assert again(checkpoint, path)[0] == whole
+    lines = data.splitlines(keepends=True)
+    for lineno in (0, 2):
+        broken = bytearray(lines[lineno])
+        broken[len(broken) // 2] ^= 0x15
+        path.write_bytes(b"".join([*lines[:lineno], bytes(broken), *lines[lineno + 1 :]]))
+        results, read = again(checkpoint, path)
+        assert results == whole
+        assert "w1" in read
+    path.write_bytes(b"\xff\xfe something else")
+    assert again(checkpoint, path)[0] == whole
+
+
+def test_a_line_is_checked_by_its_sum(checkpoint, tmp_path):
+    """zlib's checksum guards a line: a flipped bit of its compressed data never becomes another number."""
+    path = tmp_path / "journal"
+    stopped_after(1, checkpoint, path)
+    head, line = path.read_text().splitlines()
+    packed = base64.b64decode(line)
+    for place in range(2, len(packed)):
+        broken = bytes([*packed[:place], packed[place] ^ 4, *packed[place + 1 :]])
+        path.write_text(f"{head}\n{base64.b64encode(broken).decode()}\n")
+        found = journal(path).open(list(open_checkpoint(checkpoint)))
+        assert found in ({}, {0: square(next(iter(open_checkpoint(checkpoint))), lambda part: None)})
+
+
+def test_a_killed_report_goes_on_and_says_the_same(checkpoint, tmp_path):
+    """Kill a run with SIGKILL in the middle, let another go on, and compare with one that was not disturbed."""
+    code = """
+import sys, time, rf8sim.measuring as m
+from pathlib import Path
+from rf8sim.experiment import Settings
+measure = m._measure_tensor
+def slow(settings, chunk, tensor, tell):
+    if tensor.name == "w4":
+        print("there", flush=True)
+        time.sleep(60)
+    return measure(settings, chunk, tensor, tell)
+m._measure_tensor = slow
+m.run([sys.argv[1]], Settings(formats=("rf8", "e4m3fn"), scaling="channel"), threads=1, journal=Path(sys.argv[2]))
+"""
+    path = tmp_path / "journal"
+    environment = {**os.environ, "PYTHONPATH": str(Path(scheduling.__file__).parents[1])}
+    command = [sys.executable, "-c", code, checkpoint, path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout.readline() == b"there\n"
+        process.send_signal(signal.SIGKILL)
+    assert len(path.read_text().splitlines()) == 1 + 4
+    told = []
+    resumed = run([checkpoint], SETTINGS, threads=1, journal=path, progress=lambda *step: told.append(step[0]))
+    assert set(told) == {"w4", "w5", "w6"}
+    assert text(resumed) == text(run([checkpoint], SETTINGS, threads=1))
+    assert not path.exists()
+
+
+# --- Dask ----------------------------------------------------------------------------------------------------------
+
+
+def die_once(marker, tensor, tell):
+    """Kill the process that works on one tensor, the first time."""
+    if tensor.name == "w2":
+        try:
+            with open(marker, "x"):
+                os.kill(os.getpid(), signal.SIGKILL)
+        except FileExistsError:
+            pass
+    return square(tensor, tell)
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    distributed = pytest.importorskip("distributed", reason="Dask distributed is not installed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.mark.filterwarnings("ignore")  # of Dask's own making
+def test_a_cluster_says_the_same_to_the_last_bit(checkpoint, scheduler, tmp_path):
+    alone = text(run([checkpoint], SETTINGS, threads=1))
+    assert text(run([checkpoint], SETTINGS, cluster=Cluster(scheduler))) == alone
+    kept = tmp_path / "journal"
+    assert text(run([checkpoint], SETTINGS, cluster=Cluster(scheduler), journal=kept)) == alone
+    assert json.dumps(survey([checkpoint], cluster=Cluster(scheduler))[0].to_json()) == json.dumps(
+        survey([checkpoint], threads=1)[0].to_json()
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_worker_killed_in_the_middle_changes_nothing(checkpoint, scheduler, tmp_path, whole):
+    work = functools.partial(die_once, str(tmp_path / "marker"))
+    assert list(map_tensors(work, list(open_checkpoint(checkpoint)), cluster=Cluster(scheduler))) == whole
+    assert (tmp_path / "marker").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_processes_of_its_own(checkpoint, whole):
+    pytest.importorskip("distributed", reason="Dask distributed is not installed")
+    assert list(map_tensors(square, list(open_checkpoint(checkpoint)), cluster=Cluster(workers=1))) == whole
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_scheduler_that_is_not_there(checkpoint, monkeypatch):
+    pytest.importorskip("distributed", reason="Dask distributed is not installed")
+    with pytest.raises(ValueError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"):
+        run([checkpoint], SETTINGS, cluster=Cluster("tcp://127.0.0.1:1"))
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ValueError, match="Dask distributed is not installed"):
+        run([checkpoint], SETTINGS, cluster=Cluster(workers=1))
+
+
+def test_the_command_line(checkpoint, tmp_path, monkeypatch, capsys):
+    from rf8sim.cli import main
+
+    def report(folder, *arguments):
+        return main(["report", str(checkpoint), "-o", str(tmp_path / folder), "-q", "--no-figures", *arguments])
+
+    assert report("one", "--threads", "1") == 0
+    assert report("two", "--threads", "2") == 0
+    assert (tmp_path / "one" / "report.json").read_bytes() == (tmp_path / "two" / "report.json").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.safetensors", "one", "two"]
+    assert report("three", "--workers", "1", "--scheduler", "tcp://h:1") == 2
+    assert "exclude each other" in capsys.readouterr().err
