@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .arithmetic import absolute as absolute
     from .arithmetic import add as add
     from .arithmetic import compare as compare
+    from .arithmetic import convert as convert
     from .arithmetic import divide as divide
     from .arithmetic import fma as fma
     from .arithmetic import maximum as maximum
@@ -46,10 +47,8 @@ if TYPE_CHECKING:
 # Names are imported when first used, so that `import rf8sim` costs nothing.
 _HOMES = {
     **dict.fromkeys(("dot", "matmul", "matvec"), "linalg"),
-    **dict.fromkeys(
-        ("absolute", "add", "compare", "divide", "fma", "maximum", "minimum", "multiply", "negate", "sqrt", "subtract"),
-        "arithmetic",
-    ),
+    **dict.fromkeys(("absolute", "add", "compare", "convert", "divide", "fma", "maximum", "minimum"), "arithmetic"),
+    **dict.fromkeys(("multiply", "negate", "sqrt", "subtract"), "arithmetic"),
     "Format": "formats",
     "Overflow": "rounding",
     "QArray": "qarray",

@@ -46,6 +46,17 @@ def look_up_pair(a: Any, b: Any, table: Any, out: Any) -> None:
 
 
 @_jit
+def look_up_drawn(index: Any, pairs: Any, fraction: Any, words: Any, random_bits: Any, out: Any) -> None:
+    """Take the upper byte of ``pairs[index]`` where the top bits of the fraction plus the word's low bits carry."""
+    mask = np.uint64((np.uint64(1) << random_bits) - np.uint64(1))
+    unused = np.uint64(32) - random_bits
+    for i in range(index.size):
+        entry = index[i]
+        carry = ((np.uint64(fraction[entry]) >> unused) + (np.uint64(words[i]) & mask)) >> random_bits
+        out[i] = np.uint8(np.uint64(pairs[entry]) >> (carry << np.uint64(3)))
+
+
+@_jit
 def first_above(bits: Any, sign_mask: Any, infinity: Any) -> int:
     """Return the first index whose pattern, sign cleared, is above that of infinity (a NaN); -1 if none is."""
     found = False
@@ -131,34 +142,6 @@ def encode_drawn(
         philox_words(key[0], key[1], (first + np.uint64(start)) // np.uint64(4), words[: 4 * blocks])
         encode_stochastic(x[start:stop], bits[start:stop], cells, fine, coarse, down, words[skip : skip + stop - start],
                           random_bits, out[start:stop])  # fmt: skip
-
-
-@_jit
-def error_sums(x: Any, y: Any, scale: Any, low: Any, high: Any, sums: Any, counts: Any) -> None:
-    """Add up the error of ``y`` against ``x``, both in units of ``scale``.
-
-    ``sums``: squares of x, squared error, relative error, largest relative error. ``counts``: finite elements, nonzero
-    ones, those with a relative error, underflows, overflows. Elements whose x or y is not finite count as nothing else.
-    """
-    for i in range(x.size):
-        value, result = x[i], y[i]
-        if not (np.isfinite(value) and np.isfinite(result)):
-            counts[4] += value > high or value < low
-            continue
-        error = abs(value - result)
-        counts[0] += 1
-        sums[0] += (value * scale[i]) ** 2
-        sums[1] += (error * scale[i]) ** 2
-        counts[4] += value > high or value < low
-        if value != 0:
-            counts[1] += 1
-            if result == 0:
-                counts[3] += 1
-            else:
-                counts[2] += 1
-                relative = error / abs(value)
-                sums[2] += relative
-                sums[3] = max(sums[3], relative)
 
 
 # --- accumulators -----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -161,8 +162,7 @@ def _encode_stochastic(
     threads: int | None,
     out: NDArray[np.uint8],
 ) -> None:
-    if not 1 <= random_bits <= 32:
-        raise ValueError(f"random_bits must be from 1 to 32, got {random_bits}")
+    _check_random_bits(random_bits)
     key = _philox_key(seed, offset, flat.size)
     if flat.dtype.itemsize == 2 and flat.dtype.kind not in "iu":
         flat = flat.astype(np.float32)
@@ -189,6 +189,11 @@ def _encode_stochastic(
             _kernels.encode_stochastic(*where, words[start:stop], k, out[start:stop])
 
     in_pieces(work, flat.size, threads)
+
+
+def _check_random_bits(random_bits: int) -> None:
+    if not 1 <= random_bits <= 32:
+        raise ValueError(f"random_bits must be from 1 to 32, got {random_bits}")
 
 
 def _philox_key(seed: int, offset: int, size: int) -> tuple[np.uint64, np.uint64]:
@@ -227,6 +232,17 @@ def random_words(seed: int, size: int, offset: int = 0) -> NDArray[np.uint32]:
     buffer = np.empty(-(-(skip + size) // 4) * 4, dtype=np.uint32)
     _kernels.philox_words(*_philox_key(seed, offset, size), np.uint64(offset // 4), buffer)
     return buffer[skip : skip + size]
+
+
+def drawn_words(
+    shape: tuple[int, ...], seed: int, offset: int, given: ArrayLike | None, random_bits: int
+) -> NDArray[np.uint32]:
+    """Return the words of stochastic rounding, flat, for results of a shape: those given, or else the generator's."""
+    _check_random_bits(random_bits)
+    size = math.prod(shape)
+    _philox_key(seed, offset, size)
+    words = _checked_words(given, shape)
+    return random_words(seed, size, offset) if words is None else words
 
 
 def _checked_words(words: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.uint32] | None:

@@ -562,10 +562,13 @@ def maximum(x: Number, y: Number) -> Number:
     return max(x, y, key=lambda one: (one, math.copysign(1.0, _like(one))))
 
 
-def overflows(x: Number, fmt: str | Format, rounding: str = "nearest-even") -> bool:
+def overflows(
+    x: Number, fmt: str | Format, rounding: str = "nearest-even", word: int | None = None, random_bits: int = 32
+) -> bool:
     """Say whether a number is rounded beyond the largest value, were the grid to go on; not to be called with NaN.
 
-    An infinity overflows where the format has none, a negative number in every unsigned format.
+    `word` and `random_bits` are those of `round_value`. An infinity overflows where the format has none, a negative
+    number in every unsigned format.
 
     Examples
     --------
@@ -583,14 +586,17 @@ def overflows(x: Number, fmt: str | Format, rounding: str = "nearest-even") -> b
     if m <= magnitudes[-1] or math.isinf(beyond):
         return False
     last = len(magnitudes) - 1
-    return m >= beyond or _takes_upper(m, last, magnitudes[last], Fraction(beyond), fmt, rounding, negative, None, 32)
+    low, high = magnitudes[last], Fraction(beyond)
+    return m >= high or _takes_upper(m, last, low, high, fmt, rounding, negative, word, random_bits)
 
 
 def round_with_flags(
-    x: Number, fmt: str | Format, rounding: str = "nearest-even", overflow: str = "saturate"
-) -> tuple[int, int]:
+    x: Number, fmt: str | Format, rounding: str = "nearest-even", overflow: str = "saturate",
+    word: int | None = None, random_bits: int = 32,
+) -> tuple[int, int]:  # fmt: skip
     """Round an exact result, and return the code with the flags of rounding: inexact 1, underflow 2, overflow 4.
 
+    The arguments are those of `round_value`.
     An infinite result is exact where the format has that infinity, whatever the overflow option.
 
     Examples
@@ -603,8 +609,8 @@ def round_with_flags(
         return round_value(math.nan, fmt), 0
     if math.isinf(x) and x in fmt.values:
         return fmt.values.tolist().index(x), 0
-    code = round_value(x, fmt, rounding, overflow)
-    if overflows(x, fmt, rounding):
+    code = round_value(x, fmt, rounding, overflow, word, random_bits)
+    if overflows(x, fmt, rounding, word, random_bits):
         return code, 1 | 4
     if float(fmt.values[code]) == x:
         return code, 0

@@ -17,7 +17,7 @@ from rf8sim.formats import Format, get_format
 from rf8sim.reference import Number
 
 TWO = ("add", "subtract", "multiply", "divide", "minimum", "maximum")
-ONE = ("negate", "absolute", "sqrt")
+ONE = ("negate", "absolute", "sqrt", "convert")
 
 
 def exact(operation: str, x: Number, y: Number = 0.0, rounding: str = "nearest-even") -> Number:
@@ -29,6 +29,8 @@ def exact(operation: str, x: Number, y: Number = 0.0, rounding: str = "nearest-e
             return reference.add(x, -y, rounding)
         case "negate":
             return -x
+        case "convert":
+            return x
         case "absolute":
             return abs(x)
         case "sqrt":
