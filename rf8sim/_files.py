@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-__all__ = ["check_folder", "write_files"]
+__all__ = ["check_folder", "flush", "staged", "write_files"]
 
 
 def check_folder(folder: Path) -> None:
@@ -20,13 +21,13 @@ def check_folder(folder: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
-def write_files(contents: Mapping[Path, bytes]) -> None:
+def write_files(contents: Mapping[Path, bytes | Iterable[bytes]]) -> None:
     """Write all files beside their places, then rename them: all are whole, and on failure the old ones stay.
 
     Parameters
     ----------
-    contents : dict of Path to bytes
-        What to write where; missing folders are made.
+    contents : dict of Path to bytes, or to pieces of them
+        What to write where, in this order; missing folders are made.
 
     Raises
     ------
@@ -38,7 +39,8 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
         for path, data in contents.items():
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                beside[path].write_bytes(data)
+                with beside[path].open("wb") as file:
+                    file.writelines([data] if isinstance(data, bytes) else data)
                 if path.is_dir():
                     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             except OSError as error:
@@ -49,3 +51,73 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
         for part in beside.values():
             with contextlib.suppress(OSError):
                 part.unlink()
+
+
+@contextlib.contextmanager
+def staged(path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """Prepare a place beside a file or folder, for what is written in pieces and checked before it is put in place.
+
+    Parameters
+    ----------
+    path : Path
+        What is to be written: a file, or a folder that does not exist or is empty. Missing parents are made.
+
+    Yields
+    ------
+    beside : Path
+        Where to write; nothing is there yet. It is on the same disk as ``path``.
+    place : callable
+        Puts what was written in place, in one step that happens or does not, whatever fails: a file replaces the one
+        that was there. Without it nothing changes, and what was written is removed.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; its ``filename`` is the path asked for.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     out = Path(folder) / "a.txt"
+    ...     with staged(out) as (beside, place):
+    ...         _ = beside.write_text("whole")
+    ...         place()
+    ...     out.read_text(), len(list(out.parent.iterdir()))
+    ('whole', 1)
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+
+    def place() -> None:
+        if path.is_dir() and not beside.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        os.replace(beside, path)
+        flush(path.parent)
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(beside)  # of a process of that number that was killed
+        yield beside, place
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from None
+    finally:
+        _remove(beside)
+
+
+def flush(path: Path) -> None:
+    """Have the operating system write a file, or the names in a folder, to the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()

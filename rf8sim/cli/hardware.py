@@ -1,0 +1,122 @@
+"""Commands for those who build hardware: vectors."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from ._common import app, plain, terminal
+
+if TYPE_CHECKING:
+    from ..hardware.vectors import VectorSet
+
+__all__ = ["vectors"]
+
+Operation = Annotated[
+    str,
+    typer.Argument(
+        metavar="OP", help="decode, encode, add, sub, mul, div, fma, dot:n (n products), or accumulate (a stream)."
+    ),
+]
+FormatOption = Annotated[str, typer.Option("--format", "-f", metavar="NAME", help="Format; see 'rf8sim formats'.")]
+FormatB = Annotated[
+    Optional[str],  # noqa: UP045  (typer reads it at run time)
+    typer.Option("--format-b", metavar="NAME", help="Format of operand b, if it is another."),
+]
+FormatC = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--format-c", metavar="NAME", help="Format of operand c of fma, if it is another."),
+]
+Source = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        metavar="TYPE",
+        help="What encode is given: float32, float16, bfloat16, float64, or fixed:I.F with I integer bits, the sign "
+        "included, and F fraction bits.",
+    ),
+]
+Result = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--result",
+        metavar="TYPE",
+        help="What the result is: another format; fixed:I.F for exact results; for decode float32 (default).",
+    ),
+]
+Rounding = Annotated[
+    str,
+    typer.Option(
+        help="nearest-even, nearest-away, toward-zero, up, down, to-odd, residual (RF formats), or stochastic, whose "
+        "random word is the last operand."
+    ),
+]
+Overflow = Annotated[str, typer.Option(help="What is beyond the largest value: saturate, nan or infinity.")]
+RandomBits = Annotated[int, typer.Option(min=1, max=32, help="Width of the random word of stochastic rounding.")]
+Level = Annotated[int, typer.Option(min=1, max=2, help="How thorough: 1, or 2 for many more vectors.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the random vectors.")]
+Count = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("-n", metavar="COUNT", min=0, help="Random vectors; by default 16384, 2^20 at level 2, 0 if all are."),
+]
+
+
+def _asked(operation: str, fmt: str, level: int, seed: int, n: int | None, **options: Any) -> VectorSet:
+    from ..hardware.vectors import vectors
+
+    return vectors(operation, fmt, level=level, seed=seed, n=n, **options)
+
+
+@app.command(
+    short_help="Write test vectors for a hardware design.",
+    epilog="Examples: rf8sim vectors mul -o mul.tv; rf8sim vectors encode --from float16 --form csv; "
+    "rf8sim vectors mul | ./dut | rf8sim verify mul",
+)
+def vectors(
+    operation: Operation,
+    fmt: FormatOption = "rf8",
+    fmt_b: FormatB = None,
+    fmt_c: FormatC = None,
+    source: Source = "float32",
+    result: Result = None,
+    rounding: Rounding = "nearest-even",
+    overflow: Overflow = "saturate",
+    random_bits: RandomBits = 32,
+    level: Level = 1,
+    seed: Seed = 0,
+    n: Count = None,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", metavar="FILE", help="File; a manifest goes beside it. Else standard output."),
+    ] = None,
+    form: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="testfloat (default), tv, mem, csv or json; else the file's suffix says it."),
+    ] = None,
+    flags: Annotated[bool, typer.Option("--flags/--no-flags", help="Write the column of IEEE flags.")] = True,
+    inputs_only: Annotated[
+        bool, typer.Option("--inputs-only", help="Write the operands alone, without what must be answered.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Write test vectors: what a design is asked and what it must answer, the same on every machine."""
+    asked = _asked(
+        operation, fmt, level, seed, n, fmt_b=fmt_b, fmt_c=fmt_c, source=source, result=result, rounding=rounding,
+        overflow=overflow, random_bits=random_bits,
+    )  # fmt: skip
+    if output is not None:
+        if inputs_only:
+            raise ValueError("--inputs-only is for standard output: leave -o out")
+        written = asked.write(output, form, flags=flags)
+        if not quiet:
+            terminal().print(plain(f"{len(asked):,} vectors of {asked.model.name}"))
+            terminal().print(plain("\n".join(map(str, written))))
+        return
+    if form == "mem" and not inputs_only:
+        raise ValueError("the form mem is two files: give -o FILE, or --inputs-only")
+    for piece in asked.text(form or "testfloat", which="in" if inputs_only else "all", flags=flags):
+        sys.stdout.buffer.write(piece)
+    sys.stdout.buffer.flush()

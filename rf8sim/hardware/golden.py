@@ -1,0 +1,496 @@
+"""The golden model: what a design must answer, operation by operation.
+
+An answer is made in three steps, each open to whoever wants to know what a faulty design would do: operands are *read*
+as numbers, the operation gives its *exact* result, and that is *rounded* once. Everything is integers and exact tables,
+so the answers are the same on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _kernels
+from .._checks import choose
+from .._parallel import in_pieces
+from ..formats import Format, get_format
+from ..operations import OPERATIONS as TABLES
+from ..operations import DrawTable, Flags, as_integers, draws, exact_sum, round_exact
+from ..products import get_operand
+from ..rounding import check_choices
+from .ports import Bits, Codes, Fixed, Float, Kind, Patterns, Port, get_kind, unsigned
+
+__all__ = ["OPERATIONS", "Answers", "Exact", "Golden", "State", "golden", "joined"]
+
+Array = NDArray[np.float64]
+
+_PIECE = 1 << 15  # vectors that are float64 at one time
+
+
+class Answers(NamedTuple):
+    """What a design must answer to some vectors.
+
+    Attributes
+    ----------
+    results : ndarray of unsigned integers
+        Bit patterns.
+    flags : ndarray of uint8
+        IEEE 754's exceptions, as bits of `rf8sim.arithmetic.Flags` (TestFloat's).
+    missing : ndarray of bool
+        Where the result is NaN and its format has no code for it: such vectors are never asked.
+    """
+
+    results: Patterns
+    flags: NDArray[np.uint8]
+    missing: NDArray[np.bool_]
+
+
+def joined(pieces: Sequence[Answers]) -> Answers:
+    """Return the answers of successive pieces as one."""
+    results, flags, missing = zip(*pieces, strict=True)
+    return Answers(np.concatenate(results), np.concatenate(flags), np.concatenate(missing))
+
+
+class Exact(NamedTuple):
+    """Exact results before they are rounded.
+
+    Attributes
+    ----------
+    values : ndarray of float64, or of int64
+        Rounded to odd where they need more than 53 bits; integers in units of the last place of a fixed-point sum.
+    flags : ndarray of int
+        Those of the operation itself.
+    """
+
+    values: NDArray[Any]
+    flags: NDArray[np.int64]
+
+
+class State(NamedTuple):
+    """What an accumulator holds between two pieces of a stream: its sum, in parts, and the specials it has seen."""
+
+    parts: Array
+    whole: np.int64
+    specials: NDArray[np.int64]
+
+
+def _invalid(values: Array, operands: Sequence[Array]) -> NDArray[np.int64]:
+    """Raise ``invalid`` where NaN comes of none."""
+    nan = np.zeros(values.shape, dtype=np.bool_)
+    for operand in operands:
+        nan |= np.isnan(operand).any(axis=1) if operand.ndim > values.ndim else np.isnan(operand)
+    return np.where(np.isnan(values) & ~nan, Flags.INVALID, 0).astype(np.int64)
+
+
+def _same(model: Golden, values: Sequence[Array]) -> Exact:
+    return Exact(values[0], np.zeros(values[0].shape, np.int64))
+
+
+def _binary(name: str) -> Callable[[Golden, Sequence[Array]], Exact]:
+    exact = TABLES[name].exact
+
+    def operation(model: Golden, values: Sequence[Array]) -> Exact:
+        a, b = values[:2]
+        # A sum that cancels is +0, and -0 in this one mode (IEEE 754-2019, 6.3).
+        down = model.rounding == "down" and name in ("add", "subtract")
+        result = -exact(-a, -b) if down else exact(a, b)
+        flags = _invalid(result, (a, b))
+        if name == "divide":
+            by_zero = (b == 0) & np.isfinite(a) & (a != 0)
+            flags = np.where(by_zero, Flags.DIVIDE_BY_ZERO, flags)
+            if not model.has_infinity:  # x/0 is NaN
+                result = np.where(by_zero, np.nan, result)
+        return Exact(result, flags)
+
+    return operation
+
+
+def _fma(model: Golden, values: Sequence[Array]) -> Exact:
+    a, b, c = values[:3]
+    result = -exact_sum(-(a * b), -c) if model.rounding == "down" else exact_sum(a * b, c)
+    return Exact(result, _invalid(result, (a, b, c)))
+
+
+def _dot(model: Golden, values: Sequence[Array]) -> Exact:
+    a, b = values[:2]
+    products = a * b
+    finite = np.isfinite(products)
+    special = np.where(finite, 0.0, products).sum(axis=1)
+    flags = _invalid(special, (a, b))
+    kept = np.where(finite, products, 0.0)
+    if isinstance(model.result.kind, Fixed):
+        whole = _whole(kept, model.result.kind).sum(axis=1)
+        return _unless_nan(whole, np.isnan(special), flags)
+    total = np.empty(len(kept))
+    terms = np.ascontiguousarray(kept.T)
+    in_pieces(lambda start, stop: _kernels.sum_terms(terms[:, start:stop], True, total[start:stop]), total.size)
+    return Exact(np.where(special == 0, total, special), flags)
+
+
+def _whole(values: Array, kind: Fixed) -> NDArray[np.int64]:
+    """Return products as integers in units of a fixed-point result's last place."""
+    scaled = np.ldexp(values, kind.fraction)
+    if np.any(scaled != np.rint(scaled)) or np.any(np.abs(scaled) >= 2.0**63):
+        raise ValueError(f"products are finer or larger than {kind.name} holds: give it more bits")
+    return scaled.astype(np.int64)
+
+
+def _unless_nan(whole: NDArray[np.int64], nan: NDArray[np.bool_], flags: NDArray[np.int64]) -> Exact:
+    """Put 0 for NaN, which fixed point does not have, and raise ``invalid``."""
+    return Exact(np.where(nan, 0, whole), np.where(nan, Flags.INVALID, flags))
+
+
+class Operation(NamedTuple):
+    """An operation as vectors know it.
+
+    Attributes
+    ----------
+    operands : tuple of str
+        Names of the operands.
+    exact : callable, optional
+        From the model and the operands' values to the exact results; None for ``accumulate``, which has a memory.
+    summary : str
+        What it does.
+    """
+
+    operands: tuple[str, ...]
+    exact: Callable[[Golden, Sequence[Array]], Exact] | None
+    summary: str
+
+
+OPERATIONS: dict[str, Operation] = {
+    "decode": Operation(("a",), _same, "a code's value"),
+    "encode": Operation(("x",), _same, "a number rounded to a code"),
+    "add": Operation(("a", "b"), _binary("add"), "a + b"),
+    "sub": Operation(("a", "b"), _binary("subtract"), "a - b"),
+    "mul": Operation(("a", "b"), _binary("multiply"), "a * b"),
+    "div": Operation(("a", "b"), _binary("divide"), "a / b"),
+    "fma": Operation(("a", "b", "c"), _fma, "a * b + c, rounded once"),
+    "dot": Operation(("a", "b"), _dot, "dot:n, the sum of n products, rounded once"),
+    "accumulate": Operation(("clear", "a", "b"), None, "the sum of products since clear was 1, kept exactly"),
+}
+"""The operations that vectors are made for."""
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A golden model; `golden` makes one.
+
+    Attributes
+    ----------
+    operation : str
+        A key of `OPERATIONS`.
+    operands : tuple of Port
+        What a design is given.
+    result : Port
+        What it answers.
+    rounding, overflow : str
+        As for `rf8sim.encode`.
+    random_bits : int
+        Of ``stochastic``: width of the random word, which is the last operand.
+    """
+
+    operation: str
+    operands: tuple[Port, ...]
+    result: Port
+    rounding: str
+    overflow: str
+    random_bits: int
+
+    @property
+    def name(self) -> str:
+        """The operation as it is asked for: with the length of a dot product."""
+        return f"dot:{self.operands[0].lanes}" if self.operation == "dot" else self.operation
+
+    @property
+    def into(self) -> Format | None:
+        """Format of the result, if it is one."""
+        return self.result.kind.format if isinstance(self.result.kind, Codes) else None
+
+    @property
+    def has_infinity(self) -> bool:
+        """Whether the result can be infinite."""
+        kind = self.result.kind
+        return isinstance(kind, Float) or (isinstance(kind, Codes) and kind.format.sides[0].infinity is not None)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether a random word is the last operand."""
+        return self.rounding == "stochastic"
+
+    @property
+    def bits(self) -> int:
+        """Width of all operands."""
+        return sum(port.bits for port in self.operands)
+
+    @property
+    def streams(self) -> bool:
+        """Whether an answer depends on the vectors before it."""
+        return OPERATIONS[self.operation].exact is None
+
+    def changed(self, **options: Any) -> Golden:
+        """Return a model that differs in some attributes."""
+        return replace(self, **options)
+
+    # --- the three steps ---
+
+    def read(self, operands: Sequence[Patterns]) -> list[NDArray[Any]]:
+        """Return the numbers that operands stand for; control bits and random words as they are."""
+        return [
+            patterns if isinstance(port.kind, Bits) else port.kind.values(patterns)
+            for port, patterns in zip(self.operands, operands, strict=True)
+        ]
+
+    def exact(self, values: Sequence[NDArray[Any]], state: State | None = None) -> tuple[Exact, State | None]:
+        """Return exact results, and what an accumulator then holds."""
+        operation = OPERATIONS[self.operation].exact
+        with np.errstate(all="ignore"):
+            if operation is None:
+                return self._accumulate(values, state)
+            found = operation(self, values)
+            if isinstance(self.result.kind, Fixed) and found.values.dtype == np.float64:
+                finite = np.isfinite(found.values)
+                patterns = self.result.kind.patterns(np.where(finite, found.values, 0.0))
+                found = _unless_nan(self.result.kind.integers(patterns), ~finite, found.flags)
+        return found, None
+
+    def round(self, exact: Exact, words: Patterns | None = None) -> Answers:
+        """Round exact results; ``words`` are the random words of ``stochastic``."""
+        values, flags = exact
+        none_missing = np.zeros(values.shape, dtype=np.bool_)
+        kind = self.result.kind
+        if isinstance(kind, Fixed):
+            return Answers(kind.wrapped(values), flags.astype(np.uint8), none_missing)
+        if isinstance(kind, Float):
+            return Answers(kind.patterns(values), flags.astype(np.uint8), none_missing)
+        assert isinstance(kind, Codes)
+        if not self.stochastic:
+            return Answers(*round_exact(values, flags, kind.format, self.rounding, self.overflow))
+        assert words is not None
+        table = self._draws(exact)
+        one = np.uint64(1) << np.uint64(self.random_bits)
+        fraction = table.fraction.astype(np.uint64) >> np.uint64(32 - self.random_bits)
+        shift = np.where(fraction + (words.astype(np.uint64) & (one - np.uint64(1))) >= one, 8, 0).astype(np.uint16)
+        return Answers((table.codes >> shift).astype(np.uint8), (table.flags >> shift).astype(np.uint8), table.missing)
+
+    def _draws(self, exact: Exact) -> DrawTable:
+        values, flags = exact
+        assert self.into is not None
+        return draws(values, flags, self.into, self.overflow, lambda here: abs(as_integers(values[here])) << 32)
+
+    def first_word_up(self, operands: Sequence[Patterns]) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
+        """Say of operands without their words where something is drawn, and the first word that rounds up there.
+
+        That is ``2**random_bits`` where none does.
+        """
+        exact, _ = self.changed(operands=self.operands[:-1]).exact(
+            self.changed(operands=self.operands[:-1]).read(operands)
+        )
+        table = self._draws(exact)
+        fraction = table.fraction.astype(np.uint64) >> np.uint64(32 - self.random_bits)
+        return table.fraction != 0, np.uint64(1 << self.random_bits) - fraction
+
+    def compute(self, operands: Sequence[Patterns], state: State | None = None) -> tuple[Answers, State | None]:
+        """Return the answers to some vectors, and what an accumulator then holds.
+
+        Parameters
+        ----------
+        operands : sequence of ndarray
+            One array a port: of shape (vectors,), or (vectors, lanes) for ports of several lanes.
+        state : State, optional
+            What an accumulator held before; by default it is cleared.
+
+        Returns
+        -------
+        Answers
+            Of the vectors, in order.
+        State or None
+            None for operations without memory.
+        """
+        if self.bits <= 16 and not self.streams and not self.stochastic:
+            index = _index(self.operands, operands)
+            table = _whole_answers(self)
+            return Answers(table.results[index], table.flags[index], table.missing[index]), None
+        pieces: list[Answers] = []
+        size = len(operands[0])
+        for start in range(0, max(size, 1), _PIECE):
+            part = [patterns[start : start + _PIECE] for patterns in operands]
+            found, state = self.exact(self.read(part), state)
+            pieces.append(self.round(found, part[-1] if self.stochastic else None))
+        return joined(pieces), state
+
+    # --- sums in a stream ---
+
+    def _accumulate(self, values: Sequence[NDArray[Any]], state: State | None) -> tuple[Exact, State]:
+        clear, a, b = values[0].astype(np.bool_), values[1], values[2]
+        products = a * b
+        finite = np.isfinite(products)
+        kept = np.where(finite, products, 0.0)
+        kinds = [products == np.inf, products == -np.inf, np.isnan(a) | np.isnan(b)]
+        specials = np.stack([*kinds, np.isnan(products) & ~kinds[2]]).astype(np.int64)
+        kind = self.result.kind
+        parts = np.stack(_product_grid(*self._factors()).slices(kept))
+        whole = _whole(kept, kind) if isinstance(kind, Fixed) else np.zeros(clear.shape, np.int64)
+        if state is None:
+            state = State(np.zeros(len(parts)), np.int64(0), np.zeros(4, np.int64))
+        first = np.maximum.accumulate(np.where(clear, np.arange(clear.size), -1))
+        # Each part is so many 20-bit integers that their float64 sums are exact: any order gives the same.
+        parts = _since(parts, first, state.parts)
+        whole = _since(whole[None], first, np.array([state.whole]))[0]
+        specials = _since(specials, first, state.specials)
+        after = State(parts[:, -1].copy(), whole[-1], specials[:, -1].copy()) if clear.size else state
+        plus, minus, nan, invalid = specials > 0
+        flags = np.where((plus & minus | invalid) & ~nan, Flags.INVALID, 0).astype(np.int64)
+        nan |= plus & minus | invalid
+        if isinstance(kind, Fixed):
+            return _unless_nan(whole, nan | plus | minus, flags), after
+        total = np.empty(clear.size)
+        _kernels.sum_terms(np.ascontiguousarray(parts), True, total)
+        infinite = np.where(plus, np.inf, np.where(minus, -np.inf, total))
+        return Exact(np.where(nan, np.nan, infinite), flags), after
+
+    def _factors(self) -> tuple[Format, Format]:
+        first, second = (port.kind for port in self.operands[1:3])
+        assert isinstance(first, Codes)
+        assert isinstance(second, Codes)
+        return first.format, second.format
+
+
+def _since(terms: NDArray[Any], first: NDArray[np.int64], before: NDArray[Any]) -> NDArray[Any]:
+    """Sum along the last axis from ``first`` on, from the start and what was ``before`` where that is -1."""
+    sums = np.cumsum(terms, axis=1)
+    base = sums[:, first] - terms[:, first]
+    since: NDArray[Any] = np.where(first < 0, sums + before[:, None], sums - base)
+    return since
+
+
+@lru_cache(maxsize=16)
+def _product_grid(first: Format, second: Format) -> Any:
+    a, b = (get_operand(np.zeros(0, np.uint8), fmt).grid for fmt in (first, second))
+    return a._replace(unit=a.unit + b.unit, bits=a.bits + b.bits)
+
+
+def _index(ports: Sequence[Port], operands: Sequence[Patterns]) -> NDArray[np.uint32]:
+    index: NDArray[np.uint32] = np.zeros(len(operands[0]), dtype=np.uint32)
+    for port, patterns in zip(ports, operands, strict=True):
+        for lane in range(port.lanes):
+            column = patterns[:, lane] if port.lanes > 1 else patterns
+            index = index << np.uint32(port.kind.bits) | column.astype(np.uint32)
+    return index
+
+
+@lru_cache(maxsize=8)
+def _whole_answers(model: Golden) -> Answers:
+    """Return the answers to all operands of at most 16 bits together, in ascending order."""
+    index: NDArray[np.uint64] = np.arange(1 << model.bits, dtype=np.uint64)
+    operands, below = [], model.bits
+    for port in model.operands:
+        lanes = []
+        for _ in range(port.lanes):
+            below -= port.kind.bits
+            lane = index >> np.uint64(below) & np.uint64((1 << port.kind.bits) - 1)
+            lanes.append(lane.astype(unsigned(port.kind.bits)))
+        operands.append(lanes[0] if port.lanes == 1 else np.stack(lanes, axis=1))
+    return model.round(model.exact(model.read(operands))[0])
+
+
+def golden(
+    operation: str,
+    fmt: str | Format = "rf8",
+    *,
+    fmt_b: str | Format | None = None,
+    fmt_c: str | Format | None = None,
+    source: str = "float32",
+    result: str | Format | None = None,
+    rounding: str = "nearest-even",
+    overflow: str = "saturate",
+    random_bits: int = 32,
+) -> Golden:
+    """Make the golden model of an operation.
+
+    Parameters
+    ----------
+    operation : str
+        ``decode``, ``encode``, ``add``, ``sub``, ``mul``, ``div``, ``fma``, ``dot:n`` or ``accumulate``.
+    fmt : str or Format
+        Format of the operands, and of the result of all but ``decode``.
+    fmt_b, fmt_c : str or Format, optional
+        Format of the second and the third operand.
+    source : str
+        What ``encode`` is given: ``float32``, ``float16``, ``bfloat16``, ``float64`` or fixed point, ``fixed:I.F``.
+    result : str or Format, optional
+        What the result is: by default ``fmt``, and float32 for ``decode``. ``fixed:I.F`` for exact sums and products,
+        which wrap around; other results that do not fit are refused.
+    rounding, overflow : str
+        As for `rf8sim.encode`.
+    random_bits : int
+        Width of the random word of ``stochastic``, the last operand.
+
+    Returns
+    -------
+    Golden
+        The model.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown or the options do not fit together.
+
+    Examples
+    --------
+    >>> model = golden("mul", "rf8")
+    >>> [port.name for port in model.operands], model.bits
+    (['a', 'b'], 16)
+    >>> answers, _ = model.compute([np.array([0x7B], np.uint8), np.array([0x6F], np.uint8)])
+    >>> hex(answers.results[0]), int(answers.flags[0])
+    ('0x6f', 0)
+    """
+    name, colon, length = operation.partition(":")
+    if name != "dot":
+        choose("operation", name, ["dot:n" if known == "dot" else known for known in OPERATIONS])
+    lanes = int(length) if length.isdecimal() else 0
+    if (name == "dot") != bool(colon) or (colon and not 1 <= lanes <= 1024):
+        raise ValueError(f"operation {operation!r}: write dot:n for a dot product of n products, n from 1 to 1024")
+    if not 1 <= random_bits <= 32:
+        raise ValueError(f"random_bits must be from 1 to 32, got {random_bits}")
+    first = get_format(fmt)
+    formats = {"a": first, "b": get_format(fmt_b or first), "c": get_format(fmt_c or first)}
+    names = OPERATIONS[name].operands
+    for option, given, operand in (("fmt_b", fmt_b, "b"), ("fmt_c", fmt_c, "c")):
+        if given is not None and operand not in names:
+            raise ValueError(f"operation {operation!r} has no operand {operand}: leave {option} out")
+    kinds: dict[str, Kind] = {key: get_kind(value) for key, value in formats.items()}
+    kinds |= {"clear": Bits("bits:1", 1), "x": _source(source)}
+    ports = [Port(key, kinds[key], lanes if name == "dot" and lanes > 1 else 1) for key in names]
+    kind = get_kind(result if result is not None else "float32" if name == "decode" else first)
+    if not isinstance(kind, Codes):
+        rounding, overflow = _check_exact_result(name, kind, rounding, overflow)
+    else:
+        check_choices(kind.format, rounding, overflow)
+    if rounding == "stochastic":
+        ports.append(Port("word", Bits(f"bits:{random_bits}", random_bits)))
+    model = Golden(name, tuple(ports), Port("result", kind), rounding, overflow, random_bits)
+    if not isinstance(kind, Codes) and model.bits <= 16 and not model.streams:
+        _whole_answers(model)  # a result that does not hold every answer is refused now
+    return model
+
+
+def _source(name: str) -> Kind:
+    kind = get_kind(name)
+    if isinstance(kind, Codes):
+        raise ValueError(f"encode is given numbers: source is a float or fixed:I.F, got the format {name!r}")
+    return kind
+
+
+def _check_exact_result(name: str, kind: Kind, rounding: str, overflow: str) -> tuple[str, str]:
+    able = ["decode", "add", "sub", "mul", *(["dot", "accumulate"] if isinstance(kind, Fixed) else [])]
+    if name not in able:
+        raise ValueError(f"the result of {name} is a code, not {kind.name}: leave the result out, or name a format")
+    if (rounding, overflow) != ("nearest-even", "saturate"):
+        raise ValueError(f"a result in {kind.name} is exact: leave rounding and overflow out")
+    return rounding, overflow
