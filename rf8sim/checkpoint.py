@@ -132,7 +132,7 @@ class TensorInfo:
         ...     [(chunk.row, chunk.values.tolist()) for chunk in tensor.chunks(elements=4)]
         [(0, [[0.0, 1.0], [2.0, 3.0]]), (2, [[4.0, 5.0]])]
         """
-        if self._stream is None:
+        if self.skipped is not None or self._stream is None:
             raise CheckpointError(f"{self.source}: tensor {self.name!r} is not read: {self.skipped}")
         rows, columns = self.matrix_shape
         if rows * columns == 0:
@@ -148,6 +148,28 @@ class TensorInfo:
         data = self._stream(height * width for _, _, height, width in pieces)
         for (row, column, height, width), flat in zip(pieces, data, strict=True):
             yield Chunk(row, column, flat.reshape(height, width))
+
+    def stored(self, elements: int = CHUNK_ELEMENTS) -> Iterator[NDArray[Any]]:
+        """Read the tensor as it is stored, also one that is not measured, to carry it over.
+
+        Parameters
+        ----------
+        elements : int
+            The most elements in a piece.
+
+        Yields
+        ------
+        ndarray
+            The pieces in order, flat; none for a tensor without elements.
+
+        Raises
+        ------
+        CheckpointError
+            If it is of a type that numpy has not, or the file is damaged.
+        """
+        if self._stream is None:
+            raise CheckpointError(f"{self.source}: tensor {self.name!r} cannot be carried over: {self.skipped}")
+        yield from self._stream(min(elements, self.size - start) for start in range(0, self.size, elements))
 
 
 @dataclass(frozen=True)
@@ -324,7 +346,7 @@ def _numpy_tensor(path: Path, name: str, file: IO[bytes], stored: int, reopen: _
     reason, begin = _numpy_reason(dtype), file.tell()
     if not dtype.hasobject and stored != begin + math.prod(shape) * dtype.itemsize:
         raise CheckpointError(f"{path}: {name!r} is truncated or damaged: its length is not its header's")
-    if reason is not None:
+    if dtype.hasobject or dtype.names is not None or dtype.kind not in "fiub":
         return TensorInfo(name, dtype.name, shape, path, reason)
 
     def open_at_data() -> IO[bytes]:
@@ -335,7 +357,7 @@ def _numpy_tensor(path: Path, name: str, file: IO[bytes], stored: int, reopen: _
     stream = _byte_stream(path, name, dtype, open_at_data)
     if fortran and len(shape) > 1:
         stream = _in_c_order(stream, shape, dtype.newbyteorder("="))
-    return TensorInfo(name, dtype.name, shape, path, None, stream)
+    return TensorInfo(name, dtype.name, shape, path, reason, stream)
 
 
 def _in_c_order(fortran: _Stream, shape: tuple[int, ...], dtype: np.dtype[Any]) -> _Stream:
@@ -437,14 +459,16 @@ def _torch_tensor(path: Path, name: str, tensor: torch.Tensor, seen: dict[object
     import torch
 
     dtype, shape = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
-    numpy_dtype = dtype if dtype in _NUMPY_FLOATS else getattr(ml_dtypes, dtype, None)
-    if tensor.layout != torch.strided or numpy_dtype is None or not tensor.is_floating_point():
+    own = getattr(ml_dtypes, dtype, None) or getattr(np, dtype.replace("bool", "bool_"), None)
+    if tensor.layout != torch.strided or own is None:
         what = dtype if tensor.layout == torch.strided else str(tensor.layout).removeprefix("torch.")
         return TensorInfo(name, dtype, shape, path, f"{what} {_NOT_MEASURED}")
+    numpy_dtype = np.dtype(own)
+    skipped = None if tensor.is_floating_point() else f"{dtype} {_NOT_MEASURED}"
     memory = (tensor.data_ptr(), shape, tensor.stride(), dtype)
-    first = seen.setdefault(memory, name) if tensor.numel() else name
+    first = seen.setdefault(memory, name) if tensor.numel() and skipped is None else name
     if first != name:
-        return TensorInfo(name, dtype, shape, path, f"the same memory as {first!r}")
+        skipped = f"the same memory as {first!r}"
     bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
 
     def stream(sizes: Iterable[int]) -> Iterator[NDArray[Any]]:
@@ -454,7 +478,7 @@ def _torch_tensor(path: Path, name: str, tensor: torch.Tensor, seen: dict[object
             yield flat[position : position + size].numpy().copy().view(numpy_dtype)
             position += size
 
-    return TensorInfo(name, dtype, shape, path, None, stream)
+    return TensorInfo(name, dtype, shape, path, skipped, stream)
 
 
 _READERS: dict[str, Callable[[Path], Iterator[TensorInfo]]] = {

@@ -31,6 +31,7 @@ LAYERS = {
     ),
     "rf8sim": (
         {"_kernels", "_kernels_channels", "_checks", "_errors", "_files", "_parallel"},
+        {"_safetensors"},
         {"formats"},
         {"rounding", "reference"},
         {"codec"},
@@ -41,6 +42,9 @@ LAYERS = {
         {"checkpoint", "experiment", "qarray", "error_analysis"},
         {"choices", "transformer", "scheduling"},
         {"evaluation"},
+        {"quantized", "protect"},
+        {"dequantization"},
+        {"conversion"},
         {"measuring", "report", "hardware", "torch"},
         {"cli"},
         {"__main__"},

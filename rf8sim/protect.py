@@ -1,0 +1,181 @@
+"""Which weights matter most, and are kept exactly.
+
+The cost of rounding a weight is, to second order, the square of its error times the curvature of the loss in it. What
+stands for the curvature is what is known, best first:
+
+* squared gradients of the loss, from a file (their mean over data: the diagonal of the empirical Fisher information);
+* mean squared activations of the weight's input (`activation_power`): the diagonal of the Gauss-Newton matrix of the
+  squared error of a layer's outputs, ``E |(W - Q) x|^2 = sum_ij (W - Q)_ij^2 E x_j^2`` but for the cross terms
+  (the measure of Lin et al., *AWQ*, 2023, and of Frantar et al., *OPTQ*, 2023);
+* nothing: then the largest errors themselves, which are those of outliers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._checks import choose
+from .checkpoint import CheckpointError, open_checkpoint
+from .transformer import Model, forward
+
+__all__ = ["WIDER", "Protection", "activation_power", "read_sensitivity"]
+
+WIDER = ("exact", "bfloat16", "float16", "float32")
+"""What protected values are kept in: their own type, or another."""
+
+
+@dataclass(frozen=True)
+class Protection:
+    """What share of each tensor is kept exactly, and by what it is chosen.
+
+    Attributes
+    ----------
+    share : float
+        Of the elements of each quantized tensor, 0 to 1, rounded up to whole elements.
+    kept_in : str
+        One of `WIDER`.
+    sensitivity : dict of str to ndarray
+        For names of tensors: one number for each column of the tensor as a matrix, or for each element. A tensor that
+        is not named is judged by its errors alone.
+    measure : str
+        What the sensitivity is, for people.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> protection = Protection(0.25, sensitivity={"w": np.array([1.0, 100.0])})
+    >>> protection.places("w", np.array([[0.5, 0.1], [0.3, 0.2]])).tolist(), protection.count(4)
+    ([3], 1)
+    """
+
+    share: float
+    kept_in: str = "exact"
+    sensitivity: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+    measure: str = "size of the error"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ValueError(f"the share of protected weights must lie between 0 and 1, got {self.share:g}")
+        choose("type of protected weights", self.kept_in, WIDER)
+
+    def count(self, size: int) -> int:
+        """Return how many of a tensor's elements are protected."""
+        return min(math.ceil(self.share * size), size)
+
+    def dtype(self, own: str) -> str:
+        """Return the type of a tensor's protected values, given its own."""
+        return own if self.kept_in == "exact" else self.kept_in
+
+    def places(self, name: str, error: NDArray[Any]) -> NDArray[np.int64]:
+        """Choose the elements of a tensor whose errors cost most.
+
+        Parameters
+        ----------
+        name : str
+            The tensor's name.
+        error : ndarray, shape (rows, columns)
+            What quantization adds to each element; NaN where the element is not a number.
+
+        Returns
+        -------
+        ndarray of int64
+            Places in the flat tensor, ascending; of equal costs the first.
+
+        Raises
+        ------
+        ValueError
+            If the sensitivity has not as many numbers as the tensor columns or elements.
+        """
+        cost = np.square(error.astype(np.float64))
+        if name in self.sensitivity:
+            weight = np.asarray(self.sensitivity[name], dtype=np.float64)
+            if weight.size == error.size:
+                cost *= weight.reshape(error.shape)
+            elif weight.shape == error.shape[1:]:
+                cost *= weight
+            else:
+                raise ValueError(
+                    f"the sensitivity of {name!r} has shape {weight.shape}: expected one number for each of its "
+                    f"{error.size} elements or {error.shape[1]} columns"
+                )
+        flat = np.where(np.isnan(cost), np.inf, cost).reshape(-1)
+        chosen = np.argsort(-flat, kind="stable")[: self.count(flat.size)]
+        return np.sort(chosen).astype(np.int64)
+
+
+def activation_power(model: Model, windows: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
+    """Measure the mean squared activation that each column of each matrix of a model is multiplied with.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    windows : ndarray of uint8, shape (windows, context + 1)
+        Calibration data, as `rf8sim.transformer.read_windows` reads it; other data than those that judge the result.
+
+    Returns
+    -------
+    dict of str to ndarray of float64, shape (columns,)
+        For the name of each weight matrix.
+
+    Examples
+    --------
+    >>> from rf8sim.transformer import load_model, read_windows
+    >>> model = load_model("examples/lm/model.safetensors")
+    >>> power = activation_power(model, read_windows("examples/lm/validation.bin", model, tokens=256))
+    >>> power["head.weight"].shape, bool((power["head.weight"] > 0).all())
+    ((128,), True)
+    """
+    sums: dict[str, NDArray[np.float64]] = {}
+    rows = 0
+
+    def product(name: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        nonlocal rows
+        weight = f"{name}.weight"
+        power = np.sum(np.square(x, dtype=np.float64), axis=0)
+        sums[weight] = sums[weight] + power if weight in sums else power
+        rows += len(x) if name == "head" else 0
+        applied: NDArray[np.float32] = x @ model.weights[weight].T
+        return applied
+
+    for start in range(0, len(windows), 16):
+        forward(model, windows[start : start + 16, :-1].astype(np.int64), product)
+    return {name: total / rows for name, total in sums.items()}
+
+
+def read_sensitivity(path: str | Path) -> dict[str, NDArray[np.float64]]:
+    """Read a sensitivity: a checkpoint-like file of squared gradients, or of one number for each column.
+
+    Parameters
+    ----------
+    path : str or Path
+        Any file that `rf8sim.checkpoint.open_checkpoint` reads, with tensors named as those of the checkpoint.
+
+    Returns
+    -------
+    dict of str to ndarray of float64
+        The numbers.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read, or a number is negative or not finite.
+    """
+    found = {}
+    for tensor in open_checkpoint(path):
+        if tensor.skipped is None and tensor.size:
+            [chunk] = tensor.chunks(tensor.size)
+            values = chunk.values.astype(np.float64).reshape(tensor.shape)
+            if not (values >= 0).all() or not np.isfinite(values).all():
+                raise CheckpointError(
+                    f"{path}: {tensor.name!r} must hold squares: no negative numbers, NaN, infinities"
+                )
+            found[tensor.name] = values
+    return found
