@@ -1,0 +1,36 @@
+"""The PyTorch adapter: fake quantization with a straight-through gradient, and models that carry it.
+
+Everything numeric comes from the tables of `rf8sim.rounding`: a tensor's bit patterns are looked up with
+`torch.bucketize` among the same boundaries that the numba codec uses, on any device, so the results are its results,
+bit for bit. Nothing else of the project imports this module.
+
+Examples
+--------
+>>> import torch, rf8sim.torch
+>>> x = torch.tensor([1.0, -0.3, 0.026, 7.0], requires_grad=True)
+>>> y = rf8sim.torch.fake_quantize(x, "rf8")
+>>> y.detach()
+tensor([ 1.0000, -0.3125,  0.0273,  1.5000])
+>>> y.sum().backward()
+>>> x.grad
+tensor([1., 1., 1., 0.])
+"""
+
+from __future__ import annotations
+
+from .fake import fake_quantize as fake_quantize
+from .models import FakeQuantize as FakeQuantize
+from .models import InputQuantize as InputQuantize
+from .models import QuantizeConfig as QuantizeConfig
+from .models import dequantize_ as dequantize_
+from .models import quantize_ as quantize_
+from .models import quantized_tensors as quantized_tensors
+from .models import update_scales_ as update_scales_
+from .size import ModelSize as ModelSize
+from .size import TensorSize as TensorSize
+from .size import model_size as model_size
+
+__all__ = [
+    "FakeQuantize", "InputQuantize", "ModelSize", "QuantizeConfig", "TensorSize", "dequantize_", "fake_quantize",
+    "model_size", "quantize_", "quantized_tensors", "update_scales_",
+]  # fmt: skip

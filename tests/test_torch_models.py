@@ -1,0 +1,229 @@
+"""Models with rounded weights and inputs: trained, made plain again, counted."""
+
+import copy
+
+import numpy as np
+import pytest
+
+import rf8sim
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+
+from rf8sim.torch import (  # noqa: E402
+    InputQuantize,
+    QuantizeConfig,
+    dequantize_,
+    model_size,
+    quantize_,
+    quantized_tensors,
+    update_scales_,
+)
+
+pytestmark = pytest.mark.torch
+
+
+def make_model(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(32, 48), nn.ReLU(), nn.LayerNorm(48), nn.Linear(48, 10))
+
+
+@pytest.mark.parametrize("fmt", ["rf8", "e4m3fn", "int8"])
+@pytest.mark.parametrize("scaling", ["tensor", "channel", "block"])
+def test_weights_are_those_of_quantize(fmt, scaling):
+    model = make_model()
+    weight = model[0].weight.detach().numpy().copy()
+    expected = rf8sim.quantize(weight, fmt, scaling=scaling, axis=1, scale_rule="mse")
+    quantize_(model, QuantizeConfig(fmt, scaling=scaling, axis=1))
+    np.testing.assert_array_equal(model[0].weight.detach().numpy(), expected.dequantize())
+    codes = quantized_tensors(model)["0.weight"]
+    np.testing.assert_array_equal(codes.codes, expected.codes)
+    np.testing.assert_array_equal(codes.scale, expected.scale)
+    np.testing.assert_array_equal(model.state_dict()["0.parametrizations.weight.original"].numpy(), weight)
+
+
+def test_plain_state_dict_comes_back():
+    model = make_model()
+    names = list(model.state_dict())
+    before = copy.deepcopy(model.state_dict())
+    parameters = list(model.parameters())
+    x = torch.randn(5, 32)
+    quantize_(model, QuantizeConfig("rf8", inputs="int8"))
+    model(x)
+    rounded = model[3].weight.detach().clone()
+    assert not torch.equal(rounded, before["3.weight"])
+    dequantize_(model)
+    assert list(model.state_dict()) == names
+    assert torch.equal(model[3].weight, rounded)
+    assert all(a is b for a, b in zip(parameters, model.parameters(), strict=True))  # an optimizer still holds them
+    fresh = make_model(1)
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(fresh(x), model(x))
+
+    other = make_model()
+    dequantize_(quantize_(other, QuantizeConfig("rf8", inputs="int8")), keep="original")
+    assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
+
+
+def test_norms_and_biases_are_left_alone():
+    model = quantize_(make_model())
+    assert sorted(quantized_tensors(model)) == ["0.bias", "0.weight", "2.bias", "2.weight", "3.bias", "3.weight"]
+    kinds = {name: type(value) for name, value in quantized_tensors(model).items()}
+    assert [name for name, kind in kinds.items() if kind is rf8sim.QuantizedTensor] == ["0.weight", "3.weight"]
+    only = quantize_(make_model(), filter_fn=lambda module, name: name == "3")
+    assert [t.name for t in model_size(only).tensors if t.format == "rf8"] == ["3.weight"]
+
+
+def test_training_moves_the_unrounded_weights():
+    """A step too small to change a code is kept: after enough of them the rounded weight moves."""
+    layer = quantize_(nn.Linear(4, 1, bias=False), QuantizeConfig("int8", scale=0.5))
+    original = layer.parametrizations.weight.original
+    original.data.fill_(0.3)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.01)
+    seen = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        layer(torch.ones(1, 4)).sum().backward()
+        seen.append(float(layer.weight.detach()[0, 0]))
+        optimizer.step()
+    assert seen[0] == 0.5
+    assert seen[1] == 0.5
+    assert seen[-1] == -0.5
+    assert set(seen) == {0.5, 0.0, -0.5}
+
+
+def test_a_fixed_scale_stays_and_a_chosen_one_is_updated():
+    """With a fixed grid shrinking weights underflow; a scale chosen anew follows them."""
+    zeros = {}
+    for scale in (1.0, None):
+        model = make_model()
+        quantize_(model, QuantizeConfig("rf8", scale=scale, scale_rule="max"))
+        model[0].parametrizations.weight.original.data.mul_(2.0**-12)
+        update_scales_(model)
+        zeros[scale] = float((model[0].weight == 0).float().mean())
+    assert zeros[1.0] > 0.2
+    assert zeros[None] == 0
+
+
+@pytest.mark.parametrize(("rule", "expected"), [("max", 8.0), ("ema", 0.5 * 4.0 + 0.5 * 2.0)])
+def test_running_scale_of_inputs(rule, expected):
+    quantizer = InputQuantize(QuantizeConfig(inputs="int8", input_rule=rule, input_momentum=0.5))
+    x = torch.tensor([0.3, -2.0])
+    assert torch.equal(quantizer.eval()(x), x)  # nothing known yet
+    quantizer.train()
+    for largest in (8.0, 0.0) if rule == "max" else (4.0, 2.0):
+        quantizer(torch.tensor([0.1, -largest]))
+    assert float(quantizer.largest) == expected
+    frozen = quantizer.eval()(torch.tensor([100.0]))
+    assert float(frozen) == pytest.approx(expected)
+    assert float(quantizer.largest) == expected
+
+
+def test_inputs_of_a_model_are_rounded_at_powers_of_two_for_rf8():
+    model = quantize_(make_model(), QuantizeConfig("rf8", inputs="rf8", input_rule="max"))
+    x = torch.randn(64, 32)
+    model(x)
+    model.eval()
+    state = model.state_dict()
+    assert "0.input_quantizer.largest" in state
+    largest = float(x.abs().max())
+    q = rf8sim.quantize(x.numpy(), "rf8", scale_rule="max")
+    assert float(state["0.input_quantizer.largest"]) == largest
+    expected = torch.from_numpy(q.dequantize()) @ model[0].weight.t() + model[0].bias
+    torch.testing.assert_close(model[0](x), expected)
+    assert torch.equal(model[0].input_quantizer(x), torch.from_numpy(q.dequantize()))
+
+
+@pytest.mark.parametrize("fmt", ["rf8", "rf6", "e4m3fn", "int8"])
+@pytest.mark.parametrize("largest", [1.5, 1.0, 3.0, 0.75, 448.0, 1e-3, 127.0, 0.0])
+def test_scale_of_inputs_is_the_codecs_rule_max(fmt, largest):
+    from rf8sim.scaling import choose_scale
+    from rf8sim.torch.fake import scale_for
+
+    ours = float(scale_for(torch.tensor(largest), fmt))
+    theirs = float(choose_scale(np.array([largest], dtype=np.float32), fmt))
+    if largest == 0:
+        assert ours > 0
+    elif rf8sim.get_format(fmt).power_of_two_scale:
+        assert ours == theirs
+    else:
+        assert ours == pytest.approx(theirs, rel=2e-7)
+
+
+def test_tied_weights_are_rounded_once():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Embedding(20, 8)
+            self.head = nn.Linear(8, 20, bias=False)
+            self.head.weight = self.embed.weight
+
+        def forward(self, x):
+            return self.head(self.embed(x))
+
+    model = Tied()
+    weight = model.embed.weight.detach().numpy().copy()
+    expected = rf8sim.quantize(weight, "rf8", scale_rule="mse", rounding="up").dequantize()
+    quantize_(model, QuantizeConfig("rf8", rounding="up"))
+    assert len(model_size(model).tensors) == 1
+    dequantize_(model)
+    assert model.head.weight is model.embed.weight
+    np.testing.assert_array_equal(model.head.weight.detach().numpy(), expected)
+
+
+def test_size_by_hand():
+    layer = nn.Linear(64, 4, bias=True)
+    values = torch.tensor([0.0] * 128 + [1.0] * 64 + [-1.0] * 32 + [0.5] * 32)
+    layer.weight.data.copy_(values.view(4, 64))
+    size = model_size(layer, QuantizeConfig("rf8", scale=1.0))
+    weight, bias = size.tensors
+    assert (weight.name, weight.weights, weight.format, weight.fixed, weight.side) == ("weight", 256, "rf8", 8.0, 8)
+    assert weight.entropy == pytest.approx(1.75)
+    assert weight.table == 4 * (8 + 9)
+    assert (bias.format, bias.fixed, bias.entropy, bias.side) == ("float32", 32.0, 32.0, 0)
+    assert size.bits("fixed") == 256 * 8 + 8 + 4 * 32
+    assert size.bits() == 256 * 1.75 + 8 + 4 * 17 + 4 * 32
+    assert size.bits_per_weight("fixed") == size.bits("fixed") / 260
+    channel = model_size(layer, QuantizeConfig("e4m3fn", scaling="channel")).tensors[0]
+    assert channel.side == 4 * 32
+
+
+def test_half_precision_models():
+    for dtype in (torch.bfloat16, torch.float16):
+        model = quantize_(make_model().to(dtype), QuantizeConfig("rf8", inputs="e4m3fn"))
+        result = model(torch.randn(3, 32, dtype=dtype))
+        assert result.dtype == dtype
+        result.sum().backward()
+        assert model[0].parametrizations.weight.original.grad is not None
+        assert {t.name: t.fixed for t in model_size(model).tensors}["0.weight"] == 8
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning:torch")
+def test_a_quantized_model_compiles():
+    model = quantize_(make_model(), QuantizeConfig("rf8", scaling="channel", inputs="rf8"))
+    x = torch.randn(16, 32)
+    model(x)
+    model.eval()
+    torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="aot_eager")(x), model(x))
+
+
+def test_what_is_refused():
+    with pytest.raises(ValueError, match="no module of the model was chosen"):
+        quantize_(nn.LayerNorm(3))
+    with pytest.raises(ValueError, match="module '1' has no weight to quantize"):
+        quantize_(make_model(), filter_fn=lambda module, name: name == "1")
+    model = quantize_(make_model())
+    with pytest.raises(ValueError, match="module '0' is quantized already: call dequantize_ first"):
+        quantize_(model)
+    with pytest.raises(ValueError, match="quantized already: leave the config out"):
+        model_size(model, QuantizeConfig())
+    with pytest.raises(ValueError, match="unknown choice of keep"):
+        dequantize_(model, keep="both")
+    with pytest.raises(ValueError, match="fixed scale must be positive"):
+        QuantizeConfig(scale=-1.0)
+    with pytest.raises(ValueError, match="did you mean 'int8'"):
+        QuantizeConfig(inputs="int9")
+    with pytest.raises(ValueError, match="unknown input rule"):
+        QuantizeConfig(input_rule="percentile")
+    with pytest.raises(ValueError, match="input_momentum"):
+        QuantizeConfig(input_momentum=0.0)
