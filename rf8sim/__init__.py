@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from .codec import decode as decode
     from .codec import encode as encode
     from .codec import random_words as random_words
+    from .contractions import conv2d as conv2d
+    from .contractions import einsum as einsum
     from .formats import Format as Format
     from .formats import format_names as format_names
     from .formats import get_format as get_format
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
 # Names are imported when first used, so that `import rf8sim` costs nothing.
 _HOMES = {
+    **dict.fromkeys(("conv2d", "einsum"), "contractions"),
     **dict.fromkeys(("dot", "matmul", "matvec"), "linalg"),
     **dict.fromkeys(("absolute", "add", "compare", "convert", "divide", "fma", "maximum", "minimum"), "arithmetic"),
     **dict.fromkeys(("multiply", "negate", "sqrt", "subtract"), "arithmetic"),

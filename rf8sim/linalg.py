@@ -1,4 +1,4 @@
-"""Dot products, matrix products and convolutions of codes, with a stated accumulator.
+"""Dot products and matrix products of codes, with a stated accumulator.
 
 A product of two values of 8-bit formats is exact in float64. What differs between machines is how products are summed:
 in which accumulator, in which order, rounded how. All of that is stated here, and the result is that of the stated
@@ -43,7 +43,7 @@ from .formats import Format, get_format
 from .products import Operand, Plan, accumulate, accumulate_blocks, get_operand, nibble_tables, scaled_to_odd
 from .rounding import check_choices
 
-__all__ = ["conv2d", "dot", "matmul", "matvec", "weight_matvec"]
+__all__ = ["dot", "matmul", "matvec", "weight_matvec"]
 
 Array = NDArray[np.float64]
 
@@ -325,93 +325,6 @@ def weight_matvec(
             raise ValueError(f"scale must be one, or one for each of {rows} rows, got shape {factor.shape}")
         out *= factor.reshape(-1) if factor.ndim else factor
     return out
-
-
-def conv2d(
-    x: ArrayLike,
-    weight: ArrayLike,
-    fmt: str | Format,
-    *,
-    fmt_b: str | Format | None = None,
-    stride: int | tuple[int, int] = 1,
-    padding: int | tuple[int, int] = 0,
-    **options: Any,
-) -> NDArray[Any]:
-    """Correlate images with filters: `matmul` of the images' patches (im2col) and the filters.
-
-    Products are summed in the order channel, row, column of a filter.
-
-    Parameters
-    ----------
-    x : array_like of uint8, shape (images, channels, height, width)
-        Codes of images.
-    weight : array_like of uint8, shape (filters, channels, rows, columns)
-        Codes of filters.
-    fmt, fmt_b : str or Format
-        Format of the images, and of the filters if it is another.
-    stride, padding : int or pair of int
-        Step between patches, and zeros around each image: down, across.
-    **options
-        As for `matmul`: the images are its ``a``, a filter is a column of its ``b``. So ``scale_b`` may have the shape
-        ``(filters,)``.
-
-    Returns
-    -------
-    ndarray, shape (images, filters, height', width')
-        Codes or numbers, as for `matmul`.
-
-    Raises
-    ------
-    ValueError
-        As for `matmul`; if shapes do not fit, or zeros are asked for of a format without zero.
-    TypeError
-        As for `matmul`.
-
-    Examples
-    --------
-    >>> import numpy as np, rf8sim
-    >>> image = rf8sim.encode(np.arange(9).reshape(1, 1, 3, 3) / 8, "rf8")
-    >>> ones = rf8sim.encode(np.ones((1, 1, 2, 2)), "rf8")
-    >>> rf8sim.linalg.conv2d(image, ones, "rf8")[0, 0].tolist()
-    [[1.0, 1.5], [2.5, 3.0]]
-    """
-    images, filters = np.asarray(x), np.asarray(weight)
-    if images.ndim != 4 or filters.ndim != 4 or images.shape[1] != filters.shape[1]:
-        raise ValueError(
-            "conv2d takes images (images, channels, height, width) and filters (filters, channels, rows, columns) "
-            f"of as many channels, got shapes {images.shape} and {filters.shape}"
-        )
-    down, across = _pair("stride", stride, 1)
-    top, left = _pair("padding", padding, 0)
-    if top or left:
-        images = np.pad(images, ((0, 0), (0, 0), (top, top), (left, left)), constant_values=_zero_of(fmt))
-    size = filters.shape[2:]
-    if any(have < need for have, need in zip(images.shape[2:], size, strict=True)) or not all(size):
-        raise ValueError(f"filters of {size} do not fit into padded images of {images.shape[2:]}")
-    windows = np.lib.stride_tricks.sliding_window_view(images, size, axis=(2, 3))[:, :, ::down, ::across]
-    patches = windows.transpose(0, 2, 3, 1, 4, 5)
-    count, height, width = patches.shape[:3]
-    depth = math.prod(filters.shape[1:])
-    product = matmul(
-        patches.reshape(count * height * width, depth), filters.reshape(-1, depth).T, fmt, fmt_b=fmt_b, **options
-    )
-    return product.reshape(count, height, width, -1).transpose(0, 3, 1, 2)
-
-
-def _zero_of(fmt: str | Format) -> int | float:
-    if isinstance(fmt, str) and fmt == "float32":
-        return 0.0
-    chosen = get_format(fmt)
-    if chosen.zero is None:
-        raise ValueError(f"format {chosen.name!r} has no zero: padding must be 0")
-    return chosen.zero
-
-
-def _pair(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or min(pair) < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, or two, got {value!r}")
-    return pair[0], pair[1]
 
 
 def _stacked(
