@@ -30,10 +30,10 @@ LAYERS = {
         {"torch", "__main__"},
     ),
     "rf8sim": (
-        {"_kernels", "_kernels_errors", "_kernels_coding", "code_lengths", "_checks", "_errors", "_files", "_parallel"},
+        {"_kernels", "_kernels_errors", "_kernels_coding", "_checks", "_errors", "_files", "_parallel"},
         {"_safetensors"},
-        {"formats"},
-        {"rounding", "reference"},
+        {"formats", "code_lengths"},
+        {"rounding", "reference", "_coders"},
         {"codec"},
         {"scaling", "operations", "accumulators", "coding"},
         {"arithmetic", "products", "metrics"},

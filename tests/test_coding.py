@@ -1,0 +1,307 @@
+"""Entropy coders: exact round trips, the stated size, blocks that stand alone, and every damage found and named."""
+
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+import rf8sim
+from rf8sim import coding
+from rf8sim.code_lengths import code_lengths
+from rf8sim.coding import CODERS, BlobError, compress, decompress, inspect, stored_bits
+
+NAMES = {"rans": "rans", "huffman": "huffman", "eg": "exp-golomb"}
+
+
+def weights(size: int, fmt: str = "rf8", shape: float = 1.0) -> np.ndarray:
+    import ggd
+
+    return rf8sim.quantize(ggd.GGD(shape, 0.02).sample(size, seed=1), fmt, scale_rule="mse").codes
+
+
+def skewed(size: int, share: float) -> np.ndarray:
+    return (np.random.default_rng(3).random(size) < share).astype(np.uint8) * np.uint8(200)
+
+
+CASES = {
+    "empty": np.zeros(0, np.uint8),
+    "one zero": np.zeros(1, np.uint8),
+    "one code": np.array([255], np.uint8),
+    "the same code": np.full(5000, 17, np.uint8),
+    "two codes": np.array([0, 255], np.uint8),
+    "three codes": np.array([3, 1, 2], np.uint8),
+    "all codes once": np.arange(256, dtype=np.uint8),
+    "uniform": np.random.default_rng(0).integers(0, 256, 20_000).astype(np.uint8),
+    "all codes, one often": np.concatenate([np.arange(256, dtype=np.uint8), np.zeros(100_000, np.uint8)]),
+    "rare ones": skewed(100_000, 0.001),
+    "RF8 weights": weights(70_001),
+    "E3M4 weights": weights(70_002, "e3m4"),
+    "6-bit weights": weights(70_003, "rf6"),
+    "a matrix": weights(6000).reshape(60, 100),
+}
+BLOCKS = (1, 2, 3, 5, 1000, 4096, 1 << 16)
+
+
+@pytest.mark.parametrize("coder", CODERS)
+@pytest.mark.parametrize("case", CASES)
+def test_round_trip(case, coder):
+    codes = CASES[case]
+    for block_size in BLOCKS:
+        if codes.size / block_size > 10_000:
+            continue
+        blob = compress(codes, coder, block_size=block_size)
+        assert np.array_equal(decompress(blob), codes.ravel()), block_size
+        assert inspect(blob).damaged == ()
+
+
+@pytest.mark.parametrize("coder", CODERS)
+@given(
+    codes=arrays.arrays(np.uint8, st.integers(0, 400), elements=st.one_of(st.integers(0, 255), st.integers(0, 3))),
+    block_size=st.integers(1, 500),
+)
+@example(codes=np.repeat(np.uint8(7), 13), block_size=4)
+def test_round_trip_of_anything(coder, codes, block_size):
+    # A short array is stored raw, which would hide the coders.
+    for data in (codes, np.tile(codes, 12)):
+        assert np.array_equal(decompress(compress(data, coder, block_size=block_size)), data)
+
+
+@pytest.mark.parametrize("coder", CODERS)
+@pytest.mark.parametrize("parameter", range(16))
+def test_round_trip_with_every_parameter(coder, parameter):
+    codes = weights(30_000)
+    enough = {"rans": parameter >= 8, "huffman": parameter >= 8, "eg": parameter <= 8}[coder]
+    if not enough:
+        with pytest.raises(ValueError, match=rf"{parameter}$"):
+            compress(codes, coder, parameter=parameter)
+        return
+    blob = compress(codes, coder, parameter=parameter)
+    assert np.array_equal(decompress(blob), codes)
+    if len(blob) < codes.size:
+        assert inspect(blob).coder == coder
+
+
+def test_the_longest_exp_golomb_code():
+    """All 256 codes with k = 0: the last takes 17 bits, more than half a word."""
+    codes = np.concatenate(
+        [np.full(3000, s, np.uint8) for s in range(3)] + [np.repeat(np.arange(256, dtype=np.uint8), 3)]
+    )
+    blob = compress(np.random.default_rng(0).permutation(codes), "eg", parameter=0)
+    assert inspect(blob).coder == "eg"
+    assert np.array_equal(decompress(blob), np.random.default_rng(0).permutation(codes))
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_bytes_do_not_depend_on_threads(coder):
+    codes = np.tile(weights(300_000), 4)
+    blobs = {compress(codes, coder, threads=threads) for threads in (1, 2, 3, None)}
+    assert len(blobs) == 1
+    blob = blobs.pop()
+    for threads in (1, 2, 5):
+        assert np.array_equal(decompress(blob, threads=threads), codes)
+
+
+# --- size -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fmt", ["rf8", "e4m3fn", "e3m4", "int8", "nf4"])
+@pytest.mark.parametrize("shape", [0.6, 1.0, 2.0])
+def test_rans_is_within_a_fifth_of_a_percent_of_the_entropy(fmt, shape):
+    """Everything counted: table, states, index and checksums."""
+    codes = weights(1_000_000, fmt, shape)
+    entropy = code_lengths(np.bincount(codes), "entropy").bits_per_symbol
+    found = inspect(compress(codes))
+    assert found.coder == "rans"
+    assert entropy < found.bits_per_symbol < 1.002 * entropy
+
+
+@pytest.mark.parametrize("share", [0.2, 0.01, 0.001])
+def test_rans_of_sparse_codes(share):
+    """Below one bit a code, where a prefix code cannot go."""
+    codes = skewed(1_000_000, share)
+    entropy = code_lengths(np.bincount(codes), "entropy").payload_bits
+    blob = compress(codes)
+    assert 8 * len(blob) < 1.002 * entropy + 8 * 64 + 200 * inspect(blob).blocks
+    assert len(compress(codes, "huffman")) > codes.size / 8
+
+
+@pytest.mark.parametrize("coder", CODERS)
+@pytest.mark.parametrize("case", CASES)
+def test_the_size_is_known_beforehand(coder, case):
+    codes = CASES[case].ravel()
+    for block_size in (1000, 1 << 16):
+        blob = compress(codes, coder, block_size=block_size)
+        lengths = code_lengths(np.bincount(codes, minlength=256), NAMES[coder])
+        assert abs(len(blob) - stored_bits(lengths, block_size) / 8) <= 16 * max(1, inspect(blob).blocks)
+        if inspect(blob).coder == coder and codes.size:
+            assert inspect(blob).table_bytes == -(-lengths.table_bits // 8)
+        if inspect(blob).coder == "huffman":
+            words = inspect(blob).payload_bytes - 12 * inspect(blob).blocks
+            assert 0 <= 8 * words - lengths.payload_bits < 128 * inspect(blob).blocks
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_what_does_not_shrink_is_stored_as_it_is(coder):
+    codes = np.random.default_rng(0).integers(0, 256, 5000).astype(np.uint8)
+    blob = compress(codes, coder)
+    assert inspect(blob).coder == "raw"
+    assert len(blob) == codes.size + 36
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_every_damaged_byte_is_found_and_named(coder):
+    codes = np.tile(np.arange(8, dtype=np.uint8), 200)[:1501]
+    blob = compress(codes, coder, block_size=500)
+    assert inspect(blob).coder == coder
+    head = len(blob) - inspect(blob).payload_bytes
+    spans = np.cumsum([0, *(int.from_bytes(blob[i : i + 4], "little") for i in range(head - 36, head - 4, 8))])
+    for place in range(len(blob)):
+        for flip in (1, 0x80, 0xFF):
+            damaged = bytearray(blob)
+            damaged[place] ^= flip
+            with pytest.raises(BlobError) as caught:
+                decompress(damaged)
+            if place < head:
+                assert caught.value.blocks == ()
+                with pytest.raises(BlobError):
+                    decompress(damaged, on_damage="fill")
+                continue
+            block = int(np.searchsorted(spans, place - head, side="right")) - 1
+            assert caught.value.blocks == inspect(damaged).damaged == (block,)
+            assert f"block {block} of 4 is damaged (codes {500 * block} to {min(500 * block + 499, 1500)})" in str(
+                caught.value
+            )
+            saved = decompress(damaged, on_damage="fill", fill=77)
+            expected = codes.copy()
+            expected[500 * block : 500 * (block + 1)] = 77
+            assert np.array_equal(saved, expected)
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_every_truncation_is_found(coder):
+    codes = np.tile(np.arange(8, dtype=np.uint8), 200)
+    blob = compress(codes, coder, block_size=500)
+    head = len(blob) - inspect(blob).payload_bytes
+    for size in range(len(blob)):
+        with pytest.raises(BlobError):
+            decompress(blob[:size])
+        if size >= head:
+            kept = decompress(blob[:size], on_damage="fill", fill=99)
+            whole = 4 - len(inspect(blob[:size]).damaged)
+            assert np.array_equal(kept[: 500 * whole], codes[: 500 * whole])
+            assert np.all(kept[500 * whole :] == 99)
+    with pytest.raises(BlobError, match="goes on for 1 bytes"):
+        decompress(blob + b"\0")
+
+
+def test_several_damaged_blocks_are_all_listed():
+    codes = np.tile(np.arange(8, dtype=np.uint8), 1000)
+    blob = bytearray(compress(codes, block_size=1000))
+    size = inspect(blob).payload_bytes
+    blob[len(blob) - size] ^= 1
+    blob[-1] ^= 1
+    with pytest.raises(BlobError, match=r"block 0 and 1 more of 8 are damaged \(codes 0 to 999 first\)") as caught:
+        decompress(blob)
+    assert caught.value.blocks == (0, 7)
+
+
+def reseal(blob: bytearray) -> bytearray:
+    """Make all checksums right again: damage that only the decoders can see."""
+    found = coding._HEAD.unpack(bytes(blob[:24]))
+    index = 24 + found[7]
+    blocks = -(-found[5] // found[6])
+    place = index + 8 * blocks + 4
+    for block in range(blocks):
+        size = int.from_bytes(blob[index + 8 * block : index + 8 * block + 4], "little")
+        blob[index + 8 * block + 4 : index + 8 * block + 8] = zlib.crc32(blob[place : place + size]).to_bytes(
+            4, "little"
+        )
+        place += size
+    blob[index + 8 * blocks : index + 8 * blocks + 4] = zlib.crc32(blob[: index + 8 * blocks]).to_bytes(4, "little")
+    return blob
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_no_bytes_make_a_decoder_fail_otherwise(coder):
+    """Forged blobs, with every checksum right: an error or some codes, never a crash or a read beyond the end."""
+    generator = np.random.default_rng(5)
+    codes = weights(3000)
+    blob = compress(codes, coder, block_size=1000)
+    assert inspect(blob).coder == coder
+    assert np.array_equal(decompress(reseal(bytearray(blob))), codes)
+    refused = 0
+    for _ in range(600):
+        forged = bytearray(blob)
+        for place in generator.integers(6, len(blob), generator.integers(1, 4)):
+            if not 8 <= place < 24:  # sizes: that is memory, not decoding
+                forged[place] = generator.integers(256)
+        try:
+            reseal(forged)
+        except Exception:  # an index that leads out of the blob
+            continue
+        try:
+            assert decompress(forged).size == codes.size
+        except BlobError:
+            refused += 1
+    assert refused > 100
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("codes", "options", "error", "message"),
+    [
+        ([0.5], {}, TypeError, "codes are unsigned 8-bit integers, got dtype float64"),
+        ([256], {}, ValueError, "codes of any format run from 0 to 255, got 256 to 256"),
+        ([-1], {}, ValueError, "run from 0 to 255, got -1 to -1"),
+        ([1], {"coder": "rams"}, ValueError, "unknown coder 'rams': did you mean 'rans'?"),
+        ([1], {"block_size": 0}, ValueError, "block_size must be from 1"),
+        ([1], {"order": [1]}, ValueError, "an order of the codes is for coder 'eg' alone, not for 'rans'"),
+        ([1, 2], {"coder": "eg", "order": [1]}, ValueError, "an order names every symbol that occurs, each once"),
+        ([1, 2], {"coder": "eg", "order": [1, 2, 1]}, ValueError, "each once"),
+        ([1], {"threads": 0}, ValueError, "threads must be at least 1, got 0"),
+    ],
+)
+def test_bad_input_of_compress(codes, options, error, message):
+    with pytest.raises(error, match=message.replace("?", r"\?")):
+        compress(codes, **options)
+
+
+@pytest.mark.parametrize(
+    ("blob", "options", "error", "message"),
+    [
+        (b"", {}, BlobError, "expected it to begin with b'RF8Z', got b'' of 0 bytes"),
+        (b"PK\3\4" + bytes(100), {}, BlobError, "not a blob"),
+        ("text", {}, TypeError, "a blob is bytes, got str"),
+        (np.zeros(9), {}, TypeError, "a blob is bytes, got an array of float64"),
+        (compress([1]), {"on_damage": "skip"}, ValueError, "unknown on_damage 'skip'"),
+        (compress([1]), {"fill": 256}, ValueError, "fill is a code from 0 to 255, got 256"),
+        (compress([1])[:4] + b"\7" + compress([1])[5:], {}, BlobError, "of version 7"),
+    ],
+)
+def test_bad_input_of_decompress(blob, options, error, message):
+    with pytest.raises(error, match=message):
+        decompress(blob, **options)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda blob: np.frombuffer(blob, np.uint8)])
+def test_blobs_of_every_type(kind):
+    assert decompress(kind(compress([5, 6, 7]))).tolist() == [5, 6, 7]
+
+
+def test_an_order_is_kept():
+    """Exp-Golomb over the order of values, as the literature does, costs more than over the order of counts."""
+    from rf8sim.code_lengths import zigzag_order
+
+    codes = weights(200_000)
+    order = zigzag_order(rf8sim.get_format("rf8").values).tolist()
+    by_value, by_count = (compress(codes, "eg", order=given) for given in (order, None))
+    assert np.array_equal(decompress(by_value), codes)
+    assert len(by_count) < len(by_value)
