@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ggd.quantizer import expected_mse_scaled as expected_mse_scaled
     from ggd.quantizer import expected_mse_stochastic as expected_mse_stochastic
     from ggd.quantizer import index_entropy as index_entropy
+    from ggd.reshaping import deepshape as deepshape
     from ggd.result import FitResult as FitResult
     from ggd.theory import QuantizerTheory as QuantizerTheory
     from ggd.theory import quantizer_theory as quantizer_theory
@@ -45,6 +46,7 @@ _HOME = {
     "cell_probabilities": "quantizer",
     "compare_estimators": "families",
     "compare_families": "families",
+    "deepshape": "reshaping",
     "entropy_coded_uniform": "optimal",
     "expected_mse": "quantizer",
     "expected_mse_scaled": "quantizer",
