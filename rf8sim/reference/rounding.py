@@ -1,9 +1,4 @@
-"""The oracle: what the specification says, one operation per function, in int and Fraction.
-
-Nothing here is fast and nothing here is approximate. Everything is read off a format's table of values and
-the project's specification of RF8 (section numbers below are its own); no code is shared with the encoder
-that is checked against it.
-"""
+"""Rounding a number to a format: every mode by what it means (sections 1 to 5)."""
 
 from __future__ import annotations
 
@@ -16,85 +11,15 @@ from typing import SupportsFloat
 
 import numpy as np
 
-from .formats import Format, get_format
+from ..formats import Format, get_format
+from .rationals import exact, floor_log2, nearest_exponent, power_of_two
 
 __all__ = [
-    "MODES", "OVERFLOWS", "Number", "add", "divide", "exact", "floor_log2", "ladder", "maximum", "minimum", "multiply",
-    "nearest_exponent", "number", "overflows", "philox4x32", "power_of_two", "random_word", "residual_depth",
-    "residual_round", "residual_value", "round_value", "round_with_flags", "sqrt",
+    "MODES", "OVERFLOWS", "ladder", "residual_depth", "residual_round", "residual_value", "round_value", "takes_upper",
 ]  # fmt: skip
 
 MODES = ("nearest-even", "nearest-away", "toward-zero", "up", "down", "to-odd", "residual", "stochastic")
 OVERFLOWS = ("saturate", "nan", "infinity")
-
-
-def exact(x: SupportsFloat) -> Fraction:
-    """Return the exact real value of a finite scalar.
-
-    Parameters
-    ----------
-    x : int, float, Fraction or numpy scalar
-        Of any integer or floating type, ``ml_dtypes.bfloat16`` included.
-
-    Returns
-    -------
-    Fraction
-        The value; -0 is 0.
-
-    Raises
-    ------
-    ValueError, OverflowError
-        If `x` is NaN or infinite.
-
-    Examples
-    --------
-    >>> exact(0.375), exact(np.float16(-2.5)), exact(np.uint64(2**64 - 1)) == 2**64 - 1
-    (Fraction(3, 8), Fraction(-5, 2), True)
-    """
-    if isinstance(x, Fraction):
-        return x
-    if isinstance(x, (int, np.integer)):
-        return Fraction(int(x))
-    if isinstance(x, np.floating):
-        return Fraction(*x.as_integer_ratio())
-    return Fraction(float(x))
-
-
-def power_of_two(k: int) -> Fraction:
-    """Return ``2**k`` for any integer k.
-
-    Examples
-    --------
-    >>> power_of_two(-3)
-    Fraction(1, 8)
-    """
-    return Fraction(1 << k) if k >= 0 else Fraction(1, 1 << -k)
-
-
-def floor_log2(x: Fraction) -> int:
-    """Return the largest k with ``2**k <= x``, for positive `x`.
-
-    Examples
-    --------
-    >>> floor_log2(Fraction(1, 3)), floor_log2(Fraction(8)), floor_log2(Fraction(8) - Fraction(1, 10**30))
-    (-2, 3, 2)
-    """
-    k = x.numerator.bit_length() - x.denominator.bit_length()
-    return k if power_of_two(k) <= x else k - 1
-
-
-def nearest_exponent(x: Fraction) -> int:
-    """Return the integer nearest ``log2(abs(x))``, for nonzero `x`.
-
-    k is that integer when ``2**(k - 1/2) < |x| < 2**(k + 1/2)``, that is ``2**(2k-1) < x**2 < 2**(2k+1)``. No
-    rational x**2 is an odd power of two, so there are no ties.
-
-    Examples
-    --------
-    >>> [nearest_exponent(Fraction(n, 100)) for n in (141, 142, -12)]
-    [0, 1, -3]
-    """
-    return (floor_log2(x * x) + 1) // 2
 
 
 def residual_round(x: Fraction, depth: int) -> Fraction:
@@ -320,14 +245,14 @@ def _round_magnitude(
         high = Fraction(next_grid)
         if m >= high:
             return _overflow_code(fmt, negative, overflow, stops_at_largest=toward_zero)
-    if _takes_upper(m, i, low, high, fmt, rounding, negative, word, random_bits):
+    if takes_upper(m, i, low, high, fmt, rounding, negative, word, random_bits):
         if i == last:
             return _overflow_code(fmt, negative, overflow, stops_at_largest=toward_zero)
         return codes[i + 1]
     return codes[i]
 
 
-def _takes_upper(
+def takes_upper(
     m: Fraction, i: int, low: Fraction, high: Fraction, fmt: Format, rounding: str, negative: bool,
     word: int | None, random_bits: int,
 ) -> bool:  # fmt: skip
@@ -389,230 +314,3 @@ def _last_not_above(magnitudes: Sequence[Fraction], m: Fraction) -> int:
         else:
             high = middle
     return low
-
-
-def philox4x32(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int, int, int]:
-    """Return the four words of Philox4x32-10 (Salmon, Moraes, Dror and Shaw, SC11).
-
-    Parameters
-    ----------
-    counter : sequence of 4 int
-        Words of 32 bits.
-    key : sequence of 2 int
-        Words of 32 bits.
-
-    Returns
-    -------
-    tuple of 4 int
-        Random words of 32 bits.
-
-    Examples
-    --------
-    The known-answer vectors of Random123:
-
-    >>> " ".join(f"{word:08x}" for word in philox4x32((0, 0, 0, 0), (0, 0)))
-    '6627e8d5 e169c58d bc57ac4c 9b00dbd8'
-    """
-    mask = 0xFFFFFFFF
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(10):
-        a, b = 0xD2511F53 * c0, 0xCD9E8D57 * c2
-        c0, c1, c2, c3 = (b >> 32) ^ c1 ^ k0, b & mask, (a >> 32) ^ c3 ^ k1, a & mask
-        k0, k1 = (k0 + 0x9E3779B9) & mask, (k1 + 0xBB67AE85) & mask
-    return c0, c1, c2, c3
-
-
-def random_word(seed: int, index: int) -> int:
-    """Return the random word of element `index` (section 5); four elements share one Philox block.
-
-    Parameters
-    ----------
-    seed : int
-        0 to ``2**64 - 1``; its halves are the key, low one first.
-    index : int
-        The element's place in the flattened array, offset included, 0 to ``2**66 - 1``.
-
-    Returns
-    -------
-    int
-        32 random bits.
-
-    Examples
-    --------
-    >>> [hex(random_word(0, index)) for index in (0, 3)]
-    ['0x6627e8d5', '0x9b00dbd8']
-    """
-    block, lane = divmod(index, 4)
-    mask = 0xFFFFFFFF
-    return philox4x32((block & mask, block >> 32, 0, 0), (seed & mask, seed >> 32))[lane]
-
-
-# --- arithmetic (section 7): exact results, and one rounding of them with IEEE 754's flags ---------------------------
-
-Number = Fraction | float
-"""A Fraction for what is finite and not zero; a float for zeros, infinities and NaN, which a Fraction does not have."""
-
-
-def number(code: int, fmt: str | Format) -> Number:
-    """Return what a code stands for.
-
-    Examples
-    --------
-    >>> number(0x7F, "rf8"), number(0x80, "rf8"), number(0x80, "e4m3fn")
-    (Fraction(3, 2), nan, -0.0)
-    """
-    value = float(get_format(fmt).values[code])
-    return Fraction(value) if math.isfinite(value) and value != 0 else value
-
-
-def _like(x: Number) -> float:
-    """Return a float of the same kind and sign: 1 or -1 for what is finite and not zero."""
-    return math.copysign(1.0, x) if isinstance(x, Fraction) else x
-
-
-def add(x: Number, y: Number, rounding: str = "nearest-even") -> Number:
-    """Return ``x + y``; a sum that cancels is +0, and -0 in the mode ``down`` (IEEE 754-2019, 6.3).
-
-    Examples
-    --------
-    >>> add(Fraction(1, 2), Fraction(1, 4)), add(Fraction(1), Fraction(-1)), add(0.0, -0.0, "down")
-    (Fraction(3, 4), 0.0, -0.0)
-    """
-    if math.isfinite(x) and x == -y:
-        if math.copysign(1.0, x) == math.copysign(1.0, y):  # two zeros
-            return x
-        return -0.0 if rounding == "down" else 0.0
-    if x == 0 or y == 0:
-        return y if x == 0 else x
-    if isinstance(x, Fraction) and isinstance(y, Fraction):
-        return x + y
-    return _like(x) + _like(y)
-
-
-def multiply(x: Number, y: Number) -> Number:
-    """Return ``x * y``.
-
-    Examples
-    --------
-    >>> multiply(Fraction(1, 2), Fraction(-3, 2)), multiply(Fraction(-1), 0.0), multiply(math.inf, 0.0)
-    (Fraction(-3, 4), -0.0, nan)
-    """
-    if isinstance(x, Fraction) and isinstance(y, Fraction):
-        return x * y
-    return _like(x) * _like(y)
-
-
-def divide(x: Number, y: Number) -> Number:
-    """Return ``x / y``: infinite for a nonzero number over zero, NaN for 0 / 0.
-
-    Examples
-    --------
-    >>> divide(Fraction(1), Fraction(-3)), divide(Fraction(1), -0.0), divide(0.0, 0.0)
-    (Fraction(-1, 3), -inf, nan)
-    """
-    if isinstance(x, Fraction) and isinstance(y, Fraction):
-        return x / y
-    if y != 0:
-        return _like(x) / _like(y)
-    return math.nan if x == 0 or math.isnan(x) else math.copysign(math.inf, math.copysign(1.0, _like(x)) * _like(y))
-
-
-def sqrt(x: Number) -> Number:
-    """Return the square root; an irrational one with its bits beyond ``2**-300`` cut off and replaced by one half.
-
-    Examples
-    --------
-    >>> sqrt(Fraction(9, 4)), sqrt(-0.0), sqrt(Fraction(-1)), float(sqrt(Fraction(2)))
-    (Fraction(3, 2), -0.0, nan, 1.4142135623730951)
-    """
-    if not isinstance(x, Fraction):
-        return math.nan if x < 0 else x
-    if x < 0:
-        return math.nan
-    root = Fraction(math.isqrt(x.numerator), math.isqrt(x.denominator))
-    if root * root == x:
-        return root
-    return (math.isqrt((x.numerator << 600) // x.denominator) + Fraction(1, 2)) / (1 << 300)
-
-
-def minimum(x: Number, y: Number) -> Number:
-    """Return the smaller; NaN if either is NaN; -0 is below +0 (IEEE 754-2019, 9.6).
-
-    Examples
-    --------
-    >>> minimum(Fraction(1), 0.0), minimum(0.0, -0.0), minimum(Fraction(1), math.nan)
-    (0.0, -0.0, nan)
-    """
-    if math.isnan(x) or math.isnan(y):
-        return math.nan
-    return min(x, y, key=lambda one: (one, math.copysign(1.0, _like(one))))
-
-
-def maximum(x: Number, y: Number) -> Number:
-    """Return the larger; NaN if either is NaN; +0 is above -0.
-
-    Examples
-    --------
-    >>> maximum(Fraction(1), 0.0), maximum(-0.0, 0.0)
-    (Fraction(1, 1), 0.0)
-    """
-    if math.isnan(x) or math.isnan(y):
-        return math.nan
-    return max(x, y, key=lambda one: (one, math.copysign(1.0, _like(one))))
-
-
-def overflows(
-    x: Number, fmt: str | Format, rounding: str = "nearest-even", word: int | None = None, random_bits: int = 32
-) -> bool:
-    """Say whether a number is rounded beyond the largest value, were the grid to go on; not to be called with NaN.
-
-    `word` and `random_bits` are those of `round_value`. An infinity overflows where the format has none, a negative
-    number in every unsigned format.
-
-    Examples
-    --------
-    >>> [overflows(Fraction(x, 8), "rf8", "nearest-even") for x in (12, 13, 14)], overflows(-1.0, "uint8")
-    ([False, False, True], True)
-    """
-    fmt = get_format(fmt)
-    if x < 0 and not fmt.signed:
-        return True
-    if math.isinf(x):
-        return x not in fmt.values
-    m, negative = abs(Fraction(x)), x < 0
-    magnitudes, _ = ladder(fmt, negative)
-    beyond = fmt.beyond_negative if negative and fmt.beyond_negative is not None else fmt.beyond
-    if m <= magnitudes[-1] or math.isinf(beyond):
-        return False
-    last = len(magnitudes) - 1
-    low, high = magnitudes[last], Fraction(beyond)
-    return m >= high or _takes_upper(m, last, low, high, fmt, rounding, negative, word, random_bits)
-
-
-def round_with_flags(
-    x: Number, fmt: str | Format, rounding: str = "nearest-even", overflow: str = "saturate",
-    word: int | None = None, random_bits: int = 32,
-) -> tuple[int, int]:  # fmt: skip
-    """Round an exact result, and return the code with the flags of rounding: inexact 1, underflow 2, overflow 4.
-
-    The arguments are those of `round_value`.
-    An infinite result is exact where the format has that infinity, whatever the overflow option.
-
-    Examples
-    --------
-    >>> round_with_flags(Fraction(1, 3), "rf8"), round_with_flags(Fraction(9, 4), "rf8")
-    ((110, 1), (127, 5))
-    """
-    fmt = get_format(fmt)
-    if math.isnan(x):
-        return round_value(math.nan, fmt), 0
-    if math.isinf(x) and x in fmt.values:
-        return fmt.values.tolist().index(x), 0
-    code = round_value(x, fmt, rounding, overflow, word, random_bits)
-    if overflows(x, fmt, rounding, word, random_bits):
-        return code, 1 | 4
-    if float(fmt.values[code]) == x:
-        return code, 0
-    tiny = Fraction(fmt.smallest if fmt.subnormals_below is None else fmt.subnormals_below)
-    return code, 1 | (2 if abs(Fraction(x)) < tiny else 0)
