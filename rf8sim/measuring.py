@@ -21,8 +21,8 @@ from .checkpoint import CHUNK_ELEMENTS, CheckpointError, TensorInfo, open_checkp
 from .choices import compare_choices
 from .experiment import ChannelRecord, Experiment, FitRecord, FormatRecord, Settings, SkippedTensor, TensorRecord
 from .formats import Format, get_format
-from .metrics import QuantizationError, measure
-from .scaling import QuantizedTensor, quantize, scale_from_histogram
+from .metrics import RowErrors
+from .scaling import quantize, scale_from_histogram
 from .scheduling import Cluster, Journal, map_tensors
 
 if TYPE_CHECKING:
@@ -253,17 +253,6 @@ def _widened(values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(np.float32) if values.dtype.itemsize == 1 else values
 
 
-def _finite(values: NDArray[Any], rows_apart: bool) -> Iterator[NDArray[Any]]:
-    """Yield the finite elements of a matrix: all at once if all are, else row by row or as one row."""
-    keep = np.isfinite(values)
-    if keep.all():
-        yield values
-    elif rows_apart:
-        yield from (row[own][None] for row, own in zip(values, keep, strict=True) if own.any())
-    elif keep.any():
-        yield values[keep][None]
-
-
 def _measure(
     tensor: TensorInfo,
     summaries: Sequence[MagnitudeHistogram],
@@ -278,10 +267,12 @@ def _measure(
         for chunk in tensor.chunks(chunk_elements, multiple):
             offset = chunk.row * tensor.matrix_shape[1] + chunk.column
             tell(offset)
-            for values in _finite(_widened(chunk.values), settings.scaling in ("channel", "block")):
-                for meter in meters:
-                    meter.add(values, chunk.row, offset)
-    channels = (meter.channels.record(meter.fmt.name) for meter in meters if meter.channels is not None)
+            values = _widened(chunk.values)
+            for meter in meters:
+                meter.add(values, chunk.row, offset)
+    finite = all(summary.nan_count + summary.inf_count == 0 for summary in summaries)
+    several = finite and tensor.matrix_shape[0] > 1
+    channels = (_channels(meter.fmt.name, meter.errors) for meter in meters if several)
     return tuple(meter.record() for meter in meters), tuple(record for record in channels if record is not None)
 
 
@@ -292,7 +283,7 @@ class _Meter:
         self, fmt: Format, settings: Settings, tensor: TensorInfo, summaries: Sequence[MagnitudeHistogram]
     ) -> None:
         self.fmt, self.settings = fmt, settings
-        self.error = QuantizationError(0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, np.zeros(256, dtype=np.int64))
+        self.errors = RowErrors(fmt, tensor.matrix_shape[0], finite_only=True)
         # How many scales the chunks brought, and their extremes: the scales themselves would grow with the tensor.
         self.scales, self.smallest, self.largest = 0, math.inf, 0.0
         # Scales known before the data are read again: one, or one a row. Otherwise chunks bring theirs.
@@ -303,33 +294,31 @@ class _Meter:
             self.known = [self._scale(functools.reduce(operator.or_, summaries))]
         elif settings.scaling == "channel" and (len(summaries) > 1 or tensor.matrix_shape[0] == 1):
             self.known = [self._scale(summary) for summary in summaries]
-        finite = all(summary.nan_count + summary.inf_count == 0 for summary in summaries)
-        self.channels = _Channels(tensor.matrix_shape[0]) if finite and tensor.matrix_shape[0] > 1 else None
 
     def _scale(self, summary: MagnitudeHistogram) -> NDArray[np.float32]:
         return scale_from_histogram(summary, self.fmt, self.settings.scale_rule, self.settings.rounding)
 
     def add(self, values: NDArray[Any], row: int, offset: int) -> None:
-        """Measure a matrix of finite elements; `offset` is its first element's place in the tensor."""
-        settings, matrix = self.settings, values
+        """Measure the finite elements of a matrix; `offset` is its first element's place in the tensor."""
+        settings, block = self.settings, 0
         step = functools.partial(quantize, fmt=self.fmt, rounding=settings.rounding, seed=settings.seed, offset=offset)
+        finite = np.isfinite(values)  # zeros in the place of the others change no scale
+        cleaned = values if finite.all() else np.where(finite, values, 0)
         if self.known is not None:
             scale = self.known[row if len(self.known) > 1 else 0]
-            values = values.reshape(-1)
-            quantized = step(values, scale=scale)
+            quantized = step(cleaned.reshape(-1), scale=scale)
         else:
             axis = 0 if settings.scaling == "channel" else 1
             quantized = step(
-                values,
+                cleaned,
                 scaling=settings.scaling,
                 axis=axis,
                 block_size=settings.block_size,
                 scale_rule=settings.scale_rule,
             )
             self._note(quantized.scale)
-        self.error |= measure(values, quantized)
-        if self.channels is not None:
-            self.channels.add(matrix, quantized, row)
+            block = settings.block_size if settings.scaling == "block" else 0
+        self.errors.add(values, quantized.codes.reshape(values.shape), quantized.scale, block, row)
 
     def _note(self, scale: NDArray[np.float32]) -> None:
         self.scales += scale.size
@@ -344,7 +333,7 @@ class _Meter:
         return FormatRecord(
             format=self.fmt.name,
             bits=self.fmt.bits,
-            error=self.error,
+            error=self.errors.total(),
             scales=self.scales if stored else 0,
             scale_bits=8 if self.fmt.power_of_two_scale else 32,
             smallest_scale=self.smallest if self.scales else 1.0,
@@ -352,37 +341,17 @@ class _Meter:
         )
 
 
-class _Channels:
-    """The squares and squared errors of each channel; those of a row that comes in pieces add up in its order."""
-
-    def __init__(self, rows: int) -> None:
-        self.squares, self.errors = np.zeros(rows), np.zeros(rows)
-
-    def add(self, values: NDArray[Any], quantized: QuantizedTensor, row: int) -> None:
-        """Add rows, the first of which is the channel `row`."""
-        from ._kernels_channels import channel_sums
-
-        scale = np.atleast_2d(quantized.scale)
-        block = quantized.block_size if quantized.scaling == "block" else values.shape[1]
-        table = np.nan_to_num(quantized.format.values, nan=0.0)
-        own = slice(row, row + values.shape[0])
-        wide = np.float64 if values.dtype.itemsize == 8 else np.float32
-        channel_sums(
-            np.ascontiguousarray(values, dtype=wide), quantized.codes.reshape(values.shape), table, scale, block,
-            self.squares[own], self.errors[own],
-        )  # fmt: skip
-
-    def record(self, name: str) -> ChannelRecord | None:
-        """Return what is kept of them; None if no channel has an SQNR that is finite."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            decibels = 10 * np.log10(self.squares / self.errors)
-        some = np.flatnonzero(np.isfinite(decibels))
-        if not some.size:
-            return None
-        worst = int(some[np.argmin(decibels[some])])
-        relative = math.sqrt(float(self.squares[worst] / self.squares.mean()))
-        median = float(np.median(decibels[some]))
-        return ChannelRecord(name, some.size, worst, float(decibels[worst]), median, relative)
+def _channels(name: str, errors: RowErrors) -> ChannelRecord | None:
+    """Return what is kept of the channels; None if no channel has an SQNR that is finite."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        decibels = 10 * np.log10(errors.squares / errors.squared_errors)
+    some = np.flatnonzero(np.isfinite(decibels))
+    if not some.size:
+        return None
+    worst = int(some[np.argmin(decibels[some])])
+    relative = math.sqrt(float(errors.squares[worst] / errors.squares.mean()))
+    median = float(np.median(decibels[some]))
+    return ChannelRecord(name, some.size, worst, float(decibels[worst]), median, relative)
 
 
 def _record(

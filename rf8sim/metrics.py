@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -9,12 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _kernels
 from ._checks import as_data
-from .codec import decode
-from .scaling import QuantizedTensor, by_rows, expand_scale
+from .formats import Format
+from .scaling import QuantizedTensor
 
-__all__ = ["QuantizationError", "measure"]
+__all__ = ["QuantizationError", "RowErrors", "measure"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,22 +147,105 @@ def measure(x: ArrayLike, quantized: QuantizedTensor) -> QuantizationError:
         raise ValueError(
             f"the tensor has shape {data.shape}, its quantized copy {quantized.shape}: they must be the same"
         )
-    fmt = quantized.format
-    expanded = expand_scale(quantized.scale, data.shape, quantized.scaling, quantized.axis, quantized.block_size)
-    sums, counts = np.zeros(4), np.zeros(5, dtype=np.int64)
-
-    def step(part: Any, scale: NDArray[np.float32]) -> None:
-        wide = scale.astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            quotient = np.ascontiguousarray(data[part].astype(np.float64) / wide)
-        result = decode(quantized.codes[part], fmt, dtype=np.float64, threads=1)
-        factor = np.ascontiguousarray(np.broadcast_to(wide, quotient.shape))
-        _kernels.error_sums(quotient.ravel(), result.ravel(), factor.ravel(), fmt.min, fmt.max, sums, counts)
-
-    by_rows(step, data.shape, expanded, threads=1)
-    finite, nonzero, relative, underflow, overflow = counts.tolist()
-    codes = np.bincount(quantized.codes.ravel(), minlength=256)
-    signal, error, relative_error, largest = sums.tolist()
-    return QuantizationError(
-        finite, nonzero, relative, underflow, overflow, signal, error, relative_error, largest, codes.astype(np.int64)
+    rows = functools.partial(_as_rows, scaling=quantized.scaling, axis=quantized.axis)
+    matrix = rows(data)
+    errors = RowErrors(quantized.format, matrix.shape[0])
+    errors.add(
+        matrix, rows(quantized.codes), quantized.scale, quantized.block_size if quantized.scaling == "block" else 0
     )
+    return errors.total()
+
+
+def _as_rows(array: NDArray[Any], scaling: str, axis: int) -> NDArray[Any]:
+    """Return an array as a matrix: a channel in each row, or the axis of the blocks along the rows, or one row."""
+    if scaling == "channel":
+        return np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
+    if scaling == "block":
+        return np.moveaxis(array, axis, -1).reshape(math.prod(array.shape) // max(array.shape[axis], 1), -1)
+    return array.reshape(1, -1)
+
+
+class RowErrors:
+    """Adds up the error of each row of a matrix that may come in pieces; the pieces change no bit of the sums.
+
+    Parameters
+    ----------
+    fmt : Format
+        Of the codes.
+    rows : int
+        Rows of the matrix.
+    finite_only : bool
+        Pass over elements that are not finite, as if they were not there; otherwise infinities count as overflow.
+
+    Examples
+    --------
+    >>> import numpy as np, rf8sim
+    >>> x = np.array([[1.0, 1.1], [2.0, 2.0]])
+    >>> errors = RowErrors(rf8sim.get_format("rf8"), 2)
+    >>> for column in range(2):
+    ...     part = x[:, [column]]
+    ...     errors.add(part, rf8sim.encode(part, "rf8"), np.ones(1, np.float32))
+    >>> errors.squared_errors.round(6).tolist(), errors.total().overflow
+    ([0.000625, 0.5], 2)
+    """
+
+    def __init__(self, fmt: Format, rows: int, finite_only: bool = False) -> None:
+        self._fmt, self._finite_only, self._codes = fmt, finite_only, np.zeros(256, dtype=np.int64)
+        self._sums, self._counts = np.zeros((rows, 4)), np.zeros((rows, 5), dtype=np.int64)
+        self._values = np.resize(np.append(fmt.values, np.nan), 256)
+
+    @property
+    def squares(self) -> NDArray[np.float64]:
+        """The sum of squares of each row."""
+        return self._sums[:, 0]
+
+    @property
+    def squared_errors(self) -> NDArray[np.float64]:
+        """The sum of squared errors of each row."""
+        return self._sums[:, 1]
+
+    def add(
+        self, x: NDArray[Any], codes: NDArray[np.uint8], scale: NDArray[np.float32], block: int = 0, row: int = 0
+    ) -> None:
+        """Add a piece.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n, columns)
+            The elements, of any type that a tensor may have.
+        codes : ndarray of uint8, shape (n, columns)
+            Their codes.
+        scale : ndarray of float32
+            One for all, one for each row, or, row after row, one for each block.
+        block : int
+            Elements of a row that share a scale; 0 for all of them.
+        row : int
+            The row of the matrix that is the first of the piece.
+        """
+        from ._kernels_errors import row_errors
+
+        own, (height, width) = slice(row, row + x.shape[0]), x.shape
+        if not x.size:
+            return
+        block = block or width
+        scales = scale.reshape(1 if scale.size == 1 else height, -1)
+        data = np.ascontiguousarray(x, dtype=np.float32 if x.dtype.kind not in "iu" and x.dtype.itemsize < 8 else None)
+        if data.dtype != np.float32:
+            data = data.astype(np.float64, copy=False)
+        row_errors(
+            data, np.ascontiguousarray(codes), self._values, self._fmt.min, self._fmt.max, scales, block,
+            self._finite_only, self._sums[own], self._counts[own], self._codes,
+        )  # fmt: skip
+
+    def total(self) -> QuantizationError:
+        """Return the sums of all rows together; sums of floats are correctly rounded from those of the rows."""
+        finite, nonzero, relative, underflow, overflow = self._counts.sum(axis=0).tolist()
+        squares, errors, relatives = (_sum(self._sums[:, i]) for i in range(3))
+        largest = float(self._sums[:, 3].max(initial=0.0))
+        return QuantizationError(
+            finite, nonzero, relative, underflow, overflow, squares, errors, relatives, largest, self._codes.copy()
+        )
+
+
+def _sum(values: NDArray[np.float64]) -> float:
+    return math.fsum(values) if np.isfinite(values).all() else float(np.sum(values))
