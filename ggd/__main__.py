@@ -30,7 +30,7 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fit every tensor of files and all together, and print a table and the verdict.
+    """Fit every tensor of files, its groups of channels and all together, and print a table and the verdict.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     np.save(f"{folder}/w.npy", ggd.GGD(0.7).sample(100_000, seed=0))
     ...     main([f"{folder}/w.npy"])
-    tensor  size     weights  zero, %    RMS  shape  +- error  gaussian +  laplace +  best
-    ------  -------  -------  -------  -----  -----  --------  ----------  ---------  ----
+    tensor  size     weights  zero, %    RMS  shape  +- error  by groups  gaussian +  laplace +  best
+    ------  -------  -------  -------  -----  -----  --------  ---------  ----------  ---------  ----
     w       100,000  100,000        0  ...
     0
     """
@@ -152,7 +152,19 @@ def _safetensors(file: Path) -> Iterator[tuple[str, Callable[[], NDArray[Any]]]]
 
 # --- writing ------------------------------------------------------------------------------------------------
 
-_COLUMNS = ("tensor", "size", "weights", "zero, %", "RMS", "shape", "+- error", "gaussian +", "laplace +", "best")
+_COLUMNS = (
+    "tensor",
+    "size",
+    "weights",
+    "zero, %",
+    "RMS",
+    "shape",
+    "+- error",
+    "by groups",
+    "gaussian +",
+    "laplace +",
+    "best",
+)
 
 
 def _rows(found: Survey) -> Iterable[Entry]:
@@ -171,7 +183,10 @@ def _text(found: Survey) -> str:
         for row in rows
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    notes = "gaussian +, laplace +: bits per weight that they cost more than the generalized Gaussian."
+    notes = (
+        "by groups: lowest, median and highest shape of groups of channels; gaussian +, laplace +: bits per weight "
+        "that they cost more than the generalized Gaussian."
+    )
     return "\n".join([*(line.rstrip() for line in lines), "", notes, "", *verdict(found)])
 
 
@@ -180,9 +195,11 @@ def _row(entry: Entry) -> tuple[str, ...]:
     zeros = 100 * fit.zero_share
     head = (entry.name, size, f"{entry.histogram.size:,}", f"{zeros:.3g}", f"{entry.rms:.3g}")
     if not entry.fitted:
-        return (*head, "-", "-", "-", "-", fit.reason)
+        return (*head, "-", "-", "-", "-", "-", fit.reason)
     costs = (f"{entry.excess(family):.4f}" for family in ("gaussian", "laplace"))
-    return (*head, f"{fit.shape:.3f}", f"{fit.stderr.shape:.3f}", *costs, entry.selection.chosen or fit.reason)
+    parts = entry.groups.spread if entry.groups is not None and entry.groups.shapes else ()
+    groups = "/".join(f"{shape:.2f}" for shape in parts) or "-"
+    return (*head, f"{fit.shape:.3f}", f"{fit.stderr.shape:.3f}", groups, *costs, entry.selection.chosen or fit.reason)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
+from ggd import goodness
 from ggd.distribution import GGD
 from ggd.grouped import Censored, fit_censored
 from ggd.histogram import MagnitudeHistogram
@@ -23,10 +24,12 @@ Method = Literal["ml", "moments", "half-moments"]
 
 _FEWEST = 10  # distinct magnitudes below which nothing is fitted
 _CHANCE = 1e-3  # of as many values that far out, below which they are outliers
+OFF_CENTRE = 0.5  # a mean of more root mean squares is no centre
 _PULL = 0.1, 3.0  # relative change of the shape, and change in standard errors, for which outliers are held to account
 
 # Where the likelihood is largest at an end of the range.
 AS_UNIFORM = f"the likelihood still grows at shape {SHAPE_RANGE[1]:g}: the values are spread as if uniform"
+KEPT_AWAY = f"the likelihood still grows at shape {SHAPE_RANGE[1]:g}: the values keep away from the centre"
 TOO_HEAVY = f"the best shape is below {SHAPE_RANGE[0]:g}: the tails are too heavy for this family"
 
 
@@ -65,8 +68,8 @@ def fit(
     -------
     FitResult
         Data that determine no shape (all zeros, a single value, a constant magnitude, uniform data) give NaN
-        parameters, ``trusted=False`` and the reason. So does maximum likelihood of the shape, beside its numbers,
-        where a few outliers decide it.
+        parameters, ``trusted=False`` and the reason. A fit that does not describe the data (values of two clusters, of
+        one sign, on a coarse grid), or that a few outliers decide, has its numbers, ``trusted=False`` and the reason.
 
     Raises
     ------
@@ -130,10 +133,12 @@ def _fit_about(
         found: float | str = GGD(shape).shape
     elif method == "ml":
         found = _ml_shape(data)
+        if found == AS_UNIFORM and not _even(data, histogram):
+            found = KEPT_AWAY
     else:
         found = _moment_shape(data, 1.0 if method == "moments" else 0.5)
     if isinstance(found, str):
-        return no_fit(loc, name, n, zeros, found)
+        return no_fit(loc, name, n, zeros, "; ".join(filter(None, (found, _off_centre(histogram, loc)))))
     q = {"ml": found, "moments": 1.0, "half-moments": 0.5}[name]
     log_scale = (data.log_moment(q) - _log_unit_moment(found, q)) / q
     fitted = GGD(found, data.unit * math.exp(log_scale), loc)
@@ -199,23 +204,50 @@ def _centre_error(result: FitResult) -> float:
 
 
 def _doubted(result: FitResult, histogram: MagnitudeHistogram) -> FitResult:
-    """Return the result with what is to be said against it."""
-    reason = _doubt(histogram, result.shape, result.stderr) or result.reason
+    """Return the result with how well it describes the data, and what is to be said against it."""
+    if result.method != "censored" and not math.isnan(result.shape):
+        result = replace(result, misfit=_misfit(histogram, result.shape, result.scale))
+    reason = _doubt(histogram, result)
     return replace(result, reason=reason, trusted=not reason)
 
 
-def _doubt(histogram: MagnitudeHistogram, shape: float, errors: StandardErrors) -> str:
+def _misfit(histogram: MagnitudeHistogram, shape: float, scale: float) -> float:
+    """Return how many bits per value a histogram saves against a generalized Gaussian about zero."""
+    n = histogram.nonzero_count
+    ends = goodness.equal_cells(shape, scale, n)
+    below = np.arange(1, ends.size + 1) / (ends.size + 1)
+    return goodness.misfit(goodness.smoothed(histogram.cells()), ends, below, n)
+
+
+def _doubt(histogram: MagnitudeHistogram, result: FitResult) -> str:
     """Return why a fit that was found should not be trusted, or an empty string."""
     bad = histogram.nan_count + histogram.inf_count
     clamped = histogram.clamped_low + histogram.clamped_high
+    shape, error = result.shape, result.stderr.shape
     if bad:
         return f"{histogram.nan_count} NaN and {histogram.inf_count} infinite values were left out"
     if clamped:
         return f"{clamped} values are beyond the range of float32: rescale the data first"
-    if errors.shape > LARGEST_ERROR * shape:
-        error = f"{errors.shape:.2g}"
-        return f"too few values ({histogram.nonzero_count}): the standard error of the shape is {error}"
+    if result.reason:  # outliers
+        return result.reason
+    if result.misfit > goodness.limit(histogram.nonzero_count) and error > 0.0:  # no shape was asked for
+        return _off_centre(histogram, result.loc) or (
+            f"no generalized Gaussian about {result.loc:.3g} describes the values: a histogram saves "
+            f"{result.misfit:.2g} bits per value"
+        )
+    if error > LARGEST_ERROR * shape:
+        return f"too few values ({histogram.nonzero_count}): the standard error of the shape is {error:.2g}"
     return ""
+
+
+def _off_centre(histogram: MagnitudeHistogram, loc: float) -> str:
+    """Say that values do not lie about the centre that a fit used, or nothing if they do."""
+    cells = histogram.cells()
+    mean = float(np.dot(cells.counts, cells.mean)) / histogram.nonzero_count
+    rms = math.sqrt(float(np.dot(cells.counts, cells.mean**2)) / histogram.nonzero_count)
+    if abs(mean) <= OFF_CENTRE * rms:
+        return ""
+    return f"the values do not lie about the centre {loc:.3g}: their mean is {mean + loc:.3g}; fit with loc='free'"
 
 
 def _outliers(data: _Magnitudes, result: FitResult) -> str:
@@ -367,6 +399,13 @@ def _searched_shape(data: _Magnitudes) -> float | str:
     if best is None:
         return TOO_HEAVY
     return best
+
+
+def _even(data: _Magnitudes, histogram: MagnitudeHistogram) -> bool:
+    """Tell whether the largest shape, which is all but uniform, describes the data."""
+    shape = SHAPE_RANGE[1]
+    scale = data.unit * math.exp((data.log_moment(shape) + math.log(shape)) / shape)
+    return _misfit(histogram, shape, scale) <= goodness.limit(histogram.nonzero_count)
 
 
 def _newton(score: Callable[[float], tuple[Array, Array]], low: float, high: float) -> float:

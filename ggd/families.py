@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 
+from ggd import goodness
 from ggd._cells import area_between
 from ggd.distribution import GGD
-from ggd.estimate import AS_UNIFORM, TOO_HEAVY, fit, standard_errors
+from ggd.estimate import AS_UNIFORM, KEPT_AWAY, TOO_HEAVY, fit, standard_errors
 from ggd.histogram import MagnitudeHistogram
 from ggd.result import SHAPE_RANGE, FitResult
 from ggd.rivals import AsymmetricGGD, Density, Logistic, SpikeAndSlab, StudentT
@@ -44,6 +45,7 @@ _EDGES = {
     AS_UNIFORM: _Edge(
         SHAPE_RANGE[1], f"the values are spread as if uniform, which shape {SHAPE_RANGE[1]:g} stands for"
     ),
+    KEPT_AWAY: _Edge(SHAPE_RANGE[1], f"shape {SHAPE_RANGE[1]:g} stands for still larger ones"),
     TOO_HEAVY: _Edge(
         SHAPE_RANGE[0], f"the tails are heavier than those of shape {SHAPE_RANGE[0]:g}, which stands for them"
     ),
@@ -76,6 +78,9 @@ class FamilyFit:
     wasserstein : float
         Area between the two distribution functions (earth mover's distance) over the root mean square, out to the
         range of float32 (where a family has no mean, the area has no end).
+    misfit : float
+        How many bits per weight a histogram of up to 64 cells saves, less what it saves by chance; above 0.1 the family
+        does not describe the data. See `FitResult.misfit`.
     """
 
     name: str
@@ -84,6 +89,7 @@ class FamilyFit:
     lost: float
     ks: float
     wasserstein: float
+    misfit: float
 
 
 @dataclass(frozen=True)
@@ -182,8 +188,7 @@ def select(x: ArrayLike | MagnitudeHistogram) -> Selection:
     Selection
         Where the likelihood is largest at an end of the range of shapes, the generalized Gaussian of that end is
         compared and the verdict says so: uniform data, for which `fit` gives no number, are a ``ggd`` of shape 100.
-        Where the likelihood has its maximum at an end of the range of shapes, the generalized Gaussian of that end is
-        compared, and the verdict says so: uniform data, of which `fit` gives no number, are ``ggd`` of shape 100.
+        Where no family describes the data, the verdict says that too.
 
     Raises
     ------
@@ -198,17 +203,18 @@ def select(x: ArrayLike | MagnitudeHistogram) -> Selection:
     """
     histogram = x if isinstance(x, MagnitudeHistogram) else MagnitudeHistogram.from_array(x)
     n, best_ggd = histogram.nonzero_count, fit(histogram)
-    edge = _EDGES.get(best_ggd.reason)
+    edge = next((edge for words, edge in _EDGES.items() if best_ggd.reason.startswith(words)), None)
     if edge:
         best_ggd = fit(histogram, shape=edge.shape)
     if math.isnan(best_ggd.shape):
-        nothing = tuple(FamilyFit(name, {}, *[math.nan] * 4) for name in _FAMILIES)
+        nothing = tuple(FamilyFit(name, {}, *[math.nan] * 5) for name in _FAMILIES)
         return Selection(nothing, None, math.nan, math.nan, n, f"no family is fitted: {best_ggd.reason}")
     cells = histogram.cells()
     weight = np.asarray(cells.counts / n)
     rms = math.sqrt(float(np.dot(weight, cells.mean**2 * (1.0 + cells.spread))))
     fine = _Sample(cells.mean / rms, weight)
-    steps = _corners(histogram, rms)
+    steps, smooth = ((place / rms, share) for place, share in (goodness.corners(cells), goodness.smoothed(cells)))
+    ends = goodness.equal_cells(best_ggd.shape, best_ggd.scale / rms, n)
     fits = []
     for name, fitter in _FAMILIES.items():
         density = fitter(fine, best_ggd, rms)
@@ -217,7 +223,14 @@ def select(x: ArrayLike | MagnitudeHistogram) -> Selection:
     least = min(bits for _, _, bits in fits)
     results = sorted(
         (
-            FamilyFit(name, _parameters(density, rms), bits, bits - least, *_distances(steps, density))
+            FamilyFit(
+                name,
+                _parameters(density, rms),
+                bits,
+                bits - least,
+                *_distances(steps, density),
+                goodness.misfit(smooth, ends, density.cdf(ends), n),
+            )
             for name, density, bits in fits
         ),
         key=lambda fitted: fitted.bits,
@@ -227,6 +240,14 @@ def select(x: ArrayLike | MagnitudeHistogram) -> Selection:
     close = [fitted for fitted in results if fitted.lost <= threshold]
     chosen = min(close, key=lambda fitted: (len(fitted.parameters), fitted.bits))
     verdict = _verdict(results, close, chosen, threshold) + (f"; {edge.words}" if edge else "")
+    if chosen.misfit > goodness.limit(n):
+        least_misfit = min(fitted.misfit for fitted in results)
+        if least_misfit > goodness.limit(n):
+            verdict += (
+                f"; none of them describes the values: a histogram saves {least_misfit:.2g} bits per weight or more"
+            )
+        else:
+            verdict += f"; it does not describe the values: a histogram saves {chosen.misfit:.2g} bits per weight"
     return Selection(tuple(results), chosen.name, threshold, noise_floor, n, verdict)
 
 
@@ -339,14 +360,6 @@ def _parameters(density: Density, rms: float) -> dict[str, float]:
 
 
 # Distances between distribution functions.
-
-
-def _corners(histogram: MagnitudeHistogram, rms: float) -> tuple[Array, Array]:
-    """Return places, in units of rms, and the share of nonzero values up to each, linear in between."""
-    cells = histogram.cells()
-    above = np.cumsum(cells.counts) / histogram.nonzero_count
-    below = np.concatenate([[0.0], above[:-1]])
-    return np.stack([cells.left, cells.right], 1).ravel() / rms, np.stack([below, above], 1).ravel()
 
 
 def _distances(steps: tuple[Array, Array], density: Density) -> tuple[float, float]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import median
 
+from ggd.estimate import OFF_CENTRE
 from ggd.survey import SPLIT, Entry, Survey
 
 __all__ = ["verdict"]
 
-ASIDE = 0.5  # a mean of more root mean squares is no centre at zero
 MOVED = 0.2  # a change of the shape worth a word
 
 
@@ -30,7 +30,8 @@ def verdict(found: Survey) -> list[str]:
     trusted = [entry for entry in found.tensors if entry.fit.trusted]
     said = [f"{_counted(found.pooled.histogram.size, 'weight')} in {_counted(len(found.tensors), 'tensor')}."]
     if trusted:
-        said += [_shapes(trusted), _gains(trusted), *_exceptions(trusted), *_estimators(trusted), *_channels(trusted)]
+        said += [_shapes(trusted), _gains(trusted), *_exceptions(trusted), *_estimators(trusted), *_groups(trusted)]
+        said += _channels(trusted)
         if len(found.tensors) > 1 and found.pooled.fitted:
             said.append(_pooling(found, trusted))
     return [*said, *_doubts(found)]
@@ -54,7 +55,7 @@ def _doubts(found: Survey) -> Iterable[str]:
             f"There is no fit, or none to trust, and no more is said here, of {_counted(len(doubted), 'tensor')}: "
             f"{_listed(named, 3)}."
         )
-    aside = [e.name for e in found.tensors if e.histogram.nonzero_count and abs(e.histogram.mean) > ASIDE * e.rms]
+    aside = [e.name for e in found.tensors if e.histogram.nonzero_count and abs(e.histogram.mean) > OFF_CENTRE * e.rms]
     if aside:
         yield f"The values of {_listed(aside, 4)} do not lie about zero, where all these densities have their centre."
 
@@ -118,6 +119,38 @@ def _pooling(found: Survey, fitted: Sequence[Entry]) -> str:
     said = f"Pooled as they are, the weights look like shape {found.pooled.fit.shape:.2f}; "
     own = f"the tensors by themselves have {mean:.2f} on average over the weights"
     return f"{said}{', '.join(scaled_to)}{'; ' if scaled_to else ''}{own}."
+
+
+def _groups(fitted: Sequence[Entry]) -> Iterable[str]:
+    """Say how the groups of channels of a tensor spread, and what one fit for all loses."""
+    parted = [(entry, entry.groups) for entry in fitted if entry.groups is not None and entry.groups.shapes]
+    if not parted:
+        return
+    shapes = [shape for _, groups in parted for shape in groups.shapes]
+    said = (
+        f"Fitted in groups of neighbouring channels, {_counted(len(parted), 'tensor')} "
+        f"{'has' if len(parted) == 1 else 'have'} shapes {min(shapes):.2f} to {max(shapes):.2f}, median "
+        f"{median(shapes):.2f}"
+    )
+    apart = sorted((pair for pair in parted if pair[1].differ), key=lambda pair: -pair[1].saved)
+    if not apart:
+        yield f"{said}; no tensor's groups differ by more than chance and 1e-3 bits per weight."
+        return
+    named = [
+        f"{entry.name} (whole {entry.fit.shape:.2f}, groups {groups.spread[0]:.2f} to {groups.spread[2]:.2f}: "
+        f"{groups.saved:.2g} bits per weight, {groups.saved_by_scale:.2g} of them by the scale alone)"
+        for entry, groups in apart
+    ]
+    yield (
+        f"{said}; one fit for all groups hides that they differ in {len(apart)} of them, most of all "
+        f"{_listed(named, 3)}."
+    )
+    below = [entry.name for entry, groups in apart if entry.fit.shape < groups.spread[0]]
+    if below:
+        yield (
+            f"The shape of the whole is below that of every group in {_listed(below, 4)}: much of its tail is a spread "
+            f"of scales between groups."
+        )
 
 
 def _channels(fitted: Sequence[Entry]) -> Iterable[str]:

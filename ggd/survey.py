@@ -1,7 +1,7 @@
 """A whole checkpoint: every tensor fitted by itself, and what pooling them hides.
 
-A tensor is summarized piece by piece (`TensorSummary`), twice: as it is, and with every channel divided by its root
-mean square. `survey` then computes everything from the summaries.
+A tensor is summarized piece by piece (`TensorSummary`): as it is, its channels in groups, and with every channel
+divided by its root mean square. `survey` then computes everything from the summaries.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import operator
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ggd.families import Agreement, FamilyFit, Selection, compare_estimators, select
+from ggd.groups import Groups, fit_groups, group_bounds
 from ggd.histogram import MagnitudeHistogram
 from ggd.result import FitResult
 
@@ -80,7 +82,7 @@ def depth_of(name: str) -> int | None:
 
 
 class TensorSummary:
-    """What is kept of a tensor: two histograms, filled piece by piece.
+    """What is kept of a tensor: histograms of the whole and of its parts, filled piece by piece.
 
     Parameters
     ----------
@@ -93,6 +95,8 @@ class TensorSummary:
     ----------
     values : MagnitudeHistogram
         Of the tensor.
+    groups : list of MagnitudeHistogram
+        Of the blocks of channels that `ggd.groups.group_bounds` tells; they add up to `values`.
     channels : MagnitudeHistogram
         Of the tensor with each channel divided by the root mean square of its finite values; of two axes or more.
         Empty if channels have fewer than 16 values.
@@ -108,21 +112,32 @@ class TensorSummary:
     def __init__(self, name: str, shape: Sequence[int]) -> None:
         self.name, self.shape = name, tuple(shape)
         self.values, self.channels = MagnitudeHistogram(), MagnitudeHistogram()
+        self._bounds = list(pairwise(group_bounds(self.shape).tolist()))
+        self.groups = [MagnitudeHistogram() for _ in self._bounds]
 
     def add(self, rows: NDArray[Any]) -> None:
-        """Add some channels, or a piece of one.
+        """Add the next channels, or the next piece of one.
 
         Parameters
         ----------
         rows : ndarray, shape (channels, values of each)
-            Of a type that `MagnitudeHistogram` takes. A channel that comes in pieces is scaled piece by piece.
+            Of a type that `MagnitudeHistogram` takes, in the order of the tensor. A channel that comes in pieces is
+            scaled piece by piece.
 
         Raises
         ------
         ValueError
             If it is of another type.
         """
-        self.values.update(rows)
+        if not self.groups:
+            self.values.update(rows)
+        first = self.values.size
+        for group, (start, end) in zip(self.groups, self._bounds, strict=True):
+            part = rows.reshape(-1)[max(start - first, 0) : max(end - first, 0)]
+            if part.size:
+                counted = MagnitudeHistogram.from_array(part)
+                group |= counted
+                self.values |= counted
         if len(self.shape) > 1 and rows.shape[1] >= NARROWEST:
             self.channels.update(_at_equal_rms(rows))
 
@@ -163,6 +178,8 @@ class Entry:
     channels : FitResult or None
         The fit after each channel was divided by its root mean square: of one channel that of the tensor. None where
         channels are too short.
+    groups : Groups or None
+        The fits of the channels in groups; None where there are not two.
     """
 
     name: str
@@ -171,6 +188,7 @@ class Entry:
     selection: Selection
     agreement: Agreement
     channels: FitResult | None = None
+    groups: Groups | None = None
 
     @property
     def fit(self) -> FitResult:
@@ -236,7 +254,14 @@ class Entry:
             "mean": h.mean,
             "rms": self.rms,
             "largest": h.abs_max,
-            "fit": {"shape": fit.shape, "shape_error": fit.stderr.shape, "scale": fit.scale, "trusted": fit.trusted},
+            "fit": {
+                "shape": fit.shape,
+                "shape_error": fit.stderr.shape,
+                "scale": fit.scale,
+                "centre": fit.loc,
+                "misfit": fit.misfit,
+                "trusted": fit.trusted,
+            },
             "remark": fit.reason,
             "finding": self.finding,
             "chosen": self.selection.chosen,
@@ -246,8 +271,27 @@ class Entry:
             "estimators_z": dict(self.agreement.z),
             "estimators_split": self.estimators_split,
             "channels_at_equal_rms": None if self.channels is None else self.channels.shape,
+            "groups": None if self.groups is None else _groups(self.groups),
         }
         return {name: _existing(value) for name, value in record.items()}
+
+
+def _groups(groups: Groups) -> dict[str, Any]:
+    lowest, middle, highest = groups.spread
+    return {
+        "count": len(groups.fits),
+        "shape_lowest": lowest,
+        "shape_median": middle,
+        "shape_highest": highest,
+        "saved": groups.saved,
+        "saved_by_scale": groups.saved_by_scale,
+        "threshold": groups.threshold,
+        "differ": groups.differ,
+        "shapes": [fit.shape for fit in groups.fits],
+        "shape_errors": [fit.stderr.shape for fit in groups.fits],
+        "trusted": [fit.trusted for fit in groups.fits],
+        "rms": list(groups.rms),
+    }
 
 
 def _fields(record: FamilyFit, without: str) -> dict[str, Any]:
@@ -258,6 +302,8 @@ def _existing(value: Any) -> Any:
     """Return plain data with None for numbers that are infinite or do not exist."""
     if isinstance(value, dict):
         return {name: _existing(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_existing(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -335,7 +381,7 @@ def survey(summaries: Iterable[TensorSummary]) -> Survey:
         channels = summary.channels if summary.channels.size else alike
         narrow = len(summary.shape) > 1 and not summary.channels.size
         within = None if narrow or not channels.size else compare_estimators(channels).fits["ml"]
-        tensors.append(_entry(summary.name, summary.shape, summary.values, within))
+        tensors.append(_entry(summary.name, summary.shape, summary.values, within, summary.groups))
         whole.append(summary.values)
         by_tensor.append(alike)
         by_channel.append(channels)
@@ -385,6 +431,13 @@ def _at_unit_rms(histogram: MagnitudeHistogram) -> MagnitudeHistogram:
 
 
 def _entry(
-    name: str, shape: tuple[int, ...], histogram: MagnitudeHistogram, channels: FitResult | None = None
+    name: str,
+    shape: tuple[int, ...],
+    histogram: MagnitudeHistogram,
+    channels: FitResult | None = None,
+    groups: Sequence[MagnitudeHistogram] = (),
 ) -> Entry:
-    return Entry(name, shape, histogram, select(histogram), compare_estimators(histogram), channels)
+    agreement = compare_estimators(histogram)
+    return Entry(
+        name, shape, histogram, select(histogram), agreement, channels, fit_groups(groups, agreement.fits["ml"])
+    )

@@ -25,7 +25,7 @@ from rf8sim.report import fit_figures, fit_tables
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "examples" / "lm" / "model.safetensors"
-FIGURES = ["densities.svg", "density.svg", "estimators.svg", "quantiles.svg", "shapes.svg"]
+FIGURES = ["densities.svg", "density.svg", "estimators.svg", "groups.svg", "quantiles.svg", "shapes.svg"]
 
 
 def tensors():
@@ -111,6 +111,10 @@ def test_csv_has_everything(capsys, checkpoint, found):
     assert rows[-1]["kind"] == ""
     for name in family_names():
         assert float(first[f"{name}_excess_bits"]) == entry.excess(name)
+    groups = [float(first[f"shape_groups_{which}"]) for which in ("lowest", "median", "highest")]
+    assert (first["groups"], *groups) == ("14", *entry.groups.spread)
+    assert (float(first["groups_saved_bits"]), first["groups_differ"]) == (entry.groups.saved, "False")
+    assert float(first["misfit_bits"]) == entry.fit.misfit
     assert rows[4]["shape"] == ""
 
 
@@ -220,6 +224,19 @@ def test_table_of_kinds(found):
     assert rows["embedding"][7] == pytest.approx(found.tensors[0].fit.shape, rel=1e-9)
     assert rows["embedding"][8] == pytest.approx(found.tensors[0].fit.shape, rel=1e-5)
     assert rows["MLP"][1:4] == (2, 1, 200 * 300 + 64)
+
+
+def test_table_of_groups(found):
+    table = fit_tables.groups(found)
+    rows = {row[0]: row for row in table.rows}
+    assert list(rows) == sorted(rows, key=lambda name: -rows[name][9])
+    assert set(rows) == {"embed.weight", "layers.0.attn.weight", "layers.1.mlp.weight"}
+    groups = found.tensors[0].groups
+    row = rows["embed.weight"]
+    assert row[1] == row[2] == len(groups.fits) == 14
+    assert row[4:7] == groups.spread
+    assert row[7:11] == (min(groups.rms), max(groups.rms), groups.saved, groups.saved_by_scale)
+    assert {row[-1] for row in rows.values()} == {"alike"}
 
 
 def test_table_of_estimators(found):

@@ -21,7 +21,7 @@ from .tables import MOST_ROWS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["densities", "estimators", "figures", "quantiles", "shapes"]
+__all__ = ["densities", "estimators", "figures", "groups", "quantiles", "shapes"]
 
 _FARTHEST = 12.0  # RMS; where a log density ends
 _SAMPLES = 1 << 20  # the most values of the control of `estimators`
@@ -37,6 +37,13 @@ _MEMBERS: dict[str, Callable[..., Density]] = {
 }
 _LOOKS = {"ggd": (COLOURS[0], "-"), "laplace": (COLOURS[1], "--"), "gaussian": (COLOURS[2], (0, (1, 1.2)))}
 _OTHER = COLOURS[3], "-."
+_GROUPS = (
+    "groups",
+    "Shapes of groups of channels",
+    "Each dot is a block of channels fitted by itself, the bar the fit of the whole tensor, the hollow mark its "
+    "channels scaled to equal root mean square. Where the bar is left of its dots, the tail of the whole is a spread "
+    "of scales. Above stands the tensor of which one fit loses most.",
+)
 
 
 def figures(found: Survey) -> list[Figure]:
@@ -50,7 +57,7 @@ def figures(found: Survey) -> list[Figure]:
     Returns
     -------
     list of Figure
-        At most ``density``, ``densities``, ``quantiles``, ``shapes`` and ``estimators``.
+        At most ``density``, ``densities``, ``quantiles``, ``shapes``, ``groups`` and ``estimators``.
     """
     trusted = [entry for entry in found.tensors if entry.fit.trusted]
     drawn = []
@@ -71,6 +78,8 @@ def figures(found: Survey) -> list[Figure]:
         "Tensors from the lowest shape to the highest" if len(trusted) > 6 else "The tensors, the lowest shape first"
     )
     largest = sorted(trusted, key=lambda entry: -entry.fit.n)[:MOST_ROWS]
+    parted = [entry for entry in largest if entry.groups is not None and entry.groups.shapes]
+    parted.sort(key=lambda entry: -entry.groups.saved if entry.groups else 0.0)
     return [
         *drawn,
         densities(
@@ -93,6 +102,7 @@ def figures(found: Survey) -> list[Figure]:
             "Left: each tensor by the number of its layer, a line through the means of a kind. Right: by kind, as the "
             "name tells it; a hollow mark is the same tensor with its channels scaled to equal root mean square.",
         ),
+        *([groups(parted, *_GROUPS)] if parted else []),
         estimators(
             [entry for entry in trusted if any(entry is other for other in largest)],
             "estimators",
@@ -243,6 +253,50 @@ def estimators(entries: Sequence[Entry], name: str, title: str, description: str
     canvas.supxlabel("shape by moments over shape by maximum likelihood, less 1, in %", fontsize=10)
     handles, labels = axes[0].get_legend_handles_labels()
     canvas.legend(handles, labels, loc="outside upper center", ncols=2)
+    return Figure(name, title, description, canvas)
+
+
+@_styled
+def groups(entries: Sequence[Entry], name: str, title: str, description: str) -> Figure:
+    """Draw the shape of each tensor's groups of channels beside that of the whole.
+
+    Parameters
+    ----------
+    entries : sequence of Entry
+        A row each, the first above; with groups.
+    name, title, description : str
+        As in `Figure`.
+    """
+    canvas, [ax] = _canvas(1.2 + 0.24 * len(entries), 1, 1)
+    rows = np.arange(len(entries))
+    found = [
+        (fit.shape, row, fit.trusted)
+        for row, entry in enumerate(entries)
+        if entry.groups is not None
+        for fit in entry.groups.fits
+        if fit.shape in entry.groups.shapes
+    ]
+    for shape in (2.0, 1.0):
+        ax.axvline(shape, color=_MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
+    for trusted, label, look in (
+        (True, "a group of channels", _mark(0, 5.0)),
+        (False, "one not to trust", {**_mark(0, 5.0), "markerfacecolor": "none", "markeredgewidth": 1.0}),
+    ):
+        own = np.array([(shape, row) for shape, row, good in found if good == trusted]).reshape(-1, 2)
+        if own.size:
+            ax.plot(own[:, 0], own[:, 1], linestyle="none", alpha=0.7, label=label, **look)
+    within = [math.nan if entry.channels is None else entry.channels.shape for entry in entries]
+    hollow = {**_mark(1, 7.0), "markerfacecolor": "none", "markeredgewidth": 1.2}
+    ax.plot(within, rows, linestyle="none", label="channels at equal RMS", **hollow)
+    whole = [entry.fit.shape for entry in entries]
+    ax.plot(whole, rows, linestyle="none", marker="|", markersize=13, markeredgewidth=2.2, color="black", label="whole")
+    ax.set_yticks(rows, [_short(entry.name, 34) for entry in entries], fontsize=9)
+    ax.set_ylim(len(entries) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.grid(visible=True, axis="x")
+    ax.set_xlabel("shape of the generalized Gaussian")
+    canvas.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return Figure(name, title, description, canvas)
 
 

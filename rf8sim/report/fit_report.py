@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ggd.findings import verdict
+from ggd.groups import MOST_GROUPS, SMALLEST_GROUP
 from ggd.survey import Survey
 
 from .._files import write_files
@@ -99,8 +100,9 @@ def _page(found: Survey, made_by: str, drawn: dict[str, Figure], names: dict[str
         "The generalized Gaussian has density proportional to exp(-|w/scale|^shape), centred on zero; it is fitted by "
         "maximum likelihood to the weights that are not zero. The columns of rivals say how many bits per weight an "
         "ideal coder would spend more with them (negative: less). *Best* is the family with the fewest parameters "
-        "within max(1e-3 bits, five noise floors) of the most likely one; *equal channels* the shape after each "
-        "channel (an entry of axis 0) was divided by its root mean square."
+        "within max(1e-3 bits, five noise floors) of the most likely one; *by groups* the lowest, median and highest "
+        "shape of groups of channels (blocks of axis 0); *equal channels* the shape after each channel (an entry of "
+        "axis 0) was divided by its root mean square."
     )
     yield _folded(fit_tables.tensors(found))
     yield from show("density", "densities", "quantiles")
@@ -118,6 +120,17 @@ def _page(found: Survey, made_by: str, drawn: dict[str, Figure], names: dict[str
             "3 n / (n + 2)."
         )
         yield markdown_table(fit_tables.levels(found))
+    if fit_tables.groups(found).rows:
+        yield "## What a tensor hides"
+        yield (
+            f"A tensor pools its channels. Here they are in groups of neighbours, at most {MOST_GROUPS} of at least "
+            f"{SMALLEST_GROUP:,} weights, each fitted by itself: in a fused projection a group is part of one "
+            "projection, often one head. *Own fits save* says how many bits per weight an ideal coder would save with "
+            "a fit for each group instead of one for all, *by scale alone* with one shape for all and a scale for each "
+            "group. Groups *differ* if that is more than max(1e-3 bits, five times what so many fits gain by chance)."
+        )
+        yield _folded(fit_tables.groups(found))
+        yield from show("groups")
     yield "## Do the estimators agree?"
     yield (
         "Whatever the data, three estimators give three shapes: maximum likelihood, the ratio E[w²] / E[|w|]², and "

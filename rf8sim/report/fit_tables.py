@@ -11,11 +11,12 @@ from typing import Any
 
 import ggd
 from ggd.families import family_names
+from ggd.groups import Groups
 from ggd.survey import Entry, Survey
 
 from .tables import MOST_ROWS, Column, Table
 
-__all__ = ["RIVALS", "by_kind", "estimators", "everything", "families", "levels", "tensors"]
+__all__ = ["RIVALS", "by_kind", "estimators", "everything", "families", "groups", "levels", "tensors"]
 
 RIVALS = ("gaussian", "laplace")
 """The families that a table sets beside the generalized Gaussian, if no others are asked for."""
@@ -43,12 +44,14 @@ def tensors(found: Survey, rivals: Sequence[str] = RIVALS) -> Table:
     Returns
     -------
     Table
-        ``equal channels`` is the shape after each channel was divided by its root mean square.
+        ``by groups`` is the lowest, median and highest shape of the groups of channels; ``equal channels`` the shape
+        after each channel was divided by its root mean square.
     """
     columns = (
         Column("tensor"), Column("size"), Column("weights", "count"), Column("zero, %", "percent"),
-        Column("RMS", ".3g"), Column("GGD shape", ".3f"), Column("std. error", ".3f"), Column("equal channels", ".3f"),
-        *(Column(f"{rival}, + bits/w.", ".4f") for rival in rivals), Column("best"), Column("remark"),
+        Column("RMS", ".3g"), Column("GGD shape", ".3f"), Column("std. error", ".3f"), Column("by groups"),
+        Column("equal channels", ".3f"), *(Column(f"{rival}, + bits/w.", ".4f") for rival in rivals),
+        Column("best"), Column("remark"),
     )  # fmt: skip
     rows = tuple(
         (
@@ -59,6 +62,7 @@ def tensors(found: Survey, rivals: Sequence[str] = RIVALS) -> Table:
             entry.rms,
             _number(entry.fit.shape),
             _number(entry.fit.stderr.shape),
+            "–" if entry.groups is None or not entry.groups.shapes else _spread(entry.groups),
             None if entry.channels is None else _number(entry.channels.shape),
             *(_number(entry.excess(rival)) for rival in rivals),
             entry.selection.chosen or "–",
@@ -69,19 +73,25 @@ def tensors(found: Survey, rivals: Sequence[str] = RIVALS) -> Table:
     return Table("Fits by tensor", columns, rows, folded=len(rows) > MOST_ROWS)
 
 
+def _spread(groups: Groups) -> str:
+    return " / ".join(f"{shape:.2f}" for shape in groups.spread)
+
+
 def everything(found: Survey) -> Table:
     """List all that is known of each tensor and of all together, for CSV."""
     names = family_names()
     head = (
         "tensor", "kind", "depth", "size", "weights", "zeros", "nans", "infinities", "mean", "rms", "largest",
-        "shape", "shape_error", "scale", "trusted", "remark", "chosen", "finding", "threshold_bits",
+        "shape", "shape_error", "scale", "misfit_bits", "trusted", "remark", "chosen", "finding", "threshold_bits",
         "shape_moments", "shape_half_moments", "z_moments", "z_half_moments", "shape_equal_channels",
+        "groups", "shape_groups_lowest", "shape_groups_median", "shape_groups_highest", "groups_saved_bits",
+        "groups_saved_by_scale_bits", "groups_differ",
     )  # fmt: skip
     columns = (*head, *(f"{name}_excess_bits" for name in names), *(f"{name}_ks" for name in names))
 
     def row(entry: Entry) -> tuple[Any, ...]:
         fit, h, agreement = entry.fit, entry.histogram, entry.agreement
-        numbers = (h.mean, entry.rms, h.abs_max, fit.shape, fit.stderr.shape, fit.scale)
+        numbers = (h.mean, entry.rms, h.abs_max, fit.shape, fit.stderr.shape, fit.scale, fit.misfit)
         methods = ("moments", "half-moments")
         estimates = [agreement.fits[method].shape for method in methods] + [agreement.z[method] for method in methods]
         pooled = any(entry is level for level in found.levels)
@@ -90,11 +100,46 @@ def everything(found: Survey) -> Table:
             "x".join(map(str, entry.shape)), h.size, h.zero_count, h.nan_count, h.inf_count,
             *map(_number, numbers), fit.trusted, fit.reason, entry.selection.chosen, entry.finding,
             _number(entry.selection.threshold), *map(_number, estimates),
-            None if entry.channels is None else _number(entry.channels.shape),
+            None if entry.channels is None else _number(entry.channels.shape), *_groups(entry.groups),
             *(_number(entry.excess(name)) for name in names), *(_number(entry.selection[name].ks) for name in names),
         )  # fmt: skip
 
     return Table("Fits", tuple(Column(name) for name in columns), tuple(row(entry) for entry in _all(found)))
+
+
+def _groups(groups: Groups | None) -> tuple[Any, ...]:
+    if groups is None:
+        return (None,) * 7
+    numbers = (*groups.spread, groups.saved, groups.saved_by_scale)
+    return (len(groups.fits), *map(_number, numbers), groups.differ)
+
+
+def groups(found: Survey) -> Table:
+    """List what the fit of each tensor hides of its groups of channels, those it hides most of first."""
+    columns = (
+        Column("tensor"), Column("groups", "count"), Column("to trust", "count"), Column("shape of the whole", ".3f"),
+        Column("lowest", ".3f"), Column("median", ".3f"), Column("highest", ".3f"), Column("smallest RMS", ".3g"),
+        Column("largest RMS", ".3g"), Column("own fits save, bits/w.", ".4f"), Column("by scale alone", ".4f"),
+        Column("verdict"),
+    )  # fmt: skip
+    parted = [(entry, entry.groups) for entry in found.tensors if entry.groups is not None and entry.groups.shapes]
+    parted.sort(key=lambda pair: -pair[1].saved)
+    rows = [
+        (
+            entry.name,
+            len(groups.fits),
+            groups.trusted,
+            _number(entry.fit.shape),
+            *map(_number, groups.spread),
+            min(groups.rms),
+            max(groups.rms),
+            _number(groups.saved),
+            _number(groups.saved_by_scale),
+            "differ" if groups.differ else "alike",
+        )
+        for entry, groups in parted
+    ]
+    return Table("Fits by groups of channels", columns, tuple(rows), folded=len(rows) > MOST_ROWS)
 
 
 def families(found: Survey) -> Table:
