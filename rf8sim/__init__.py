@@ -33,14 +33,18 @@ if TYPE_CHECKING:
     from .codec import random_words as random_words
     from .contractions import conv2d as conv2d
     from .contractions import einsum as einsum
+    from .dequantization import dequantize_checkpoint as dequantize_checkpoint
     from .formats import Format as Format
     from .formats import format_names as format_names
     from .formats import get_format as get_format
     from .formats import register as register
+    from .guard import quantize_checkpoint as quantize_checkpoint
     from .linalg import dot as dot
     from .linalg import matmul as matmul
     from .linalg import matvec as matvec
+    from .loading import load_quantized as load_quantized
     from .qarray import QArray as QArray
+    from .quantized import open_quantized as open_quantized
     from .rounding import Overflow as Overflow
     from .rounding import RoundingMode as RoundingMode
     from .scaling import QuantizedTensor as QuantizedTensor
@@ -59,10 +63,14 @@ _HOMES = {
     "RoundingMode": "rounding",
     "canonical": "codec",
     "decode": "codec",
+    "dequantize_checkpoint": "dequantization",
     "encode": "codec",
     "format_names": "formats",
     "get_format": "formats",
+    "load_quantized": "loading",
+    "open_quantized": "quantized",
     "quantize": "scaling",
+    "quantize_checkpoint": "guard",
     "random_words": "codec",
     "register": "formats",
 }

@@ -65,7 +65,7 @@ def staged(path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
     Yields
     ------
     beside : Path
-        Where to write; nothing is there yet. It is on the same disk as ``path``.
+        Where to write: a path of the same name in a hidden folder beside ``path``; nothing is there yet.
     place : callable
         Puts what was written in place, in one step that happens or does not, whatever fails: a file replaces the one
         that was there. Without it nothing changes, and what was written is removed.
@@ -86,7 +86,8 @@ def staged(path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
     ...     out.read_text(), len(list(out.parent.iterdir()))
     ('whole', 1)
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    hidden = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = hidden / path.name
 
     def place() -> None:
         if path.is_dir() and not beside.is_dir():
@@ -95,15 +96,15 @@ def staged(path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
         flush(path.parent)
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(beside)  # of a process of that number that was killed
+        shutil.rmtree(hidden, ignore_errors=True)  # of a process of that number that was killed
+        hidden.mkdir(parents=True)
         yield beside, place
     except OSError as error:
         if error.errno is None:
             raise
         raise type(error)(error.errno, error.strerror, str(path)) from None
     finally:
-        _remove(beside)
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def flush(path: Path) -> None:
@@ -113,11 +114,3 @@ def flush(path: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink()

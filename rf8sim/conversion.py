@@ -34,7 +34,7 @@ from .protect import Protection
 from .quantized import FLOAT8, FORM
 from .scaling import QuantizedTensor, quantize, scale_from_histogram
 
-__all__ = ["Written", "write_quantized"]
+__all__ = ["Written", "file_sha256", "write_quantized"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -166,7 +166,7 @@ def _memories(tensors: Sequence[TensorInfo]) -> dict[str, Any]:
     """Return what the files of tensors remember of the quantized checkpoint they came from, and their strings."""
     found: dict[str, Any] = {"strings": {}, "forms": [], "tensors": {}, "files": {}, "order": {}}
     for path in dict.fromkeys(tensor.source for tensor in tensors):
-        found["files"][path.name] = _sha256(path)
+        found["files"][path.name] = file_sha256(path)
         if path.suffix != ".safetensors":
             continue
         header = read_header(path)
@@ -391,13 +391,27 @@ def _protected(task: _Task, protection: Protection | None) -> tuple[NDArray[np.i
     if task.places is None:
         assert protection is not None
         assert task.recipe is not None
-        rounded = _quantized(matrix, task.recipe, task.info.name)
-        with np.errstate(over="ignore", invalid="ignore"):
-            error = matrix.astype(np.float64) - rounded.dequantize(np.float64)
-        places = protection.places(task.info.name, error)
-        task.places = places
+        places = task.places = _chosen(matrix, task.recipe, task.info.name, protection)
     kind = dtype_of(stored_type(task.said["kept_in"]))
     return places, matrix.reshape(-1)[places].astype(kind)
+
+
+def _chosen(matrix: NDArray[Any], recipe: Recipe, name: str, protection: Protection) -> NDArray[np.int64]:
+    """Choose the elements without which the rest of a tensor is quantized best."""
+
+    def error(values: NDArray[Any]) -> NDArray[np.float64]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            difference: NDArray[np.float64] = values - _quantized(values, recipe, name).dequantize(np.float64)
+        return difference
+
+    def rest(places: NDArray[np.int64]) -> float:
+        values = matrix.copy()
+        values.reshape(-1)[places] = 0
+        cost = protection.cost(name, error(values)).reshape(-1)
+        cost[places] = 0
+        return float(cost.sum())
+
+    return min(protection.candidates(name, matrix, error(matrix)), key=rest)
 
 
 def _whole(info: TensorInfo) -> NDArray[Any]:
@@ -504,6 +518,7 @@ def _finish_folder(
     flush(target)
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,7 +7,10 @@ stands for the curvature is what is known, best first:
 * mean squared activations of the weight's input (`activation_power`): the diagonal of the Gauss-Newton matrix of the
   squared error of a layer's outputs, ``E |(W - Q) x|^2 = sum_ij (W - Q)_ij^2 E x_j^2`` but for the cross terms
   (the measure of Lin et al., *AWQ*, 2023, and of Frantar et al., *OPTQ*, 2023);
-* nothing: then the largest errors themselves, which are those of outliers.
+* nothing: then errors count as they are.
+
+An outlier costs twice: by its own error, and by the scale that it imposes on the others of its group. So the choice by
+error is held against the choice by size, and that one is taken with which the rest of the tensor comes out better.
 """
 
 from __future__ import annotations
@@ -51,8 +54,9 @@ class Protection:
     --------
     >>> import numpy as np
     >>> protection = Protection(0.25, sensitivity={"w": np.array([1.0, 100.0])})
-    >>> protection.places("w", np.array([[0.5, 0.1], [0.3, 0.2]])).tolist(), protection.count(4)
-    ([3], 1)
+    >>> weights, error = np.array([[5.0, 0.4], [0.3, 0.2]]), np.array([[0.5, 0.1], [0.3, 0.2]])
+    >>> [places.tolist() for places in protection.candidates("w", weights, error)]
+    [[3], [0]]
     """
 
     share: float
@@ -73,8 +77,8 @@ class Protection:
         """Return the type of a tensor's protected values, given its own."""
         return own if self.kept_in == "exact" else self.kept_in
 
-    def places(self, name: str, error: NDArray[Any]) -> NDArray[np.int64]:
-        """Choose the elements of a tensor whose errors cost most.
+    def cost(self, name: str, error: NDArray[Any]) -> NDArray[np.float64]:
+        """Return what errors of a tensor cost, each.
 
         Parameters
         ----------
@@ -85,15 +89,16 @@ class Protection:
 
         Returns
         -------
-        ndarray of int64
-            Places in the flat tensor, ascending; of equal costs the first.
+        ndarray of float64, shape (rows, columns)
+            The square of each error times the sensitivity; infinite for NaN.
 
         Raises
         ------
         ValueError
             If the sensitivity has not as many numbers as the tensor columns or elements.
         """
-        cost = np.square(error.astype(np.float64))
+        with np.errstate(over="ignore"):
+            cost = np.square(error.astype(np.float64))
         if name in self.sensitivity:
             weight = np.asarray(self.sensitivity[name], dtype=np.float64)
             if weight.size == error.size:
@@ -105,9 +110,33 @@ class Protection:
                     f"the sensitivity of {name!r} has shape {weight.shape}: expected one number for each of its "
                     f"{error.size} elements or {error.shape[1]} columns"
                 )
-        flat = np.where(np.isnan(cost), np.inf, cost).reshape(-1)
-        chosen = np.argsort(-flat, kind="stable")[: self.count(flat.size)]
-        return np.sort(chosen).astype(np.int64)
+        cost[np.isnan(cost)] = np.inf
+        return cost
+
+    def candidates(
+        self, name: str, values: NDArray[Any], error: NDArray[Any]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return two choices of elements, of which that is taken with which the rest of the tensor costs less.
+
+        Parameters
+        ----------
+        name : str
+            The tensor's name.
+        values, error : ndarray, shape (rows, columns)
+            The tensor, and what quantization without protection adds to it.
+
+        Returns
+        -------
+        by_error, by_size : ndarray of int64
+            Places in the flat tensor, ascending: the elements whose errors cost most, and those that would cost most
+            to lose, which are the outliers that widen the scale of all others.
+        """
+        count = self.count(error.size)
+
+        def top(cost: NDArray[np.float64]) -> NDArray[np.int64]:
+            return np.sort(np.argsort(-cost.reshape(-1), kind="stable")[:count]).astype(np.int64)
+
+        return top(self.cost(name, error)), top(self.cost(name, values))
 
 
 def activation_power(model: Model, windows: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:

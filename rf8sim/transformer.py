@@ -73,14 +73,16 @@ class Model:
         return shapes | {"norm.weight": (self.width,), "head.weight": (self.vocabulary, self.width)}
 
 
-def load_model(path: str | Path) -> Model:
-    """Read a model from its checkpoint and the ``config.json`` beside it.
+def load_model(path: str | Path, config: str | Path | None = None) -> Model:
+    """Read a model from its checkpoint and its ``config.json``.
 
     Parameters
     ----------
     path : str or Path
         The checkpoint: any file that `rf8sim.checkpoint.open_checkpoint` reads. The config's object ``model`` has the
         sizes: ``vocabulary``, ``context``, ``width``, ``layers``, ``heads``, ``epsilon``.
+    config : str or Path, optional
+        The config; by default the one beside the checkpoint.
 
     Returns
     -------
@@ -99,7 +101,7 @@ def load_model(path: str | Path) -> Model:
     (4, 128, (256, 128))
     """
     checkpoint = open_checkpoint(path)
-    sizes = _read_sizes(checkpoint.path.parent / "config.json")
+    sizes = _read_sizes(checkpoint.path.parent / "config.json" if config is None else Path(config))
     model = Model(checkpoint.path.name, **sizes, weights={})
     stored = {tensor.name: tensor for tensor in checkpoint}
     weights = {}

@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from .. import __version__
-from . import hardware, measure  # noqa: F401  (a module of commands registers them in the app)
+from . import hardware, measure, store  # noqa: F401  (a module of commands registers them in the app)
 from ._common import app
 
 __all__ = ["app", "main"]

@@ -1,0 +1,345 @@
+"""Commands that write and check quantized checkpoints: quantize, dequantize, check."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from ._common import app, as_json, plain, print_table, progress_bar, terminal
+
+if TYPE_CHECKING:
+    from ..comparing import Comparison
+    from ..guard import Evaluate
+    from ..manifest import Manifest
+    from ..plan_file import Plan
+    from ..protect import Protection
+
+__all__ = ["check", "dequantize", "quantize"]
+
+_Checkpoint = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CHECKPOINT",
+        help="A .safetensors, .npz, .npy, .pt, .pth or .bin file, an .index.json, or a folder with one.",
+    ),
+]
+_Output = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="OUT", help="A .safetensors file, or a new folder: as many files as the source has."
+    ),
+]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+
+@app.command(
+    short_help="Write a quantized checkpoint, checked before it is put in place.",
+    epilog="Examples: rf8sim quantize model.safetensors -o model.rf8.safetensors; "
+    "rf8sim quantize folder -o out --format e4m3fn --keep 'lm_head*'; "
+    "rf8sim quantize examples/lm/model.safetensors -o lm.safetensors --require 'sqnr>=25dB' --require 'loss<=+1%'; "
+    "rf8sim quantize model.safetensors -o out.safetensors --require 'metric>=-1%' --evaluate 'python test.py {}'",
+)
+def quantize(
+    checkpoint: _Checkpoint,
+    output: _Output,
+    formats: Annotated[
+        Optional[list[str]],  # noqa: UP045  (typer reads it at run time)
+        typer.Option(
+            "--format", "-f", metavar="[PATTERN=]NAME", help="Format of all tensors, or of those whose name matches."
+        ),
+    ] = None,
+    keep: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="PATTERN", help="Leave tensors whose name matches as they are; repeatable."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Quantize norms, embeddings and biases too, else left as they are.")
+    ] = False,
+    plan: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="What each tensor gets, as TOML; other options come before it."),
+    ] = None,
+    scaling: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="One scale for each: tensor, channel (default), block, or none."),
+    ] = None,
+    scale_rule: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="How a scale is chosen: max, mse (default) or ggd."),
+    ] = None,
+    rounding: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="nearest-even (default), stochastic, residual (RF formats only) or another mode."),
+    ] = None,
+    block_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Elements in a block, with --scaling block."),
+    ] = None,
+    seed: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=0, help="Seed of stochastic rounding."),
+    ] = None,
+    entropy: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Entropy-code the codes: rans, huffman or eg; none by default."),
+    ] = None,
+    protect: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="SHARE", help="Keep this share of each tensor exactly: 1% or 0.01."),
+    ] = None,
+    protect_in: Annotated[
+        str, typer.Option(help="What they are kept in: exact, float16, bfloat16, float32.")
+    ] = "exact",
+    sensitivity: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="Squared gradients (or a number for each column) to choose them by."),
+    ] = None,
+    calibrate: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="Bytes to run a model as in examples/lm on: its activations choose them."),
+    ] = None,
+    require: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            metavar="BOUND",
+            help="'sqnr>=25dB', 'worst-sqnr>=20dB', 'bits<=6', 'loss<=+1%' or 'metric>=-1%'; repeatable. "
+            "If one is broken, nothing is written and the exit status is 1.",
+        ),
+    ] = None,
+    evaluate: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="COMMAND", help="Prints the metric, last, of a plain checkpoint whose path stands for {}."
+        ),
+    ] = None,
+    data: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="Held-out bytes for the loss; by default validation.bin beside the model."),
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=0, help="Predictions for the loss, in whole windows; 0 for all.")] = 2048,
+    json_: Annotated[bool, typer.Option("--json", help="Print the manifest instead of a table.")] = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Write a quantized checkpoint; read it back, compare it, and put it in place if it is as required."""
+    from ..guard import quantize_checkpoint
+    from ..manifest import RefusedError
+    from ..requirements import parse_requirement
+
+    options = {
+        "scaling": scaling, "scale_rule": scale_rule, "rounding": rounding,
+        "block_size": block_size, "seed": seed, "entropy": entropy,
+    }  # fmt: skip
+    given = {name: value for name, value in options.items() if value is not None}
+    chosen = _plan(plan, formats or [], keep or [], given, everything)
+    requirements = [parse_requirement(one) for one in require or ()]
+    if (sensitivity or calibrate) and not protect:
+        raise ValueError("--sensitivity and --calibrate choose what --protect keeps: give a share too")
+    needs = {one.quantity for one in requirements} & {"loss", "metric"}
+    with progress_bar(quiet) as progress:
+        protection = _protection(checkpoint, protect, protect_in, sensitivity, calibrate)
+        measure: Evaluate | None = None
+        if evaluate is not None:
+            measure = _command(evaluate, checkpoint, needs)
+        elif needs or calibrate is not None:
+            measure = _loss(checkpoint, needs, data, tokens, calibrate, progress)
+        try:
+            manifest = quantize_checkpoint(
+                checkpoint, output, chosen,
+                protection=protection, require=requirements, evaluate=measure, progress=progress,
+            )  # fmt: skip
+        except RefusedError as error:
+            typer.echo(f"rf8sim: refused: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(1) from None
+    if json_:
+        print(as_json(manifest.to_json()))
+    elif not quiet:
+        _show(manifest, output)
+
+
+def _plan(
+    path: Path | None, formats: list[str], keep: list[str], given: dict[str, Any], everything: bool
+) -> Plan | None:
+    """Return what the options say; None if there are none."""
+    from ..plan_file import Plan, Recipe, Rule, read_plan
+
+    if not (path or formats or keep or given or everything):
+        return None
+    base = read_plan(path) if path else Plan(Recipe())
+    rules = [Rule(pattern, keep=True) for pattern in keep]
+    for text in formats:
+        pattern, found, name = text.rpartition("=")
+        if found:
+            rules.append(Rule(pattern, {"format": name}))
+        else:
+            given = {**given, "format": name}
+    plan = Plan(dataclasses.replace(base.defaults, **given), (*rules, *base.rules), () if everything else base.kept)
+    plan.check()
+    return plan
+
+
+def _protection(
+    checkpoint: Path, share: str | None, kept_in: str, sensitivity: Path | None, calibrate: Path | None
+) -> Protection | None:
+    from ..protect import Protection, activation_power, read_sensitivity
+    from ..transformer import load_model, read_windows
+
+    if share is None:
+        return None
+    try:
+        number = float(share.removesuffix("%")) / (100 if share.endswith("%") else 1)
+    except ValueError:
+        raise ValueError(f"--protect takes a share such as 1% or 0.01, got {share!r}") from None
+    if sensitivity is not None and calibrate is not None:
+        raise ValueError("--sensitivity and --calibrate exclude each other: give one")
+    if sensitivity is not None:
+        return Protection(number, kept_in, read_sensitivity(sensitivity), f"the squares in {sensitivity.name}")
+    if calibrate is not None:
+        model = load_model(checkpoint)
+        power = activation_power(model, read_windows(calibrate, model)[0::2])
+        return Protection(number, kept_in, power, f"error times mean squared activation on {calibrate.name}")
+    return Protection(number, kept_in)
+
+
+def _command(evaluate: str, checkpoint: Path, needs: set[str]) -> Evaluate:
+    from ..checkpoint import open_checkpoint
+    from ..guard import command_metric
+
+    if "loss" in needs:
+        raise ValueError("--evaluate measures what 'metric' bounds: write metric in place of loss")
+    return command_metric(evaluate, open_checkpoint(checkpoint).path)
+
+
+def _loss(
+    checkpoint: Path, needs: set[str], data: Path | None, tokens: int, calibrate: Path | None, progress: Any
+) -> Evaluate:
+    from ..checkpoint import open_checkpoint
+    from ..guard import model_loss
+    from ..transformer import load_model, read_windows
+
+    if "metric" in needs:
+        raise ValueError("'metric' is what a command prints: give it with --evaluate 'COMMAND {}'")
+    model = load_model(checkpoint)
+    data = data or open_checkpoint(checkpoint).path.parent / "validation.bin"
+    # The windows that calibrate are never those that judge.
+    apart = calibrate is not None and calibrate.exists() and data.exists() and calibrate.samefile(data)
+    windows = read_windows(data, model)[1::2] if apart else read_windows(data, model)
+    count = min(-(-tokens // model.context) or len(windows), len(windows))
+    return model_loss(checkpoint, windows[[index * len(windows) // count for index in range(count)]], progress)
+
+
+def _show(manifest: Manifest, output: Path) -> None:
+    from ..manifest import manifest_path
+    from ..report.tables import Column, Table
+
+    columns = (Column("tensor"), Column("format"), Column("bits per weight", ".3f"), Column("SQNR, dB", ".2f"))
+    rows = [(one.name, one.format, one.bits, one.sqnr_db) for one in manifest.tensors if one.format]
+    if rows:
+        print_table(Table("What each tensor was quantized to", columns, tuple(rows)))
+    out = terminal()
+    kept: dict[str, list[str]] = {}
+    for tensor in manifest.written:
+        if tensor.reason:
+            kept.setdefault(tensor.reason, []).append(tensor.name)
+    for reason, names in kept.items():
+        shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        out.print(plain(f"{len(names)}: {reason}: {shown}."))
+    for name, (without, with_it) in manifest.gain.items():
+        out.print(plain(f"Protected ({manifest.protection}): {name} {without:.5g} without, {with_it:.5g} with."))
+    for check in manifest.checks:
+        out.print(plain(f"Passed: {check.sentence}."))
+    out.print(plain(f"{manifest.bits_per_weight:.4g} bits per weight, everything counted.\n{output}"))
+    out.print(plain(str(manifest_path(output))))
+
+
+@app.command(
+    short_help="Write the numbers of a quantized checkpoint as a plain one.",
+    epilog="Examples: rf8sim dequantize model.rf8.safetensors -o plain.safetensors; "
+    "rf8sim dequantize folder -o out --dtype bfloat16",
+)
+def dequantize(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What 'rf8sim quantize' wrote: a file, an index, or a folder.")
+    ],
+    output: _Output,
+    dtype: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="NAME", help="float32, bfloat16 or float16; by default what each tensor had before."),
+    ] = None,
+    bare: Annotated[
+        bool, typer.Option("--plain", help="Leave out what makes quantizing it again give the same bytes.")
+    ] = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Write the numbers of a quantized checkpoint as a plain one, which any tool reads."""
+    from .._checks import choose
+    from .._files import check_folder
+    from ..dequantization import dequantize_checkpoint
+
+    if dtype is not None:
+        choose("dtype", dtype, ("float32", "bfloat16", "float16"))
+    check_folder(output.parent)
+    with progress_bar(quiet) as progress:
+        dequantize_checkpoint(checkpoint, output, dtype, plain=bare, progress=progress)
+    if not quiet:
+        print(output)
+
+
+@app.command(
+    short_help="Verify a quantized checkpoint: every byte, and against its original.",
+    epilog="Examples: rf8sim check out.safetensors; rf8sim check out.safetensors --against model.safetensors",
+)
+def check(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What 'rf8sim quantize' wrote: a file, an index, or a folder.")
+    ],
+    against: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="CHECKPOINT", help="The original: say what each tensor lost."),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Verify a quantized checkpoint. The exit status is 1 if anything is damaged, and each damage is named."""
+    from ..checkpoint import open_checkpoint
+    from ..comparing import compare
+    from ..manifest import check_manifest
+    from ..quantized import find_damage, open_quantized
+    from ..report.tables import Column, Table
+
+    source = None if against is None else open_checkpoint(against)
+    damage = find_damage(checkpoint)
+    if not damage:
+        damage = check_manifest(open_quantized(checkpoint))
+    for sentence in damage:
+        typer.echo(f"rf8sim: damaged: {' '.join(sentence.split())}", err=True)
+    if damage:
+        raise typer.Exit(1)
+    opened = open_quantized(checkpoint)
+    with progress_bar(quiet) as progress:
+        compared = [] if source is None else list(compare(source, opened, progress))
+    if json_:
+        print(as_json({"damaged": [], "tensors": [_record(one) for one in compared]}))
+    elif not quiet:
+        if compared:
+            columns = (Column("tensor"), Column("format"), Column("bits per weight", ".3f"), Column("SQNR, dB", ".2f"))
+            rows = tuple((one.name, one.format or "kept", one.bits, one.sqnr_db) for one in compared)
+            print_table(Table("What each tensor lost", columns, rows))
+        for one in compared:
+            if one.not_finite:
+                what = "elements are finite in one and not in the other" if one.format else "is not what it was"
+                terminal().print(plain(f"{one.name!r}: {one.not_finite} {what}."))
+        whole = f"{opened.path}: whole: {len(opened)} tensors, {opened.bits_per_weight:.4g} bits per weight."
+        terminal().print(plain(whole))
+
+
+def _record(one: Comparison) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "format": one.format or "kept",
+        "bits_per_weight": one.bits,
+        "sqnr_db": one.sqnr_db if one.noise and one.signal else None,
+        "differing": one.not_finite,
+    }
