@@ -268,8 +268,11 @@ def _measure(
             offset = chunk.row * tensor.matrix_shape[1] + chunk.column
             tell(offset)
             values = _widened(chunk.values)
+            finite = np.isfinite(values)  # zeros in the place of the others change no scale
+            cleaned = values if finite.all() else np.where(finite, values, 0)
+            wide = values.astype(np.float32) if values.dtype.itemsize == 2 else values
             for meter in meters:
-                meter.add(values, chunk.row, offset)
+                meter.add(cleaned, wide, chunk.row, offset)
     finite = all(summary.nan_count + summary.inf_count == 0 for summary in summaries)
     several = finite and tensor.matrix_shape[0] > 1
     channels = (_channels(meter.fmt.name, meter.errors) for meter in meters if several)
@@ -298,12 +301,13 @@ class _Meter:
     def _scale(self, summary: MagnitudeHistogram) -> NDArray[np.float32]:
         return scale_from_histogram(summary, self.fmt, self.settings.scale_rule, self.settings.rounding)
 
-    def add(self, values: NDArray[Any], row: int, offset: int) -> None:
-        """Measure the finite elements of a matrix; `offset` is its first element's place in the tensor."""
+    def add(self, cleaned: NDArray[Any], values: NDArray[Any], row: int, offset: int) -> None:
+        """Measure the finite elements of a matrix, given too with zeros for the others.
+
+        `offset` is its first element's place in the tensor.
+        """
         settings, block = self.settings, 0
         step = functools.partial(quantize, fmt=self.fmt, rounding=settings.rounding, seed=settings.seed, offset=offset)
-        finite = np.isfinite(values)  # zeros in the place of the others change no scale
-        cleaned = values if finite.all() else np.where(finite, values, 0)
         if self.known is not None:
             scale = self.known[row if len(self.known) > 1 else 0]
             quantized = step(cleaned.reshape(-1), scale=scale)

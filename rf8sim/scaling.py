@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from . import _kernels
 from ._checks import as_data, choose
 from ._parallel import in_pieces
 from .codec import decode, encode
@@ -206,6 +207,10 @@ def quantize(
         )
     else:
         chosen = _checked_scale(scale, _scale_shape(data.shape, scaling, axis, block_size))
+    if data.dtype.itemsize == 2 and data.size > 1 << 16 and chosen.size == 1 and rounding != "stochastic":
+        found = _by_pattern(data, float(chosen.item()), fmt, rounding, overflow, threads)
+        if found is not None:
+            return QuantizedTensor(found, chosen, fmt, scaling, axis, block_size, str(rounding))
     codes = np.empty(data.shape, dtype=np.uint8)
     expanded = expand_scale(chosen, data.shape, scaling, axis, block_size)
     row = math.prod(data.shape[1:])
@@ -223,6 +228,24 @@ def quantize(
         encode(data, fmt, rounding="nearest-even")
         raise
     return QuantizedTensor(codes, chosen, fmt, scaling, axis, block_size, str(rounding))
+
+
+def _by_pattern(
+    data: NDArray[Any], scale: float, fmt: Format, rounding: str, overflow: str, threads: int | None
+) -> NDArray[np.uint8] | None:
+    """Quantize elements of 16 bits with one scale by a table of all 65,536; None if one of them has no code."""
+    patterns = np.ascontiguousarray(data).view(np.uint16)
+    with np.errstate(invalid="ignore"):  # signalling NaNs are among them
+        every = np.arange(1 << 16, dtype=np.uint16).view(data.dtype).astype(np.float64) / scale
+    without = np.isnan(every)
+    if fmt.nan is None:
+        if without[patterns].any():
+            return None
+        every[without] = 0.0
+    table = encode(every, fmt, rounding=rounding, overflow=overflow, threads=1)
+    flat, codes = patterns.reshape(-1), np.empty(data.size, dtype=np.uint8)
+    in_pieces(lambda start, stop: _kernels.look_up(flat[start:stop], table, codes[start:stop]), flat.size, threads)
+    return codes.reshape(data.shape)
 
 
 def choose_scale(

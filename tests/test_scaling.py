@@ -268,3 +268,34 @@ def test_int8_error_is_at_most_half_a_step(x, scaling, block):
     error = np.abs(x.astype(np.float64) - q.dequantize(np.float64))
     assert np.all(np.abs(x) <= 127 * scale.astype(np.float64))
     assert np.all(error <= 0.5 * scale.astype(np.float64) * (1 + 1e-12))
+
+
+# --- elements of 16 bits --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.int16])
+@pytest.mark.parametrize(
+    ("fmt", "rounding"), [("rf8", "residual"), ("rf8", "up"), ("int8", "nearest-even"), ("e5m2", "to-odd")]
+)
+def test_a_table_of_16_bit_elements_says_what_the_loop_says(dtype, fmt, rounding):
+    """All 65,536 patterns, in an array long enough for the table; as float64 the same numbers go through the loop."""
+    every = np.arange(1 << 16, dtype=np.uint16).view(dtype)
+    if np.dtype(dtype).kind != "i" and rf8sim.get_format(fmt).nan is None:
+        with np.errstate(invalid="ignore"):
+            every = every[~np.isnan(every)]
+    x = np.concatenate([every, every[:1000]]).reshape(2, -1)
+    assert x.size > 1 << 16 or fmt == "int8"
+    x = np.concatenate([x, x], axis=1)
+    for scale in (np.float32(0.0173), np.float32(2.0**-9)):
+        with np.errstate(invalid="ignore"):
+            expected = rf8sim.quantize(x.astype(np.float64), fmt, scale=scale, rounding=rounding)
+            found = rf8sim.quantize(x, fmt, scale=scale, rounding=rounding, threads=2)
+        np.testing.assert_array_equal(found.codes, expected.codes)
+        assert found.scale == expected.scale
+
+
+def test_nan_among_16_bit_elements_is_named():
+    x = np.ones((300, 300), np.float16)
+    x[7, 5] = np.nan
+    with pytest.raises(ValueError, match=r"\(7, 5\)|index 2105"):
+        rf8sim.quantize(x, "int8", scale=np.float32(1))
