@@ -1,19 +1,21 @@
-"""Commands for those who build hardware: vectors."""
+"""Commands for those who build hardware: vectors and verify."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Optional
 
 import typer
 
-from ._common import app, plain, terminal
+from ._common import app, as_json, plain, progress_bar, terminal
 
 if TYPE_CHECKING:
     from ..hardware.vectors import VectorSet
 
-__all__ = ["vectors"]
+__all__ = ["vectors", "verify"]
 
 Operation = Annotated[
     str,
@@ -120,3 +122,84 @@ def vectors(
     for piece in asked.text(form or "testfloat", which="in" if inputs_only else "all", flags=flags):
         sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()
+
+
+@app.command(
+    short_help="Check what a hardware design answered.",
+    epilog="Examples: rf8sim vectors mul | ./dut | rf8sim verify mul; "
+    "rf8sim verify encode answers.txt --from float16 --rounding up --json",
+)
+def verify(
+    operation: Operation,
+    answers: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(metavar="FILE", help="What the design answered, in any form of 'vectors'; else standard input."),
+    ] = None,
+    fmt: FormatOption = "rf8",
+    fmt_b: FormatB = None,
+    fmt_c: FormatC = None,
+    source: Source = "float32",
+    result: Result = None,
+    rounding: Rounding = "nearest-even",
+    overflow: Overflow = "saturate",
+    random_bits: RandomBits = 32,
+    level: Level = 1,
+    seed: Seed = 0,
+    n: Count = None,
+    compare: Annotated[
+        str,
+        typer.Option(metavar="MODE", help="bits; value, in which aliases are equal; or ulp:n, at most n places apart."),
+    ] = "bits",
+    any_nan: Annotated[bool, typer.Option("--any-nan", help="Any NaN is as good as another.")] = False,
+    flags: Annotated[bool, typer.Option("--flags/--no-flags", help="Compare the flags too.")] = False,
+    first: Annotated[int, typer.Option(min=0, help="How many wrong answers to explain.")] = 10,
+    allow_text: Annotated[
+        bool, typer.Option("--allow-text", help="Pass over lines that are no vectors, such as a simulator's messages.")
+    ] = False,
+    coverage: Annotated[bool, typer.Option("--coverage/--no-coverage", help="Say what was exercised.")] = True,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    junit: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="Write JUnit XML too."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing: the exit code says it.")] = False,
+) -> None:
+    """Check what a design answered: exit 0 only if every vector came in, in order, with the right answer, else 1."""
+    from .._files import check_folder, write_files
+    from ..hardware import verdict_text
+    from ..hardware.comparison import get_comparison
+    from ..hardware.verify import verify as run
+
+    comparison = get_comparison(compare, any_nan=any_nan, flags=flags)
+    asked = _asked(
+        operation, fmt, level, seed, n, fmt_b=fmt_b, fmt_c=fmt_c, source=source, result=result, rounding=rounding,
+        overflow=overflow, random_bits=random_bits,
+    )  # fmt: skip
+    if junit is not None:
+        check_folder(junit.parent)
+    with _opened(answers) as stream, progress_bar(quiet) as progress:
+        verdict = run(asked, stream, comparison, first=first, allow_text=allow_text, progress=progress)
+    if junit is not None:
+        write_files({junit: verdict_text.as_junit(verdict)})
+    if json_:
+        print(as_json(verdict_text.as_data(verdict)))
+    elif not quiet:
+        for line in verdict_text.as_text(verdict, coverage=coverage):
+            print(line)
+    if not verdict.passed:
+        raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _opened(path: Path | None) -> Iterator[BinaryIO]:
+    if path is None or str(path) == "-":
+        if sys.stdin.isatty():
+            raise ValueError("nothing to read: give a FILE, or pipe the design's answers in")
+        yield sys.stdin.buffer
+        return
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    with stream:
+        yield stream

@@ -22,7 +22,7 @@ from ..formats import Format, get_format
 from ..operations import OPERATIONS as TABLES
 from ..operations import DrawTable, Flags, as_integers, draws, exact_sum, round_exact
 from ..products import get_operand
-from ..rounding import check_choices
+from ..rounding import RoundingMode, boundaries, check_choices
 from .ports import Bits, Codes, Fixed, Float, Kind, Patterns, Port, get_kind, unsigned
 
 __all__ = ["OPERATIONS", "Answers", "Exact", "Golden", "State", "golden", "joined"]
@@ -43,17 +43,24 @@ class Answers(NamedTuple):
         IEEE 754's exceptions, as bits of `rf8sim.arithmetic.Flags` (TestFloat's).
     missing : ndarray of bool
         Where the result is NaN and its format has no code for it: such vectors are never asked.
+    ties : ndarray of bool
+        Where the exact result lies where the nearest modes must choose.
     """
 
     results: Patterns
     flags: NDArray[np.uint8]
     missing: NDArray[np.bool_]
+    ties: NDArray[np.bool_]
+
+    def at(self, where: NDArray[Any] | slice) -> Answers:
+        """Return the answers to some of the vectors."""
+        return Answers(self.results[where], self.flags[where], self.missing[where], self.ties[where])
 
 
 def joined(pieces: Sequence[Answers]) -> Answers:
     """Return the answers of successive pieces as one."""
-    results, flags, missing = zip(*pieces, strict=True)
-    return Answers(np.concatenate(results), np.concatenate(flags), np.concatenate(missing))
+    results, flags, missing, ties = zip(*pieces, strict=True)
+    return Answers(np.concatenate(results), np.concatenate(flags), np.concatenate(missing), np.concatenate(ties))
 
 
 class Exact(NamedTuple):
@@ -262,21 +269,23 @@ class Golden:
     def round(self, exact: Exact, words: Patterns | None = None) -> Answers:
         """Round exact results; ``words`` are the random words of ``stochastic``."""
         values, flags = exact
-        none_missing = np.zeros(values.shape, dtype=np.bool_)
+        nowhere = np.zeros(values.shape, dtype=np.bool_)
         kind = self.result.kind
         if isinstance(kind, Fixed):
-            return Answers(kind.wrapped(values), flags.astype(np.uint8), none_missing)
+            return Answers(kind.wrapped(values), flags.astype(np.uint8), nowhere, nowhere)
         if isinstance(kind, Float):
-            return Answers(kind.patterns(values), flags.astype(np.uint8), none_missing)
+            return Answers(kind.patterns(values), flags.astype(np.uint8), nowhere, nowhere)
         assert isinstance(kind, Codes)
         if not self.stochastic:
-            return Answers(*round_exact(values, flags, kind.format, self.rounding, self.overflow))
+            rounded = round_exact(values, flags, kind.format, self.rounding, self.overflow)
+            return Answers(*rounded, _ties(values, kind.format))
         assert words is not None
         table = self._draws(exact)
         one = np.uint64(1) << np.uint64(self.random_bits)
         fraction = table.fraction.astype(np.uint64) >> np.uint64(32 - self.random_bits)
         shift = np.where(fraction + (words.astype(np.uint64) & (one - np.uint64(1))) >= one, 8, 0).astype(np.uint16)
-        return Answers((table.codes >> shift).astype(np.uint8), (table.flags >> shift).astype(np.uint8), table.missing)
+        codes, raised = ((column >> shift).astype(np.uint8) for column in (table.codes, table.flags))
+        return Answers(codes, raised, table.missing, nowhere)
 
     def _draws(self, exact: Exact) -> DrawTable:
         values, flags = exact
@@ -315,7 +324,7 @@ class Golden:
         if self.bits <= 16 and not self.streams and not self.stochastic:
             index = _index(self.operands, operands)
             table = _whole_answers(self)
-            return Answers(table.results[index], table.flags[index], table.missing[index]), None
+            return table.at(index), None
         pieces: list[Answers] = []
         size = len(operands[0])
         for start in range(0, max(size, 1), _PIECE):
@@ -359,6 +368,22 @@ class Golden:
         assert isinstance(first, Codes)
         assert isinstance(second, Codes)
         return first.format, second.format
+
+
+@lru_cache(maxsize=16)
+def _midpoints(fmt: Format, negative: bool) -> Array:
+    return np.array([float(point.rational) for point in boundaries(fmt, RoundingMode.NEAREST_AWAY, negative)])
+
+
+def _ties(values: Array, fmt: Format) -> NDArray[np.bool_]:
+    """Say which numbers lie exactly where the nearest modes choose between two neighbours."""
+    found = np.zeros(values.shape, dtype=np.bool_)
+    for negative in (False, True)[: 1 + fmt.signed]:
+        points = np.append(_midpoints(fmt, negative), np.inf)
+        magnitudes = -values if negative else values
+        place = np.searchsorted(points[:-1], magnitudes)
+        found |= (points[place] == magnitudes) & np.isfinite(values) & (values != 0)
+    return found
 
 
 def _since(terms: NDArray[Any], first: NDArray[np.int64], before: NDArray[Any]) -> NDArray[Any]:
