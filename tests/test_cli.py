@@ -38,22 +38,10 @@ def refused(capsys, arguments, *, code=2):
 # --- help ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["quantize"],
-        ["dequantize"],
-        ["check"],
-        [],
-        ["report"],
-        ["fit"],
-        ["evaluate"],
-        ["formats"],
-        ["vectors"],
-        ["verify"],
-        ["doctor"],
-    ],
-)
+COMMANDS = sorted(command.name or command.callback.__name__ for command in cli.app.registered_commands)
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help_has_an_example(capsys, command, option):
     assert cli.main([*command, option]) == 0

@@ -10,8 +10,10 @@ from typing import Annotated, Any, cast
 import typer
 
 from .. import __version__
-from . import hardware, measure, store  # noqa: F401  (a module of commands registers them in the app)
 from ._common import app
+
+# Each module of commands registers its own in the app; help lists them in this order.
+from . import measure, store, compress, hardware, doctor  # isort: skip  # noqa: E402, F401
 
 __all__ = ["app", "main"]
 

@@ -38,7 +38,6 @@ app = typer.Typer(
     help="Simulate RF8 and other 8-bit number formats, and judge them on real weights.",
     epilog="Example: rf8sim report model.safetensors -o report",
     invoke_without_command=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -57,11 +56,11 @@ def print_table(table: Table) -> None:
     import rich.box
     import rich.table
 
-    from ..report.tables import cell
+    from ..report.tables import WORDS, cell
 
     shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, title=table.caption, title_justify="left", title_style="bold")
     for column in table.columns:
-        shown.add_column(column.title, justify="left" if column.kind == "text" else "right", overflow="fold")
+        shown.add_column(column.title, justify="left" if column.kind in WORDS else "right", overflow="fold")
     for row in table.rows:
         shown.add_row(*(plain(cell(value, column.kind)) for value, column in zip(row, table.columns, strict=True)))
     terminal().print(shown)

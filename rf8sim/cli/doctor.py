@@ -1,0 +1,69 @@
+"""The command that says what is installed, and what the rest would be good for."""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+import typer
+
+from ._common import app, as_json, print_table
+
+__all__ = ["doctor"]
+
+
+class _Part(NamedTuple):
+    name: str
+    needed_for: str
+    install: str
+
+
+REQUIRED = ("numpy", "numba", "scipy", "matplotlib", "ml_dtypes", "safetensors", "jinja2", "typer", "rich")
+
+PACKAGES = (
+    _Part("torch", "training, .pt checkpoints", "pip install torch"),
+    _Part("distributed", "--scheduler and --workers", "pip install distributed"),
+    _Part("cocotb", "the cocotb testbench of rf8sim hdl", "pip install cocotb"),
+)
+
+PROGRAMS = (
+    _Part("iverilog", "simulating what rf8sim hdl writes", "apt install iverilog, brew install icarus-verilog"),
+    _Part("yosys", "synthesis: rf8sim hdl --area", "apt install yosys, brew install yosys"),
+    _Part("ghdl", "the VHDL package", "apt install ghdl, brew install ghdl"),
+    _Part("gcc", "the C header", "apt install gcc, or the command line tools of macOS"),
+)
+"""Programs that tests and commands look for on the path."""
+
+
+@app.command(
+    short_help="Say what is installed: versions, threads, optional tools.",
+    epilog="Examples: rf8sim doctor; rf8sim doctor --json",
+)
+def doctor(json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False) -> None:
+    """Say which versions are installed, how many threads there are, and which optional parts are missing."""
+    import platform
+    import shutil
+    from importlib import metadata
+
+    from .. import __version__
+    from .._parallel import available_threads
+    from ..report.tables import Column, Table
+
+    def version(name: str) -> str | None:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            return None
+
+    facts = {"rf8sim": __version__, "Python": platform.python_version(), "system": platform.platform()}
+    facts |= {"threads": str(available_threads())} | {name: version(name) or "missing" for name in REQUIRED}
+    optional = [(part, version(part.name)) for part in PACKAGES] + [
+        (part, shutil.which(part.name)) for part in PROGRAMS
+    ]
+    if json_:
+        print(as_json({**facts, "optional": {part.name: found for part, found in optional}}))
+        return
+    columns = (Column("What"), Column("Found"))
+    print_table(Table("Installed", columns, tuple(facts.items())))
+    columns = (Column("What"), Column("Found"), Column("Needed for"))
+    rows = tuple((part.name, found or f"no: {part.install}", part.needed_for) for part, found in optional)
+    print_table(Table("Optional", columns, rows))
