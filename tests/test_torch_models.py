@@ -175,17 +175,31 @@ def test_size_by_hand():
     layer = nn.Linear(64, 4, bias=True)
     values = torch.tensor([0.0] * 128 + [1.0] * 64 + [-1.0] * 32 + [0.5] * 32)
     layer.weight.data.copy_(values.view(4, 64))
-    size = model_size(layer, QuantizeConfig("rf8", scale=1.0))
+    size = model_size(layer, QuantizeConfig("rf8", scale=1.0), code="entropy")
     weight, bias = size.tensors
     assert (weight.name, weight.weights, weight.format, weight.fixed, weight.side) == ("weight", 256, "rf8", 8.0, 8)
-    assert weight.entropy == pytest.approx(1.75)
-    assert weight.table == 4 * (8 + 9)
-    assert (bias.format, bias.fixed, bias.entropy, bias.side) == ("float32", 32.0, 32.0, 0)
-    assert size.bits("fixed") == 256 * 8 + 8 + 4 * 32
-    assert size.bits() == 256 * 1.75 + 8 + 4 * 17 + 4 * 32
-    assert size.bits_per_weight("fixed") == size.bits("fixed") / 260
+    assert weight.coded == pytest.approx(1.75)
+    assert weight.table == 0
+    assert (bias.format, bias.fixed, bias.coded, bias.side) == ("float32", 32.0, 32.0, 0)
+    assert size.bits(coded=False) == 256 * 8 + 8 + 4 * 32
+    assert size.bits() == 256 * 1.75 + 8 + 4 * 32
+    assert size.bits_per_weight(coded=False) == size.bits(coded=False) / 260
+    huffman = model_size(layer, QuantizeConfig("rf8", scale=1.0), code="huffman").tensors[0]
+    assert huffman.coded == 1.75
+    assert huffman.table > 0
     channel = model_size(layer, QuantizeConfig("e4m3fn", scaling="channel")).tensors[0]
     assert channel.side == 4 * 32
+
+
+def test_coded_size_is_that_of_the_coder():
+    from rf8sim.coding import compress
+
+    layer = nn.Linear(300, 200, bias=False)
+    nn.init.normal_(layer.weight, std=0.02)
+    config = QuantizeConfig("e4m3fn")
+    codes = quantized_tensors(layer, config)["weight"].codes
+    claimed = model_size(layer, config)
+    assert len(compress(codes)) * 8 == pytest.approx(claimed.bits(), rel=0.01)
 
 
 def test_half_precision_models():
@@ -217,6 +231,8 @@ def test_what_is_refused():
         quantize_(model)
     with pytest.raises(ValueError, match="quantized already: leave the config out"):
         model_size(model, QuantizeConfig())
+    with pytest.raises(ValueError, match="unknown code 'zip'"):
+        model_size(model, code="zip")
     with pytest.raises(ValueError, match="unknown choice of keep"):
         dequantize_(model, keep="both")
     with pytest.raises(ValueError, match="fixed scale must be positive"):

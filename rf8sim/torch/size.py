@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from .._checks import choose
+from ..code_lengths import CODES, code_lengths, zigzag_order
 from .models import FilterFn, QuantizeConfig, parameters
 
 __all__ = ["ModelSize", "TensorSize", "model_size"]
@@ -26,21 +27,20 @@ class TensorSize(NamedTuple):
     format : str
         The format of its codes, or the dtype of a parameter that is not quantized.
     fixed : float
-        Bits of a weight at the format's width.
-    entropy : float
-        Bits of a weight under an ideal code for the shares of its codes; the width of the dtype if not quantized.
+        Bits of a weight at the format's width, or the dtype's.
+    coded : float
+        Bits of a weight entropy-coded; the width of the dtype if not quantized.
     side : int
         Bits beside the codes: the scales.
     table : int
-        Bits that tell a decoder of the ideal code the counts of the codes: for each code that occurs its 8 bits and its
-        count, as many bits as the number of weights needs.
+        Bits that tell a decoder the entropy code.
     """
 
     name: str
     weights: int
     format: str
     fixed: float
-    entropy: float
+    coded: float
     side: int
     table: int
 
@@ -49,18 +49,26 @@ class TensorSize(NamedTuple):
 class ModelSize:
     """What a model costs to store, tensor by tensor.
 
+    Attributes
+    ----------
+    code : str
+        The entropy code: one of `rf8sim.code_lengths.CODES`.
+    tensors : tuple of TensorSize
+        A row for each parameter.
+
     Examples
     --------
     >>> import torch
     >>> layer = nn.Linear(64, 32)
     >>> _ = layer.weight.data.copy_(torch.linspace(-1, 1, 2048).view(32, 64))
     >>> print(model_size(layer, QuantizeConfig("rf6", scale_rule="max")))
-    tensor  weights  format   fixed  entropy  side bits  table bits
-    weight     2048  rf6       6.00     4.63          8         900
-    bias         32  float32  32.00    32.00          0           0
-    total      2080            6.40     5.49          8         900
+    tensor  weights  format   fixed   rans  scale bits  table bits
+    weight     2048  rf6       6.00   4.64           8         249
+    bias         32  float32  32.00  32.00           0           0
+    total      2080            6.40   5.19           8         249
     """
 
+    code: str
     tensors: tuple[TensorSize, ...]
 
     @property
@@ -68,40 +76,37 @@ class ModelSize:
         """Elements of all tensors."""
         return sum(tensor.weights for tensor in self.tensors)
 
-    def bits(self, code: str = "entropy") -> float:
-        """Return all bits, scales and for ``entropy`` the tables of counts included; ``code`` is that or ``fixed``."""
-        choose("code", code, ("fixed", "entropy"))
-        if code == "fixed":
-            return sum(tensor.weights * tensor.fixed + tensor.side for tensor in self.tensors)
-        return sum(tensor.weights * tensor.entropy + tensor.side + tensor.table for tensor in self.tensors)
+    def bits(self, *, coded: bool = True) -> float:
+        """Return all bits, scales included: entropy-coded, with the codes' tables, or at fixed width."""
+        if coded:
+            return sum(tensor.weights * tensor.coded + tensor.side + tensor.table for tensor in self.tensors)
+        return sum(tensor.weights * tensor.fixed + tensor.side for tensor in self.tensors)
 
-    def bits_per_weight(self, code: str = "entropy") -> float:
+    def bits_per_weight(self, *, coded: bool = True) -> float:
         """Return `bits` for each weight."""
-        return self.bits(code) / max(self.weights, 1)
+        return self.bits(coded=coded) / max(self.weights, 1)
 
     def __str__(self) -> str:
-        last = TensorSize(
-            "total", self.weights, "", self.bits_per_weight("fixed"), self.bits_per_weight(),
-            sum(tensor.side for tensor in self.tensors), sum(tensor.table for tensor in self.tensors),
-        )  # fmt: skip
+        fixed, coded = self.bits_per_weight(coded=False), self.bits_per_weight()
+        side, table = (sum(column) for column in zip(*((t.side, t.table) for t in self.tensors), strict=True))
         rows = [
-            (t.name, str(t.weights), t.format, f"{t.fixed:.2f}", f"{t.entropy:.2f}", str(t.side), str(t.table))
-            for t in (*self.tensors, last)
+            (t.name, str(t.weights), t.format, f"{t.fixed:.2f}", f"{t.coded:.2f}", str(t.side), str(t.table))
+            for t in (*self.tensors, TensorSize("total", self.weights, "", fixed, coded, side, table))
         ]
-        rows.insert(0, ("tensor", "weights", "format", "fixed", "entropy", "side bits", "table bits"))
+        rows.insert(0, ("tensor", "weights", "format", "fixed", self.code, "scale bits", "table bits"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        left = (0, 2)
-        lines = (
-            "  ".join(
-                cell.ljust(width) if i in left else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        )
+        adjust = (str.ljust, str.rjust, str.ljust, *[str.rjust] * 4)
+        lines = ("  ".join(map(lambda put, cell, width: put(cell, width), adjust, row, widths)) for row in rows)
         return "\n".join(line.rstrip() for line in lines)
 
 
-def model_size(model: nn.Module, config: QuantizeConfig | None = None, filter_fn: FilterFn | None = None) -> ModelSize:
+def model_size(
+    model: nn.Module,
+    config: QuantizeConfig | None = None,
+    filter_fn: FilterFn | None = None,
+    *,
+    code: str = "rans",
+) -> ModelSize:
     """Say what a model costs to store: bits for each weight at fixed width and entropy-coded, and side information.
 
     Parameters
@@ -112,6 +117,8 @@ def model_size(model: nn.Module, config: QuantizeConfig | None = None, filter_fn
         How the weights of a model that is not quantized would be; without it they count at their dtype's width.
     filter_fn : callable, optional
         As for `quantize_`.
+    code : str
+        The entropy code, one for each tensor, of `rf8sim.code_lengths.CODES`; ``entropy`` is the bound.
 
     Returns
     -------
@@ -121,7 +128,7 @@ def model_size(model: nn.Module, config: QuantizeConfig | None = None, filter_fn
     Raises
     ------
     ValueError
-        If the model is quantized already and a config is given.
+        If the model is quantized already and a config is given, or the code is unknown.
 
     Examples
     --------
@@ -131,18 +138,18 @@ def model_size(model: nn.Module, config: QuantizeConfig | None = None, filter_fn
     >>> 4 < model_size(model, QuantizeConfig("rf8")).bits_per_weight() < 8
     True
     """
+    choose("code", code, CODES)
     rows = []
     for name, parameter, quantized in parameters(model, config, filter_fn):
+        n = parameter.numel()
         if quantized is None:
-            width = 8.0 * parameter.element_size()
-            dtype = str(parameter.dtype).removeprefix("torch.")
-            rows.append(TensorSize(name, parameter.numel(), dtype, width, width, 0, 0))
+            width, dtype = 8.0 * parameter.element_size(), str(parameter.dtype).removeprefix("torch.")
+            rows.append(TensorSize(name, n, dtype, width, width, 0, 0))
             continue
-        fmt, n = quantized.format, quantized.codes.size
-        counts = np.bincount(quantized.codes.ravel(), minlength=1 << fmt.bits)
-        counts = counts[counts > 0]
-        share = counts / max(n, 1)
-        entropy = max(0.0, -float(np.sum(share * np.log2(share))))
+        fmt = quantized.format
+        # Universal codes number the values 0, +1, -1, +2, ...; the others know no order.
+        order = zigzag_order(fmt.values).tolist() if code in ("exp-golomb", "golomb-rice") else None
+        lengths = code_lengths(np.bincount(quantized.codes.ravel(), minlength=1 << fmt.bits), code, order=order)
         side = round((quantized.bits_per_weight - fmt.bits) * n)
-        rows.append(TensorSize(name, n, fmt.name, float(fmt.bits), entropy, side, counts.size * (8 + n.bit_length())))
-    return ModelSize(tuple(rows))
+        rows.append(TensorSize(name, n, fmt.name, float(fmt.bits), lengths.bits_per_symbol, side, lengths.table_bits))
+    return ModelSize(code, tuple(rows))
