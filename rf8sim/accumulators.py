@@ -90,7 +90,7 @@ class Accumulator(NamedTuple):
         return self.floating is not None
 
 
-def get_accumulator(name: str | Format | Accumulator) -> Accumulator:
+def get_accumulator(name: str | Format | Accumulator, what: str = "accumulator") -> Accumulator:
     """Return the accumulator of a name.
 
     Parameters
@@ -98,6 +98,8 @@ def get_accumulator(name: str | Format | Accumulator) -> Accumulator:
     name : str, Format or Accumulator
         ``exact``, ``float32``, ``float16``, ``bfloat16``, ``tf32``, ``int:n`` or ``int:n:wrap`` (n from 2 to 53), or a
         format.
+    what : str
+        What it is for, to say if there is none.
 
     Returns
     -------
@@ -126,13 +128,13 @@ def get_accumulator(name: str | Format | Accumulator) -> Accumulator:
         _, width, *option = str(name).split(":")
         if not width.isdecimal() or not 2 <= int(width) <= _WIDEST or option not in ([], ["wrap"], ["saturate"]):
             raise ValueError(
-                f"accumulator {name!r}: expected 'int:n' (saturating) or 'int:n:wrap', n from 2 to {_WIDEST} bits"
+                f"{what} {name!r}: expected 'int:n' (saturating) or 'int:n:wrap', n from 2 to {_WIDEST} bits"
             )
         return Accumulator(name, integer=(int(width), option == ["wrap"]))
     try:
         return Accumulator(name, format=get_format(name))
     except ValueError:
-        choose("accumulator", name, ["exact", *FLOATS, *_EXAMPLES, *format_names()])
+        choose(what, name, ["exact", *FLOATS, *_EXAMPLES, *format_names()])
         raise
 
 

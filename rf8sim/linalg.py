@@ -17,6 +17,9 @@ a fused multiply-add does. With ``blocked:k`` each k products are summed exactly
 matrix engines do. With ``pairwise`` a tree of adders sums neighbours, each sum rounded once; an odd one out is added to
 zero.
 
+*products* are exact, unless ``products`` names a floating-point type or a format: then each is first rounded to it, as
+``product_rounding`` says and an accumulator of that type would, and integer accumulators count in its smallest value.
+
 *rounding* ``stochastic``: sum number s (from 1 on) of the output of flat index i draws word ``i % 4`` of the
 Philox4x32-10 block of key (seed low, seed high) and counter (i // 4 low, i // 4 high, s, 0), and its low 24 bits are
 added to the first 24 bits of the fraction to be cut off: the carry rounds up. Blocks with scales count their own sums
@@ -40,7 +43,17 @@ from ._parallel import in_pieces
 from .accumulators import Accumulator, get_accumulator, get_order, get_rule
 from .codec import encode, whole_table
 from .formats import Format, get_format
-from .products import Operand, Plan, accumulate, accumulate_blocks, get_operand, nibble_tables, scaled_to_odd
+from .products import (
+    Operand,
+    Plan,
+    accumulate,
+    accumulate_blocks,
+    accumulate_rounded,
+    get_operand,
+    grid_of,
+    nibble_tables,
+    scaled_to_odd,
+)
 from .rounding import check_choices
 
 __all__ = ["dot", "matmul", "matvec", "weight_matvec"]
@@ -60,6 +73,8 @@ def matmul(
     accumulator: str | Format | Accumulator = "exact",
     order: str = "sequential",
     rounding: str = "nearest-even",
+    products: str | Format = "exact",
+    product_rounding: str = "nearest-even",
     result: str | Format | None = None,
     result_rounding: str = "nearest-even",
     overflow: str = "saturate",
@@ -89,12 +104,17 @@ def matmul(
         ``sequential``, ``pairwise`` or ``blocked:k``. Without effect on ``exact``.
     rounding : str
         How sums are rounded into the accumulator: a mode of `encode`. Without effect on ``exact`` and integers.
+    products : str or Format
+        ``exact``, or what each product is rounded to before it is summed: ``float32``, ``float16``, ``bfloat16``,
+        ``tf32`` or a format.
+    product_rounding : str
+        How; not ``stochastic``.
     result : str or Format, optional
         Format to round the result to; by default it stays as the accumulator has it.
     result_rounding : str
         How.
     overflow : str
-        Of a format as accumulator and of the result's: ``saturate``, ``nan`` or ``infinity``.
+        Of a format as accumulator, of products and of the result: ``saturate``, ``nan`` or ``infinity``.
     seed : int
         Of stochastic rounding, 0 to 2**64 - 1.
     threads : int, optional
@@ -129,6 +149,12 @@ def matmul(
     >>> x = np.array([[100], [-3]], np.int8).view(np.uint8)
     >>> rf8sim.matmul(a, x, "rf8", fmt_b="int8", accumulator="int:28").ravel().tolist()
     [98.5, 29.5]
+
+    A multiplier that rounds to RF8, and to bfloat16:
+
+    >>> y = rf8sim.encode([1.25, 0.625], "rf8")
+    >>> [float(rf8sim.dot(y, y, "rf8", products=held)) for held in ("exact", "bfloat16", "rf8")]
+    [1.953125, 1.953125, 1.875]
     """
     left = get_operand(a, fmt)
     right = get_operand(b, fmt if fmt_b is None else fmt_b)
@@ -141,14 +167,19 @@ def matmul(
         right = right._replace(data=right.data[:, None])
     rows, depth = left.shape[-2:]
     columns = right.shape[-1]
-    unit = left.grid.unit + right.grid.unit
+    rounded = get_accumulator(products, "products")
+    unit, bits = left.grid.unit + right.grid.unit, left.grid.bits + right.grid.bits
+    if not rounded.exact:
+        _check_products(rounded, product_rounding, block_size)
+        unit, bits = grid_of(rounded)
     if held.integer is not None:
-        _check_integer(held, left, right, unit, block_size)
+        _check_integer(held, unit, bits, block_size)
     into = None if result is None else get_format(result)
     if into is not None:
         check_choices(into, result_rounding, overflow)
     rule = None if held.exact else get_rule(held, rounding, overflow, seed, unit)
-    plan = Plan(held, get_order(order), rule, rounding, into is not None, threads)
+    first = None if rounded.exact else get_rule(rounded, product_rounding, overflow, 0, unit)
+    plan = Plan(held, get_order(order), rule, rounding, into is not None, threads, first)
     blocks = 1 if block_size is None else _block_count(depth, block_size)
     scales = (
         _scales("scale_a", scale_a, (*batch, rows, blocks)),
@@ -347,7 +378,9 @@ def _stacked(
     for number in range(count):
         pair = a._replace(data=left[number]), b._replace(data=right[number])
         first = number * rows * columns
-        if block_size is None:
+        if plan.products is not None:
+            sums[number] = accumulate_rounded(*pair, plan.products, plan, first)
+        elif block_size is None:
             sums[number] = accumulate(*pair, plan, first)
         else:
             sums[number] = accumulate_blocks(*pair, (by_row[number], by_column[number]), block_size, plan, first)
@@ -369,11 +402,19 @@ def _check_shapes(a: Operand, b: Operand) -> tuple[int, ...]:
     return batch
 
 
-def _check_integer(held: Accumulator, a: Operand, b: Operand, unit: int, block_size: int | None) -> None:
-    width = a.grid.bits + b.grid.bits
-    if width > 52:
+def _check_products(rounded: Accumulator, rounding: str, block_size: int | None) -> None:
+    if rounded.integer is not None:
+        raise ValueError(f"products are rounded to a float or a format, not to {rounded.name!r}: 'float16', say")
+    if rounding == "stochastic":
+        raise ValueError("product_rounding 'stochastic' is not available: the accumulator and the result can draw")
+    if block_size is not None:
+        raise ValueError(f"products rounded to {rounded.name!r} take no block scales: leave block_size out")
+
+
+def _check_integer(held: Accumulator, unit: int, bits: int, block_size: int | None) -> None:
+    if bits > 52:
         raise ValueError(
-            f"accumulator {held.name!r}: products of these formats are integers of up to {width} bits in units of "
+            f"accumulator {held.name!r}: products of these formats are integers of up to {bits} bits in units of "
             f"2**{unit}, and integer accumulators take products of up to 52: use 'exact' or a float"
         )
     if block_size is not None:

@@ -21,15 +21,9 @@ from .codec import whole_table
 from .formats import Format, get_format
 
 __all__ = [
-    "Operand",
-    "Plan",
-    "accumulate",
-    "accumulate_blocks",
-    "get_operand",
-    "nibble_tables",
-    "scaled_to_odd",
-    "step_count",
-]
+    "Operand", "Plan", "accumulate", "accumulate_blocks", "accumulate_rounded", "get_operand", "grid_of",
+    "nibble_tables", "scaled_to_odd", "step_count",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 
@@ -69,6 +63,15 @@ def _grid(values: Array) -> _Grid:
     digits = 53 - zeros
     unit = int((exponent - digits).min())
     return _Grid(unit, int(exponent.max()) - unit, int(digits.max()))
+
+
+def grid_of(held: Accumulator) -> tuple[int, int]:
+    """Of the values of a float or a format: all are multiples of ``2**unit``, below ``2**(unit + bits)``."""
+    if held.floating is not None:
+        unit = held.floating.smallest - held.floating.precision + 1
+        return unit, held.floating.largest + 1 - unit
+    assert held.format is not None
+    return _table(held.format)[1][:2]
 
 
 class Operand(NamedTuple):
@@ -162,7 +165,7 @@ def get_operand(x: ArrayLike, fmt: str | Format) -> Operand:
 
 
 class Plan(NamedTuple):
-    """How products are summed: everything but the operands."""
+    """How products are summed: everything but the operands. ``products`` says how each is rounded first, if it is."""
 
     accumulator: Accumulator
     order: Order
@@ -170,6 +173,7 @@ class Plan(NamedTuple):
     rounding: str
     to_odd: bool
     threads: int | None
+    products: Rule | None = None
 
 
 def _terms(a: list[Array], b: list[Array], start: int, stop: int, chunk: int) -> Iterator[Array]:
@@ -357,6 +361,55 @@ def accumulate(a: Operand, b: Operand, plan: Plan, first: int, step: int = 1) ->
 
     in_pieces(work, rows, plan.threads, weight=columns * depth)
     return _with_specials(sums, a, b) if integer else sums
+
+
+def accumulate_rounded(a: Operand, b: Operand, rule: Rule, plan: Plan, first: int) -> Array:
+    """Sum the products of two matrices, each first rounded by a rule: as `accumulate` sums ones times the products.
+
+    Parameters
+    ----------
+    a, b, plan, first
+        As for `accumulate`.
+    rule : Rule
+        Of what holds one product; nothing is drawn.
+
+    Returns
+    -------
+    ndarray of float64, shape (rows, columns)
+        The values in the accumulator.
+    """
+    rows, depth = a.shape
+    columns = b.shape[1]
+    out = np.empty((rows, columns))
+    ones = _numbers(np.ones((1, depth)))
+    panel = max(1, _PANEL // max(depth * columns, 1))
+    right = b.values()[:, None, :]
+    for start in range(0, rows, panel):
+        part = slice(start, start + panel)
+        with np.errstate(invalid="ignore"):
+            products = a._replace(data=a.data[part]).values().T[:, :, None] * right
+        target = out[part]
+        rounded = _numbers(_settled(products, rule, plan.threads).reshape(depth, target.size))
+        target[...] = accumulate(ones, rounded, plan, first + start * columns).reshape(target.shape)
+    return out
+
+
+def _numbers(values: Array) -> Operand:
+    return Operand(values, None, _grid(values), ())
+
+
+def _settled(x: Array, rule: Rule, threads: int | None) -> Array:
+    """Round float64 numbers by a rule that draws nothing."""
+    flat = np.ascontiguousarray(x).reshape(1, -1)
+    one, out = np.ones((1, 1)), np.zeros(flat.shape)
+    in_pieces(
+        lambda start, stop: _kernels.accumulate(
+            one, flat[:, start:stop], out[:, start:stop], True, tuple(rule), np.uint64(0), np.uint64(0)
+        ),
+        flat.size,
+        threads,
+    )
+    return out.reshape(x.shape)
 
 
 def _transposed(x: Operand) -> Operand:

@@ -98,9 +98,15 @@ def dot(
     unit: Fraction = Fraction(1),
     word: Callable[[int], int] = lambda step: 0,
     first: int = 1,
+    held: tuple[str, str] | None = None,
 ) -> float | Fraction:
-    """One dot product; `word` gives the random word of a sum's number. ``exact`` gives a Fraction."""
+    """One dot product; `word` gives the random word of a sum's number. ``exact`` gives a Fraction.
+
+    `held` is what products are rounded to, and how.
+    """
     products = [x * y for x, y in zip(a, b, strict=True)]  # exact: the values are float32 numbers
+    if held is not None:
+        products = [settle([x], *held, overflow, Fraction(1), 0) for x in products]
     if accumulator == "exact":
         special = [x for x in products if not math.isfinite(x)]
         return sum(special) if special else sum(map(Fraction, products), Fraction(0))
@@ -130,6 +136,7 @@ def dot(
 def matmul(
     a: np.ndarray, b: np.ndarray, accumulator: str, order: str = "sequential", mode: str = "nearest-even",
     overflow: str = "saturate", unit: Fraction = Fraction(1), seed: int = 0, first: int = 0,
+    held: tuple[str, str] | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Every output of one matrix product, as float64; ``exact`` rounded to nearest even."""
     out = np.empty((a.shape[0], b.shape[1]))
@@ -138,8 +145,9 @@ def matmul(
             index = first + i * b.shape[1] + j
             row, column = a[i].tolist(), b[:, j].tolist()
             value = dot(
-                row, column, accumulator, order, mode, overflow, unit, lambda step, n=index: word_of(seed, n, step)
-            )
+                row, column, accumulator, order, mode, overflow, unit, lambda step, n=index: word_of(seed, n, step),
+                held=held,
+            )  # fmt: skip
             out[i, j] = float(value)
     return out
 
