@@ -118,8 +118,8 @@ def matmul(
     seed : int
         Of stochastic rounding, 0 to 2**64 - 1.
     threads : int, optional
-        At most this many; the result does not depend on it. Exact sums are left to numpy's BLAS and its threads, in
-        which nothing rounds.
+        At most this many; the result does not depend on it. Exact sums, those of ``blocked`` orders too, are left to
+        numpy's BLAS, in which nothing rounds, and to its own threads, which wait busily: limit those in BLAS.
 
     Returns
     -------
