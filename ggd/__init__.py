@@ -16,9 +16,12 @@ True
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ggd.asymmetric import AsymmetricFit as AsymmetricFit
+    from ggd.asymmetric import fit_asymmetric as fit_asymmetric
     from ggd.distribution import GGD as GGD
     from ggd.estimate import fit as fit
     from ggd.families import compare_estimators as compare_estimators
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from ggd.theory import quantizer_theory as quantizer_theory
 
 _HOME = {
+    "AsymmetricFit": "asymmetric",
     "best_scale": "optimal",
     "cell_probabilities": "quantizer",
     "compare_estimators": "families",
@@ -52,6 +56,7 @@ _HOME = {
     "expected_mse_scaled": "quantizer",
     "expected_mse_stochastic": "quantizer",
     "fit": "estimate",
+    "fit_asymmetric": "asymmetric",
     "fit_grouped": "grouped",
     "FitResult": "result",
     "GGD": "distribution",
@@ -77,4 +82,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    """Return the public names, and the modules that are loaded; not what this file imports for itself."""
+    loaded = (name for name, value in globals().items() if isinstance(value, ModuleType) and not name.startswith("_"))
+    return sorted({*__all__, *loaded, *(name for name in globals() if name.startswith("__"))})

@@ -50,7 +50,8 @@ def fit(
     Parameters
     ----------
     x : array_like or MagnitudeHistogram
-        Data of any shape, or its summary. NaN and infinities are left out, and make the fit untrusted.
+        Data of any shape, or its summary, which is all that is used: the two give the same result. NaN and infinities
+        are left out, and make the fit untrusted.
     method : {"ml", "moments", "half-moments"}
         Maximum likelihood; or matching E[x^2] / E[\|x\|]^2 (what the literature uses; wasteful for shapes below 1);
         or matching E\|x\| / E[sqrt\|x\|]^2.
@@ -62,7 +63,8 @@ def fit(
         If given, only the scale is fitted, by maximum likelihood.
     censor : float
         Share of the largest magnitudes of which only the number is used, so that outliers have no say; maximum
-        likelihood only.
+        likelihood only. (Of the generalized Gaussian only: the other families of `ggd.select` and
+        `ggd.fit_asymmetric` are fitted to all values.)
 
     Returns
     -------
@@ -75,6 +77,12 @@ def fit(
     ------
     ValueError
         If x is empty or not numeric, or an option makes no sense.
+
+    Notes
+    -----
+    The shape is the maximum of the likelihood of all the data to a relative error of 1e-6 for shapes up to 4. Above,
+    the powers vary inside a cell of the summary, whose mean is known but whose variance is not: the difference grows to
+    some 3e-3 standard errors of the shape at 20, whatever the number of values.
 
     Examples
     --------

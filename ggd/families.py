@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from scipy import optimize
 
 from ggd import goodness
 from ggd._cells import area_between
+from ggd.asymmetric import likeliest
 from ggd.distribution import GGD
 from ggd.estimate import AS_UNIFORM, KEPT_AWAY, TOO_HEAVY, fit, standard_errors
 from ggd.histogram import MagnitudeHistogram
@@ -171,7 +172,7 @@ def compare_families(x: ArrayLike | MagnitudeHistogram) -> dict[str, float]:
     return {name: -fit(histogram, shape=shape).loglik / math.log(2.0) for name, shape in shapes.items()}
 
 
-def select(x: ArrayLike | MagnitudeHistogram) -> Selection:
+def select(x: ArrayLike | MagnitudeHistogram, *, families: Iterable[str] | None = None) -> Selection:
     """Fit every family and choose one by its effect, in bits per weight.
 
     With many values every difference is significant, so significance decides nothing here: a family is preferred only
@@ -182,6 +183,8 @@ def select(x: ArrayLike | MagnitudeHistogram) -> Selection:
     ----------
     x : array_like or MagnitudeHistogram
         Data, or its summary. Exact zeros are left out.
+    families : iterable of str, optional
+        Names of `family_names` to compare; by default all.
 
     Returns
     -------
@@ -193,21 +196,24 @@ def select(x: ArrayLike | MagnitudeHistogram) -> Selection:
     Raises
     ------
     ValueError
-        If x is empty or not numeric.
+        If x is empty or not numeric, or a family is unknown, or there is none.
 
     Examples
     --------
     >>> choice = select(GGD(0.7, 0.02).sample(100_000, seed=0))
     >>> choice.chosen, choice["gaussian"].lost > 0.1
     ('ggd', True)
+    >>> [fitted.name for fitted in select([1.0, -2.0, 3.0] * 20 + [*range(20)], families=["laplace", "gaussian"]).fits]
+    ['laplace', 'gaussian']
     """
+    wanted = _wanted(families)
     histogram = x if isinstance(x, MagnitudeHistogram) else MagnitudeHistogram.from_array(x)
     n, best_ggd = histogram.nonzero_count, fit(histogram)
     edge = next((edge for words, edge in _EDGES.items() if best_ggd.reason.startswith(words)), None)
     if edge:
         best_ggd = fit(histogram, shape=edge.shape)
     if math.isnan(best_ggd.shape):
-        nothing = tuple(FamilyFit(name, {}, *[math.nan] * 5) for name in _FAMILIES)
+        nothing = tuple(FamilyFit(name, {}, *[math.nan] * 5) for name in wanted)
         return Selection(nothing, None, math.nan, math.nan, n, f"no family is fitted: {best_ggd.reason}")
     cells = histogram.cells()
     weight = np.asarray(cells.counts / n)
@@ -216,8 +222,8 @@ def select(x: ArrayLike | MagnitudeHistogram) -> Selection:
     steps, smooth = ((place / rms, share) for place, share in (goodness.corners(cells), goodness.smoothed(cells)))
     ends = goodness.equal_cells(best_ggd.shape, best_ggd.scale / rms, n)
     fits = []
-    for name, fitter in _FAMILIES.items():
-        density = fitter(fine, best_ggd, rms)
+    for name in wanted:
+        density = _FAMILIES[name](fine, best_ggd, rms)
         bits = math.log2(rms) - float(np.dot(fine.weight, density.logpdf(fine.x))) / math.log(2.0)
         fits.append((name, density, bits))
     least = min(bits for _, _, bits in fits)
@@ -251,7 +257,21 @@ def select(x: ArrayLike | MagnitudeHistogram) -> Selection:
     return Selection(tuple(results), chosen.name, threshold, noise_floor, n, verdict)
 
 
+def _wanted(families: Iterable[str] | None) -> tuple[str, ...]:
+    """Return the families to compare, in the order of `family_names`."""
+    if families is None:
+        return family_names()
+    asked = [families] if isinstance(families, str) else list(families)
+    unknown = [name for name in asked if name not in _FAMILIES]
+    if unknown or not asked:
+        what = f"unknown family {unknown[0]!r}" if unknown else "no family to compare"
+        raise ValueError(f"{what}: choose from {', '.join(_FAMILIES)}")
+    return tuple(name for name in _FAMILIES if name in asked)
+
+
 def _verdict(results: list[FamilyFit], close: list[FamilyFit], chosen: FamilyFit, threshold: float) -> str:
+    if len(results) == 1:
+        return f"{chosen.name}, the only family compared"
     if len(close) == len(results):
         return f"indistinguishable: all families are within {threshold:.2g} bits per weight of each other"
     others = [fitted.name for fitted in close if fitted is not chosen]
@@ -322,13 +342,7 @@ def _asymmetric(sample: _Sample, ggd: FitResult, rms: float) -> Density:
 
     def member(p: float) -> AsymmetricGGD:
         power = sample.weight * np.abs(sample.x) ** p
-        low, high = float(power[below].sum()), float(power[~below].sum())
-        if not low or not high:  # values of one sign: a half-density, told by a side too small to see
-            low, high = max(low, 1e-12 * high), max(high, 1e-12 * low)
-        # The two scales given the shape: (left/right)^(p+1) = low/high, right^p = p high (1 + left/right).
-        ratio = (low / high) ** (1.0 / (p + 1.0))
-        right = (p * high * (1.0 + ratio)) ** (1.0 / p)
-        return AsymmetricGGD(p, ratio * right, right)
+        return likeliest(p, float(power[below].sum()), float(power[~below].sum()))
 
     def loss(log_p: float) -> float:
         return -float(np.dot(sample.weight, member(math.exp(log_p)).logpdf(sample.x)))

@@ -23,6 +23,7 @@ LAYERS = {
         {"histogram", "_counting", "quantizer", "result", "rivals"},
         {"grouped", "optimal", "theory", "prior"},
         {"estimate"},
+        {"asymmetric"},
         {"families", "reshaping"},
         {"groups"},
         {"survey"},
