@@ -2,6 +2,8 @@
 
 import doctest
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,21 @@ def test_the_map_names_every_module(package):
     names = [path.name for path in (ROOT / package).glob("*.py") if path.name != "__init__.py"]
     names += [f"{path.parent.name}/" for path in (ROOT / package).glob("*/__init__.py")]
     assert [name for name in sorted(names) if f"`{name}`" not in table] == []
+
+
+def test_the_comparison_says_what_was_measured(tmp_path):
+    """The numbers of the comparison are those of the pages of speed; a page that differs is seen."""
+    script = ROOT / "benchmarks" / "comparison.py"
+    assert subprocess.run([sys.executable, script, "--check"], check=False).returncode == 0
+    for folder in ("benchmarks", "docs", "reports"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "benchmarks" / script.name).write_bytes(script.read_bytes())
+    for page in (ROOT / "reports").glob("speed_*.md"):
+        (tmp_path / "reports" / page.name).write_bytes(page.read_bytes())
+    text = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
+    (tmp_path / "docs" / "comparison.md").write_text(text.replace("ml_dtypes 0", "ml_dtypes 1", 1), encoding="utf-8")
+    other = subprocess.run(
+        [sys.executable, tmp_path / "benchmarks" / script.name, "--check"], check=False, capture_output=True
+    )
+    assert other.returncode == 1
+    assert b"is not what the pages of speed say" in other.stderr
