@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 # From the bottom up. A package named here (formats, report, hardware) is one layer; inside, modules are free.
 LAYERS = {
     "ggd": (
-        {"_kernels", "_gamma", "_cells", "_storing", "goodness"},
-        {"sampling"},
+        {"_kernels", "_gamma", "_cells", "_storing"},
+        {"sampling", "goodness"},
         {"distribution"},
         {"histogram", "_counting", "quantizer", "result", "rivals"},
         {"grouped", "optimal", "theory", "prior"},
