@@ -283,6 +283,14 @@ def test_command(capsys, tmp_path):
     assert "`rf8sim evaluate model.safetensors --format rf8 --format int8 " in page
 
 
+def test_help_names_what_each_option_takes(capsys):
+    assert cli.main(["evaluate", "--help"]) == 0
+    page = capsys.readouterr().out
+    options = page[page.index("Options:") : page.index("Examples:")]
+    assert options.count("--") > 10
+    assert "<" not in options  # a type's own name, where a metavar is missing
+
+
 def test_command_json_and_quiet(capsys):
     arguments = ["evaluate", str(LM / "model.safetensors"), "-f", "int8", "--activations", "int8", "--tokens", "128"]
     assert cli.main([*arguments, "--quiet"]) == 0

@@ -223,18 +223,25 @@ def evaluate(
         Optional[list[str]],  # noqa: UP045
         typer.Option(metavar="NAME", help="Rounding to the formats; residual is left out where it is not defined."),
     ] = None,
-    order: Annotated[str, typer.Option(help="Order of sums: sequential, pairwise or blocked:k.")] = "sequential",
-    accumulator_rounding: Annotated[str, typer.Option(help="Rounding of the accumulator.")] = "nearest-even",
+    order: Annotated[
+        str, typer.Option(metavar="NAME", help="Order of sums: sequential, pairwise or blocked:k.")
+    ] = "sequential",
+    accumulator_rounding: Annotated[
+        str, typer.Option(metavar="NAME", help="Rounding of the accumulator: a mode as for --rounding.")
+    ] = "nearest-even",
     shift: Annotated[
-        str, typer.Option(help="Divide products by 2**shift before they are summed: a number, or auto.")
+        str,
+        typer.Option(metavar="N", help="Divide products by 2**shift before they are summed: a number, or auto."),
     ] = "auto",
-    scale_rule: Annotated[str, typer.Option(help="How a scale is chosen: max, mse or ggd.")] = "mse",
-    tokens: Annotated[int, typer.Option(min=0, help="Predictions to make, in whole windows; 0 for all.")] = 2048,
+    scale_rule: Annotated[str, typer.Option(metavar="NAME", help="How a scale is chosen: max, mse or ggd.")] = "mse",
+    tokens: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Predictions to make, in whole windows; 0 for all.")
+    ] = 2048,
     data: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FILE", help="Held-out bytes; by default validation.bin beside the checkpoint."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of stochastic rounding.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of stochastic rounding.")] = 0,
     output: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--output", "-o", metavar="DIR", help="Folder for evaluate.md and evaluate.json."),
