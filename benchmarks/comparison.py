@@ -89,7 +89,8 @@ def measured() -> str:
         "",
         f"`ggd.fit` takes 1/{min(fits):.0f} to 1/{max(fits):.0f} of the time of `scipy.stats.gennorm.fit` on a million "
         f"float32 values, by shape; samples come {min(normal):.1f} to {max(normal):.1f} times as fast as numpy's "
-        f"`normal` and {min(rvs):.0f} to {max(rvs):.0f} times as fast as scipy's `rvs` ([speed_ggd](../reports/speed_ggd.md)).",
+        f"`normal` and {min(rvs):.0f} to {max(rvs):.0f} times as fast as scipy's `rvs` "
+        "([speed_ggd](../reports/speed_ggd.md)).",
     ]
     return "\n".join(lines) + "\n"
 

@@ -146,8 +146,8 @@ def main() -> None:
             "",
             f"`python benchmarks/large_checkpoint.py --gigabytes {options.gigabytes:g}`",
             "",
-            f"{machine()}. {len(files)} shards of {size / len(files) / 1e9:.2f} GB, {size / 1e9:.2f} GB of bfloat16 in all. "
-            "Each line reads them all; the better of two runs, of the report one run. Files that fit in memory are "
+            f"{machine()}. {len(files)} shards of {size / len(files) / 1e9:.2f} GB, {size / 1e9:.2f} GB of bfloat16 in "
+            "all. Each line reads them all; the better of two runs, of the report one. Files that fit in memory are "
             "read from the page cache.",
             "",
             "| | seconds | GB/s | resident MB |",

@@ -282,3 +282,38 @@ def test_the_command_line(checkpoint, tmp_path, monkeypatch, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.safetensors", "one", "two"]
     assert report("three", "--workers", "1", "--scheduler", "tcp://h:1") == 2
     assert "exclude each other" in capsys.readouterr().err
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+PEAK = """
+import resource, sys
+from rf8sim.experiment import Settings
+from rf8sim.measuring import run
+run([sys.argv[1]], Settings(formats=("rf8", "int8")), threads=2)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+"""
+
+
+def sparse(path, tensors, elements):
+    """Write a safetensors file of bfloat16 zeros that takes no room on the disk."""
+    size = 2 * elements
+    header = {
+        f"w{i}": {"dtype": "BF16", "shape": [256, elements // 256], "data_offsets": [i * size, (i + 1) * size]}
+        for i in range(tensors)
+    }
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + tensors * size)
+    return path
+
+
+def test_memory_does_not_grow_with_the_checkpoint(tmp_path):
+    """512 MB of weights, by two threads: no more than 200 MB above what a small checkpoint takes, as documented."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(scheduling.__file__).parents[1])}
+    peaks = [
+        int(subprocess.run([sys.executable, "-c", PEAK, path], env=environment, check=True, capture_output=True).stdout)
+        for path in (sparse(tmp_path / "s.safetensors", 2, 1 << 10), sparse(tmp_path / "l.safetensors", 4, 1 << 26))
+    ]
+    assert peaks[1] - peaks[0] < 200e6, peaks
