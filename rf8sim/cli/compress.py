@@ -1,4 +1,4 @@
-"""Commands about bits against quality: tradeoff."""
+"""Commands about bits against quality: tradeoff, prune."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ..transformer import Model
 
-__all__ = ["tradeoff"]
+__all__ = ["prune", "tradeoff"]
 
 _Checkpoint = Annotated[
     Path,
@@ -101,4 +101,67 @@ def tradeoff(
     if not quiet:
         print_table(tradeoff_report.points(found))
         for line in (*tradeoff_report.verdict(found), *map(str, written)):
+            terminal().print(plain(line))
+
+
+@app.command(
+    short_help="Show what pruning by magnitude costs and saves.",
+    epilog="Examples: rf8sim prune model.safetensors -o sparsity --pattern 50% --pattern 80% --pattern 2:4; "
+    "rf8sim prune examples/lm/model.safetensors -o sparsity --format rf8 --model",
+)
+def prune(
+    context: typer.Context,
+    checkpoint: _Checkpoint,
+    output: _Output,
+    patterns: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--pattern",
+            "-p",
+            metavar="PATTERN",
+            help="What to prune: a share such as 80%, a threshold such as '<0.01', or all but n of m neighbours, as "
+            "2:4; repeatable. By default shares of 0 to 90 %, 2:4 and 1:4.",
+        ),
+    ] = None,
+    formats: _Formats = None,
+    scaling: _Scaling = "tensor",
+    scale_rule: _Rule = "mse",
+    coder: _Coder = "rans",
+    model: _WithModel = False,
+    tokens: _Tokens = 2048,
+    data: _Data = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    quiet: _Quiet = False,
+) -> None:
+    """Prune a checkpoint's weights by magnitude, quantize what is left, and say what it costs and saves."""
+    from .._files import check_folder
+    from ..experiment import Settings
+    from ..plan_file import Recipe
+    from ..pruning import SHARES, Pattern, measure_sparsity, parse_pattern
+    from ..report import sparsity_report
+
+    given = [parse_pattern(text) for text in patterns or ()]
+    given = given or [*(Pattern(share=share) for share in SHARES), Pattern(group=(2, 4)), Pattern(group=(1, 4))]
+    settings = Settings(formats=(), include=tuple(include or ()), exclude=tuple(exclude or ()))
+    names = tuple(dict.fromkeys(formats or ["rf8"]))
+    for name in names:
+        Recipe(name, scaling=scaling, scale_rule=scale_rule, entropy=coder).check()
+    check_folder(output)
+    loaded = _model(checkpoint, model, data, tokens)
+    with progress_bar(quiet) as progress:
+        found = measure_sparsity(
+            checkpoint,
+            given,
+            names,
+            Recipe(scaling=scaling, scale_rule=scale_rule, entropy=coder),
+            wants=settings.wants,
+            model=loaded[0] if loaded else None,
+            windows=loaded[1] if loaded else None,
+            progress=progress,
+        )
+    written = sparsity_report.write_sparsity(found, output, given_command(context))
+    if not quiet:
+        print_table(sparsity_report.results(found))
+        for line in (*sparsity_report.verdict(found), *map(str, written)):
             terminal().print(plain(line))
