@@ -47,6 +47,11 @@ def contenders(name: str, size: int, threads: int) -> list[Contender]:
 
             label = f"rf8sim {fmt}, {count} thread{'s' * (count > 1)}"
             found.append(Contender(label, limited(ours, count), size, count))
+
+    def drawn() -> object:
+        return getattr(rf8sim, name)(a, b, "rf8", rounding="stochastic", out=out)
+
+    found.append(Contender("rf8sim rf8, stochastic, 1 thread", limited(drawn, 1), size))
     peer_a, peer_b, peer_out = (x.view(ml_dtypes.float8_e4m3fn) for x in (a, b, out))
     found.append(Contender("ml_dtypes e4m3fn", lambda: getattr(np, name)(peer_a, peer_b, out=peer_out), size))
     few_a, few_b = a[:SLOW], b[:SLOW]
