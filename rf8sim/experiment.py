@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from . import _display
 from ._checks import choose
 from .formats import get_format
 from .metrics import QuantizationError
@@ -383,6 +384,17 @@ class Experiment:
     total: TensorRecord
     skipped: tuple[SkippedTensor, ...]
     choices: tuple[ChoiceRecord, ...] = ()
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[str, object]] = [
+            ("tensors", f"{len(self.tensors)}, {self.total.count:,} weights"),
+            ("settings", f"{self.settings.scaling} scales by {self.settings.scale_rule}, {self.settings.rounding}"),
+        ]
+        for record in self.total.formats:
+            quality = "–" if record.sqnr_db is None else f"{record.sqnr_db:.2f} dB"
+            bits = "–" if record.coded_bits_per_weight is None else f"{record.coded_bits_per_weight:.3f}"
+            rows.append((record.format, f"{quality}, {bits} bits per weight entropy-coded"))
+        return _display.facts(", ".join(self.checkpoints), rows)
 
     def to_json(self) -> dict[str, Any]:
         """Return the experiment as plain data for JSON; derived numbers stand beside the sums they come from.

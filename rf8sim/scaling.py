@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from . import _kernels
+from . import _display, _kernels
 from ._checks import as_data, choose
 from ._parallel import in_pieces
 from .codec import decode, encode
@@ -133,6 +133,21 @@ class QuantizedTensor:
             f"QuantizedTensor({self.format.name}, shape {self.shape}, {self.scaling} scaling, "
             f"{self.scale.size} scales, {self.bits_per_weight:.4g} bits per weight)"
         )
+
+    def _repr_html_(self) -> str:
+        codes = self.codes.ravel()
+        counts = np.bincount(codes, minlength=1)
+        share = counts[counts > 0] / max(codes.size, 1)
+        rows: list[tuple[str, object]] = [
+            ("shape", " × ".join(map(str, self.shape)) or "scalar"),
+            ("scaling", f"{self.scaling}, {self.scale.size} scales"),
+            ("bits per weight", f"{self.bits_per_weight:.4g}"),
+            ("entropy of the codes", f"{abs(-np.sum(share * np.log2(share))):.3f} bits"),
+            ("codes in use", f"{np.count_nonzero(counts)} of {self.format.values.size}"),
+        ]
+        if self.scale.size:
+            rows.append(("scales", f"{self.scale.min():g} to {self.scale.max():g}"))
+        return _display.facts(f"QuantizedTensor, {self.format.name}, rounded {self.rounding}", rows)
 
 
 def quantize(

@@ -31,7 +31,7 @@ LAYERS = {
         {"torch", "__main__"},
     ),
     "rf8sim": (
-        {"_kernels", "_kernels_errors", "_kernels_coding", "_checks", "_errors", "_files", "_parallel"},
+        {"_kernels", "_kernels_errors", "_kernels_coding", "_checks", "_display", "_errors", "_files", "_parallel"},
         {"_safetensors"},
         {"formats", "code_lengths"},
         {"rounding", "reference", "_coders"},

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _display
+
 __all__ = ["Format", "Side"]
 
 
@@ -226,3 +228,15 @@ class Format:
     def octaves(self) -> float:
         """Dynamic range in octaves: log2 of the largest over the smallest positive value."""
         return math.log2(self.max / self.smallest)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("bits", self.bits),
+            ("family", self.family),
+            ("values", self.count),
+            ("largest", f"{self.max:g}"),
+            ("smallest above zero", f"{self.smallest:g}"),
+            ("octaves", f"{self.octaves:.2f}"),
+            ("NaN", "none" if self.nan is None else f"{self.nan:#04x}"),
+        ]
+        return _display.facts(f"{self.name}: {self.description}", rows)
