@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..codec import random_words
 from ..formats import Format
 from ..rounding import RoundingMode, boundaries, step_table
-from .golden import Golden
+from .golden import Golden, all_operands
 from .ports import Bits, Codes, Fixed, Float, Patterns, Port, unsigned
 
 __all__ = ["LEVELS", "core_codes", "exhaustive", "random_count", "random_operands", "structured"]
@@ -44,25 +44,11 @@ def random_count(model: Golden, level: int) -> int:
 def structured(model: Golden, level: int) -> Iterator[tuple[str, Operands]]:
     """Yield the structured classes: a name, and its operands."""
     if exhaustive(model):
-        yield "exhaustive", _all_of(model.operands, model.bits)
+        yield "exhaustive", all_operands(model.operands)
         return
     asked = model.operands[:-1] if model.stochastic else model.operands
     for name, operands in _CLASSES.get(model.operation, _few_bits)(model, asked, level):
         yield from _with_words(model, name, operands) if model.stochastic else [(name, operands)]
-
-
-def _all_of(ports: Sequence[Port], bits: int) -> Operands:
-    """Return every combination of the operands' bits, the last operand's moving fastest."""
-    index: NDArray[np.uint64] = np.arange(1 << bits, dtype=np.uint64)
-    operands = []
-    for port in ports:
-        lanes = []
-        for _ in range(port.lanes):
-            bits -= port.kind.bits
-            lane = index >> np.uint64(bits) & np.uint64((1 << port.kind.bits) - 1)
-            lanes.append(lane.astype(unsigned(port.kind.bits)))
-        operands.append(lanes[0] if port.lanes == 1 else np.stack(lanes, axis=1))
-    return tuple(operands)
 
 
 def _with_words(model: Golden, name: str, operands: Operands) -> Iterator[tuple[str, Operands]]:
@@ -91,7 +77,7 @@ def _numbers(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple
     kind, into = ports[0].kind, model.into
     assert into is not None
     if ports[0].bits <= _EXHAUSTIVE_BITS:
-        yield "exhaustive", _all_of(ports, ports[0].bits)
+        yield "exhaustive", all_operands(ports)
         return
     spread = np.arange(-level * level, level * level + 1)
     width = kind.bits
@@ -157,7 +143,7 @@ def _format_of(port: Port) -> Format:
 
 
 def _few_bits(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[str, Operands]]:
-    yield "exhaustive", _all_of(ports, sum(port.bits for port in ports))
+    yield "exhaustive", all_operands(ports)
 
 
 def _fused(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[str, Operands]]:
@@ -165,7 +151,10 @@ def _fused(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[s
     formats = [_format_of(port) for port in ports]
     grids = np.meshgrid(*map(core_codes, formats), indexing="ij")
     yield "core", tuple(grid.ravel() for grid in grids)
-    a, b = _all_of(ports[:2], ports[0].bits + ports[1].bits)
+    pairs = np.array([extremes[:3] for extremes in map(_extremes, formats[:2])], dtype=np.uint8)
+    every = np.arange(1 << ports[2].bits, dtype=np.uint8)
+    yield "every c", (*(np.repeat(codes, every.size) for codes in pairs), np.tile(every, pairs.shape[1]))
+    a, b = all_operands(ports[:2])
     with np.errstate(invalid="ignore"):
         products = formats[0].values[a] * formats[1].values[b]
     third = formats[2]

@@ -55,49 +55,47 @@ def _aliases(model: Golden) -> Found:
 
 
 def _residual(model: Golden) -> Found:
-    """Faults of the RF family's residual field."""
+    """Faults of the RF family's residual field: misread in an operand, miswritten in the result."""
 
-    def moved(by: int, flip: bool) -> Callable[[Format], NDArray[np.int64] | None]:
-        def table(fmt: Format) -> NDArray[np.int64] | None:
+    def misread_by(change: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]) -> Any:
+        def table(fmt: Format) -> NDArray[np.float64] | None:
             if fmt.depth is None:
                 return None
             codes, mask = residual_fields(fmt)
-            field = codes & mask
-            other = 2 * (fmt.depth - 1) - field if flip else field + by
-            fits = (other >= 0) & (other <= mask) & np.isfinite(fmt.values) & (fmt.values != 0)
-            new = np.where(fits, codes - field + other, codes)
-            return np.where(fmt.values[new] == 0, codes, new)
+            power = np.abs(fmt.values[codes - (codes & mask) + fmt.depth - 1])
+            other = np.copysign(change(power, np.abs(fmt.values) - power), fmt.values)
+            return np.where(np.isfinite(fmt.values) & (fmt.values != 0), other, fmt.values)
 
         return table
 
-    for name, what, by, flip in (
-        ("sign of residual", "the sign of the residual is inverted", 0, True),
-        ("residual one too large", "the residual field is one too large", 1, False),
-        ("residual one too small", "the residual field is one too small", -1, False),
+    for name, what, change in (
+        ("sign of residual", "the sign of the residual is inverted when {} is read", lambda p, d: p - d),
+        ("sign of residual lost", "negative residuals of {} are read as positive", lambda p, d: p + np.abs(d)),
+        ("residual ignored", "the residual of {} is ignored: only the power of two is read", lambda p, d: p + 0 * d),
     ):
-        codes_of = moved(by, flip)
-        if model.into is not None:
-            table = codes_of(model.into)
-            if table is not None:
-                yield Hypothesis(f"{name} in the result", f"{what} in the result", with_codes(model, table))
+        yield from misread(model, name, what, misread_by(change))
 
-        def values_of(fmt: Format, codes_of: Any = codes_of) -> NDArray[np.float64] | None:
-            table = codes_of(fmt)
-            return None if table is None else fmt.values[table]
-
-        yield from misread(model, name, f"{what} when {{}} is read", values_of)
-
-    def one_added(fmt: Format) -> NDArray[np.float64] | None:
-        """Negative residuals as if they were positive: their sign is lost."""
-        if fmt.depth is None:
-            return None
+    def shifted(fmt: Format, by: int) -> NDArray[np.int64]:
         codes, mask = residual_fields(fmt)
-        distance = (codes & mask) - (fmt.depth - 1)
-        power = np.abs(fmt.values[codes - (codes & mask) + fmt.depth - 1])
-        lost = power * (1 + np.ldexp(1.0, np.abs(distance) - fmt.depth - 1))
-        return np.where((distance < 0) & (fmt.values != 0), np.copysign(lost, fmt.values), fmt.values)
+        fits = ((codes & mask) + by >= 0) & ((codes & mask) + by <= mask)
+        return np.where(fits & np.isfinite(fmt.values) & (fmt.values != 0), codes + by, codes)
 
-    yield from misread(model, "sign of residual lost", "negative residuals of {} are read as positive", one_added)
+    for by, word in ((1, "large"), (-1, "small")):
+        name = f"residual one too {word}"
+        yield from misread(
+            model, name, f"the residual field of {{}} is read one too {word}",
+            lambda fmt, by=by: None if fmt.depth is None else fmt.values[shifted(fmt, by)],  # type: ignore[misc]
+        )  # fmt: skip
+        if model.into is not None and model.into.depth is not None:
+            table = shifted(model.into, by)
+            sentence = f"the residual field of the result is one too {word}"
+            yield Hypothesis(f"{name} in the result", sentence, with_codes(model, table))
+    if model.into is not None and model.into.depth is not None:
+        codes, mask = residual_fields(model.into)
+        inverted = (codes & ~mask) | (2 * (model.into.depth - 1) - (codes & mask) & mask)
+        table = np.where(np.isfinite(model.into.values) & (model.into.values != 0), inverted, codes)
+        sentence = "the sign of the residual is inverted in the result"
+        yield Hypothesis("sign of residual in the result", sentence, with_codes(model, table))
 
 
 def _exponent(model: Golden) -> Found:
@@ -193,30 +191,31 @@ def _zeros_and_nans(model: Golden) -> Found:
 
 def _subnormals(model: Golden) -> Found:
     def flushed(fmt: Format) -> NDArray[np.float64] | None:
-        below = _flush_below(fmt)
-        return None if below is None else np.where(np.abs(fmt.values) < below, np.copysign(0.0, fmt.values), fmt.values)
+        lowest = _lowest(fmt)
+        return None if lowest is None else np.where(lowest, np.copysign(0.0, fmt.values), fmt.values)
 
     sentence = "the values of {} that have the lowest exponent field are read as zero"
     yield from misread(model, "subnormals flushed", sentence, flushed)
     into = model.into
-    if into is not None and (below := _flush_below(into)) is not None:
-        codes = np.arange(1 << into.bits)
+    if into is not None and (lowest := _lowest(into)) is not None:
         minus = into.negative_zero if into.negative_zero is not None else into.zero or 0
         zero = np.where(np.signbit(into.values), minus, into.zero or 0)
-        table = np.where(np.abs(into.values) < below, zero, codes)
-        yield Hypothesis(
-            "subnormal results flushed", "results of the lowest exponent field become zero", with_codes(model, table)
-        )
+        table = np.where(lowest, zero, np.arange(1 << into.bits))
+        sentence = "results of the lowest exponent field become zero"
+        yield Hypothesis("subnormal results flushed", sentence, with_codes(model, table))
 
 
-def _flush_below(fmt: Format) -> float | None:
-    """Return where the ordinary values begin: above the subnormals, or above the lowest exponent field of RF."""
-    if fmt.subnormals_below:
-        return fmt.subnormals_below if fmt.subnormals_below > fmt.smallest else None
-    if fmt.depth is None or fmt.zero is None:
+def _lowest(fmt: Format) -> NDArray[np.bool_] | None:
+    """Say which codes are of subnormal numbers, or of RF's lowest exponent field."""
+    below = fmt.subnormals_below
+    if below:
+        found: NDArray[np.bool_] = np.isfinite(fmt.values) & (np.abs(fmt.values) < below) & (fmt.values != 0)
+        return found if found.any() else None
+    if fmt.depth is None:
         return None
     codes, mask = residual_fields(fmt)
-    return float(np.abs(fmt.values[int(codes[mask + 1])]))
+    lowest: NDArray[np.bool_] = codes & ((1 << (fmt.bits - 1)) - 1) <= mask
+    return lowest & np.isfinite(fmt.values) & (fmt.values != 0)
 
 
 def _formats(model: Golden) -> Found:

@@ -25,7 +25,7 @@ from ..products import get_operand
 from ..rounding import RoundingMode, boundaries, check_choices
 from .ports import Bits, Codes, Fixed, Float, Kind, Patterns, Port, get_kind, unsigned
 
-__all__ = ["OPERATIONS", "Answers", "Exact", "Golden", "State", "golden", "joined"]
+__all__ = ["OPERATIONS", "Answers", "Exact", "Golden", "State", "all_operands", "golden", "joined"]
 
 Array = NDArray[np.float64]
 
@@ -280,12 +280,14 @@ class Golden:
             rounded = round_exact(values, flags, kind.format, self.rounding, self.overflow)
             return Answers(*rounded, _ties(values, kind.format))
         assert words is not None
-        table = self._draws(exact)
+        return self._drawn(self._draws(exact), words)
+
+    def _drawn(self, table: DrawTable, words: Patterns) -> Answers:
         one = np.uint64(1) << np.uint64(self.random_bits)
         fraction = table.fraction.astype(np.uint64) >> np.uint64(32 - self.random_bits)
         shift = np.where(fraction + (words.astype(np.uint64) & (one - np.uint64(1))) >= one, 8, 0).astype(np.uint16)
         codes, raised = ((column >> shift).astype(np.uint8) for column in (table.codes, table.flags))
-        return Answers(codes, raised, table.missing, nowhere)
+        return Answers(codes, raised, table.missing, np.zeros(codes.shape, dtype=np.bool_))
 
     def _draws(self, exact: Exact) -> DrawTable:
         values, flags = exact
@@ -325,6 +327,11 @@ class Golden:
             index = _index(self.operands, operands)
             table = _whole_answers(self)
             return table.at(index), None
+        if self.stochastic and sum(port.bits for port in self.operands[:-1]) <= 16 and not self.streams:
+            index = _index(self.operands[:-1], operands[:-1])
+            codes, flags, fraction, missing = _whole_draws(self)
+            drawn = DrawTable(codes[index], flags[index], fraction[index], missing[index])
+            return self._drawn(drawn, operands[-1]), None
         pieces: list[Answers] = []
         size = len(operands[0])
         for start in range(0, max(size, 1), _PIECE):
@@ -403,7 +410,7 @@ def _product_grid(first: Format, second: Format) -> Any:
 def _index(ports: Sequence[Port], operands: Sequence[Patterns]) -> NDArray[np.uint32]:
     index: NDArray[np.uint32] = np.zeros(len(operands[0]), dtype=np.uint32)
     for port, patterns in zip(ports, operands, strict=True):
-        for lane in range(port.lanes):
+        for lane in range(port.lanes - 1, -1, -1):
             column = patterns[:, lane] if port.lanes > 1 else patterns
             index = index << np.uint32(port.kind.bits) | column.astype(np.uint32)
     return index
@@ -412,16 +419,30 @@ def _index(ports: Sequence[Port], operands: Sequence[Patterns]) -> NDArray[np.ui
 @lru_cache(maxsize=8)
 def _whole_answers(model: Golden) -> Answers:
     """Return the answers to all operands of at most 16 bits together, in ascending order."""
-    index: NDArray[np.uint64] = np.arange(1 << model.bits, dtype=np.uint64)
-    operands, below = [], model.bits
-    for port in model.operands:
+    return model.round(model.exact(model.read(all_operands(model.operands)))[0])
+
+
+@lru_cache(maxsize=8)
+def _whole_draws(model: Golden) -> DrawTable:
+    """Return what random words choose from for all operands of at most 16 bits together."""
+    unworded = model.changed(operands=model.operands[:-1])
+    return model._draws(unworded.exact(unworded.read(all_operands(unworded.operands)))[0])
+
+
+def all_operands(ports: Sequence[Port]) -> tuple[Patterns, ...]:
+    """Return every combination of the operands' bits, the last operand's moving fastest."""
+    below = sum(port.bits for port in ports)
+    index: NDArray[np.uint64] = np.arange(1 << below, dtype=np.uint64)
+    operands: list[Patterns] = []
+    for port in ports:
         lanes = []
         for _ in range(port.lanes):
             below -= port.kind.bits
             lane = index >> np.uint64(below) & np.uint64((1 << port.kind.bits) - 1)
             lanes.append(lane.astype(unsigned(port.kind.bits)))
-        operands.append(lanes[0] if port.lanes == 1 else np.stack(lanes, axis=1))
-    return model.round(model.exact(model.read(operands))[0])
+        # The first lane taken is the last of the array: lane 0 is in the lowest bits.
+        operands.append(lanes[0] if port.lanes == 1 else np.stack(lanes[::-1], axis=1))
+    return tuple(operands)
 
 
 def golden(
