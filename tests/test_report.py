@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -15,10 +16,13 @@ import rf8sim
 from rf8sim.experiment import Experiment, Settings
 from rf8sim.measuring import run
 from rf8sim.report import figures, tables
+from rf8sim.report.contents import Contents, command, hash_inputs, read_evaluation
 from rf8sim.report.render import write_report
 from rf8sim.report.sections import SECTIONS, sections
 from rf8sim.report.verdict import verdict
 
+ROOT = Path(__file__).parents[1]
+FIGURES = 9
 NASTY = '<script>alert("1")</script> & | weight'
 
 
@@ -109,7 +113,9 @@ def test_html_asks_for_nothing(text, page):
     assert all(reference.startswith("#") for reference in page.references)
     targets = {reference[1:] for reference in page.references} | set(re.findall(r"url\(#([^)]+)\)", text))
     assert targets <= set(page.ids)
-    assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in page.elements}
+    assert not {"link", "img", "iframe", "object"} & {tag for tag, _ in page.elements}
+    assert [attributes for tag, attributes in page.elements if tag == "script"] == [{}]
+    assert not re.search(r"\b(fetch|XMLHttpRequest|import|WebSocket|eval)\b", text.split("<script>")[1])
     outside = text.replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert "://" not in outside
     assert "@import" not in outside
@@ -117,21 +123,31 @@ def test_html_asks_for_nothing(text, page):
 
 
 def test_html_escapes_names(text):
-    assert "<script" not in text
+    assert text.count("<script") == 1
     assert "&lt;script&gt;alert(" in text
 
 
 def test_figures_are_described(text, page):
     drawn = [attributes for tag, attributes in page.elements if tag == "svg"]
-    assert len(drawn) == 5
+    assert len(drawn) == FIGURES
     for attributes in drawn:
         assert attributes["role"] == "img"
         assert set(attributes["aria-labelledby"].split()) <= set(page.ids)
         assert attributes["viewbox"]
         assert "width" not in attributes
-    assert text.count("<title ") == text.count("<desc ") == 5
-    assert "#1c2128" not in text.split("</style>")[1], "a colour that does not follow the theme"
-    assert text.count("prefers-color-scheme: dark") == 1
+    assert text.count("<title ") == text.count("<desc ") == FIGURES
+    body = text.split("</style>")[1].split("<script>")[0]
+    assert not re.search(r"#[0-9a-f]{6}\b", body), "a colour that does not follow the theme"
+    assert text.count("@media screen and (prefers-color-scheme: dark)") == 1
+
+
+def test_every_mark_has_a_hint(experiment):
+    """Each mark says whose it is and its value; as many hints as marks, or the drawing fails."""
+    for part in sections(Contents(experiment)):
+        for figure in part.figures:
+            words = [text for texts in figure.hints.values() for text in texts]
+            assert figure.svg().count("<title>") == len(words)
+            assert all(re.search(r": (shape )?-?\d", text) for text in words)
 
 
 def test_html_says_what_was_found(page, experiment):
@@ -158,6 +174,7 @@ def test_json(folder, experiment):
     assert data["schema"] == 1
     assert data["verdict"] == verdict(experiment)
     assert Experiment.from_json(data).to_json() == experiment.to_json()
+    assert Contents.from_json(data).to_json() == Contents(experiment).to_json()
     # Against numpy alone: int8 of the first tensor at the scale of the report.
     tensor = next(tensor for tensor in data["tensors"] if tensor["name"] == "a.weight")
     record = next(record for record in tensor["formats"] if record["format"] == "int8")
@@ -167,24 +184,29 @@ def test_json(folder, experiment):
     assert record["underflow_share"] == np.mean((x != 0) & (y == 0))
 
 
-def test_markdown(folder):
+def test_markdown(folder, experiment):
     text = (folder / "report.md").read_text(encoding="utf-8")
     assert text.startswith("# rf8sim report: model.safetensors\n")
     for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
         assert len(widths) == 1
-    assert len(re.findall(r"^## ", text, flags=re.MULTILINE)) == len(SECTIONS)
+    titles = re.findall(r"^## (.*)", text, flags=re.MULTILINE)
+    assert titles == [part.title for part in sections(Contents(experiment), with_figures=False)]
+    assert len(titles) == len(SECTIONS) - 1, "the model was not run"
 
 
 def test_same_bytes_every_time(checkpoint, folder, tmp_path):
     names = ("report.html", "report.json", "report.md")
     write_report(run([checkpoint]), tmp_path / "again")
-    command = [sys.executable, "-m", "rf8sim", "report", checkpoint, "-o", tmp_path / "other", "-q"]
+    words = [sys.executable, "-m", "rf8sim", "report", checkpoint]
     environment = {"PYTHONHASHSEED": "1", "MPLCONFIGDIR": str(tmp_path), "PATH": "", "NUMBA_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, env=environment)
+    subprocess.run([*words, "-o", tmp_path / "other", "-q"], check=True, env=environment)
+    subprocess.run([*words, "-o", tmp_path / "else", "-q", "--threads", "1"], check=True, env=environment)
     for name in names:
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
-        assert (tmp_path / "other" / name).read_bytes() == (folder / name).read_bytes()
+        assert (tmp_path / "other" / name).read_bytes() == (tmp_path / "else" / name).read_bytes()
+    data, alone = (json.loads((path / "report.json").read_text()) for path in (tmp_path / "other", folder))
+    assert {key: value for key, value in data.items() if value != alone[key]}.keys() == {"command", "inputs"}
 
 
 def test_nothing_is_half_written(experiment, tmp_path):
@@ -233,7 +255,7 @@ def test_odd_experiments(tmp_path, data, formats):
 def test_several_checkpoints(checkpoint, tmp_path):
     save_file({"a.weight": np.ones((2, 2), np.float32)}, tmp_path / "other.safetensors")
     experiment = run([checkpoint, tmp_path / "other.safetensors"], Settings(formats=("rf8",)))
-    parts = sections(experiment, with_figures=False)
+    parts = sections(Contents(experiment), with_figures=False)
     names = {row[0] for part in parts for table in part.tables for row in table.rows}
     assert {"model.safetensors: a.weight", "other.safetensors: a.weight"} <= names
     assert verdict(experiment)[0].startswith("model.safetensors and other.safetensors: ")
@@ -242,7 +264,10 @@ def test_several_checkpoints(checkpoint, tmp_path):
 def test_verdict(experiment):
     said = verdict(experiment)
     best = max(experiment.total.formats, key=lambda record: record.sqnr_db)
-    assert said[0].startswith("model.safetensors: 4,033 weights in 4 tensors, 0.74 % of them zero; 1 tensor not")
+    assert said[0].startswith(f"For accuracy take {best.format}: {best.sqnr_db:.1f} dB at 8.0")
+    least = min(experiment.total.formats, key=lambda record: record.coded_bits_per_weight)
+    assert f"take {least.format}: {least.coded_bits_per_weight:.2f} bits per weight" in said[0]
+    assert said[1].startswith("model.safetensors: 4,033 weights in 4 tensors, 0.74 % of them zero; 1 tensor not")
     assert any(s.startswith(f"Most accurate is {best.format} with {best.sqnr_db:.1f} dB") for s in said)
     assert said[-1].startswith("Warning: the weights hold 1 NaN and 1 infinite value;")
     lossy = [record for record in experiment.total.formats if record.underflow_share > 0.01]
@@ -252,7 +277,7 @@ def test_verdict(experiment):
 
 
 def test_tables_have_a_cell_for_each_column(experiment):
-    for part in sections(experiment, with_figures=False):
+    for part in sections(Contents(experiment), with_figures=False):
         for table in part.tables:
             for row in table.rows:
                 assert len(row) == len(table.columns)
@@ -306,3 +331,151 @@ def test_the_verdict_counts_the_fits_that_it_speaks_of(tmp_path):
     save_file({**big, "small": rng.normal(size=5).astype(np.float32)}, tmp_path / "m.safetensors")
     said = " ".join(verdict(run([tmp_path / "m.safetensors"], Settings(formats=("rf8",)))))
     assert "fitted to 2 of the 3 tensors" in said
+
+
+# --- what else a report holds -------------------------------------------------------------------------------
+
+
+def part(experiment, id, **beside):
+    return next(s for s in sections(Contents(experiment, **beside), with_figures=False) if s.id == id)
+
+
+def test_reproducibility(checkpoint, experiment):
+    import hashlib
+
+    inputs = hash_inputs([checkpoint])
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert [(file.name, file.bytes, file.sha256) for file in inputs] == [
+        (checkpoint.name, checkpoint.stat().st_size, digest)
+    ]
+    about = part(experiment, "about", inputs=inputs, command="rf8sim report m -o report")
+    assert any("rf8sim report m -o report" in words for words in about.paragraphs)
+    assert any(digest in row for table in about.tables for row in table.rows)
+
+
+def test_command_makes_the_same_report(checkpoint, tmp_path, monkeypatch):
+    """What a report says made it, makes it: every option that matters is there, and nothing else."""
+    import shlex
+
+    from rf8sim import cli
+
+    monkeypatch.chdir(checkpoint.parent)
+    options = "-f rf8 -f int8 --scaling block --block-size 16 --scale-rule max --rounding stochastic --seed 3"
+    options += " --include *.weight --include '*weight' --exclude odd --threads 1 -q"
+    words = ["report", checkpoint.name, *shlex.split(options), "-o", str(tmp_path / "one")]
+    assert cli.main(words) == 0
+    said = json.loads((tmp_path / "one" / "report.json").read_text())["command"]
+    assert cli.main([*shlex.split(said)[1:-1], str(tmp_path / "two")]) == 0
+    for name in ("report.html", "report.json", "report.md"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert "threads" not in said
+    assert str(tmp_path) not in said
+    assert command([checkpoint], Settings()) == f"rf8sim report {checkpoint.name} -o report"
+
+
+def test_limits_are_limits(tmp_path):
+    """Over true generalized Gaussians no format reaches the bound of its rate, and the table adds up."""
+    import ggd
+    from rf8sim.report.limits import limits
+
+    rng = {1.0: 0.02, 1.6: 0.1}
+    x = {f"w{s}": ggd.GGD(s, a).sample(200_000, seed=1).astype(np.float32).reshape(100, -1) for s, a in rng.items()}
+    save_file(x, tmp_path / "m.safetensors")
+    experiment = run([tmp_path / "m.safetensors"])
+    found = limits(experiment)
+    assert [one.format for one in found] == list(experiment.settings.formats)
+    for one in found:
+        assert one.tensors == 2
+        assert one.sqnr_db == pytest.approx(experiment.total.format(one.format).sqnr_db, abs=1e-9)
+        assert one.bound_db > one.sqnr_db + 1.0, "entropy-coded scalar codes stay 1.53 dB below at high rate"
+        assert one.least_bits < one.bits - 0.2
+        d = [(ggd.GGD(t.fit.shape, t.fit.scale), t.format(one.format)) for t in experiment.tensors]
+        noise = sum(r.error.count * ggd.shannon_lower_bound(g, r.coded_bits_per_weight) for g, r in d)
+        assert one.bound_db == pytest.approx(10 * np.log10(sum(r.error.sum_squares for _, r in d) / noise))
+
+
+def test_large_marks_are_the_totals_of_the_table(experiment):
+    figure = next(f for s in sections(Contents(experiment)) for f in s.figures if f.name == "rate")
+    for i, record in enumerate(experiment.total.formats):
+        [line] = [line for line in figure.canvas.axes[0].lines if line.get_gid() == f"total-{i}"]
+        assert line.get_xdata()[0] == record.coded_bits_per_weight
+        assert line.get_ydata()[0] == record.sqnr_db
+
+
+def test_sections_of_choices_and_errors(experiment):
+    table = part(experiment, "rounding").tables[0]
+    modes = [row[0] for row in table.rows]
+    assert modes[0] == "nearest-even"
+    assert {"stochastic", "toward-zero", "residual"} <= set(modes)
+    assert next(row for row in table.rows if row[0] == "residual")[2:] == (None,) * 4
+    scalings = [row[0] for row in part(experiment, "scaling").tables[0].rows]
+    assert scalings == ["tensor", "channel", "block", "none"]
+    worst, channels = part(experiment, "errors").tables
+    for name in experiment.settings.formats:
+        listed = [row for row in worst.rows if row[0] == name]
+        known = [t.format(name).sqnr_db for t in experiment.tensors]
+        finite = sorted(db for db in known if db is not None and np.isfinite(db))
+        assert [row[2] for row in listed] == finite[:3]
+    assert all(row[3] <= row[4] for row in channels.rows)
+
+
+def test_guard_rails(tmp_path):
+    rng = np.random.default_rng(4)
+    tensors = {f"w{i}": rng.normal(size=(60, 50)).astype(np.float32) for i in range(5)}
+    tensors["w1"] = np.where(rng.random((60, 50)) < 0.002, 300, 0.1 * tensors["w1"]).astype(np.float32)
+    tensors["w2"][7] *= 1e-4
+    tensors["w3"][0, 0] = np.nan
+    tensors["norm"] = np.ones(9, np.float32)
+    save_file(tensors, tmp_path / "m.safetensors")
+    experiment = run([tmp_path / "m.safetensors"], Settings(formats=("int8",)))
+    section = part(experiment, "guards")
+    rows = {(row[0], row[3].split()[0]) for row in section.tables[0].rows}
+    assert ("w3", "1") in rows
+    assert ("w2", "channel") in rows
+    assert "w1" in {row[0] for row in section.tables[0].rows}
+    assert not {"w0", "w4"} & {row[0] for row in section.tables[0].rows}
+    assert "1 of 6 tensors" in section.paragraphs[0]
+    assert any(sentence.startswith("To watch: 3 tensors of 6 (w1, w2, w3)") for sentence in verdict(experiment))
+
+
+def test_evaluation(experiment, tmp_path):
+    data = read_evaluation(ROOT / "reports" / "evaluate.json")
+    section = part(experiment, "accuracy", evaluation=data)
+    assert section.paragraphs[0] == data["verdict"][0]
+    assert len(section.tables[0].rows) == len(data["results"])
+    with pytest.raises(ValueError, match=r"none\.json: no such file"):
+        read_evaluation(tmp_path / "none.json")
+    for text in ("{", "[]", "{}", '{"results": [], "verdict": []}', '{"results": [{}], "verdict": []}'):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(ValueError, match=r"bad\.json: not an evaluate\.json of 'rf8sim evaluate'"):
+            read_evaluation(tmp_path / "bad.json")
+
+
+def test_pooling_is_said(tmp_path):
+    """Gaussians of different scales together look heavy-tailed, and the report says that they do."""
+    rng = np.random.default_rng(4)
+    tensors = {f"w{i}": (rng.normal(size=(100, 100)) * 4.0**i).astype(np.float32) for i in range(3)}
+    save_file(tensors, tmp_path / "m.safetensors")
+    section = part(run([tmp_path / "m.safetensors"], Settings(formats=("rf8",))), "distribution")
+    [said] = [words for words in section.paragraphs if words.startswith("Pooling hides this")]
+    assert "gaussian in 3" in " ".join(section.paragraphs)
+    assert float(re.search(r"fit shape ([\d.]+)", said)[1]) < 1
+    assert float(re.search(r"median tensor ([\d.]+)", said)[1]) == pytest.approx(2.0, abs=0.15)
+    [kinds] = [table for table in section.tables if table.caption.startswith("Fits")]
+    assert kinds.has_total
+
+
+def test_pooled_shape_of_a_kind(tmp_path):
+    """From histograms in quarter octaves the pooled shape is that of the data, to a standard error or so."""
+    import ggd
+    from rf8sim.report.weights import by_kind
+
+    x = {f"mlp.{i}": ggd.GGD(1.3, 0.05).sample(60_000, seed=i).astype(np.float32).reshape(60, -1) for i in range(3)}
+    x |= {"attn": ggd.GGD(0.8, 0.05).sample(60_000, seed=9).astype(np.float32).reshape(60, -1)}
+    save_file(x, tmp_path / "m.safetensors")
+    table = by_kind(run([tmp_path / "m.safetensors"], Settings(formats=())))
+    index = [column.title for column in table.columns].index("pooled")
+    pooled = {row[0]: row[index] for row in table.rows}
+    whole = ggd.fit(np.concatenate([v.ravel() for k, v in x.items() if k.startswith("mlp")])).shape
+    assert pooled["MLP"] == pytest.approx(whole, rel=0.01)
+    assert pooled["attention"] == pytest.approx(0.8, rel=0.03)

@@ -75,7 +75,12 @@ def report(
     seed: Annotated[int, typer.Option(min=0, help="Seed of stochastic rounding.")] = 0,
     include: Include = None,
     exclude: Exclude = None,
+    evaluation: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--evaluation", metavar="FILE", help="Show the results of an evaluate.json of 'rf8sim evaluate'."),
+    ] = None,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures in the page.")] = True,
+    hashes: Annotated[bool, typer.Option("--hash/--no-hash", help="State the SHA-256 of the files read.")] = True,
     threads: Threads = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -84,6 +89,7 @@ def report(
     """Say what each format costs on the weights of checkpoints: report.html, report.md and report.json."""
     from .._files import check_folder
     from ..experiment import Settings
+    from ..report.contents import Contents, command, hash_inputs, read_evaluation
 
     chosen = {"formats": tuple(dict.fromkeys(formats))} if formats else {}
     if rounding == "residual" and not formats:  # the mode of the RF family, so its formats
@@ -100,6 +106,7 @@ def report(
     )
     settings.check()
     check_folder(output)
+    evaluated = read_evaluation(evaluation) if evaluation else None
     where = cluster(scheduler, workers)
     kept = output.absolute().with_name(f".{output.name}.measured")  # a run that is killed goes on from here
     experiment = _measure(checkpoints, settings, quiet, threads=threads, cluster=where, journal=kept)
@@ -108,7 +115,10 @@ def report(
     from ..report.tables import brief
     from ..report.verdict import verdict
 
-    written = write_report(experiment, output, figures=figures)
+    inputs = hash_inputs(checkpoints) if hashes else ()
+    flags = ["--no-figures"] * (not figures) + ["--no-hash"] * (not hashes)
+    made_by = command(checkpoints, settings, evaluation, flags)
+    written = write_report(Contents(experiment, made_by, inputs, evaluated), output, figures=figures)
     if not quiet:
         out = terminal()
         for sentence in verdict(experiment):

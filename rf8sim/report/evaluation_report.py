@@ -12,8 +12,7 @@ from typing import Any
 from .._files import write_files
 from ..evaluation import Datapath, Evaluation, paired
 from ..formats import get_format
-from .render import markdown_table
-from .tables import Column, Table
+from .tables import Column, Table, markdown_table
 
 __all__ = ["FILES", "as_json", "everything", "verdict", "write_evaluation"]
 

@@ -12,7 +12,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -87,12 +87,15 @@ class Figure:
         What it shows, and what is to be seen, for people and for screen readers.
     canvas : matplotlib Figure
         The drawing.
+    hints : dict of str to sequence of str
+        What is shown when the pointer rests on a mark: for an artist's ``gid`` a text for each of its marks.
     """
 
     name: str
     title: str
     description: str
     canvas: Canvas
+    hints: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def svg(self) -> str:
         """Return the figure as an ``<svg>`` element, titled and described, its colours CSS variables."""
@@ -102,6 +105,7 @@ class Figure:
         text = buffer.getvalue()
         text = text[text.index("<svg") :]
         text = re.sub(r"\s*<metadata>.*?</metadata>|\s*<defs>\s*<style.*?</defs>", "", text, flags=re.DOTALL)
+        text = _hinted(text, self.hints)
         # Identifiers must be unique in a page, so each gets the figure's name.
         text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{self.name}-", text.replace("xlink:href", "href"))
         text = re.sub("|".join(_VARIABLES), lambda match: f"var(--{_VARIABLES[match[0]]})", text)
@@ -145,6 +149,25 @@ _FILE_METADATA: dict[str, dict[str, None]] = {
     "png": {"Software": None},
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
 }
+
+
+def _hinted(text: str, hints: Mapping[str, Sequence[str]]) -> str:
+    """Give the marks of an SVG their titles: the first ``<use>`` or ``<path>`` elements of each group, in order."""
+    for gid, words in hints.items():
+        if not words:
+            continue
+        start = text.index(f'<g id="{gid}">')
+        drawn, found = _MARK.subn(functools.partial(_titled, iter(words)), text[start:], count=len(words))
+        assert found == len(words), f"{gid}: {len(words)} hints for {found} marks"
+        text = text[:start] + drawn
+    return text
+
+
+_MARK = re.compile(r"<(use|path)((?! id=)[^>]*)/>")
+
+
+def _titled(titles: Iterator[str], mark: re.Match[str]) -> str:
+    return f"<{mark[1]}{mark[2]}><title>{_escape(next(titles))}</title></{mark[1]}>"
 
 
 def _escape(text: str) -> str:
@@ -266,7 +289,7 @@ def sqnr(
     title: str,
     description: str,
 ) -> Figure:
-    """Draw one row for each tensor and one mark for each format.
+    """Draw one row for each tensor, or other thing, and one mark for each format.
 
     Parameters
     ----------
@@ -279,9 +302,12 @@ def sqnr(
     """
     canvas, [ax] = _canvas(1.1 + 0.24 * len(labels))
     rows = np.arange(len(labels))
+    hints = {}
     for i, (fmt, row) in enumerate(values.items()):
         x = [math.nan if v is None or math.isinf(v) else v for v in row]
-        ax.plot(x, rows, linestyle="none", label=fmt, alpha=0.9, **_mark(i, 6.0))
+        ax.plot(x, rows, linestyle="none", label=fmt, alpha=0.9, gid=f"marks-{i}", **_mark(i, 6.0))
+        shown = zip(labels, x, strict=True)
+        hints[f"marks-{i}"] = [f"{label}, {fmt}: {v:.2f} dB" for label, v in shown if not math.isnan(v)]
     ax.set_yticks(rows, [_short(label, 38) for label in labels], fontsize=9)
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.grid(visible=True)
@@ -289,13 +315,14 @@ def sqnr(
     ax.spines["left"].set_visible(False)
     ax.set_xlabel("SQNR in dB (more is better)")
     canvas.legend(loc="outside upper center", ncols=min(5, len(values)), handletextpad=0.2)
-    return Figure(name, title, description, canvas)
+    return Figure(name, title, description, canvas, hints)
 
 
 @dataclass(frozen=True)
 class RatePoint:
-    """One mark of `rate_quality`: bits per weight after entropy coding, and SQNR in dB."""
+    """One mark of `rate_quality`: whose it is, bits per weight after entropy coding, and SQNR in dB."""
 
+    label: str
     bits: float
     sqnr_db: float
 
@@ -303,37 +330,57 @@ class RatePoint:
 @_styled
 def rate_quality(
     points: Mapping[str, Sequence[RatePoint]],
+    totals: Mapping[str, RatePoint],
     bound: tuple[str, _Curve] | None,
+    levels: Mapping[str, float],
     name: str,
     title: str,
     description: str,
 ) -> Figure:
-    """Draw quality against rate: a small mark for each tensor, a large one for a format's median.
+    """Draw quality against rate: a small mark for each tensor, a large one for all weights.
 
     Parameters
     ----------
     points : dict of str to sequence of RatePoint
         By format.
+    totals : dict of str to RatePoint
+        By format.
     bound : tuple of str and callable, optional
         A limit to draw: its label, and SQNR in dB as a function of bits per weight.
+    levels : dict of str to float
+        Limits that do not depend on the rate: SQNR in dB by their labels.
     name, title, description : str
         As in `Figure`.
     """
-    canvas, [ax] = _canvas(4.2)
-    for i, (fmt, marks) in enumerate(points.items()):
-        if not marks:
-            continue
-        x, y = np.array([mark.bits for mark in marks]), np.array([mark.sqnr_db for mark in marks])
-        if len(marks) > 1:
-            ax.plot(x, y, linestyle="none", alpha=0.55, **_mark(i, 4.5))
-        ax.plot(np.median(x), np.median(y), linestyle="none", label=fmt, **_mark(i, 9.0))
+    canvas, [ax] = _canvas(4.4)
+    hints = {}
+    for i, fmt in enumerate(points):
+        few = points[fmt]
+        if len(few) > 1:
+            bits, quality = [mark.bits for mark in few], [mark.sqnr_db for mark in few]
+            ax.plot(bits, quality, linestyle="none", alpha=0.55, gid=f"marks-{i}", **_mark(i, 4.5))
+            hints[f"marks-{i}"] = [_rate_hint(fmt, mark) for mark in few]
+        if fmt in totals:
+            own = totals[fmt]
+            ax.plot([own.bits], [own.sqnr_db], linestyle="none", label=fmt, gid=f"total-{i}", zorder=3, **_mark(i, 9.0))
+            hints[f"total-{i}"] = [_rate_hint(fmt, own)]
+    lines = 0
+    for label, height in levels.items():
+        ax.axhline(height, color=_MUTED, linestyle=(0, (1, 1.5)), linewidth=1.2, label=label)
+        lines += 1
     if bound is not None:
         x = np.linspace(*ax.get_xlim(), 50)
         ax.plot(x, bound[1](x), color=_MUTED, linestyle="--", linewidth=1.2, label=bound[0])
+        lines += 1
     ax.grid(visible=True)
     ax.set(xlabel="bits per weight with ideal entropy coding, scales included", ylabel="SQNR in dB")
-    canvas.legend(loc="outside upper center", ncols=min(6, len(points) + 1), handletextpad=0.3, columnspacing=1.2)
-    return Figure(name, title, description, canvas)
+    columns = min(4, len(totals) + lines)
+    canvas.legend(loc="outside upper center", ncols=columns, handletextpad=0.4, columnspacing=1.2)
+    return Figure(name, title, description, canvas, hints)
+
+
+def _rate_hint(fmt: str, mark: RatePoint) -> str:
+    return f"{mark.label}, {fmt}: {mark.sqnr_db:.2f} dB at {mark.bits:.3f} bits per weight"
 
 
 @_styled

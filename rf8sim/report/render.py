@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import importlib.resources
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .._files import write_files
 from ..experiment import Experiment
+from .contents import Contents, Section
 from .figures import PAGE_COLOURS
-from .sections import Section, sections
-from .tables import Table, cell
+from .sections import sections
+from .tables import WORDS, cell, markdown_table
 from .verdict import verdict
 
 __all__ = ["html", "markdown", "markdown_table", "write_report"]
 
+_FEW_ROWS = 16  # a longer table is closed at first, below the figures
 
-def write_report(experiment: Experiment, folder: str | Path, *, figures: bool = True) -> list[Path]:
+
+def write_report(contents: Contents | Experiment, folder: str | Path, *, figures: bool = True) -> list[Path]:
     """Write ``report.json``, ``report.md`` and ``report.html`` to a folder.
 
-    The same experiment gives the same bytes. Nothing is written if any of the three cannot be.
+    The same contents give the same bytes. Nothing is written if any of the three cannot be.
 
     Parameters
     ----------
-    experiment : Experiment
-        What was measured.
+    contents : Contents or Experiment
+        What was measured, with what belongs to it or alone.
     folder : str or Path
         Made if it is missing.
     figures : bool
@@ -43,23 +45,33 @@ def write_report(experiment: Experiment, folder: str | Path, *, figures: bool = 
     OSError
         If the folder cannot be written.
     """
-    parts = sections(experiment, with_figures=figures)
-    title = f"rf8sim report: {', '.join(experiment.checkpoints)}"
-    record = {"verdict": verdict(experiment), **experiment.to_json()}
+    if isinstance(contents, Experiment):
+        contents = Contents(contents)
+    parts = sections(contents, with_figures=figures)
+    title = f"rf8sim report: {', '.join(contents.experiment.checkpoints)}"
+    record = {"verdict": verdict(contents.experiment), **contents.to_json()}
     texts = {
         "report.json": _json(record),
         "report.md": markdown(title, parts),
         "report.html": html(title, parts),
     }
-    contents = {Path(folder) / name: text.encode("utf-8") for name, text in texts.items()}
-    write_files(contents)
-    return list(contents)
+    files = {Path(folder) / name: text.encode("utf-8") for name, text in texts.items()}
+    write_files(files)
+    return list(files)
 
 
-def _json(data: object) -> str:
-    """Write JSON one entry a line, but lists of numbers on one."""
-    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
-    return re.sub(r"\[[-+.\de,\s]+\]", lambda match: " ".join(match[0].split()), text) + "\n"
+def _json(data: Mapping[str, Any]) -> str:
+    """Write JSON with a line for each entry, and in lists of records one for each record: short lines to compare."""
+
+    def text(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+    def entry(value: Any) -> str:
+        if isinstance(value, list) and value and not isinstance(value[0], int | float):
+            return "[\n  " + ",\n  ".join(map(text, value)) + "\n ]"
+        return text(value)
+
+    return "{\n" + ",\n".join(f" {text(key)}: {entry(value)}" for key, value in data.items()) + "\n}\n"
 
 
 def html(title: str, parts: Sequence[Section]) -> str:
@@ -69,9 +81,13 @@ def html(title: str, parts: Sequence[Section]) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    source = importlib.resources.files(__package__).joinpath("template.html.j2").read_text(encoding="utf-8")
+    folder = importlib.resources.files(__package__)
+    source, style, script = (
+        folder.joinpath(name).read_text(encoding="utf-8") for name in ("template.html.j2", "page.css", "page.js")
+    )
     page = environment.from_string(source)
-    return page.render(title=title, sections=parts, cell=cell, colours=PAGE_COLOURS) + "\n"
+    names = {"cell": cell, "words": WORDS, "few": _FEW_ROWS, "colours": PAGE_COLOURS, "style": style, "script": script}
+    return page.render(title=title, sections=parts, **names) + "\n"
 
 
 def markdown(title: str, parts: Sequence[Section]) -> str:
@@ -85,18 +101,3 @@ def markdown(title: str, parts: Sequence[Section]) -> str:
         if folded:
             lines.append(f"In report.html and report.json: {'; '.join(folded)}.")
     return "\n\n".join(lines) + "\n"
-
-
-def markdown_table(table: Table) -> str:
-    """Write a table as Markdown."""
-
-    def row(cells: Sequence[Any]) -> str:
-        return f"| {' | '.join(str(text).replace('|', chr(92) + '|') for text in cells)} |"
-
-    kinds = [column.kind for column in table.columns]
-    lines = [
-        row([column.title for column in table.columns]),
-        row([":--" if k == "text" else "--:" for k in kinds]),
-    ]
-    lines += [row([cell(value, kind) for value, kind in zip(values, kinds, strict=True)]) for values in table.rows]
-    return "\n".join(lines)

@@ -1,165 +1,259 @@
-"""The sections of a report, as plain data. A new one is one function here that returns a `Section`."""
+"""The sections of a report, as plain data. A new one is one function here or beside that returns a `Section`."""
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 import ggd
 
-from ..experiment import Experiment, TensorRecord
+from ..evaluation import Evaluation
+from ..experiment import TensorRecord
 from ..formats import get_format
-from . import figures, tables
+from . import charts, evaluation_report, figures, guards, limits, tables
+from .choice_sections import rounding, scaling
+from .contents import Contents, Section
+from .error_section import errors
 from .figures import Figure
-from .tables import MOST_ROWS, Table
+from .tables import MOST_ROWS, Column, Table
 from .verdict import verdict
+from .weights import largest, weights
 
-__all__ = ["SECTIONS", "Section", "sections"]
+__all__ = ["SECTIONS", "sections"]
 
-
-@dataclass(frozen=True)
-class Section:
-    """A heading with what stands under it."""
-
-    id: str
-    title: str
-    paragraphs: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
-    figures: tuple[Figure, ...] = ()
+_MOST_MARKS = 150
 
 
-def sections(experiment: Experiment, *, with_figures: bool = True) -> list[Section]:
+def sections(contents: Contents, *, with_figures: bool = True) -> list[Section]:
     """Return the sections of a report, in order.
 
     Parameters
     ----------
-    experiment : Experiment
-        What was measured.
+    contents : Contents
+        What was measured, and what belongs to it.
     with_figures : bool
         Whether figures are drawn.
     """
-    return [make(experiment, with_figures) for make in SECTIONS]
+    made = (make(contents, with_figures) for make in SECTIONS)
+    return [section for section in made if section is not None]
 
 
-def _verdict(experiment: Experiment, _: bool) -> Section:
-    return Section("verdict", "Verdict", tuple(verdict(experiment)))
+def _verdict(contents: Contents, _: bool) -> Section:
+    return Section("verdict", "Verdict", tuple(verdict(contents.experiment)))
 
 
-def _formats(experiment: Experiment, with_figures: bool) -> Section:
+# --- the formats ------------------------------------------------------------------------------------------------------
+
+
+def _formats(contents: Contents, with_figures: bool) -> Section:
     words = (
         "SQNR over all weights is dominated by the tensors with large weights, so the median and the worst "
         "tensor stand beside it. Relative errors are those of the weights that do not become zero; "
-        "underflow is the share of the weights that do, overflow the share beyond the range of the format."
+        "underflow is the share of the weights that do, overflow the share beyond the range of the format. "
+        "The largest relative error is that of one weight, as a rule of one just above half the smallest value: it "
+        "says where a format's range ends and nothing about the rest, and is at most 100 % with rounding to nearest.",
     )
-    drawn = tuple(_rate_figure(experiment)) if with_figures else ()
-    return Section("formats", "Formats over all weights", (words,), (tables.summary(experiment),), drawn)
+    experiment = contents.experiment
+    shown = [tables.summary(experiment)]
+    table = _limits_table(contents)
+    if table.rows:
+        shown.append(table)
+    shown.append(tables.format_values(experiment))
+    drawn = (*_rate_figure(contents), *_values_figures(contents)) if with_figures else ()
+    return Section("formats", "Formats over all weights", words, tuple(shown), tuple(drawn))
 
 
-def _rate_figure(experiment: Experiment) -> Iterable[Figure]:
-    points: dict[str, list[figures.RatePoint]] = {name: [] for name in experiment.settings.formats}
-    fitted = [tensor for tensor in experiment.tensors if tensor.fit is not None and not tensor.fit_doubt]
-    for tensor in fitted or experiment.tensors:
-        for record in tensor.formats:
-            rate, quality = record.coded_bits_per_weight, record.sqnr_db
-            if rate is not None and quality is not None and math.isfinite(quality):
-                points[record.format].append(figures.RatePoint(rate, quality))
-    if not any(points.values()):
+def _limits_table(contents: Contents) -> Table:
+    columns = (
+        Column("format"), Column("tensors", "count"), Column("SQNR, dB", ".2f"), Column("coded, bits/w.", ".3f"),
+        Column("most with these bits, dB", ".2f"), Column("below it, dB", ".2f"),
+        Column("least bits for this SQNR", ".3f"), Column("above it, bits", ".3f"),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            one.format, one.tensors, one.sqnr_db, one.bits, one.bound_db, one.bound_db - one.sqnr_db, one.least_bits,
+            one.bits - one.least_bits,
+        )
+        for one in limits.limits(contents.experiment)
+    )  # fmt: skip
+    return Table("How far from the limits: the Shannon bounds of the tensors' own fits, added up", columns, rows)
+
+
+def _rate_figure(contents: Contents) -> Iterable[Figure]:
+    experiment = contents.experiment
+    names = experiment.settings.formats
+    fitted = limits.trusted(experiment)
+    chosen = {id(tensor) for tensor in fitted} or {id(tensor) for tensor in experiment.tensors}
+    shown = [tensor for tensor in largest(experiment, _MOST_MARKS) if id(tensor) in chosen]
+    points = {
+        name: [point for tensor in shown for point in _rate_point(tables.label(experiment, tensor), tensor, name)]
+        for name in names
+    }
+    totals = {name: point for name in names for point in _rate_point("all weights", experiment.total, name)}
+    if not totals:
         return
-    shapes = [tensor.fit.shape for tensor in fitted if tensor.fit is not None]
-    bound = None
-    if shapes:
-        shape = statistics.median(shapes)
-        bound = f"Shannon bound, shape {shape:.2f}", _shannon_bound(shape)
+    shape = limits.median_shape(experiment)
+    bound, levels, words = None, {}, ""
+    if shape is not None:
+        bound = f"Shannon, shape {shape:.2f}", limits.shannon_db(shape)
+        sizes = sorted({get_format(name).bits for name in names})
+        levels = {f"Lloyd-Max, {1 << bits} values": limits.lloyd_max_db(shape, 1 << bits) for bits in sizes}
+        words = (
+            " The lines are limits for one generalized Gaussian of the median shape: dashed, that of any code at all "
+            "(Shannon); dotted, that of any table of so many values with one scale (Lloyd-Max). Marks may cross them: "
+            "a tensor of another shape has other limits, scales for channels or blocks fit parts of a tensor more "
+            "closely, and all weights together are a mixture whose parts have scales of their own. The table of limits "
+            "compares each tensor with its own."
+        )
+    few = f" (the {len(shown)} largest that have a fit to trust)" if len(experiment.tensors) > len(shown) else ""
     yield figures.rate_quality(
         points,
+        totals,
         bound,
+        levels,
         "rate",
         "Quality against rate",
-        "A small mark for each tensor and format, a large one at each format's medians. Across: bits per "
-        "weight after ideal entropy coding, scales included; upward: SQNR. Up and to the left is better."
-        + (_BOUND_WORDS if bound else ""),
+        f"A small mark for each tensor and format{few}, a large one for all weights, as in the table. Across: bits per "
+        f"weight after ideal entropy coding, scales included; upward: SQNR. Up and to the left is better.{words}",
     )
 
 
-_BOUND_WORDS = (
-    " On a generalized Gaussian of the median shape no code crosses the dashed line; tensors to which none "
-    "could be fitted are left out."
-)
+def _rate_point(label: str, tensor: TensorRecord, name: str) -> Iterable[figures.RatePoint]:
+    record = tensor.format(name)
+    rate, quality = record.coded_bits_per_weight, record.sqnr_db
+    if rate is not None and quality is not None and math.isfinite(quality):
+        yield figures.RatePoint(label, rate, quality)
 
 
-def _shannon_bound(shape: float) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """Return the SQNR in dB that bounds a rate R: ``D >= 2**(2 h - 2 R) / (2 pi e)``, h the entropy."""
-    density = ggd.GGD(shape=shape, scale=1.0)
-    decibels = 20 * math.log10(2)
-    offset = 10 * math.log10(2 * math.pi * math.e * density.var) - decibels * density.entropy_bits
-    return lambda rate: offset + decibels * rate
+def _values_figures(contents: Contents) -> Iterable[Figure]:
+    experiment = contents.experiment
+    for tensor in largest(experiment, 1):
+        if not tensor.bins or not tensor.formats:
+            return
+        where = tables.label(experiment, tensor)
+        several = any(record.smallest_scale != record.largest_scale for record in tensor.formats)
+        formats = [get_format(record.format) for record in tensor.formats]
+        scales = [math.sqrt(record.smallest_scale * record.largest_scale) for record in tensor.formats]
+        scaled = f"times {'the middle of its scales' if several else 'its scale'} in that tensor"
+        yield figures.value_density(
+            formats,
+            scales,
+            (tensor.first_bin, tensor.bins),
+            "value-density",
+            f"Where the values of each format lie over {where}",
+            f"Above, the weights by their magnitude. Below, a line for each positive value of each format, {scaled}. A "
+            "format is accurate where its lines are close, and wasteful where there are no weights.",
+        )
+        ideal = _best_density(tensor, max(fmt.count for fmt in formats))
+        yield charts.values_per_octave(
+            formats,
+            scales,
+            (tensor.first_bin, tensor.bins),
+            ideal,
+            "octaves",
+            f"How finely each format divides the octaves of {where}",
+            f"The positive values of each format in each octave, {scaled}, over the weights (grey, without a scale)."
+            + (
+                " Dashed: what is best for the density fitted to that tensor, as many values in proportion to the cube "
+                "root of the density (Panter and Dite 1951)."
+                if ideal
+                else ""
+            ),
+        )
 
 
-def _distribution(experiment: Experiment, with_figures: bool) -> Section:
+def _best_density(tensor: TensorRecord, count: int) -> Callable[[NDArray[np.float64]], NDArray[np.float64]] | None:
+    """Return values per octave of the best quantizer of so many values: its density is that to the power 1/3."""
+    if tensor.fit is None or tensor.fit_doubt:
+        return None
+    shape = tensor.fit.shape
+    spread = ggd.GGD(shape=shape, scale=tensor.fit.scale * 3.0 ** (1.0 / shape))  # f^(1/3), normalized
+    return lambda x: np.asarray(count * spread.pdf(x) * x * math.log(2.0))
+
+
+# --- accuracy, compression, guard rails -------------------------------------------------------------------------------
+
+
+def _accuracy(contents: Contents, _: bool) -> Section | None:
+    if contents.evaluation is None:
+        return None
+    results = [Evaluation.from_json(result) for result in contents.evaluation["results"]]
+    table = evaluation_report.everything(results)
+    made = f"Made by '{contents.evaluation['made_by']}', on {contents.evaluation['data']}."
+    return Section("accuracy", "The model run in low precision", (*contents.evaluation["verdict"][:5], made), (table,))
+
+
+def _compression(contents: Contents, _: bool) -> Section | None:
+    experiment = contents.experiment
+    if not experiment.settings.formats:
+        return None
+    columns = [
+        Column("format"), Column("stored, bits/w.", ".3f"), Column("of them scales", ".3f"),
+        Column("entropy, bits/w.", ".3f"), Column("coded, bits/w.", ".3f"), Column("saved, %", "percent"),
+        Column("codes that occur", "count"),
+    ]  # fmt: skip
+    rows = []
+    for record in experiment.total.formats:
+        stored, coded = record.bits_per_weight, record.coded_bits_per_weight
+        saved = 1 - coded / stored if stored and coded is not None else None
+        used = int(np.count_nonzero(record.error.code_counts))
+        rows.append(
+            (record.format, stored, record.scale_overhead_bits, record.entropy_bits, coded, saved, used)
+        )  # fmt: skip
     words = (
-        "The generalized Gaussian (GGD) has density proportional to exp(-|w/scale|^shape): shape 2 is "
-        "Gaussian, 1 Laplace, smaller is heavier-tailed. The columns of the rival families say how many "
-        "bits per weight each costs more than it. Zeros are counted apart, not fitted."
+        "Codes of weights are worth less than their width: some occur more often than others. The entropy of the codes "
+        "of all tensors together is the least that a coder of single codes with one table needs; coded is that and the "
+        "scales. A table for each tensor needs a little less, as the tables by tensor show.",
     )
-    drawn = tuple(_density_figures(experiment)) if with_figures else ()
-    return Section("distribution", "Distribution of the weights", (words,), (tables.fits(experiment),), drawn)
+    return Section("compression", "Compression", words, (Table("Bits per weight", tuple(columns), tuple(rows)),))
 
 
-def _density_figures(experiment: Experiment) -> Iterable[Figure]:
-    if experiment.total.bins:
-        yield figures.densities(
-            [_panel("all", experiment.total)],
-            "density",
-            "All weights and fitted densities",
-            "Histogram of the magnitudes of the nonzero weights in quarter octaves, and the densities "
-            "fitted to them. Both axes are logarithmic, so that the tails can be compared.",
-        )
-    some = [tensor for tensor in _largest(experiment, 6) if tensor.bins]
-    if len(experiment.tensors) > 1 and some:
-        yield figures.densities(
-            [_panel(tables.label(experiment, tensor), tensor) for tensor in some],
-            "densities",
-            "The largest tensors one by one",
-            f"The same for the {len(some)} tensors with the most weights.",
-        )
-
-
-def _panel(title: str, tensor: TensorRecord) -> figures.Density:
-    # Like the fit, the rivals describe the weights that are not zero.
-    nonzero = sum(tensor.bins)
-    finite = nonzero + tensor.zeros
-    densities = {
-        "generalized Gaussian": ggd.GGD(shape=tensor.fit.shape, scale=tensor.fit.scale) if tensor.fit else None,
-        "Laplace": ggd.GGD(shape=1.0, scale=tensor.mean_magnitude * finite / nonzero),
-        "Gaussian": ggd.GGD(shape=2.0, scale=tensor.rms * math.sqrt(2 * finite / nonzero)),
-    }
-    return figures.Density(
-        title,
-        tensor.first_bin,
-        tensor.bins,
-        {name: _folded(d) for name, d in densities.items() if d is not None},
+def _guards(contents: Contents, _: bool) -> Section:
+    experiment = contents.experiment
+    kept = guards.kept(experiment)
+    weights = sum(tensor.count for tensor in kept)
+    share = 100 * weights / experiment.total.count
+    words = [
+        f"Norms, embeddings, biases and vectors stay as they are unless a plan says otherwise: {len(kept)} of "
+        f"{len(experiment.tensors)} tensors here, {share:.1f} % of the weights. They are measured all the same.",
+        f"Named below are tensors with an SQNR {guards.SENSITIVE_DB:g} dB below the median of their format, with "
+        f"{100 * guards.UNDERFLOW:g} % of their weights becoming zero or {100 * guards.OVERFLOW:g} % beyond the range "
+        f"(and twice as many as in all tensors), with a channel {guards.CHANNEL_DB:g} dB below the median channel, or "
+        "with values that are not finite.",
+    ]
+    found = guards.concerns(experiment)
+    if not found:
+        words.append("No tensor is.")
+    names = {tables.label(experiment, tensor) for tensor in kept}
+    columns = (
+        Column("tensor"), Column("weights", "count"), Column("format"), Column("what", "note"), Column("advice"),
+        Column("kept by default"),
+    )  # fmt: skip
+    rows = tuple(
+        (one.tensor, one.weights, one.format or "any", one.what, one.advice, "yes" if one.tensor in names else "no")
+        for one in found
     )
+    shown = (Table("To be looked at", columns, rows, folded=len(rows) > MOST_ROWS),) if rows else ()
+    return Section("guards", "Guard rails", tuple(words), shown)
 
 
-def _folded(density: ggd.GGD) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """Return the density of the magnitude."""
-    return lambda x: np.asarray(2 * density.pdf(x))
+# --- tensor by tensor -------------------------------------------------------------------------------------------------
 
 
-def _tensors(experiment: Experiment, with_figures: bool) -> Section:
+def _tensors(contents: Contents, with_figures: bool) -> Section:
+    experiment = contents.experiment
     names = experiment.settings.formats
     shown = (tables.sqnr_by_tensor(experiment), *(tables.details(experiment, name) for name in names))
-    drawn = tuple(_sqnr_figure(experiment)) if with_figures else ()
+    drawn = tuple(_sqnr_figure(contents)) if with_figures else ()
     return Section("tensors", "Tensor by tensor", (), shown, drawn)
 
 
-def _sqnr_figure(experiment: Experiment) -> Iterable[Figure]:
-    some = _largest(experiment, MOST_ROWS)
+def _sqnr_figure(contents: Contents) -> Iterable[Figure]:
+    experiment = contents.experiment
+    some = largest(experiment, MOST_ROWS)
     values = {name: [tensor.format(name).sqnr_db for tensor in some] for name in experiment.settings.formats}
     if not any(value is not None and math.isfinite(value) for row in values.values() for value in row):
         return
@@ -174,49 +268,24 @@ def _sqnr_figure(experiment: Experiment) -> Iterable[Figure]:
     )
 
 
-def _values(experiment: Experiment, with_figures: bool) -> Section:
-    drawn = tuple(_values_figure(experiment)) if with_figures else ()
-    return Section(
-        "values", "Values of the formats and the data", (), (tables.format_values(experiment),), drawn
-    )  # fmt: skip
-
-
-def _values_figure(experiment: Experiment) -> Iterable[Figure]:
-    for tensor in _largest(experiment, 1):
-        if not tensor.bins or not tensor.formats:
-            return
-        several = any(record.smallest_scale != record.largest_scale for record in tensor.formats)
-        yield figures.value_density(
-            [get_format(record.format) for record in tensor.formats],
-            [math.sqrt(record.smallest_scale * record.largest_scale) for record in tensor.formats],
-            (tensor.first_bin, tensor.bins),
-            "value-density",
-            f"Where the values of each format lie over {tables.label(experiment, tensor)}",
-            "Above, the weights by their magnitude. Below, a line for each positive value of each format, "
-            f"times {'the middle of its scales' if several else 'its scale'} in that tensor. A format is "
-            "accurate where its lines are close, and wasteful where there are no weights.",
-        )
-
-
-def _about(experiment: Experiment, _: bool) -> Section:
-    words = (
+def _about(contents: Contents, _: bool) -> Section:
+    experiment = contents.experiment
+    words = [
         "SQNR is 10 log10(Σ w² / Σ (w - ŵ)²) in dB, where ŵ is the weight after quantization and back. The "
         "entropy of the codes is the least that a coder of single codes needs. Stored bits per weight are "
         "those of the code and its share of the scales: 8 bits for a scale that is a power of two, 32 for "
         "another.",
         "Channels lie along axis 0 and blocks along all other axes together; a vector is one channel.",
-    )
-    optional = (tables.not_finite(experiment), tables.skipped(experiment))
+    ]
+    if contents.command:
+        words.append(f"The same bytes come again from: {contents.command}")
+    columns = (Column("file"), Column("bytes", "count"), Column("SHA-256"))
+    files = Table("Files that were read", columns, tuple((f.name, f.bytes, f.sha256) for f in contents.inputs))
+    optional = (files, tables.not_finite(experiment), tables.skipped(experiment))
     shown = (tables.settings(experiment), *(table for table in optional if table.rows))
-    return Section("about", "How this was measured", words, shown)
+    return Section("about", "How this was measured, and how to do it again", tuple(words), shown)
 
 
-def _largest(experiment: Experiment, count: int) -> list[TensorRecord]:
-    """Return the tensors with the most weights, in their usual order."""
-    order = sorted(range(len(experiment.tensors)), key=lambda i: (-experiment.tensors[i].count, i))
-    return [experiment.tensors[i] for i in sorted(order[:count])]
-
-
-SECTIONS: tuple[Callable[[Experiment, bool], Section], ...] = (
-    _verdict, _formats, _distribution, _tensors, _values, _about,
+SECTIONS: tuple[Callable[[Contents, bool], Section | None], ...] = (
+    _verdict, weights, _formats, rounding, scaling, errors, _accuracy, _compression, _guards, _tensors, _about,
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,12 @@ from ..experiment import Experiment, FormatRecord, TensorRecord
 from ..formats import get_format
 
 __all__ = [
-    "MOST_ROWS", "Column", "Table", "brief", "cell", "details", "fits", "format_values", "label",
-    "not_finite", "settings", "skipped", "sqnr_by_tensor", "summary",
+    "MOST_ROWS", "WORDS", "Column", "Table", "brief", "cell", "details", "fits", "format_values", "label",
+    "markdown_table", "not_finite", "settings", "skipped", "sqnr_by_tensor", "summary",
 ]  # fmt: skip
+
+WORDS = ("text", "note")
+"""Kinds of columns that hold words."""
 
 MOST_ROWS = 40
 """A longer table is folded away, and a figure has at most so many rows."""
@@ -23,7 +27,8 @@ MOST_ROWS = 40
 class Column:
     """A column: its heading, and how its cells are written.
 
-    ``kind`` is ``text``, ``count``, ``percent`` (of a share) or a format specification such as ``.2f``.
+    ``kind`` is ``text``, ``note`` (text of many words), ``count``, ``percent`` (of a share) or a format specification
+    such as ``.2f``.
     """
 
     title: str
@@ -32,12 +37,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of raw values; None is a number that does not exist, inf one without bound."""
+    """A table of raw values; None is a number that does not exist, inf one without bound.
+
+    ``folded`` tables are closed at first; the last row of one that ``has_total`` stays last however it is sorted.
+    """
 
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Any, ...], ...]
     folded: bool = False
+    has_total: bool = False
 
 
 def cell(value: object, kind: str) -> str:
@@ -50,7 +59,7 @@ def cell(value: object, kind: str) -> str:
     """
     if value is None:
         return "–"
-    if kind == "text":
+    if kind in WORDS:
         return str(value)
     assert isinstance(value, int | float)
     if math.isinf(value):
@@ -60,6 +69,21 @@ def cell(value: object, kind: str) -> str:
     if kind == "percent":
         return "0" if value == 0 else "<0.01" if value < 1e-4 else f"{100 * value:.2f}"
     return format(value, kind)
+
+
+def markdown_table(table: Table) -> str:
+    """Write a table as Markdown."""
+
+    def row(cells: Sequence[Any]) -> str:
+        return f"| {' | '.join(str(text).replace('|', chr(92) + '|') for text in cells)} |"
+
+    kinds = [column.kind for column in table.columns]
+    lines = [
+        row([column.title for column in table.columns]),
+        row([":--" if kind in WORDS else "--:" for kind in kinds]),
+    ]
+    lines += [row([cell(value, kind) for value, kind in zip(values, kinds, strict=True)]) for values in table.rows]
+    return "\n".join(lines)
 
 
 def label(experiment: Experiment, tensor: TensorRecord) -> str:
@@ -118,20 +142,24 @@ def brief(experiment: Experiment) -> Table:
     return Table(whole.caption, columns, tuple(tuple(row[i] for i in kept) for row in whole.rows))
 
 
+_RIVALS = ("gaussian", "laplace")
+
+
 def fits(experiment: Experiment) -> Table:
     """List the fit of each tensor and of all together, with what the rival families cost beside it."""
     records = [*experiment.tensors, experiment.total]
-    rivals = list(dict.fromkeys(name for r in records if r.fit for name in r.fit.bits if name != "ggd"))
+    rivals = [name for name in _RIVALS if any(r.fit and name in r.fit.bits for r in records)]
 
     def row(name: str, tensor: TensorRecord) -> tuple[Any, ...]:
         zeros = tensor.zeros / tensor.count if tensor.count else None
         head = (name, " × ".join(map(str, tensor.shape)), tensor.count, zeros, tensor.rms, tensor.largest)
         fit = tensor.fit
         if fit is None:
-            return (*head, None, None, None, *(None for _ in rivals), tensor.fit_doubt)
+            return (*head, None, None, None, *(None for _ in rivals), "–", tensor.fit_doubt)
         own = fit.bits.get("ggd", math.nan)
         excess = (_existing(fit.bits.get(rival, math.nan) - own) for rival in rivals)
-        return (*head, fit.shape, fit.shape_error, fit.scale, *excess, tensor.fit_doubt)
+        best = fit.family or "–"
+        return (*head, fit.shape, fit.shape_error, fit.scale, *excess, best, tensor.fit_doubt)
 
     rows = [row(label(experiment, tensor), tensor) for tensor in experiment.tensors]
     if len(rows) > 1:
@@ -147,9 +175,11 @@ def fits(experiment: Experiment) -> Table:
         Column("std. error", ".3f"),
         Column("GGD scale", ".3g"),
         *(Column(f"{rival}, + bits/w.", ".4f") for rival in rivals),
-        Column("remark"),
+        Column("best"),
+        Column("remark", "note"),
     )
-    return Table("Fits by tensor", columns, tuple(rows), folded=len(rows) > MOST_ROWS)
+    whole = len(rows) > len(experiment.tensors)
+    return Table("Fits by tensor", columns, tuple(rows), folded=len(rows) > MOST_ROWS, has_total=whole)
 
 
 def _existing(value: float) -> float | None:
@@ -190,7 +220,7 @@ def format_values(experiment: Experiment) -> Table:
         Column("largest", ".6g"),
         Column("smallest positive", ".6g"),
         Column("octaves", ".1f"),
-        Column("description"),
+        Column("description", "note"),
     )
     formats = [get_format(name) for name in experiment.settings.formats]
     rows = tuple((f.name, f.bits, f.count, f.max, f.smallest, f.octaves, f.description) for f in formats)
@@ -209,7 +239,7 @@ def settings(experiment: Experiment) -> Table:
         *((name, ", ".join(value)) for name in ("include", "exclude") if (value := getattr(asked, name))),
         *experiment.versions.items(),
     ]
-    return Table("Settings and versions", (Column("what"), Column("value")), tuple(rows))
+    return Table("Settings and versions", (Column("what"), Column("value", "note")), tuple(rows))
 
 
 def not_finite(experiment: Experiment) -> Table:
@@ -226,5 +256,5 @@ def skipped(experiment: Experiment) -> Table:
         (tensor.name, tensor.checkpoint, tensor.dtype, " × ".join(map(str, tensor.shape)), tensor.reason)
         for tensor in experiment.skipped
     )
-    columns = (Column("tensor"), Column("checkpoint"), Column("type"), Column("size"), Column("why"))
+    columns = (Column("tensor"), Column("checkpoint"), Column("type"), Column("size"), Column("why", "note"))
     return Table("Tensors not measured", columns, rows, folded=len(rows) > MOST_ROWS)

@@ -7,11 +7,9 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from ..experiment import Experiment, FitRecord, FormatRecord
+from . import guards
 
 __all__ = ["verdict"]
-
-# Losses from which a sentence is spent on them: shares of the weights.
-_UNDERFLOW, _OVERFLOW = 0.01, 0.001
 
 
 def verdict(experiment: Experiment) -> list[str]:
@@ -25,20 +23,43 @@ def verdict(experiment: Experiment) -> list[str]:
     Returns
     -------
     list of str
-        Each a sentence or two: what was measured, what the weights are like, which format is most accurate,
-        which needs the fewest bits, and what was lost.
+        Each a sentence or two: the answer in short, what was measured, what the weights are like, which format is
+        most accurate, which needs the fewest bits, what was lost, and what to watch.
     """
-    said = [_measured(experiment)]
-    if experiment.total.fit is not None:
-        said.append(_distribution(experiment, experiment.total.fit))
     ranked = [record for record in experiment.total.formats if record.sqnr_db is not None]
     ranked.sort(key=lambda record: -(record.sqnr_db or 0.0))
+    said = [_answer(ranked)] if len(ranked) > 1 else []
+    said.append(_measured(experiment))
+    if experiment.total.fit is not None:
+        said.append(_distribution(experiment, experiment.total.fit))
     if ranked:
         said.append(_accuracy(experiment, ranked))
         said.append(_size(ranked))
     said += [sentence for record in experiment.total.formats for sentence in _losses(record)]
+    said += _watch(experiment)
     said += _oddities(experiment)
     return said
+
+
+def _answer(ranked: Sequence[FormatRecord]) -> str:
+    """Name the most accurate format, and the smallest if that is another."""
+    best, least = ranked[0], min(ranked, key=lambda record: record.coded_bits_per_weight or 0.0)
+    said = f"For accuracy take {best.format}: {_db(best)} at {best.bits_per_weight or 0:.2f} bits per weight"
+    if least.format == best.format:
+        return f"{said}; it is the smallest too, {least.coded_bits_per_weight or 0:.2f} bits if its codes are coded."
+    gap = "" if best.sqnr_db == math.inf else f", {(best.sqnr_db or 0) - (least.sqnr_db or 0):.1f} dB less accurate"
+    coded = least.coded_bits_per_weight or 0
+    return f"{said}. For size, entropy-coded, take {least.format}: {coded:.2f} bits per weight{gap}."
+
+
+def _watch(experiment: Experiment) -> Iterable[str]:
+    """Say where to look, in a sentence for the tensors and one for the channels."""
+    found = guards.concerns(experiment)
+    tensors = list(dict.fromkeys(one.tensor for one in found))
+    if tensors and len(experiment.tensors) > 1:
+        shown = ", ".join(tensors[:3]) + (f" and {len(tensors) - 3} more" if len(tensors) > 3 else "")
+        count = f"{_counted(len(tensors), 'tensor')} of {len(experiment.tensors)}"
+        yield f"To watch: {count} ({shown}); see the guard rails."
 
 
 def _measured(experiment: Experiment) -> str:
@@ -58,7 +79,7 @@ def _distribution(experiment: Experiment, fit: FitRecord) -> str:
         said = (
             f"Generalized Gaussians fitted to {of if len(trusted) < len(experiment.tensors) else 'each tensor'} have "
             f"shape {min(shapes):.2f} to {max(shapes):.2f}, median {statistics.median(shapes):.2f} (2 is Gaussian, 1 "
-            "Laplace); whether another family fits better, 'rf8sim fit' says. "
+            "Laplace). "
         )
     whole = "All together they fit" if said else "A generalized Gaussian fitted to the weights has"
     costs = [
@@ -89,9 +110,9 @@ def _size(ranked: Sequence[FormatRecord]) -> str:
 
 
 def _losses(record: FormatRecord) -> Iterable[str]:
-    if (record.underflow_share or 0) > _UNDERFLOW:
+    if (record.underflow_share or 0) > guards.UNDERFLOW:
         yield f"{record.format} makes zeros of {_percent(record.underflow_share)} of the weights."
-    if (record.overflow_share or 0) > _OVERFLOW:
+    if (record.overflow_share or 0) > guards.OVERFLOW:
         yield f"{_percent(record.overflow_share)} of the weights lie beyond the range of {record.format}."
 
 
