@@ -112,7 +112,7 @@ def quantizer_theory(
     power = float(np.sum(cell_moment(density, np.array([-np.inf, 0.0]), np.array([0.0, np.inf]), zero, 2)))
     overload = float(np.sum(cell_moment(density, np.append(-infinity, v[-1]), np.append(v[0], infinity), zero, 0)))
     some = probabilities[probabilities > 0]
-    entropy = float(-np.sum(some * np.log2(some))) + 0.0
+    entropy = max(float(-np.sum(some * np.log2(some))), 0.0)  # probabilities may add up to 1 and a rounding
     return QuantizerTheory(mse, power, entropy, float(probabilities[v == 0].sum()), overload, probabilities)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import mpmath as mp
 import numpy as np
 import pytest
 
 from ggd import GGD, expected_mse, expected_mse_scaled
-from ggd.quantizer import partial_moment
+from ggd.quantizer import cell_integral, partial_moment
 
 
 def exact_mse(d: GGD, values, boundaries) -> mp.mpf:
@@ -126,3 +128,19 @@ def test_matches_samples():
 def test_bad_input(values, boundaries, scales, words):
     with pytest.raises(ValueError, match=words):
         expected_mse_scaled(GGD(1.0), values, boundaries, scales)
+
+
+@pytest.mark.parametrize("reach", [3.0, math.inf])
+@pytest.mark.parametrize("z", [2.3, 22.0, 316.0])
+@pytest.mark.parametrize("p", [0.5, 2.5, 20.0, 100.0])
+def test_the_square_in_a_tail_does_not_cancel(p, z, reach):
+    """Of the tail beyond the last value, which begins at t^p = z, the share 2 / (p z)^2 of its power is the error."""
+    end = z ** (1.0 / p)
+    found = cell_integral(p, np.array([end]), np.array([reach * end]), np.array([end]), 2)[0]
+    with mp.workdps(30):
+        a, left = 1 / mp.mpf(p), mp.mpf(end)
+        start, stop = left**p, mp.inf if reach == math.inf else mp.mpf(reach * end) ** p
+        cuts = [start, *(c for k in range(-4, 8) if (c := start + mp.mpf(2) ** k) < stop), stop]
+        exact = mp.quad(lambda u: (u**a - left) ** 2 * mp.exp(start - u) * u ** (a - 1), cuts)
+        exact *= mp.exp(-start) / (2 * mp.gamma(a))
+    assert found == pytest.approx(float(exact), rel=1e-10, abs=0.0)

@@ -75,8 +75,7 @@ def test_cell_moments_match_thirty_digits(density, power):
         exact = exact_moment(density, *one, power, unit)
         # A first moment is a difference: its error is of the size of what is taken away.
         size = exact if power != 1 else exact_moment(density, *one, 0, unit) * unit + abs(exact)
-        # In the farthest tail (mass 1e-140) the closed form's own cancellation shows; nothing depends on it.
-        assert abs(found - exact) <= 1e-9 * abs(size) + mp.mpf(1e-100), one
+        assert abs(found - exact) <= 1e-9 * abs(size), one
 
 
 @pytest.mark.parametrize("density", DENSITIES, ids=str)
@@ -156,7 +155,9 @@ def test_a_density_of_ones_own(shape, scale):
         own, known = (quantizer_theory(density, TABLE, boundaries) for density in (Own(), GGD(shape, scale)))
         np.testing.assert_allclose(own.probabilities, known.probabilities, rtol=1e-9, atol=1e-300)
         for name in ("mse", "power", "entropy_bits", "underflow", "overload"):
-            assert getattr(own, name) == pytest.approx(getattr(known, name), rel=1e-9, abs=1e-14), name
+            # A probability near 1 is known to some eps, so -p log2 p near 0 to some eps / ln 2, and no better.
+            floor = 1e-14 if name == "entropy_bits" else 0.0
+            assert getattr(own, name) == pytest.approx(getattr(known, name), rel=1e-9, abs=floor), name
 
 
 def test_one_value_no_zero_and_bad_input():
