@@ -24,6 +24,8 @@ def check_folder(folder: Path) -> None:
 def write_files(contents: Mapping[Path, bytes | Iterable[bytes]]) -> None:
     """Write all files beside their places, then rename them: all are whole, and on failure the old ones stay.
 
+    A process that is killed between two renames leaves some files new and others old, each of them whole.
+
     Parameters
     ----------
     contents : dict of Path to bytes, or to pieces of them
@@ -35,6 +37,7 @@ def write_files(contents: Mapping[Path, bytes | Iterable[bytes]]) -> None:
         If a file cannot be written; its ``filename`` is the file or folder asked for.
     """
     beside = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in contents}
+    older = {path: path.with_name(f".{path.name}.{os.getpid()}.old") for path in contents} if len(contents) > 1 else {}
     try:
         for path, data in contents.items():
             try:
@@ -45,12 +48,34 @@ def write_files(contents: Mapping[Path, bytes | Iterable[bytes]]) -> None:
                     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             except OSError as error:
                 raise type(error)(error.errno, error.strerror, str(path)) from None
-        for path, part in beside.items():
-            os.replace(part, path)
+        for path, aside in older.items():
+            if path.exists():
+                _keep(path, aside)
+        placed: list[Path] = []
+        try:
+            for path, part in beside.items():
+                os.replace(part, path)
+                placed.append(path)
+        except BaseException:
+            for path in placed if older else ():
+                if older[path].exists():
+                    os.replace(older[path], path)
+                else:
+                    path.unlink()
+            raise
     finally:
-        for part in beside.values():
+        for part in (*beside.values(), *older.values()):
             with contextlib.suppress(OSError):
                 part.unlink()
+
+
+def _keep(path: Path, aside: Path) -> None:
+    """Give a file a second name, or a copy where the file system has no links."""
+    aside.unlink(missing_ok=True)
+    try:
+        os.link(path, aside)
+    except OSError:
+        shutil.copy2(path, aside)
 
 
 @contextlib.contextmanager

@@ -229,6 +229,33 @@ def test_files_change_all_at_once(experiment, tmp_path, monkeypatch):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failure_in_the_middle_takes_back_what_was_placed(experiment, tmp_path, monkeypatch, failure):
+    """The second of three renames fails: the first is undone, whether a file was there before or not."""
+    import os
+
+    real, calls = os.replace, []
+
+    def second_fails(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise failure
+        real(source, target)
+
+    for older in (False, True):
+        calls.clear()
+        monkeypatch.setattr("os.replace", real)
+        if older:
+            write_report(experiment, tmp_path, figures=False)
+            (tmp_path / "report.json").write_text("older")
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        monkeypatch.setattr("os.replace", second_fails)
+        with pytest.raises(type(failure)):
+            write_report(experiment, tmp_path, figures=False)
+        assert len(calls) > 1
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 # --- odd experiments ----------------------------------------------------------------------------------------
 
 
