@@ -268,8 +268,7 @@ def _read_json(data: bytes, reader: _Reader) -> Iterator[Batch]:
         reason = f"the JSON cannot be read: {type(error).__name__}: {error}"
         yield Batch(np.zeros(0, np.int64), None, nothing, None, [Malformed(1, text, reason)], 0)
         return
-    for start in range(0, len(texts), _BUFFER >> 4):
-        yield reader.slowly(texts[start : start + (_BUFFER >> 4)])
+    yield from _block(b"".join(text + b"\n" for text in texts), reader)
 
 
 def _shown(text: bytes) -> str:

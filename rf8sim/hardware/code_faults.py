@@ -214,8 +214,9 @@ def _lowest(fmt: Format) -> NDArray[np.bool_] | None:
     if fmt.depth is None:
         return None
     codes, mask = residual_fields(fmt)
-    lowest: NDArray[np.bool_] = codes & ((1 << (fmt.bits - 1)) - 1) <= mask
-    return lowest & np.isfinite(fmt.values) & (fmt.values != 0)
+    lowest: NDArray[np.bool_] = np.isfinite(fmt.values) & (fmt.values != 0)
+    lowest &= codes & ((1 << (fmt.bits - 1)) - 1) <= mask
+    return lowest
 
 
 def _formats(model: Golden) -> Found:

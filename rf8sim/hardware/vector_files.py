@@ -81,7 +81,7 @@ def from_digits(port: Port, digits: NDArray[np.uint8]) -> tuple[Patterns, NDArra
                 lanes[:, lane] = lanes[:, lane] << dtype.type(4) | digits[:, place]
         beyond = (lanes >> dtype.type(width)).any(axis=1) if width % 4 else np.zeros(len(digits), np.bool_)
     else:
-        bits = (digits[:, :, None] >> np.array([3, 2, 1, 0], np.uint8) & 1).reshape(len(digits), -1)
+        bits = (digits[:, :, None] >> np.array([3, 2, 1, 0], np.uint8) & 1).reshape(len(digits), 4 * port.digits)
         beyond = bits[:, : -port.bits].any(axis=1) if bits.shape[1] > port.bits else np.zeros(len(digits), np.bool_)
         by_lane = bits[:, -port.bits :].reshape(len(digits), port.lanes, width)[:, ::-1]
         lanes = np.zeros((len(digits), port.lanes), dtype=dtype)

@@ -25,6 +25,7 @@ from .vectors import VectorSet
 __all__ = ["Misplaced", "Verdict", "verify"]
 
 _REMEMBERED = 1 << 20  # wrong answers kept for the diagnosis
+_SEARCHED = 1 << 20  # vectors among which the place of a misplaced line is looked for
 
 
 @dataclass(frozen=True)
@@ -282,14 +283,23 @@ class _Run:
         out = ~_same(operands, wanted)
         verdict.misplaced += int(np.count_nonzero(out))
         for place in np.flatnonzero(out)[: self.first - len(verdict.first_misplaced)].tolist():
-            near = np.flatnonzero(_same([patterns[place : place + 1] for patterns in operands], wanted))
-            belongs = int(near[np.argmin(np.abs(near - place))]) + start + 1 if near.size else None
+            belongs = self._nearest([patterns[place : place + 1] for patterns in operands], start + place)
             shown = [
                 " ".join(hexadecimal(port, patterns[place]) for port, patterns in zip(ports, side, strict=True))
                 for side in (operands, wanted)
             ]
             number = start + place + 1
             verdict.first_misplaced.append(Misplaced(int(lines[place]), number, shown[0], shown[1], belongs))
+
+    def _nearest(self, operands: Sequence[Patterns], number: int) -> int | None:
+        """Return the number, from 1, of the vector that has these operands: of several the nearest to a number."""
+        found, start = [], 0
+        for block in self.asked.operand_blocks():
+            found += (np.flatnonzero(_same(operands, block)) + start).tolist()
+            start += len(block[0])
+            if start > _SEARCHED:
+                break
+        return min(found, key=lambda place: abs(place - number)) + 1 if found else None
 
     def _compare(
         self, batch: Batch, operands: Sequence[Patterns], answers: Answers, before: State | None, start: int
