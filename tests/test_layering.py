@@ -33,7 +33,7 @@ LAYERS = {
     "rf8sim": (
         {"_kernels", "_kernels_errors", "_kernels_coding", "_checks", "_display", "_errors", "_files", "_parallel"},
         {"_safetensors"},
-        {"formats", "code_lengths"},
+        {"formats", "code_lengths", "allocation"},
         {"rounding", "reference", "_coders"},
         {"codec"},
         {"scaling", "operations", "accumulators", "coding"},
@@ -44,7 +44,7 @@ LAYERS = {
         {"choices", "transformer", "scheduling", "rate_distortion"},
         {"evaluation", "model_loss"},
         {"tradeoff", "pruning", "planning"},
-        {"quantized", "protect"},
+        {"quantized", "protect", "rf_family"},
         {"dequantization"},
         {"conversion"},
         {"comparing", "loading"},

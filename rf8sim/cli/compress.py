@@ -1,4 +1,4 @@
-"""Commands about bits against quality: tradeoff, prune."""
+"""Commands about bits against quality: tradeoff, prune, plan, rf-family."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ..transformer import Model
 
-__all__ = ["prune", "tradeoff"]
+__all__ = ["plan", "prune", "rf_family", "tradeoff"]
 
 _Checkpoint = Annotated[
     Path,
@@ -164,4 +164,122 @@ def prune(
     if not quiet:
         print_table(sparsity_report.results(found))
         for line in (*sparsity_report.verdict(found), *map(str, written)):
+            terminal().print(plain(line))
+
+
+@app.command(
+    short_help="Choose a format for each tensor within a budget.",
+    epilog="Examples: rf8sim plan model.safetensors --budget 'sqnr>=25dB' -o plan.toml; "
+    "rf8sim plan examples/lm/model.safetensors --budget 'loss<=+1%' -o plan.toml; "
+    "rf8sim quantize model.safetensors --plan plan.toml -o model.quantized.safetensors",
+)
+def plan(
+    context: typer.Context,
+    checkpoint: _Checkpoint,
+    budget: Annotated[
+        str,
+        typer.Option(
+            metavar="BOUND",
+            help="'sqnr>=25dB', 'worst-sqnr>=20dB' or 'loss<=+1%': the fewest bits that keep it; or 'bits<=6': the "
+            "best SQNR within it.",
+        ),
+    ],
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", metavar="FILE", help="The plan, a .toml file for 'rf8sim quantize --plan'."),
+    ] = None,
+    formats: _Formats = None,
+    scalings: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--scaling", help="tensor, channel, block or none to choose among; repeatable."),
+    ] = None,
+    family: Annotated[
+        bool, typer.Option("--rf-family", help="Choose among all RF(p, depth) of 5 to 8 bits besides.")
+    ] = False,
+    scale_rule: _Rule = "mse",
+    block_size: Annotated[int, typer.Option(min=1, help="Elements in a block, with --scaling block.")] = 32,
+    coder: Annotated[
+        str, typer.Option(metavar="NAME", help="How codes are stored: rans, huffman, eg or none.")
+    ] = "rans",
+    everything: Annotated[
+        bool, typer.Option("--all", help="Plan embeddings and norms too, if they have two axes.")
+    ] = False,
+    model: _WithModel = False,
+    tokens: _Tokens = 2048,
+    data: _Data = None,
+    quiet: _Quiet = False,
+) -> None:
+    """Choose a format and a scaling for each tensor of a checkpoint: the fewest bits within a bound, measured."""
+    from .._files import check_folder
+    from ..plan_file import KEPT_PATTERNS, Recipe, write_plan
+    from ..planning import FORMATS, SCALINGS, measure_menu, plan_checkpoint
+    from ..planning import rf_family as members
+    from ..report import plan_tables
+    from ..requirements import parse_requirement
+
+    bound = parse_requirement(budget)
+    names = [*(formats or (() if family else FORMATS)), *(members() if family else ())]
+    base, kept = (
+        Recipe(scale_rule=scale_rule, block_size=block_size, entropy=coder),
+        () if everything else KEPT_PATTERNS,
+    )
+    if output is not None:
+        if output.suffix != ".toml":
+            raise ValueError(f"{output}: a plan is a TOML file: expected a name that ends in .toml")
+        check_folder(output.parent)
+    loaded = _model(checkpoint, model or bound.quantity == "loss", data, tokens)
+    with progress_bar(quiet) as progress:
+        menu = measure_menu(
+            checkpoint,
+            tuple(dict.fromkeys(names)),
+            tuple(dict.fromkeys(scalings or SCALINGS)),
+            base,
+            kept=kept,
+            progress=progress,
+        )
+        found = plan_checkpoint(
+            checkpoint,
+            bound,
+            menu,
+            kept=kept,
+            model=loaded[0] if loaded else None,
+            windows=loaded[1] if loaded else None,
+            progress=progress,
+        )
+    if output is not None:
+        write_plan(output, found.plan(), "\n".join([f"Made by {given_command(context)}", *plan_tables.summary(found)]))
+    if not quiet:
+        print_table(plan_tables.choices(found))
+        for line in (*plan_tables.summary(found), *([str(output)] if output is not None else [])):
+            terminal().print(plain(line))
+
+
+@app.command(
+    "rf-family",
+    short_help="Show what exponent bits and depth of the RF family buy.",
+    epilog="Example: rf8sim rf-family -o rf-family --shape 0.8 --shape 2",
+)
+def rf_family(
+    context: typer.Context,
+    output: _Output,
+    shapes: Annotated[
+        Optional[list[float]],  # noqa: UP045
+        typer.Option("--shape", metavar="NUMBER", help="Shape of the weights: 2 is Gaussian, 1 Laplace; repeatable."),
+    ] = None,
+    quiet: _Quiet = False,
+) -> None:
+    """Compute the SQNR of every RF(p, depth) of up to 8 bits on generalized Gaussian weights."""
+    from .._files import check_folder
+    from ..report import rf_family_report
+    from ..rf_family import SHAPES, theory
+
+    for shape in shapes or ():
+        if not 0.2 <= shape <= 20:
+            raise ValueError(f"--shape must be from 0.2 to 20, got {shape:g}")
+    check_folder(output)
+    found = theory(tuple(dict.fromkeys(shapes or SHAPES)))
+    written = rf_family_report.write_rf_family(found, output, given_command(context))
+    if not quiet:
+        print_table(rf_family_report.table(found))
+        for line in (*rf_family_report.verdict(found), *map(str, written)):
             terminal().print(plain(line))

@@ -1,0 +1,255 @@
+"""Plans: the choice against brute force, the costs against the thing itself, and the whole way to a quantized file."""
+
+import itertools
+import math
+import tomllib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+import ggd
+from rf8sim import cli, get_format
+from rf8sim.allocation import hull_path, least
+from rf8sim.plan_file import read_plan
+from rf8sim.planning import measure_menu, plan_checkpoint, rf_family
+from rf8sim.rate_distortion import cost_of
+from rf8sim.requirements import parse_requirement
+from rf8sim.rf_family import theory
+
+# --- the allocation ---------------------------------------------------------------------------------------------------
+
+COSTS = st.integers(1, 4).flatmap(
+    lambda tensors: st.integers(1, 5).flatmap(
+        lambda candidates: st.tuples(
+            *[
+                st.lists(
+                    st.lists(st.integers(0, 12), min_size=candidates, max_size=candidates),
+                    min_size=tensors,
+                    max_size=tensors,
+                )
+            ]
+            * 2
+        )
+    )
+)
+
+
+def brute_force(goal: np.ndarray, bound: np.ndarray, limit: float) -> float:
+    rows = np.arange(len(goal))
+    picks = itertools.product(*[range(goal.shape[1])] * len(goal))
+    sums = ((goal[rows, list(pick)].sum(), bound[rows, list(pick)].sum()) for pick in picks)
+    return min((own for own, total in sums if total <= limit), default=math.inf)
+
+
+@given(costs=COSTS, limit=st.integers(0, 40))
+def test_least_is_the_best_of_all_choices(costs, limit):
+    goal, bound = (np.array(part, dtype=np.float64) for part in costs)
+    best = brute_force(goal, bound, limit)
+    if math.isinf(best):
+        with pytest.raises(ValueError, match="no choice keeps the limit"):
+            least(goal, bound, limit)
+        return
+    pick, below = least(goal, bound, limit)
+    rows = np.arange(len(goal))
+    assert bound[rows, pick].sum() <= limit
+    assert goal[rows, pick].sum() == best
+    assert best * (1 - 1e-6) - 1e-9 <= below <= best + 1e-9
+
+
+@given(costs=COSTS, multiplier=st.floats(0, 20))
+def test_the_path_has_the_best_choice_for_every_multiplier(costs, multiplier):
+    goal, bound = (np.array(part, dtype=np.float64) for part in costs)
+    rows = np.arange(len(goal))
+    path = hull_path(goal, bound)
+    found = min(goal[rows, pick].sum() + multiplier * bound[rows, pick].sum() for pick in path)
+    best = (goal + multiplier * bound).min(axis=1).sum()
+    assert found == pytest.approx(best)
+    goals, bounds = ([part[rows, pick].sum() for pick in path] for part in (goal, bound))
+    assert goals == sorted(goals)
+    assert bounds == sorted(bounds, reverse=True)
+    assert goals[0] == goal.min(axis=1).sum()
+    assert bounds[-1] == bound.min(axis=1).sum()
+
+
+def test_what_is_infinite_is_not_taken():
+    goal = np.array([[1.0, 5.0, math.inf]])
+    assert [pick.tolist() for pick in hull_path(goal, np.array([[9.0, 4.0, 0.0]]))] == [[0], [1]]
+
+
+def test_many_tensors_are_solved_exactly_enough():
+    """Ten thousand choices: the gap to the bound is what the solver left, next to nothing."""
+    generator = np.random.default_rng(0)
+    bits = np.sort(generator.uniform(3, 8, (400, 25)), axis=1)
+    errors = 4.0**-bits * generator.uniform(0.5, 2, bits.shape) * generator.uniform(0.1, 10, (400, 1))
+    pick, below = least(bits, errors, 0.5)
+    rows = np.arange(400)
+    assert errors[rows, pick].sum() <= 0.5
+    assert bits[rows, pick].sum() - below < 1e-4 * below
+
+
+# --- plans ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("planning") / "m.safetensors"
+    generator = np.random.default_rng(0)
+    spread = np.exp(generator.normal(size=(60, 1)))
+    tensors = {
+        "a.weight": ggd.GGD.from_std(1.0, 0.05).sample(12_000, seed=1).reshape(60, 200) * spread,
+        "b.weight": ggd.GGD.from_std(2.0, 0.02).sample(12_000, seed=2).reshape(60, 200),
+        "c.weight": ggd.GGD.from_std(0.6, 0.1).sample(12_000, seed=3).reshape(60, 200),
+        "embed.weight": generator.normal(size=(20, 10)),
+        "norm.weight": np.ones(10),
+    }
+    save_file({name: value.astype(np.float32) for name, value in tensors.items()}, path)
+    return path
+
+
+FEW = ("rf8", "int8", "nf4", "e2m3fn")
+
+
+@pytest.fixture(scope="module")
+def menu(checkpoint):
+    return measure_menu(checkpoint, FEW, ("tensor", "channel"))
+
+
+@pytest.mark.parametrize("budget", ["sqnr>=20dB", "sqnr>=30", "sqnr>=36dB", "worst-sqnr>=25dB", "bits<=5", "bits<=6.5"])
+def test_a_plan_is_the_best_of_all_plans(checkpoint, menu, budget):
+    requirement = parse_requirement(budget)
+    found = plan_checkpoint(checkpoint, requirement, menu)
+    signal, best = menu.signals().sum(), math.inf
+    for pick in itertools.product(range(8), repeat=3):
+        bits = (sum(menu.bits()[t, c] for t, c in enumerate(pick)) + menu.other_bits) / menu.weights
+        error = sum(menu.errors()[t, c] for t, c in enumerate(pick))
+        worst = min(10 * math.log10(menu.signals()[t] / menu.errors()[t, c]) for t, c in enumerate(pick))
+        figures = {"sqnr": 10 * math.log10(signal / error), "worst-sqnr": worst, "bits": bits}
+        if requirement.met(figures[requirement.quantity]):
+            best = min(best, error if requirement.quantity == "bits" else bits)
+    own = signal / 10 ** (found.sqnr_db / 10) if requirement.quantity == "bits" else found.bits_per_weight
+    assert own == pytest.approx(best, rel=1e-9)
+    figures = {"sqnr": found.sqnr_db, "worst-sqnr": found.worst_sqnr_db, "bits": found.bits_per_weight}
+    assert requirement.met(figures[requirement.quantity])
+    assert found.below == pytest.approx(found.sqnr_db if requirement.quantity == "bits" else best, rel=1e-6)
+
+
+def test_the_menu_is_the_thing_itself(checkpoint, menu):
+    assert [matrix.name for matrix in menu.matrices] == ["a.weight", "b.weight", "c.weight"]
+    assert (menu.other_weights, menu.other_bits) == (210, 32 * 210)
+    assert menu.weights == 36_210
+    for matrix, own in zip(menu.matrices, menu.costs, strict=True):
+        assert [cost_of(matrix.read(), recipe)[0] for recipe in menu.recipes] == list(own)
+
+
+def test_all_plans_embeddings_too(checkpoint):
+    assert measure_menu(checkpoint, ("rf8",), ("tensor",), kept=()).other_weights == 10
+
+
+def test_the_family_and_its_theory():
+    assert [rf_family(bits, bits) for bits in (4, 5)] == [["rf(1,2)"], ["rf(1,4)", "rf(2,2)"]]
+    assert all(5 <= get_format(name).bits <= 8 for name in rf_family())
+    for member in theory([2.0], 6, 6):
+        values = ggd.GGD.from_std(2.0, 1.0).sample(200_000, seed=0)
+        fmt = get_format(f"rf({member.p},{member.depth})")
+        from rf8sim.scaling import quantize
+
+        sqnr = max(
+            10 * np.log10(np.mean(values**2) / np.mean((values - quantize(values, fmt, scale=s).dequantize()) ** 2))
+            for s in np.float32(2.0) ** (np.arange(-16, 33) / 8)
+        )
+        assert member.sqnr_db == pytest.approx(sqnr, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ("sqnr>=60dB", "budget 'sqnr>=60dB': the best that these formats reach is"),
+        ("worst-sqnr>=60dB", "the best that these formats reach is"),
+        ("bits<=1", "the fewest that these formats reach is"),
+        ("loss<=+1%", "budget 'loss<=.1%' needs the model: give --model, or bound sqnr or bits"),
+        ("metric>=-1%", "cannot be planned for"),
+        ("sqnr<=3", "cannot be planned for"),
+    ],
+)
+def test_budgets_that_cannot_be_kept(checkpoint, menu, budget, message):
+    with pytest.raises(ValueError, match=message):
+        plan_checkpoint(checkpoint, parse_requirement(budget), menu)
+
+
+def test_a_bound_on_the_loss_is_kept():
+    from rf8sim.transformer import load_model, read_windows
+
+    path = "examples/lm/model.safetensors"
+    model = load_model(path)
+    windows = read_windows("examples/lm/validation.bin", model, 128)
+    menu = measure_menu(path, ("nf4", "e2m3fn", "int8"), ("tensor",))
+    tight, loose = (
+        plan_checkpoint(path, parse_requirement(budget), menu, model=model, windows=windows)
+        for budget in ("loss<=+1%", "loss<=+10%")
+    )
+    for found, share in ((tight, 1.01), (loose, 1.1)):
+        assert found.loss <= share * found.baseline
+        assert found.below is None
+    assert loose.bits_per_weight < tight.bits_per_weight
+    with pytest.raises(ValueError, match="with the most accurate of these formats the loss is"):
+        plan_checkpoint(path, parse_requirement("loss<=-5%"), menu, model=model, windows=windows)
+
+
+# --- the commands -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("budget", ["sqnr>=28dB", "worst-sqnr>=22dB", "bits<=5.5"])
+def test_quantize_carries_the_plan_out(capsys, checkpoint, tmp_path, budget):
+    """The budget holds for the file that comes of it, as `quantize --require` measures it."""
+    plan, out = tmp_path / "plan.toml", tmp_path / "q.safetensors"
+    arguments = ["plan", str(checkpoint), "--budget", budget, "-o", str(plan)]
+    assert cli.main([*arguments, *(word for name in FEW for word in ("-f", name))]) == 0
+    printed, err = capsys.readouterr()
+    assert err == ""
+    assert "Of 8 candidates a tensor, within this budget it" in printed
+    assert plan.read_text().startswith("# Made by rf8sim plan m.safetensors --budget")
+    read = read_plan(plan)
+    assert read.defaults.entropy == "rans"
+    assert tomllib.loads(plan.read_text())["defaults"]["format"] in FEW
+    # The file's header is not in the budget of bits: it is a few kB, on a small file a large share.
+    header = 2.5 if budget.startswith("bits") else 0.0
+    required = f"bits<={5.5 + header}" if header else budget
+    arguments = ["quantize", str(checkpoint), "--plan", str(plan), "-o", str(out), "--require", required]
+    assert cli.main(arguments) == 0
+    capsys.readouterr()
+    from rf8sim.quantized import open_quantized
+
+    stored = open_quantized(out)
+    planned = float(printed.split(" bits per weight")[0].split()[-1])
+    found = sum(tensor.bits_per_weight * tensor.size for tensor in stored) / sum(tensor.size for tensor in stored)
+    assert found == pytest.approx(planned, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--budget", "sqnr=25"], "a requirement is written as 'sqnr>=25dB'"),
+        (["--budget", "sqnr>=25", "-f", "rf9"], "unknown format 'rf9'"),
+        (["--budget", "sqnr>=25", "--scaling", "row"], "unknown scaling 'row'"),
+        (["--budget", "sqnr>=25", "-o", "plan.json"], "plan.json: a plan is a TOML file"),
+        (["--budget", "loss<=+1%"], "the sizes of the model are read from this file"),
+        (["--budget", "sqnr>=70", "-f", "rf8"], "the best that these formats reach is"),
+    ],
+)
+def test_plan_refuses(capsys, checkpoint, options, message):
+    assert cli.main(["plan", str(checkpoint), *options]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_rf_family_command(capsys, tmp_path):
+    assert cli.main(["rf-family", "-o", str(tmp_path), "--shape", "1"]) == 0
+    assert "Shape 1: 8 bits RF(3, 8) 28.6 dB, 7 bits RF(3, 4) 28.4 dB" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rf_family.md", "rf_family.svg"]
+    assert cli.main(["rf-family", "-o", str(tmp_path), "--shape", "0"]) == 2
+    assert "--shape must be from 0.2 to 20, got 0" in capsys.readouterr().err
