@@ -1,0 +1,105 @@
+"""Plan files and requirements: what people write is what is meant, and what they mistake is said."""
+
+import pytest
+
+from rf8sim.plan_file import Plan, Recipe, Rule, read_plan, write_plan
+from rf8sim.requirements import QUANTITIES, parse_requirement
+
+
+def test_the_first_rule_decides_then_what_stays_then_the_defaults():
+    plan = Plan(
+        Recipe("rf8", "block"),
+        (Rule("*.up.*", {"format": "int8"}), Rule("*.up.weight", keep=True), Rule("norm.scale", {"scaling": "tensor"})),
+    )
+    assert plan.choose("m.up.weight", (2, 2)) == Recipe("int8", "block")
+    assert plan.choose("norm.scale", (4,)) == Recipe("rf8", "tensor")
+    for name, shape in [("Norm.weight", (4, 4)), ("x.bias", (4, 1)), ("wte", (4, 4)), ("pos_embed", (1, 4, 4))]:
+        assert plan.choose(name, shape) == "norms, embeddings and biases stay as they are"
+    assert plan.choose("gain", (4,)) == "tensors of one axis stay as they are"
+    assert plan.choose("lm_head.weight", (4, 4)) == Recipe("rf8", "block")
+    assert Plan(kept=()).choose("embed.bias", (4,)) == Recipe()
+    assert Plan(rules=(Rule("a", keep=True),)).choose("a", (4, 4)) == "the plan keeps 'a'"
+
+
+def test_a_plan_is_read_as_it_was_written(tmp_path):
+    odd = 'wei"rd\\[0]\tü\x7f'
+    rules = (Rule(odd, {"format": "rf(4,4,12)", "block_size": 8}), Rule("b.*", keep=True))
+    for kept in (Plan().kept, (), ("x*",)):
+        plan = Plan(Recipe("int8", "block", "max", "stochastic", 16, 3, "rans"), rules, kept)
+        write_plan(tmp_path / "plan.toml", plan, comment="made by\nsomebody")
+        assert read_plan(tmp_path / "plan.toml") == plan
+    assert (tmp_path / "plan.toml").read_text(encoding="utf-8").startswith("# made by\n# somebody\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("format = ", "not a plan"),
+        ("[default]\nformat = 'rf8'", "unknown key of the plan 'default': did you mean 'defaults'?"),
+        ("[defaults]\nformt = 'rf8'", r"unknown key of \[defaults\] 'formt': did you mean 'format'?"),
+        ("[defaults]\nformat = 'rf9'", "unknown format 'rf9'"),
+        ("[defaults]\nscaling = 'row'", "unknown scaling 'row'"),
+        ("[defaults]\nentropy = 'zip'", "unknown entropy coder 'zip'"),
+        ("[defaults]\nblock_size = 0", "block_size must be a whole number of at least 1, got 0"),
+        ("[defaults]\nblock_size = true", "block_size must be a whole number of at least 1, got True"),
+        ("[defaults]\nseed = 1.5", "seed must be a whole number of at least 0, got 1.5"),
+        ("[defaults]\nformat = 8", "a format is given by its name"),
+        ("[[tensor]]\nformat = 'rf8'", r"each \[\[tensor\]\] needs a pattern"),
+        ("[[tensor]]\npattern = 'a'\nkeep = 1", "keep is true or false"),
+        ("[[tensor]]\npattern = 'a'\nformat = 'e5m2'\nrounding = 'residual'", "residual"),
+        ("[tensor]\npattern = 'a'", r"expected a table \[defaults\] and tables \[\[tensor\]\]"),
+        ("kept = 'norm'", "'kept' must be a list of patterns"),
+    ],
+)
+def test_a_bad_plan_is_one_sentence(tmp_path, text, message):
+    (tmp_path / "plan.toml").write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_plan(tmp_path / "plan.toml")
+    assert str(caught.value).startswith(str(tmp_path / "plan.toml"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plan_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match=r"plan\.toml: the plan cannot be read: No such file"):
+        read_plan(tmp_path / "plan.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "figure", "original", "met"),
+    [
+        ("sqnr>=25dB", 25.0, 0, True), ("sqnr>=25", 24.999, 0, False), ("worst-sqnr >= 20 dB", 20.1, 0, True),
+        ("bits<=6", 6.0, 0, True), ("bits<=6bits", 6.01, 0, False), ("bits<=.5", 0.5, 0, True),
+        ("loss<=1.5", 1.5, 0, True), ("loss<=+1%", 2.02, 2.0, True), ("loss<=+1%", 2.0201, 2.0, False),
+        ("loss<=+0.02", 2.02, 2.0, True), ("loss<=-1e-2", 1.99, 2.0, True), ("loss<=-1e-2", 1.991, 2.0, False),
+        ("metric>=-1%", 0.792, 0.8, True), ("metric>=-1%", 0.7919, 0.8, False), ("metric>=-10%", -4.4, -4.0, True),
+        ("metric>=-10%", -4.41, -4.0, False), ("metric>=0.9", 0.9, 0, True), ("sqnr>=25dB", float("nan"), 0, False),
+        ("loss<=+1%", float("nan"), 2.0, False), ("sqnr>=25dB", float("inf"), 0, True),
+    ],
+)  # fmt: skip
+def test_requirements(text, figure, original, met):
+    assert parse_requirement(text).met(figure, original) is met
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sqnr=25", "a requirement is written as"),
+        ("sqnr<25", "a requirement is written as"),
+        (">=25", "a requirement is written as"),
+        ("sqnr>=high", "a requirement is written as"),
+        ("snr>=25", "unknown quantity of a requirement 'snr': did you mean 'sqnr'?"),
+        ("sqnr>=25%", "sqnr is given in dB, not in %"),
+        ("loss<=1%", r"write \+1% or -1%"),
+        ("bits<=6dB", "bits is given in bits, not in dB"),
+    ],
+)
+def test_bad_requirements(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_requirement(text)
+
+
+def test_every_quantity_is_measured():
+    from rf8sim.guard import _FIGURES, _Figures
+
+    assert set(_FIGURES) == set(QUANTITIES)
+    assert all(hasattr(_Figures, name) for name in _FIGURES.values())
