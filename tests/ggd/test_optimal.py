@@ -104,8 +104,8 @@ def test_bounds(shape):
     d = GGD(shape, 0.7)
     width, _ = integrate.quad(lambda z: z ** (1 / shape - 1) * math.exp(-z / 3) / shape, 0, np.inf)
     exact = (2 * width) ** 3 / (2 * 0.7 * math.gamma(1 + 1 / shape)) * 0.7**3 / (12 * 100**2)
-    assert panter_dite(d, 100) == pytest.approx(exact, rel=1e-6)
-    assert lloyd_max(d, 2048).mse == pytest.approx(panter_dite(d, 2048), rel=0.01)
+    assert panter_dite(d, 100) == pytest.approx(exact, rel=1e-6, abs=0.0)
+    assert lloyd_max(d, 2048).mse == pytest.approx(panter_dite(d, 2048), rel=0.01, abs=0.0)
     for levels in (2, 16, 256):
         best = lloyd_max(d, levels)
         assert best.mse > shannon_lower_bound(d, index_entropy(d, best.boundaries))
@@ -211,7 +211,7 @@ def test_four_levels_by_a_general_optimizer():
         return expected_mse(d, values, (values[1:] + values[:-1]) / 2)
 
     found = optimize.minimize(loss, [0.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-12})
-    assert lloyd_max(d, 4).mse == pytest.approx(found.fun, rel=1e-9)
+    assert lloyd_max(d, 4).mse == pytest.approx(found.fun, rel=1e-9, abs=0.0)
 
 
 @pytest.mark.parametrize("levels", [0, -1, 1.5, 65537])
