@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -159,7 +160,7 @@ def given_command(context: typer.Context) -> str:
         for item in value if isinstance(value, list | tuple) else [value]:
             shown = (item.name if item.is_absolute() else item.as_posix()) if isinstance(item, Path) else str(item)
             words += [shown] if parameter.param_type_name == "argument" else [parameter.opts[0], shown]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def as_json(data: Any) -> str:

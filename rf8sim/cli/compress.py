@@ -54,6 +54,11 @@ def _model(checkpoint: Path, wanted: bool, data: Path | None, tokens: int) -> tu
     return model, read_windows(data or folder / "validation.bin", model, tokens or None)
 
 
+def _command(context: typer.Context, **switches: bool) -> str:
+    """Return the command as it was given, with the switches that are on."""
+    return " ".join([given_command(context), *(f"--{name.replace('_', '-')}" for name, on in switches.items() if on)])
+
+
 @app.command(
     short_help="Show bits against quality for every format and code, beside the bounds.",
     epilog="Examples: rf8sim tradeoff model.safetensors -o tradeoff --format rf8 --format e4m3fn; "
@@ -97,7 +102,7 @@ def tradeoff(
             windows=loaded[1] if loaded else None,
             progress=progress,
         )
-    written = tradeoff_report.write_tradeoff(found, output, given_command(context))
+    written = tradeoff_report.write_tradeoff(found, output, _command(context, model=model))
     if not quiet:
         print_table(tradeoff_report.points(found))
         for line in (*tradeoff_report.verdict(found), *map(str, written)):
@@ -160,7 +165,7 @@ def prune(
             windows=loaded[1] if loaded else None,
             progress=progress,
         )
-    written = sparsity_report.write_sparsity(found, output, given_command(context))
+    written = sparsity_report.write_sparsity(found, output, _command(context, model=model))
     if not quiet:
         print_table(sparsity_report.results(found))
         for line in (*sparsity_report.verdict(found), *map(str, written)):
@@ -247,7 +252,8 @@ def plan(
             progress=progress,
         )
     if output is not None:
-        write_plan(output, found.plan(), "\n".join([f"Made by {given_command(context)}", *plan_tables.summary(found)]))
+        command = _command(context, rf_family=family, all=everything, model=model)
+        write_plan(output, found.plan(), "\n".join([f"Made by {command}", *plan_tables.summary(found)]))
     if not quiet:
         print_table(plan_tables.choices(found))
         for line in (*plan_tables.summary(found), *([str(output)] if output is not None else [])):
