@@ -221,8 +221,9 @@ def test_any_change_of_any_bytes_is_seen(place, length, instead):
     changed = SMALL_TEXT[:place] + instead + SMALL_TEXT[place + length :]
     with patch.object(verify, "diagnose", lambda *_: []):
         verdict = run(SMALL, changed)
-    same = [row[:2] for row in normal(changed)] == [row[:2] for row in normal(SMALL_TEXT)]
-    every = all(len(row) == len(normal(changed)[0]) for row in normal(changed))
+    rows = normal(changed)
+    same = [row[:2] for row in rows] == [row[:2] for row in normal(SMALL_TEXT)]
+    every = all(len(row) == len(rows[0]) for row in rows)
     if verdict.passed:
         assert same
     elif same and every and changed.lstrip()[:1] not in (b"{", b"["):
