@@ -94,6 +94,7 @@ def test_groups_that_are_alike_are_not_told_apart(shape, seed):
     assert lowest < entry.fit.shape < highest
     assert abs(middle / shape - 1) < 0.1
     assert not entry.groups.differ
+    assert entry.groups.threshold == pytest.approx(5 * 2 * 15 / (2 * x.size * math.log(2)), rel=1e-12)
     # What 16 fits gain by chance is 15 parameters' worth of scale, and 15 of shape: half a nat each, all in all.
     assert 0 < entry.groups.saved < 30 / (2 * x.size * math.log(2)) * 2.5
     assert any("no tensor's groups differ" in line for line in verdict(found))

@@ -161,6 +161,21 @@ def test_threads_do_not_matter(dtype):
         from_array(x, threads=0)
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_float64_extremes_that_round_to_the_same_float32(late):
+    x = np.zeros(20_000)
+    order = slice(None) if late else slice(None, None, -1)
+    x[[5, 15_000]] = np.array([2.0 + 2.0**-30, 2.0 + 2.0**-29])[order]
+    x[[6, 15_001]] = -x[[5, 15_000]]
+    h = from_array(x)
+    assert (h.min, h.max) == (-2.0 - 2.0**-29, 2.0 + 2.0**-29)
+
+
+def test_float64_below_the_range_of_float32_alone_is_clamped():
+    h = from_array(np.array([1.0, 1e-60, -1e-60, 0.0, -2.0]))
+    assert (h.clamped_low, h.zero_count, h.nonzero_count, h.min) == (2, 1, 4, -2.0)
+
+
 @pytest.mark.parametrize("x", [[True], [1j], ["a"], [object()]])
 def test_refuses_what_is_not_a_number(x):
     h = from_array([1.0])
