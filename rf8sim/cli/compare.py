@@ -1,0 +1,54 @@
+"""The command that sets two reports side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ._common import app, as_json, plain, print_table, terminal
+
+__all__ = ["compare"]
+
+_Report = typer.Argument(metavar="REPORT", help="A report.json of 'rf8sim report', or its folder.")
+
+
+@app.command(
+    short_help="Set two reports side by side; exit 1 if something got worse.",
+    epilog="Examples: rf8sim compare before/report.json after/report.json; "
+    "rf8sim compare before after --sqnr 1 --csv > changes.csv",
+)
+def compare(
+    before: Annotated[Path, _Report],
+    after: Annotated[Path, _Report],
+    sqnr: Annotated[float, typer.Option(metavar="DB", help="Loss of SQNR from which it is worse, in dB.")] = 0.5,
+    bits: Annotated[float, typer.Option(metavar="BITS", help="The same of entropy-coded bits per weight.")] = 0.05,
+    percent: Annotated[
+        float, typer.Option(metavar="PERCENT", help="The same of weights that become zero or lie beyond the range.")
+    ] = 0.1,
+    json_: Annotated[bool, typer.Option("--json", help="Print every number of both as JSON.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print every number of both as CSV.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing: the exit code says it.")] = False,
+) -> None:
+    """Set two reports side by side: two checkpoints, or one before and after a change.
+
+    Exit code 0 if nothing got worse by more than the thresholds, 1 if something did or a tensor is missing, 2 if a
+    report cannot be read.
+    """
+    from ..report import comparison, listings
+
+    if csv and json_:
+        raise ValueError("--csv and --json exclude each other: give one")
+    thresholds = comparison.Thresholds(sqnr, bits, percent / 100)
+    found = comparison.compare(comparison.read_report(before), comparison.read_report(after), thresholds)
+    if json_:
+        print(as_json({"thresholds": {"sqnr_db": sqnr, "bits": bits, "percent": percent}, **found.to_json()}))
+    elif csv:
+        print(listings.as_csv(found.table(everything=True)), end="")
+    elif not quiet:
+        print_table(found.table())
+        for line in found.summary():
+            terminal().print(plain(line))
+    if found.failed:
+        raise typer.Exit(1)

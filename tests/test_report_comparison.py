@@ -1,0 +1,179 @@
+"""`rf8sim compare`: what got worse is found, what did not is not, and the exit code says so."""
+
+import csv
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from rf8sim import cli
+from rf8sim.experiment import Settings
+from rf8sim.measuring import run
+from rf8sim.report.comparison import Thresholds, compare
+from rf8sim.report.contents import Contents
+from rf8sim.report.render import write_report
+
+FORMATS = ("rf8", "int8")
+
+
+def weights(**change):
+    rng = np.random.default_rng(2)
+    tensors = {name: rng.normal(size=(40, 50)).astype(np.float32) for name in ("a", "b", "c")}
+    return {name: tensor for name, tensor in {**tensors, **change}.items() if tensor is not None}
+
+
+def outlier():
+    tensor = weights()["b"].copy()
+    tensor[0, 0] = 400
+    return tensor
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reports")
+
+    def report(name, formats=FORMATS, scaling="tensor", **change):
+        save_file(weights(**change), folder / "model.safetensors")
+        settings = Settings(formats=formats, scaling=scaling, scale_rule="max")
+        write_report(run([folder / "model.safetensors"], settings), folder / name, figures=False)
+
+    odd = weights()["c"].copy()
+    odd[1, 1] = np.nan
+    report("before")
+    report("worse", b=outlier())
+    report("missing", c=None, d=weights()["c"])
+    report("odd", c=odd)
+    report("channel", scaling="channel")
+    report("other", formats=("e5m2",))
+    return folder
+
+
+def both(folder, a, b):
+    return [str(folder / a), str(folder / b / "report.json")]
+
+
+def test_the_same_report_is_not_worse(capsys, folder):
+    assert cli.main(["compare", *both(folder, "before", "before")]) == 0
+    out, err = capsys.readouterr()
+    assert "0 of 32 numbers got worse." in out
+    assert err == ""
+
+
+def test_what_got_worse(capsys, folder):
+    assert cli.main(["compare", *both(folder, "before", "worse"), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    worse = {(c["where"], c["format"], c["quantity"]) for c in found["changes"] if c["verdict"] == "worse"}
+    assert ("b", "int8", "SQNR, dB") in worse
+    assert ("b", "int8", "underflow, share") in worse
+    assert not {one for one in worse if one[0] in ("a", "c")}
+    assert ("b", "rf8", "SQNR, dB") not in worse, "its values reach far enough down"
+    assert found["worse"] == len(worse)
+    old, new = (json.loads((folder / name / "report.json").read_text()) for name in ("before", "worse"))
+    change = next(c for c in found["changes"] if (c["where"], c["format"], c["quantity"]) == ("b", "int8", "SQNR, dB"))
+    expected = [
+        next(f for f in next(t for t in data["tensors"] if t["name"] == "b")["formats"] if f["format"] == "int8")
+        for data in (old, new)
+    ]
+    assert [change["before"], change["after"]] == [one["sqnr_db"] for one in expected]
+    assert change["change"] == pytest.approx(expected[1]["sqnr_db"] - expected[0]["sqnr_db"])
+
+
+def test_the_other_way_it_is_better(capsys, folder):
+    assert cli.main(["compare", *both(folder, "worse", "before"), "--bits", "9"]) == 0
+    out = capsys.readouterr().out
+    assert "better" in out
+    assert "0 of 32 numbers got worse." in out
+
+
+def test_thresholds_decide(capsys, folder):
+    words = ["compare", *both(folder, "before", "worse"), "-q"]
+    assert cli.main([*words, "--sqnr", "100", "--percent", "100", "--bits", "9"]) == 0
+    assert cli.main([*words, "--sqnr", "100", "--percent", "100", "--bits", "9"]) == 0
+    assert cli.main([*words, "--sqnr", "1", "--percent", "100", "--bits", "9"]) == 1
+    assert cli.main([*words, "--sqnr", "100", "--percent", "1", "--bits", "9"]) == 1
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_threshold_is_reached_only_beyond_it(folder):
+    before = Contents.from_json(json.loads((folder / "before" / "report.json").read_text()))
+    after = Contents.from_json(json.loads((folder / "worse" / "report.json").read_text()))
+    experiments = before.experiment, after.experiment
+    a, b = (e.tensors[1].format("int8").sqnr_db for e in experiments)
+    at = compare(before, after, Thresholds(sqnr_db=a - b, bits=9, share=1))
+    below = compare(before, after, Thresholds(sqnr_db=(a - b) * 0.999, bits=9, share=1))
+    assert [(c.where, c.verdict) for c in at.worse if c.where == "b"] == []
+    assert [(c.where, c.quantity) for c in below.worse if c.where == "b"] == [("b", "SQNR, dB")]
+
+
+def test_missing_tensors_and_new_ones(capsys, folder):
+    assert cli.main(["compare", *both(folder, "before", "missing")]) == 1
+    out = capsys.readouterr().out
+    assert "1 tensors of the first report are missing in the second: c." in out
+    assert "1 tensors of the second report are new." in out
+
+
+def test_values_that_are_not_finite(capsys, folder):
+    assert cli.main(["compare", *both(folder, "before", "odd"), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    odd = [c for c in found["changes"] if c["quantity"] == "values not finite"]
+    assert [(c["where"], c["before"], c["after"], c["verdict"]) for c in odd] == [
+        ("all weights", 0, 1, "worse"),
+        ("c", 0, 1, "worse"),
+    ]
+
+
+def test_settings_that_differ_are_said(capsys, folder):
+    cli.main(["compare", *both(folder, "before", "channel")])
+    assert "Setting scaling differs: tensor and channel." in capsys.readouterr().out
+
+
+def test_csv(capsys, folder):
+    assert cli.main(["compare", *both(folder, "before", "worse"), "--csv"]) == 1
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(rows) == 32
+    assert {row["verdict"] for row in rows} == {"same", "worse", "better"}
+
+
+def test_an_exact_tensor_that_becomes_inexact_is_worse(folder):
+    before = Contents.from_json(json.loads((folder / "before" / "report.json").read_text()))
+    tensor = before.experiment.tensors[0]
+    record = tensor.format("int8")
+    exact = dataclasses.replace(record, error=dataclasses.replace(record.error, sum_squared_error=0.0))
+    tensors = (dataclasses.replace(tensor, formats=(tensor.formats[0], exact)), *before.experiment.tensors[1:])
+    perfect = dataclasses.replace(before, experiment=dataclasses.replace(before.experiment, tensors=tensors))
+    found = compare(perfect, before)
+    assert [(c.where, c.before, c.change) for c in found.worse] == [("a", float("inf"), None)]
+    assert json.dumps(found.to_json(), allow_nan=False)
+    assert not compare(before, perfect).failed
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "words"),
+    [
+        ("before", "none", "none: no such file: a report.json of 'rf8sim report' was expected, or its folder"),
+        ("model.safetensors", "before", "model.safetensors: not a report.json of 'rf8sim report'"),
+        ("before", "old.json", "old.json: not a report of this version: expected schema 1, got None"),
+        ("before", "list.json", "list.json: not a report of this version"),
+        ("before", "part.json", "part.json: not a whole report"),
+        ("before", "other", "the reports have no format in common: rf8, int8 and e5m2"),
+    ],
+)
+def test_what_is_no_report_is_refused(capsys, folder, a, b, words):
+    (folder / "old.json").write_text('{"results": 1}')
+    (folder / "list.json").write_text("[1]")
+    data = json.loads((folder / "before" / "report.json").read_text())
+    (folder / "part.json").write_text(json.dumps({k: v for k, v in data.items() if k != "total"}))
+    assert cli.main(["compare", str(folder / a), str(folder / b)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_bad_options_are_refused(capsys, folder):
+    for words, said in ((["--sqnr", "-1"], "a threshold is a number"), (["--json", "--csv"], "exclude each other")):
+        assert cli.main(["compare", *both(folder, "before", "before"), *words]) == 2
+        assert said in capsys.readouterr().err
