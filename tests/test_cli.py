@@ -52,7 +52,7 @@ def test_help_has_an_example(capsys, command, option):
 
 
 def test_there_are_commands():
-    assert {"report", "fit", "evaluate", "formats", "quantize", "vectors", "verify", "doctor"} <= set(COMMANDS)
+    assert {"report", "fit", "evaluate", "formats", "quantize", "vectors", "verify", "hdl", "doctor"} <= set(COMMANDS)
 
 
 def test_no_arguments_and_version(capsys):

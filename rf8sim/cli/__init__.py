@@ -13,7 +13,7 @@ from .. import __version__
 from ._common import app
 
 # Each module of commands registers its own in the app; help lists them in this order.
-from . import measure, compare, store, compress, hardware, doctor  # isort: skip  # noqa: F401
+from . import measure, compare, store, compress, hardware, hardware_hdl, doctor  # isort: skip  # noqa: F401
 
 __all__ = ["app", "main"]
 

@@ -1,0 +1,84 @@
+"""The command that writes hardware sources: hdl."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from ._common import app, print_table
+
+if TYPE_CHECKING:
+    from ..hardware.area import Area, Subject
+    from ..report.tables import Table
+
+__all__ = ["area_summary", "hdl"]
+
+
+def area_summary(found: Sequence[tuple[Subject, dict[str, Area]]], liberty: Path) -> Table:
+    """Return blocks as rows and formats side by side: gate equivalents, logic depth, cells."""
+    from ..report.tables import Column, Table
+
+    formats = list(dict.fromkeys(fmt for _, row in found for fmt in row))
+    columns = [Column("block")]
+    for title, kind in (("gates", ".0f"), ("depth", "count"), ("cells", "count")):
+        columns += [Column(f"{title} {fmt}", kind) for fmt in formats]
+    columns.append(Column("gates rf8 / e4m3fn", ".2f"))
+    rows = []
+    for subject, row in found:
+        cells: list[Any] = [subject.title]
+        for attribute in ("gates", "depth", "cells"):
+            cells += [getattr(row[fmt], attribute) if fmt in row else None for fmt in formats]
+        rows.append((*cells, row["rf8"].gates / row["e4m3fn"].gates))
+    caption = f"Gate equivalents (two-input NANDs), cells on the longest path, cells; {liberty.name}, no wires"
+    return Table(caption, tuple(columns), tuple(rows))
+
+
+@app.command(
+    short_help="Write synthesizable SystemVerilog of RF8 with its testbenches, packages and C headers.",
+    epilog="Examples: rf8sim hdl -o rf8_hdl -f rf8 -f e4m3fn && make -C rf8_hdl test; rf8sim hdl --area",
+)
+def hdl(
+    output: Annotated[
+        Optional[Path],  # noqa: UP045  (typer reads it at run time)
+        typer.Option("--output", "-o", metavar="DIR", help="Folder for the sources: new, empty, or written by hdl."),
+    ] = None,
+    formats: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="NAME",
+            help="A format to write as a SystemVerilog and a VHDL package and as a C header; repeatable. Default: rf8.",
+        ),
+    ] = None,
+    area: Annotated[
+        bool, typer.Option("--area", help="Print what the blocks cost in gates, synthesized by Yosys (a minute).")
+    ] = False,
+    liberty: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="Library of cells for --area; default: Debian's qflow-tech-osu018."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Write RF8 hardware that is proved against this library, or say what it costs in silicon.
+
+    The folder needs nothing else: decoder, encoders, multipliers and accumulators in SystemVerilog, those of E4M3 and
+    INT8 to compare, vectors, a self-checking testbench, a cocotb bench, packages, C headers, a Makefile, a README.
+    """
+    if output is None and not area:
+        raise ValueError("say where to write, with --output DIR, or ask for --area")
+    if liberty is not None and not area:
+        raise ValueError("--liberty is for --area")
+    if output is not None:
+        from ..hardware.hdl import write_hdl
+
+        write_hdl(output, formats or ["rf8"])
+        if not quiet:
+            print(f"wrote {output}: read {Path(output) / 'README.md'}, then make -C {output} test")
+    if area:
+        from ..hardware.area import area_table, find_liberty
+
+        print_table(area_summary(area_table(liberty), find_liberty(liberty)))

@@ -1,0 +1,212 @@
+"""What blocks cost in silicon: synthesis by Yosys to the cells of a liberty file."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .hdl import rtl_sources
+
+__all__ = ["LIBERTY", "Area", "Subject", "area_table", "find_liberty", "subjects", "synthesize"]
+
+LIBERTY = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
+"""Where Debian's package qflow-tech-osu018 puts its library: 0.18 um, made at universities, free to use."""
+
+GUARD = 12
+"""Guard bits of the accumulators that are compared: sums of 4096 products."""
+
+
+@dataclass(frozen=True)
+class Area:
+    """What synthesis said of one module.
+
+    Attributes
+    ----------
+    area : float
+        In the library's unit, of all cells; wires are not in it.
+    gates : float
+        Gate equivalents: the area over that of a two-input NAND.
+    depth : int
+        Cells on the longest path between registers or ports.
+    cells : int
+        How many cells.
+    """
+
+    area: float
+    gates: float
+    depth: int
+    cells: int
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One block to compare: for each format the module and its parameters, None where there is none."""
+
+    title: str
+    modules: Mapping[str, str]
+    parameters: Mapping[str, int] = field(default_factory=dict)
+
+
+def subjects() -> tuple[Subject, ...]:
+    """Return what is compared: decoder, multipliers and accumulators of RF8, E4M3 and INT8.
+
+    Examples
+    --------
+    >>> [subject.title for subject in subjects()][:2]
+    ['decoder, to fixed point', 'product, exact: significand and exponent']
+    """
+
+    def of(suffix: str, int8: str | None = None) -> dict[str, str]:
+        return {"rf8": f"rf8_{suffix}", "e4m3fn": f"e4m3_{suffix}"} | ({"int8": int8} if int8 else {})
+
+    return (
+        Subject("decoder, to fixed point", of("decode")),
+        Subject("product, exact: significand and exponent", of("product", "int8_multiply")),
+        Subject("product, exact: fixed point", of("multiply_exact", "int8_multiply")),
+        Subject("weight x INT8 activation, exact: fixed point", of("times_int8", "int8_multiply")),
+        Subject(f"MAC, exact, {GUARD} guard bits", of("mac", "int8_mac"), {"GUARD": GUARD}),
+        Subject(f"MAC of weight x INT8, exact, {GUARD} guard bits", of("int8_mac", "int8_mac"), {"GUARD": GUARD}),
+    )
+
+
+def find_liberty(given: str | Path | None = None) -> Path:
+    """Return the liberty file to use, or raise ValueError with what to install.
+
+    Examples
+    --------
+    >>> find_liberty("nothing.lib")
+    Traceback (most recent call last):
+    ...
+    ValueError: nothing.lib: there is no such liberty file
+    """
+    if given is not None:
+        if not Path(given).is_file():
+            raise ValueError(f"{given}: there is no such liberty file")
+        return Path(given)
+    if not LIBERTY.is_file():
+        raise ValueError(
+            "area needs a liberty file: install Debian's qflow-tech-osu018 (apt install qflow-tech-osu018), or give "
+            "your own with --liberty FILE"
+        )
+    return LIBERTY
+
+
+def _nand_area(liberty: Path) -> float:
+    """Return the area of the smallest two-input NAND of a library: inputs A and B, output ``!(A B)``."""
+    text = liberty.read_text(encoding="utf-8", errors="replace")
+    found = []
+    for cell in re.split(r"\n\s*cell\s*\(", text)[1:]:
+        function = re.search(r"function\s*:\s*\"([^\"]*)\"", cell)
+        size = re.search(r"\barea\s*:\s*([\d.eE+-]+)", cell)
+        compact = re.sub(r"\s+", "", function[1]) if function else ""
+        spaced = re.sub(r"\s+", " ", function[1]).strip() if function else ""
+        if size and (
+            re.fullmatch(r"\(?!\((\w+)[*&](\w+)\)\)?", compact) or re.fullmatch(r"\(?!\(\w+ \w+\)\)?", spaced)
+        ):
+            found.append(float(size[1]))
+    if not found:
+        raise ValueError(
+            f"{liberty}: no two-input NAND found in it, so there is no gate equivalent: give another library"
+        )
+    return min(found)
+
+
+def synthesize(module: str, parameters: Mapping[str, int] | None = None, liberty: str | Path | None = None) -> Area:
+    """Synthesize one shipped module and count its cells.
+
+    Yosys flattens and optimizes, ABC maps to the library's cells with its default script: for area, no timing
+    constraint, no wires.
+
+    Parameters
+    ----------
+    module : str
+        A module of the shipped sources.
+    parameters : dict of str to int, optional
+        Its parameters.
+    liberty : path, optional
+        A liberty file; by default Debian's osu018.
+
+    Returns
+    -------
+    Area
+        The cells and their area.
+
+    Raises
+    ------
+    ValueError
+        If Yosys or the library is missing, or Yosys refuses one of them.
+
+    Examples
+    --------
+    >>> synthesize("rf8_decode").gates  # doctest: +SKIP
+    136.7
+    """
+    if shutil.which("yosys") is None:
+        raise ValueError("area needs Yosys: install it (apt install yosys) and try again")
+    library = find_liberty(liberty).resolve()
+    given = "".join(f" -chparam {name} {value}" for name, value in (parameters or {}).items())
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        for name, text in rtl_sources().items():
+            (place / name).write_text(text, encoding="utf-8")
+        (place / "library.lib").symlink_to(library)
+        script = (
+            "read_liberty -lib library.lib; read_verilog -sv -defer *.sv; "
+            f"hierarchy -top {module}{given}; synth -flatten; dfflegalize -cell $_DFF_P_ x; "
+            "abc -liberty library.lib; opt_clean -purge; tee -q -o depth.txt ltp -noff; "
+            "dfflibmap -liberty library.lib; opt_clean -purge; tee -q -o stat.txt stat -liberty library.lib"
+        )
+        run = subprocess.run(
+            ["yosys", "-q", "-p", script], cwd=place, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}
+        )
+        if run.returncode:
+            raise ValueError(f"yosys cannot synthesize {module}: {' '.join((run.stderr or run.stdout).split())[-300:]}")
+        counted, depth = (place / "stat.txt").read_text(), (place / "depth.txt").read_text()
+    area = re.search(r"Chip area for .*: ([\d.]+)", counted)
+    cells = re.search(r"Number of cells:\s+(\d+)", counted)
+    longest = re.search(r"length=(\d+)", depth)
+    if not (area and cells and longest):
+        raise ValueError(f"yosys said nothing of the area of {module}: is {library} a library of cells with areas?")
+    size = float(area[1])
+    return Area(size, size / _nand_area(library), int(longest[1]), int(cells[1]))
+
+
+def area_table(
+    liberty: str | Path | None = None, chosen: Sequence[Subject] | None = None
+) -> list[tuple[Subject, dict[str, Area]]]:
+    """Synthesize every block that is compared, for each of its formats.
+
+    Parameters
+    ----------
+    liberty : path, optional
+        A liberty file.
+    chosen : sequence of Subject, optional
+        By default `subjects`.
+
+    Returns
+    -------
+    list of tuple
+        Each subject with the area by format. Seconds for each block.
+
+    Examples
+    --------
+    >>> area_table()[0][1]["rf8"]  # doctest: +SKIP
+    Area(area=3281.0, gates=136.7, depth=9, cells=101)
+    """
+    known: dict[tuple[str, tuple[tuple[str, int], ...]], Area] = {}
+    table = []
+    for subject in chosen if chosen is not None else subjects():
+        row = {}
+        for fmt, module in subject.modules.items():
+            key = module, tuple(subject.parameters.items())
+            if key not in known:
+                known[key] = synthesize(module, subject.parameters, liberty)
+            row[fmt] = known[key]
+        table.append((subject, row))
+    return table

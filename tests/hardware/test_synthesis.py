@@ -1,0 +1,124 @@
+"""Yosys on the shipped sources: every block synthesizes without a latch, the two multipliers are the same, areas."""
+
+import shutil
+import subprocess
+
+import pytest
+from simulation import lay_out
+
+from rf8sim.cli.hardware_hdl import area_summary
+from rf8sim.hardware import area
+from rf8sim.hardware.hdl import rtl_sources, write_hdl
+from rf8sim.hardware.packages import systemverilog_package
+
+pytestmark = [
+    pytest.mark.hardware,
+    pytest.mark.skipif(shutil.which("yosys") is None, reason="needs Yosys (yosys)"),
+]
+has_library = pytest.mark.skipif(not area.LIBERTY.is_file(), reason="needs qflow-tech-osu018")
+SYNTHESIZED = sorted(name.removesuffix(".sv") for name in rtl_sources() if name != "rf8_multiply_table.sv")
+
+
+def yosys(folder, script):
+    done = subprocess.run(["yosys", "-p", script], cwd=folder, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_every_module_synthesizes_without_a_latch(tmp_path):
+    lay_out(tmp_path, [])
+    each = "".join(
+        f"design -load sources; hierarchy -check -top {top}; synth -flatten -run begin:fine; check -assert; "
+        "select -assert-none t:$dlatch t:$adlatch t:$dlatchsr; "
+        for top in SYNTHESIZED
+    )
+    status, printed = yosys(tmp_path, f"read_verilog -sv -defer rtl/*.sv; design -save sources; {each}")
+    assert status == 0, printed[-3000:]
+    assert printed.count("Executing SYNTH pass") == len(SYNTHESIZED)
+    assert "Latch inferred" not in printed
+    assert not [line for line in printed.splitlines() if line.startswith("Warning:")]
+
+
+def test_a_latch_is_seen(tmp_path):
+    change = ("rf8_unpack.sv", "      default: significand = 5'd24;\n", "")
+    lay_out(tmp_path, [], (change,))
+    script = (
+        "read_verilog -sv -defer rtl/*.sv; hierarchy -check -top rf8_decode; synth -flatten -run begin:fine; "
+        "select -assert-none t:$dlatch t:$adlatch t:$dlatchsr"
+    )
+    assert yosys(tmp_path, script)[0] != 0
+
+
+@pytest.mark.parametrize("proof", ["prove", "prove_residual"])
+def test_the_multiplier_of_shifts_equals_the_table(tmp_path, proof):
+    folder = write_hdl(tmp_path / "hdl")
+    status, printed = yosys(folder, f"script bench/{proof}.ys")
+    assert status == 0, printed[-3000:]
+    assert "SAT proof finished - no model found: SUCCESS!" in printed
+
+
+def test_the_proof_finds_a_single_wrong_entry(tmp_path):
+    folder = write_hdl(tmp_path / "hdl")
+    table = folder / "rtl" / "rf8_multiply.mem"
+    entries = table.read_text().split()
+    entries[128 * 0x7B + 0x7F] = "7e"  # 1 times 1.5
+    table.write_text("\n".join(entries))
+    status, printed = yosys(folder, "script bench/prove.ys")
+    assert status != 0
+    assert "Called with -verify and proof did fail!" in printed
+
+
+def test_the_package_is_what_yosys_reads(tmp_path):
+    (tmp_path / "rf8_pkg.sv").write_text(systemverilog_package("rf8"))
+    (tmp_path / "top.sv").write_text(
+        "module looked_up(input wire [7:0] code, output wire sign, output wire [19:0] magnitude, output wire nan);\n"
+        "  assign sign = rf8_pkg::NEGATIVE[code] | rf8_pkg::IS_NAN[code];\n"
+        "  assign magnitude = rf8_pkg::MAGNITUDE[code*rf8_pkg::MAGNITUDE_WIDTH+:rf8_pkg::MAGNITUDE_WIDTH];\n"
+        "  assign nan = rf8_pkg::IS_NAN[code];\n"
+        "endmodule\n"
+    )
+    lay_out(tmp_path, [])
+    script = (
+        "read_verilog -sv rf8_pkg.sv top.sv rtl/rf8_unpack.sv rtl/rf8_decode.sv; proc; flatten; "
+        "miter -equiv -flatten -make_assert -make_outputs looked_up rf8_decode miter; hierarchy -top miter; opt -fast; "
+        "sat -verify -prove-asserts miter"
+    )
+    status, printed = yosys(tmp_path, script)
+    assert status == 0, printed[-3000:]
+    assert "no model found: SUCCESS!" in printed
+
+
+@has_library
+def test_area_counts_cells_of_the_library():
+    nand = area._nand_area(area.LIBERTY)
+    assert nand == 24.0  # NAND2X1 in osu018_stdcells.lib
+    found = area.synthesize("rf8_decode")
+    assert found.gates == pytest.approx(found.area / nand)
+    assert 50 < found.gates < 200
+    assert 3 < found.depth < 30
+    assert found.cells > 20
+    small, large = (area.synthesize("int8_mac", {"GUARD": guard}) for guard in (2, 12))
+    assert large.area - small.area >= 10 * 96  # a flip-flop more for each guard bit
+
+
+@has_library
+def test_the_table_sets_formats_side_by_side():
+    chosen = [area.Subject("decoder", {"rf8": "rf8_decode", "e4m3fn": "e4m3_decode"})]
+    table = area_summary(area.area_table(chosen=chosen), area.LIBERTY)
+    [row] = table.rows
+    assert [column.title for column in table.columns][:3] == ["block", "gates rf8", "gates e4m3fn"]
+    assert row[-1] == pytest.approx(row[1] / row[2])
+
+
+def test_what_is_missing_is_said(monkeypatch, tmp_path):
+    with pytest.raises(ValueError, match="there is no such liberty file"):
+        area.synthesize("rf8_decode", liberty=tmp_path / "none.lib")
+    empty = tmp_path / "empty.lib"
+    empty.write_text('library (x) { cell (AND2) { area : 3; pin (Y) { function : "(A B)"; } } }')
+    with pytest.raises(ValueError, match=r"yosys cannot synthesize|no two-input NAND|said nothing"):
+        area.synthesize("rf8_decode", liberty=empty)
+    monkeypatch.setattr(area, "LIBERTY", tmp_path / "absent.lib")
+    with pytest.raises(ValueError, match="apt install qflow-tech-osu018"):
+        area.synthesize("rf8_decode")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match="apt install yosys"):
+        area.synthesize("rf8_decode")
