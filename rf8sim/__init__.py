@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from .linalg import matmul as matmul
     from .linalg import matvec as matvec
     from .loading import load_quantized as load_quantized
+    from .metrics import QuantizationError as QuantizationError
+    from .metrics import measure as measure
     from .qarray import QArray as QArray
     from .quantized import open_quantized as open_quantized
     from .rounding import Overflow as Overflow
@@ -58,6 +60,7 @@ _HOMES = {
     **dict.fromkeys(("multiply", "negate", "sqrt", "subtract"), "arithmetic"),
     "Format": "formats",
     "Overflow": "rounding",
+    "QuantizationError": "metrics",
     "QArray": "qarray",
     "QuantizedTensor": "scaling",
     "RoundingMode": "rounding",
@@ -68,6 +71,7 @@ _HOMES = {
     "format_names": "formats",
     "get_format": "formats",
     "load_quantized": "loading",
+    "measure": "metrics",
     "open_quantized": "quantized",
     "quantize": "scaling",
     "quantize_checkpoint": "guard",
@@ -78,13 +82,15 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "formats":
-        return importlib.import_module(".formats", __name__)
-    if name in _HOMES:
-        value = globals()[name] = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # else a name that does not exist would be one to type checkers
+
+    def __getattr__(name: str) -> Any:
+        if name == "formats":
+            return importlib.import_module(".formats", __name__)
+        if name in _HOMES:
+            value = globals()[name] = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+            return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -29,6 +29,7 @@ PROGRAMS = (
     _Part("iverilog", "simulating what rf8sim hdl writes", "apt install iverilog, brew install icarus-verilog"),
     _Part("yosys", "synthesis: rf8sim hdl --area", "apt install yosys, brew install yosys"),
     _Part("ghdl", "the VHDL package", "apt install ghdl, brew install ghdl"),
+    _Part("chromium", "tests of the report's page", "apt install chromium chromium-driver"),
     _Part("gcc", "the C header", "apt install gcc, or the command line tools of macOS"),
 )
 """Programs that tests and commands look for on the path."""
@@ -62,8 +63,7 @@ def doctor(json_: Annotated[bool, typer.Option("--json", help="Print JSON instea
     if json_:
         print(as_json({**facts, "optional": {part.name: found for part, found in optional}}))
         return
-    columns = (Column("What"), Column("Found"))
-    print_table(Table("Installed", columns, tuple(facts.items())))
+    print_table(Table("Installed", (Column("What"), Column("Found")), tuple(facts.items())))
     columns = (Column("What"), Column("Found"), Column("Needed for"))
     rows = tuple((part.name, found or f"no: {part.install}", part.needed_for) for part, found in optional)
     print_table(Table("Optional", columns, rows))
