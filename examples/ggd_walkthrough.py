@@ -117,6 +117,7 @@ print(f"shape of the pool {pooled.shape:.2f}, median shape of the tensors {one_b
 # ## Data that fits should refuse, or survive
 #
 # What determines no shape gives no number but a reason. Zeros (pruning) are counted apart. Outliers can be censored.
+# A fit that does not describe the data says by how many bits a value a mere histogram is better.
 
 # %%
 heading("difficult data")
@@ -129,6 +130,7 @@ for name, result in {
     "the same, censored": ggd.fit(outliers, censor=0.001),
     "uniform": ggd.fit(rng.uniform(-1, 1, 100_000)),
     "seven values": ggd.fit(x[:7]),
+    "two clusters": ggd.fit(rng.standard_normal(100_000) + rng.choice([-3.0, 3.0], 100_000)),
 }.items():
     said = f"shape {result.shape:.4f} +- {result.stderr.shape:.4f}" if result.trusted else f"refused: {result.reason}"
     print(f"{name:27} {said}")
@@ -164,6 +166,19 @@ weights = load_file(LM / "model.safetensors")
 found = survey(summarize(name, weights[name]) for name in sorted(weights))
 for sentence in verdict(found):
     print(f"* {sentence}")
+
+# %% [markdown]
+# A tensor pools its channels as a checkpoint pools its tensors. Blocks of neighbouring channels fitted by themselves
+# show it; what one fit for all of them loses is what a scale for each block could save.
+
+# %%
+heading("tensors whose channels differ")
+print("whole   groups from - to   lost by one fit (by one scale)")
+for entry in found.tensors:
+    if entry.groups is not None and entry.groups.differ:
+        low, _, high = entry.groups.spread
+        lost = f"{entry.groups.saved:.4f} ({entry.groups.saved_by_scale:.4f}) bits per weight"
+        print(f"{entry.fit.shape:5.2f}   {low:6.2f} - {high:4.2f}      {lost}  {entry.name}")
 
 # %% [markdown]
 # The lowest shape is that of the input embedding. Its heavy tail is a spread of scales: rows of bytes that text holds

@@ -284,5 +284,7 @@ def test_walkthrough():
     assert pool < 1.2 < 1.9 < single < 2.1
     for theory, measured in re.findall(r"SQNR ([\d.]+) dB, measured on the sample ([\d.]+) dB", out):
         assert math.isclose(float(theory), float(measured), abs_tol=0.25)
-    assert len(re.findall(r"refused: ", out)) == 2
+    assert len(re.findall(r"refused: ", out)) == 3
+    assert re.search(r"two clusters +refused: no generalized Gaussian about 0 describes the values", out)
+    assert re.search(r"^ *0\.68 +0\.90 - 2\.00 .* embed\.weight$", out, flags=re.MULTILINE)
     assert re.search(r"^ggd;", out, flags=re.MULTILINE)
