@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .._files import write_files
+from ..code_lengths import MAX_LENGTH
 from ..evaluation import paired
 from ..tradeoff import ALL, CODE_COLUMNS, Point, Tradeoff
 from . import tradeoff_figures
@@ -172,7 +173,7 @@ def _page(found: Tradeoff, made_by: str, drawn: list[tuple[str, str, str]]) -> I
     yield "## What each code costs"
     yield (
         "For the same codes, the mean length of each code and its table, without heads of blocks. Huffman codes have "
-        "at most 12 bits. Exp-Golomb and Golomb-Rice code the rank of a code, by falling count in the tensor (which "
-        "the table lists), or by value, as the literature does (0, +1, -1, +2, ..., which needs no table)."
+        f"at most {MAX_LENGTH} bits. Exp-Golomb and Golomb-Rice code the rank of a code, by falling count in the "
+        "tensor (which the table lists), or by value, as the literature does (0, +1, -1, +2, ..., which needs no table)."
     )
     yield markdown_table(codes(found))
