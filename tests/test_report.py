@@ -506,3 +506,46 @@ def test_pooled_shape_of_a_kind(tmp_path):
     whole = ggd.fit(np.concatenate([v.ravel() for k, v in x.items() if k.startswith("mlp")])).shape
     assert pooled["MLP"] == pytest.approx(whole, rel=0.01)
     assert pooled["attention"] == pytest.approx(0.8, rel=0.03)
+
+
+@pytest.fixture(scope="module")
+def schema():
+    import jsonschema
+
+    data = json.loads((ROOT / "docs" / "report.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(data)
+    return jsonschema.Draft202012Validator(data)
+
+
+def test_the_published_schema(folder, schema, checkpoint):
+    data = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    schema.validate(data)
+    evaluation = read_evaluation(ROOT / "reports" / "evaluate.json")
+    experiment = run([checkpoint], Settings(formats=("int8",), scaling="block"))
+    whole = Contents(experiment, "rf8sim report m", hash_inputs([checkpoint]), evaluation)
+    schema.validate(json.loads(json.dumps({"verdict": verdict(experiment), **whole.to_json()})))
+
+
+@pytest.mark.parametrize("odd", [np.zeros(9, np.float32), np.array([1e-300, 1e300]), np.array([np.nan, 1.0])])
+def test_odd_reports_keep_to_the_schema(tmp_path, schema, odd):
+    save_file({"w": odd}, tmp_path / "m.safetensors")
+    write_report(run([tmp_path / "m.safetensors"]), tmp_path, figures=False)
+    schema.validate(json.loads((tmp_path / "report.json").read_text()))
+
+
+def test_the_schema_sees_what_is_wrong(folder, schema):
+    """Negative control: every field taken away, added or of another type is seen."""
+    text = (folder / "report.json").read_text(encoding="utf-8")
+    for path in ((), ("settings",), ("tensors", 0), ("tensors", 0, "formats", 0), ("choices", 0), ("skipped", 0)):
+        whole = json.loads(text)
+        place = whole
+        for step in path:
+            place = place[step]
+        for name in list(place):
+            kept = place.pop(name)
+            assert not schema.is_valid(whole), (path, name)
+            place[name] = {"other": 1} if name not in ("evaluation",) else 7
+            assert not schema.is_valid(whole), (path, name)
+            place[name] = kept
+        place["new"] = 1
+        assert not schema.is_valid(whole), path
