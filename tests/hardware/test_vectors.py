@@ -161,6 +161,17 @@ def test_stochastic_is_the_oracle(operation):
         assert asked.results[row] == reference.round_value(exact, "rf8", "stochastic", word=word, random_bits=bits)
 
 
+def test_stochastic_from_float64_and_into_many_digits():
+    for fmt, source in (("rf8", "float64"), ("nf8", "float32"), ("e5m2", "fixed:20.40")):
+        asked = vectors("encode", fmt, source=source, rounding="stochastic", random_bits=32, n=300)
+        kind = asked.model.operands[0].kind
+        for row in range(0, len(asked), max(1, len(asked) // 300)):
+            x, word = kind.number(int(asked.operands[0][row])), int(asked.operands[1][row])
+            if x == x or rf8sim.get_format(fmt).nan is not None:
+                code = reference.round_value(x, fmt, "stochastic", word=word)
+                assert asked.results[row] == code, (x, word)
+
+
 def test_words_of_stochastic_part_up_from_down():
     """The classes of first and last words: one more or less, and the result is the other."""
     asked = vectors("mul", "rf8", rounding="stochastic", random_bits=8, n=0)
@@ -401,6 +412,7 @@ endmodule
         ("mul", {"result": "fixed:3.38", "rounding": "up"}, "is exact: leave rounding"),
         ("decode", {"fmt": "e8m0fnu", "result": "float16"}, "is not a float16 number"),
         ("mul", {"rounding": "residual", "fmt": "int8"}, "RF family only"),
+        ("add", {"fmt": "nf8", "rounding": "stochastic"}, "have 24 digits"),
         ("mul", {"random_bits": 33}, "random_bits must be from 1 to 32"),
         ("mul", {"level": 3}, "level must be 1 or 2"),
         ("mul", {"seed": -1}, "seed must be from 0"),
