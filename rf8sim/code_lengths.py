@@ -22,7 +22,7 @@ CODES = ("entropy", "rans", "huffman", "exp-golomb", "golomb-rice")
 """What `code_lengths` knows."""
 
 MAX_LENGTH = 14
-"""The longest Huffman code, decoded by a table of 32 kB. On weights 15 bits save 0.1% at most, and 12 cost up to 0.7%."""
+"""The longest Huffman code, decoded by a table of 32 kB. On weights 15 bits save 0.1% at most; 12 cost up to 0.7%."""
 
 MAX_PRECISION = 15
 """Frequencies of rANS are multiples of 2**-15, or coarser: a symbol that is rarer costs others what it takes."""

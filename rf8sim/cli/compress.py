@@ -207,7 +207,7 @@ def plan(
         str, typer.Option(metavar="NAME", help="How codes are stored: rans, huffman, eg or none.")
     ] = "rans",
     everything: Annotated[
-        bool, typer.Option("--all", help="Plan embeddings and norms too, if they have two axes.")
+        bool, typer.Option("--everything", help="Plan embeddings and norms too, if they have two axes.")
     ] = False,
     model: _WithModel = False,
     tokens: _Tokens = 2048,
@@ -252,7 +252,7 @@ def plan(
             progress=progress,
         )
     if output is not None:
-        command = _command(context, rf_family=family, all=everything, model=model)
+        command = _command(context, rf_family=family, everything=everything, model=model)
         write_plan(output, found.plan(), "\n".join([f"Made by {command}", *plan_tables.summary(found)]))
     if not quiet:
         print_table(plan_tables.choices(found))

@@ -174,6 +174,7 @@ def _page(found: Tradeoff, made_by: str, drawn: list[tuple[str, str, str]]) -> I
     yield (
         "For the same codes, the mean length of each code and its table, without heads of blocks. Huffman codes have "
         f"at most {MAX_LENGTH} bits. Exp-Golomb and Golomb-Rice code the rank of a code, by falling count in the "
-        "tensor (which the table lists), or by value, as the literature does (0, +1, -1, +2, ..., which needs no table)."
+        "tensor (which the table lists), or by value, as the literature does (0, +1, -1, +2 and so on, which needs no "
+        "table)."
     )
     yield markdown_table(codes(found))
