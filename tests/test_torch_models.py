@@ -14,9 +14,11 @@ from rf8sim.torch import (  # noqa: E402
     InputQuantize,
     QuantizeConfig,
     dequantize_,
+    load_quantized,
     model_size,
     quantize_,
     quantized_tensors,
+    save_quantized,
     update_scales_,
 )
 
@@ -63,6 +65,22 @@ def test_plain_state_dict_comes_back():
     other = make_model()
     dequantize_(quantize_(other, QuantizeConfig("rf8", inputs="int8")), keep="original")
     assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
+
+
+def test_a_copy_is_made_plain_by_itself():
+    model = quantize_(make_model())
+    copied = dequantize_(copy.deepcopy(model))
+    x = torch.randn(4, 32)
+    assert torch.equal(copied(x), model(x))
+    assert type(copied[0]) is nn.Linear
+    assert "0.parametrizations.weight.original" in model.state_dict()
+    dequantize_(model)
+    assert same_state(model, copied)
+
+
+def same_state(one: nn.Module, other: nn.Module) -> bool:
+    theirs = other.state_dict()
+    return all(torch.equal(value, theirs[name]) for name, value in one.state_dict().items())
 
 
 def test_norms_and_biases_are_left_alone():
@@ -219,6 +237,27 @@ def test_a_quantized_model_compiles():
     model(x)
     model.eval()
     torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="aot_eager")(x), model(x))
+
+
+def test_saved_and_loaded(tmp_path):
+    """RF8 weights on their grid come back bit for bit, whatever scales the file's plan chose."""
+    from rf8sim.plan_file import Plan, Recipe
+
+    model = make_model()
+    model[2].weight.data.uniform_()
+    quantize_(model, QuantizeConfig("rf8", scale=4.0, inputs="int8"))
+    x = torch.randn(9, 32)
+    model(x)
+    for recipe in (Recipe("rf8"), Recipe("rf8", scaling="tensor", entropy="rans")):
+        path = tmp_path / f"{recipe.scaling}.safetensors"
+        save_quantized(model, path, Plan(recipe))
+        loaded = load_quantized(make_model(1), path)
+        expected = dequantize_(copy.deepcopy(model))
+        assert same_state(loaded, expected)
+    with pytest.raises(ValueError, match=r"is of another model: '2\.bias' is not in both"):
+        load_quantized(nn.Sequential(nn.Linear(32, 48), nn.ReLU(), nn.ReLU(), nn.Linear(48, 10)), path)
+    with pytest.raises(ValueError, match="is of another model: size mismatch"):
+        load_quantized(nn.Sequential(nn.Linear(32, 48), nn.ReLU(), nn.LayerNorm(48), nn.Linear(48, 9)), path)
 
 
 def test_what_is_refused():

@@ -29,8 +29,10 @@ from .models import update_scales_ as update_scales_
 from .size import ModelSize as ModelSize
 from .size import TensorSize as TensorSize
 from .size import model_size as model_size
+from .storage import load_quantized as load_quantized
+from .storage import save_quantized as save_quantized
 
 __all__ = [
     "FakeQuantize", "InputQuantize", "ModelSize", "QuantizeConfig", "TensorSize", "dequantize_", "fake_quantize",
-    "model_size", "quantize_", "quantized_tensors", "update_scales_",
+    "load_quantized", "model_size", "quantize_", "quantized_tensors", "save_quantized", "update_scales_",
 ]  # fmt: skip

@@ -24,7 +24,7 @@ __all__ = [
 ]  # fmt: skip
 
 _QUANTIZED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding, nn.EmbeddingBag)
-_INPUT = "input_quantizer"
+INPUT = "input_quantizer"
 INPUT_RULES = ("max", "ema")
 FilterFn = Callable[[nn.Module, str], bool]
 
@@ -191,7 +191,7 @@ class InputQuantize(nn.Module):
 
 
 def _hook(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (getattr(module, _INPUT)(arguments[0]), *arguments[1:])
+    return (getattr(module, INPUT)(arguments[0]), *arguments[1:])
 
 
 def _default_filter(module: nn.Module, name: str) -> bool:
@@ -249,7 +249,7 @@ def quantize_(model: nn.Module, config: QuantizeConfig | None = None, filter_fn:
         quantizer.order = tuple(module._parameters)
         parametrize.register_parametrization(module, "weight", quantizer)
         if config.inputs is not None and not isinstance(module, nn.Embedding | nn.EmbeddingBag):
-            module.add_module(_INPUT, InputQuantize(config, weight.device))
+            module.add_module(INPUT, InputQuantize(config, weight.device))
             module.register_forward_pre_hook(_hook)
     return model
 
@@ -287,6 +287,9 @@ def dequantize_(model: nn.Module, *, keep: str = "rounded") -> nn.Module:
     found = [(module, module.weight.detach().clone()) for _, module in _quantized_modules(model)]
     for module, rounded in found:
         original, order = module.parametrizations.weight.original, module.parametrizations.weight[-1].order
+        # A copy of a model shares the class that holds the parametrized property, and PyTorch would delete it there.
+        own, shared = type(module), {"__dict__", "__weakref__"}
+        module.__class__ = type(own.__name__, own.__bases__, {k: v for k, v in vars(own).items() if k not in shared})
         parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
         if keep == "rounded":
             with torch.no_grad():
@@ -294,8 +297,8 @@ def dequantize_(model: nn.Module, *, keep: str = "rounded") -> nn.Module:
         parameters = module._parameters
         for name in [*order, *(name for name in parameters if name not in order)]:
             parameters[name] = parameters.pop(name)
-        if hasattr(module, _INPUT):
-            delattr(module, _INPUT)
+        if hasattr(module, INPUT):
+            delattr(module, INPUT)
             hooks = module._forward_pre_hooks
             for key in [key for key, hook in hooks.items() if hook is _hook]:
                 del hooks[key]
@@ -366,6 +369,14 @@ def quantized_tensors(
     }
 
 
+def plain_name(name: str) -> str | None:
+    """Return the name that an entry of a state dict has in the model that is not quantized; None if it has none."""
+    head, parametrized, tail = f".{name}".partition(".parametrizations.weight.")
+    if parametrized:
+        return f"{head}.weight"[1:] if tail == "original" else None
+    return None if f".{INPUT}." in f".{name}" else name
+
+
 def parameters(
     model: nn.Module, config: QuantizeConfig | None, filter_fn: FilterFn | None
 ) -> Iterator[tuple[str, Tensor, QuantizedTensor | None]]:
@@ -375,12 +386,8 @@ def parameters(
         raise ValueError("the model is quantized already: leave the config out, or call dequantize_ first")
     chosen = filter_fn or _default_filter
     for name, parameter in model.named_parameters():
-        owner, _, leaf = (
-            name.replace(".parametrizations.weight.original", ".weight")
-            .replace("parametrizations.weight.original", "weight")
-            .rpartition(".")
-        )
-        plain = f"{owner}.{leaf}" if owner else leaf
+        plain = plain_name(name) or name
+        owner, _, leaf = plain.rpartition(".")
         quantized = None
         if leaf == "weight" and owner in done:
             quantizer = _quantizer(done[owner])

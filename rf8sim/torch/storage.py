@@ -1,0 +1,110 @@
+"""Models saved as quantized checkpoints, and loaded from them."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..guard import quantize_checkpoint
+from ..plan_file import Plan
+from ..quantized import open_quantized
+from .models import plain_name
+
+if TYPE_CHECKING:
+    from ..manifest import Manifest
+
+__all__ = ["load_quantized", "save_quantized"]
+
+_Model = TypeVar("_Model", bound=nn.Module)
+
+
+def save_quantized(model: nn.Module, path: str | Path, plan: Plan | None = None, **options: Any) -> Manifest:
+    """Write a model as a quantized checkpoint, as `rf8sim quantize` does its file.
+
+    The weights of a model of `quantize_` are written as they are rounded. The plan chooses scales anew: where a scale
+    of its rule has the rounded weights on its grid, as powers of two have those of RF formats, no weight changes.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model.
+    path : str or Path
+        A ``.safetensors`` file.
+    plan : Plan, optional
+        What each tensor gets, by its plain name; by default RF8 with a scale for each channel, and norms, embeddings
+        and biases as they are.
+    **options
+        As for `rf8sim.guard.quantize_checkpoint`: ``protection``, ``require``, ``evaluate``.
+
+    Returns
+    -------
+    Manifest
+        What was checked.
+
+    Raises
+    ------
+    ValueError, OSError
+        As `rf8sim.guard.quantize_checkpoint`.
+
+    Examples
+    --------
+    >>> model = nn.Linear(64, 32)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = save_quantized(model, f"{folder}/model.safetensors")
+    ...     other = load_quantized(nn.Linear(64, 32), f"{folder}/model.safetensors")
+    >>> float((other.weight - model.weight).detach().abs().max()) < 0.01, bool((other.bias == model.bias).all())
+    (True, True)
+    """
+    from safetensors.torch import save_file
+
+    rounded = {name: module.weight for name, module in model.named_modules() if hasattr(module, "parametrizations")}
+    tensors: dict[str, Tensor] = {}
+    for name, value in model.state_dict().items():
+        plain = plain_name(name)
+        if plain is not None:
+            owner = plain.rpartition(".")[0]
+            whole = rounded[owner] if owner in rounded and plain.endswith("weight") else value
+            tensors[plain] = whole.detach().cpu().clone().contiguous()
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "model.safetensors"
+        save_file(tensors, source)
+        return quantize_checkpoint(source, path, plan, **options)
+
+
+def load_quantized(model: _Model, path: str | Path) -> _Model:
+    """Load the dequantized weights of a quantized checkpoint into a model, in place.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A plain model with parameters of the checkpoint's names and shapes.
+    path : str or Path
+        As for `rf8sim.quantized.open_quantized`.
+
+    Returns
+    -------
+    nn.Module
+        The model.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint cannot be read, or is of another model.
+    """
+    state = {}
+    for tensor in open_quantized(path):
+        values = tensor.dequantize(np.float64 if tensor.dtype == "float64" else np.float32)
+        state[tensor.name] = torch.from_numpy(np.ascontiguousarray(values)).reshape(tensor.shape)
+    missing = sorted(set(state) ^ set(model.state_dict()))
+    if missing:
+        raise ValueError(f"{path} is of another model: {missing[0]!r} is not in both")
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{path} is of another model: {str(error).splitlines()[-1].strip()}") from None
+    return model
