@@ -78,6 +78,8 @@ class Menu:
         By tensor, then by candidate.
     other_bits, other_weights : int
         Bits and elements of the tensors that stay as they are.
+    others : tuple of str
+        Their names.
     """
 
     matrices: tuple[Matrix, ...]
@@ -85,6 +87,7 @@ class Menu:
     costs: tuple[tuple[Cost, ...], ...]
     other_bits: int
     other_weights: int
+    others: tuple[str, ...]
 
     def bits(self) -> Costs:
         """Return stored bits, shape (tensors, candidates)."""
@@ -153,7 +156,8 @@ def measure_menu(
     for _, values in with_progress(matrices, progress):
         costs.append(tuple(cost_of(values, recipe)[0] for recipe in recipes))
     bits = sum(8 * _item_size(info.dtype) * info.size for info in others)
-    return Menu(tuple(matrices), recipes, tuple(costs), bits, sum(info.size for info in others))
+    names = tuple(info.name for info in others)
+    return Menu(tuple(matrices), recipes, tuple(costs), bits, sum(info.size for info in others), names)
 
 
 def _item_size(dtype: str) -> int:
@@ -201,6 +205,8 @@ class Planned:
         How many ways to store a tensor were compared.
     kept : tuple of str
         Patterns of names of tensors that stay as they are.
+    others : tuple of str
+        The tensors that stay.
     """
 
     budget: Requirement
@@ -213,6 +219,7 @@ class Planned:
     baseline: float | None
     candidates: int
     kept: tuple[str, ...]
+    others: tuple[str, ...]
 
     def plan(self) -> Plan:
         """Return the plan for a file: the recipe of the most weights as default, the others by name."""
@@ -225,7 +232,8 @@ class Planned:
             for choice in self.choices
             if choice.recipe != usual
         ]
-        return Plan(usual, tuple(rules), self.kept)
+        stay = () if self.kept else self.others  # without patterns to keep, each by its name
+        return Plan(usual, (*rules, *(Rule(_escaped(name), keep=True) for name in stay)), self.kept)
 
 
 def _escaped(name: str) -> str:
@@ -315,7 +323,7 @@ def _for_quality(budget: Requirement, bits: Costs, errors: Costs, signals: Costs
         allowed = np.where(errors <= share * signals[:, None], bits, np.inf)
         pick = np.argmin(allowed, axis=1)
         reached = bool(np.isfinite(allowed.min(axis=1)).all())
-        best = float(np.min(-10 * np.log10(np.maximum(errors.min(axis=1), 1e-300) / signals)))
+        best = float(np.min(-10 * np.log10(np.maximum(errors.min(axis=1), 1e-300) / np.maximum(signals, 1e-300))))
         total = float(allowed.min(axis=1).sum())
     else:
         best = -10 * math.log10(max(float(errors.min(axis=1).sum()), 1e-300) / float(signals.sum()))
@@ -402,5 +410,19 @@ def _carried_out(
     found: dict[str, Any] = {"sqnr": total.sqnr_db, "worst-sqnr": worst, "bits": bits}
     loss, baseline = losses or (None, None)
     if budget.quantity in found and not budget.met(found[budget.quantity]):
-        raise RuntimeError(f"the plan does not keep {budget.text!r} when it is carried out: {found[budget.quantity]}")
-    return Planned(budget, tuple(choices), bits, total.sqnr_db, worst, below, loss, baseline, len(menu.recipes), kept)
+        raise ValueError(
+            f"{path}: the checkpoint changed while it was planned, and {budget.text!r} is not kept: try again"
+        )
+    return Planned(
+        budget=budget,
+        choices=tuple(choices),
+        bits_per_weight=bits,
+        sqnr_db=total.sqnr_db,
+        worst_sqnr_db=worst,
+        below=below,
+        loss=loss,
+        baseline=baseline,
+        candidates=len(menu.recipes),
+        kept=kept,
+        others=menu.others,
+    )

@@ -144,8 +144,31 @@ def test_the_menu_is_the_thing_itself(checkpoint, menu):
         assert [cost_of(matrix.read(), recipe)[0] for recipe in menu.recipes] == list(own)
 
 
-def test_all_plans_embeddings_too(checkpoint):
-    assert measure_menu(checkpoint, ("rf8",), ("tensor",), kept=()).other_weights == 10
+def test_a_plan_of_everything_keeps_the_rest_by_name(checkpoint):
+    menu = measure_menu(checkpoint, ("rf8", "int8"), ("tensor",), kept=())
+    assert menu.other_weights == 10
+    assert menu.others == ("norm.weight",)
+    plan = plan_checkpoint(checkpoint, parse_requirement("sqnr>=25dB"), menu, kept=()).plan()
+    assert plan.choose("norm.weight", (10,)) == "the plan keeps 'norm.weight'"
+    assert not isinstance(plan.choose("embed.weight", (20, 10)), str)
+
+
+def test_names_with_signs_of_patterns_and_tensors_of_zeros(tmp_path):
+    generator = np.random.default_rng(0)
+    tensors = {
+        "a[0]*": generator.normal(size=(50, 100)),
+        "a[1]*": generator.laplace(size=(50, 100)) ** 3,
+        "zeros": np.zeros((4, 4)),
+    }
+    save_file({name: value.astype(np.float32) for name, value in tensors.items()}, tmp_path / "m.safetensors")
+    menu = measure_menu(tmp_path / "m.safetensors", ("rf8", "int8", "nf4"), ("tensor",))
+    for budget in ("worst-sqnr>=25dB", "sqnr>=25dB", "bits<=6.5"):
+        found = plan_checkpoint(tmp_path / "m.safetensors", parse_requirement(budget), menu)
+        plan = found.plan()
+        assert [plan.choose(c.name, c.shape) for c in found.choices] == [c.recipe for c in found.choices]
+        assert found.worst_sqnr_db <= found.sqnr_db + 1e-9
+    with pytest.raises(ValueError, match="the best that these formats reach is"):
+        plan_checkpoint(tmp_path / "m.safetensors", parse_requirement("worst-sqnr>=80dB"), menu)
 
 
 def test_the_family_and_its_theory():
