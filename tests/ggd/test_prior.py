@@ -46,6 +46,18 @@ def test_soft_threshold_is_exact():
     assert prior.shrink(x, 0.0, 1.0) is x
 
 
+@pytest.mark.parametrize("shape", [0.7, 1.0, 1.5, 2.0])
+def test_any_layout(shape):
+    x = np.linspace(-1, 1, 24).reshape(2, 3, 4)
+    whole = prior.shrink(x, 0.05, shape)
+    assert whole.shape == x.shape
+    np.testing.assert_allclose(
+        prior.shrink(x.transpose(2, 0, 1)[:, :, ::2], 0.05, shape), whole.transpose(2, 0, 1)[:, :, ::2]
+    )
+    assert float(prior.shrink(x[1, 1, 1], 0.05, shape)) == pytest.approx(whole[1, 1, 1])
+    assert prior.shrink(x[:0], 0.05, shape).shape == (0, 3, 4)
+
+
 def test_float32_is_as_good_as_float64():
     rng = np.random.default_rng(0)
     x = rng.standard_t(2, 20_000) * 0.05
