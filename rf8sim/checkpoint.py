@@ -418,7 +418,8 @@ def _read_torch(path: Path) -> Iterator[TensorInfo]:
         import torch
     except ImportError:
         raise CheckpointError(
-            f"{path}: this kind of file needs PyTorch: install rf8sim[torch], or convert it to safetensors"
+            f"{path}: this kind of file needs PyTorch: pip install torch, or install rf8sim[torch], or convert it to "
+            "safetensors"
         ) from None
     import pickle
     import warnings

@@ -126,7 +126,8 @@ def _read_sizes(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(
-            f"{path}: cannot be read: {error.strerror}: the sizes of the model are read from this file"
+            f"{path}: cannot be read: {error.strerror}: the sizes of the model are read from this file, which belongs "
+            "beside the checkpoint, as does validation.bin with the text (see examples/lm)"
         ) from None
     except ValueError as error:
         raise CheckpointError(f"{path}: is not JSON: {error}") from None

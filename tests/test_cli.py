@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -49,6 +50,19 @@ def test_help_has_an_example(capsys, command, option):
     assert "Example" in out
     assert "rf8sim " + " ".join(command) in out.split("Example")[1]
     assert err == ""
+
+
+@pytest.mark.parametrize("command", ["report", "fit", "evaluate", "formats", "compare"])
+def test_help_names_what_an_option_takes(capsys, command):
+    cli.main([command, "--help"])
+    options = capsys.readouterr().out.split("Options:")[1]
+    assert not re.search(r"<(int|str|float|path)", options)
+
+
+def test_a_figure_in_a_file_is_refused_before_it_is_drawn(capsys, tmp_path):
+    (tmp_path / "afile").write_text("")
+    said = refused(capsys, ["formats", "rf8", "--figure", tmp_path / "afile" / "x.svg"], code=1)
+    assert "afile is not a folder" in said
 
 
 def test_there_are_commands():

@@ -549,3 +549,21 @@ def test_the_schema_sees_what_is_wrong(folder, schema):
             place[name] = kept
         place["new"] = 1
         assert not schema.is_valid(whole), path
+
+
+def test_compression_is_what_files_take(checkpoint, experiment):
+    """The columns of coders against blobs that are really made, within the tens of bits that only data can tell."""
+    from rf8sim.coding import compress
+
+    table = part(experiment, "compression").tables[0]
+    row = next(row for row in table.rows if row[0] == "int8")
+    bits = weights_coded = 0
+    for tensor in experiment.tensors:
+        counts = tensor.format("int8").error.code_counts
+        symbols = np.random.default_rng(0).permutation(np.repeat(np.arange(256), counts)).astype(np.uint8)
+        bits += 8 * len(compress(symbols, coder="rans"))
+        weights_coded += symbols.size
+    scales = 32 * len(experiment.tensors) / experiment.total.format("int8").error.count
+    assert row[4] == pytest.approx(bits / weights_coded + scales, abs=0.1 * len(experiment.tensors) / 4)
+    assert row[3] == experiment.total.format("int8").entropy_bits
+    assert row[6] == pytest.approx(1 - row[4] / row[1])

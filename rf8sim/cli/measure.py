@@ -66,13 +66,18 @@ def report(
     rounding: Annotated[
         str,
         typer.Option(
-            help="nearest-even, nearest-away, toward-zero, up, down, to-odd, stochastic, or residual (RF formats only)."
+            metavar="MODE",
+            help="nearest-even, nearest-away, toward-zero, up, down, to-odd, stochastic, or residual (for RF formats).",
         ),
     ] = "nearest-even",
-    scaling: Annotated[str, typer.Option(help="One scale for each: tensor, channel, block, or none.")] = "tensor",
-    scale_rule: Annotated[str, typer.Option(help="How a scale is chosen: max, mse or ggd.")] = "mse",
-    block_size: Annotated[int, typer.Option(min=1, help="Elements in a block, with --scaling block.")] = 32,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of stochastic rounding.")] = 0,
+    scaling: Annotated[
+        str, typer.Option(metavar="NAME", help="One scale for each: tensor, channel, block, or none.")
+    ] = "tensor",
+    scale_rule: Annotated[str, typer.Option(metavar="NAME", help="How a scale is chosen: max, mse or ggd.")] = "mse",
+    block_size: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Elements in a block, with --scaling block.")
+    ] = 32,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of stochastic rounding.")] = 0,
     include: Include = None,
     exclude: Exclude = None,
     evaluation: Annotated[
@@ -325,6 +330,7 @@ def list_formats(
     ] = None,
 ) -> None:
     """List the number formats, or the codes of one of them."""
+    from .._files import check_folder
     from ..formats import format_names, get_format
     from ..report import listings
 
@@ -332,6 +338,7 @@ def list_formats(
         raise ValueError("--csv and --json exclude each other: give one")
     chosen = [get_format(name) for name in names or format_names()]
     if figure is not None:
+        check_folder(figure.parent)
         from ..report.figures import value_density
 
         value_density(chosen).save(figure)

@@ -1,4 +1,4 @@
-"""Take the pictures of a report that the documentation shows: python tests/browser/screenshots.py REPORT.html FOLDER."""
+"""Take the pictures of the documentation: python tests/browser/screenshots.py REPORT.html docs."""
 
 import base64
 import sys
