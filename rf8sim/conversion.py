@@ -27,6 +27,7 @@ from . import __version__
 from ._files import flush
 from ._safetensors import NO_SEAL, SEAL, Entry, Writer, dtype_of, read_header, seal, stored_type
 from .checkpoint import CHUNK_ELEMENTS, Checkpoint, CheckpointError, TensorInfo
+from .compressed_tensors import quantization_config
 from .dequantization import MEMORY, OURS, data_size, unpacked, write_flushed
 from .formats import Format, get_format
 from .plan_file import Plan, Recipe
@@ -35,8 +36,6 @@ from .quantized import FLOAT8, FORM
 from .scaling import QuantizedTensor, quantize, scale_from_histogram
 
 __all__ = ["Written", "file_sha256", "write_quantized"]
-
-Progress = Callable[[str, int, int], None]
 
 _INDEX = "model.safetensors.index.json"
 
@@ -93,7 +92,7 @@ def write_quantized(
     target: Path,
     plan: Plan | None = None,
     protection: Protection | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Written]:
     """Quantize a checkpoint.
 
@@ -261,7 +260,7 @@ def _refuse_clashes(tasks: Sequence[_Task]) -> None:
 def _form(tasks: Sequence[_Task], memories: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Return what the header says under ``rf8sim``, checksums still missing, and its other strings."""
     strings = dict(memories["strings"])
-    config = _compressed_tensors(tasks)
+    config = _config(tasks)
     if config is not None:
         strings["quantization_config"] = json.dumps(config)
     formats = {task.recipe.format: _described(get_format(task.recipe.format)) for task in tasks if task.recipe}
@@ -292,32 +291,9 @@ def _described(fmt: Format) -> dict[str, Any]:
     return {**said, "values": values}
 
 
-def _compressed_tensors(tasks: Sequence[_Task]) -> dict[str, Any] | None:
-    """Return the ``quantization_config`` of compressed-tensors where its form can say all that was done."""
-    quantized = [task for task in tasks if task.recipe is not None]
-    layouts = {(t.recipe.scaling, t.recipe.block_size if t.recipe.scaling == "block" else None)
-               for t in quantized if t.recipe is not None}  # fmt: skip
-    plain = all(
-        task.recipe is not None
-        and (task.recipe.format, task.recipe.entropy) == ("e4m3fn", "none")
-        and task.recipe.scaling != "none"
-        and "exact" not in task.said
-        for task in quantized
-    )
-    if not quantized or not plain or len(layouts) != 1:
-        return None
-    [(scaling, block)] = layouts
-    ignored = [task.info.name.removesuffix(".weight") for task in tasks if task.recipe is None
-               and len(task.info.shape) > 1 and task.info.name.endswith(".weight")]  # fmt: skip
-    weights = {
-        "num_bits": 8, "type": "float", "symmetric": True, "dynamic": False,
-        "strategy": "group" if scaling == "block" else scaling, "group_size": block,
-    }  # fmt: skip
-    group = {"targets": ["Linear"], "weights": weights, "input_activations": None, "output_activations": None}
-    return {
-        "quant_method": "compressed-tensors", "format": "float-quantized", "quantization_status": "compressed",
-        "config_groups": {"group_0": group}, "ignore": ignored,
-    }  # fmt: skip
+def _config(tasks: Sequence[_Task]) -> dict[str, Any] | None:
+    recipes = {task.info.name: task.recipe for task in tasks if task.recipe or len(task.info.shape) > 1}
+    return None if any("exact" in task.said for task in tasks) else quantization_config(recipes)
 
 
 # --- one tensor ---------------------------------------------------------------------------------------------
@@ -510,7 +486,7 @@ def _finish_folder(
         write_flushed(target / name, seal(json.dumps(index, indent=2, ensure_ascii=False).encode()))
     config = source.path.parent / "config.json"
     if config.is_file():
-        data, said = config.read_bytes(), _compressed_tensors([task for task, _ in tasks])
+        data, said = config.read_bytes(), _config([task for task, _ in tasks])
         if said is not None:
             whole = {**json.loads(data), "quantization_config": said}
             data = (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode()

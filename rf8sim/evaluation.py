@@ -41,7 +41,7 @@ from .transformer import Model, Product, forward
 if TYPE_CHECKING:
     from ggd import MagnitudeHistogram
 
-__all__ = ["Datapath", "Evaluation", "evaluate", "losses", "paired"]
+__all__ = ["Datapath", "Evaluation", "evaluate", "paired"]
 
 Array = NDArray[np.float32]
 
@@ -411,44 +411,6 @@ def evaluate(
     if progress:
         progress("done", total, total)
     return results
-
-
-def losses(
-    model: Model, windows: NDArray[np.uint8], progress: Callable[[str, int, int], None] | None = None
-) -> tuple[float, ...]:
-    """Run a model in float32, with the weights that it has.
-
-    Parameters
-    ----------
-    model : Model
-        The model; ``dataclasses.replace(model, weights=...)`` gives it others.
-    windows : ndarray of uint8, shape (windows, context + 1)
-        What it is to predict.
-    progress : callable, optional
-        Called with what is at work, the windows done and those in all.
-
-    Returns
-    -------
-    tuple of float
-        Mean loss of each window, nats per token.
-
-    Examples
-    --------
-    >>> from rf8sim.transformer import load_model, read_windows
-    >>> model = load_model("examples/lm/model.safetensors")
-    >>> [loss] = losses(model, read_windows("examples/lm/validation.bin", model, tokens=128))
-    >>> 0.5 < loss < 3
-    True
-    """
-    found: list[float] = []
-    for start in range(0, len(windows), _BATCH):
-        if progress:
-            progress("evaluating", start, len(windows))
-        part = windows[start : start + _BATCH].astype(np.int64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            logits = forward(model, part[:, :-1], lambda name, x: x @ model.weights[f"{name}.weight"].T)
-            found += _predictions(logits, part[:, 1:]).losses.tolist()
-    return tuple(found)
 
 
 def _quantized(model: Model, path: Datapath) -> dict[str, QuantizedTensor]:

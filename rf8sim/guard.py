@@ -26,8 +26,8 @@ from .checkpoint import Checkpoint, open_checkpoint
 from .comparing import Comparison, compare, decibels
 from .conversion import Written, file_sha256, write_quantized
 from .dequantization import write_dequantized, write_flushed
-from .evaluation import losses
 from .manifest import Check, Manifest, RefusedError, manifest_path
+from .model_loss import window_losses
 from .plan_file import Plan
 from .protect import Protection
 from .quantized import QuantizedCheckpoint, find_damage, open_quantized
@@ -44,7 +44,7 @@ Evaluate = Callable[["Path | None"], float]
 # --- evaluating ---------------------------------------------------------------------------------------------
 
 
-def model_loss(source: str | Path, windows: NDArray[np.uint8], progress: Progress | None = None) -> Evaluate:
+def model_loss(source: str | Path, windows: NDArray[np.uint8]) -> Evaluate:
     """Return what evaluates a plain checkpoint as the weights of the example's transformer: loss in nats per token.
 
     Parameters
@@ -53,8 +53,6 @@ def model_loss(source: str | Path, windows: NDArray[np.uint8], progress: Progres
         The original, as `rf8sim.transformer.load_model` reads it, its ``config.json`` beside it.
     windows : ndarray of uint8, shape (windows, context + 1)
         What it is to predict.
-    progress : callable, optional
-        Called with what is at work, the windows done and those in all.
 
     Returns
     -------
@@ -64,8 +62,8 @@ def model_loss(source: str | Path, windows: NDArray[np.uint8], progress: Progres
     config = open_checkpoint(source).path.parent / "config.json"
 
     def evaluate(path: Path | None) -> float:
-        found = losses(load_model(path or source, config), windows, progress)
-        return math.fsum(found) / len(found)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(window_losses(load_model(path or source, config), windows).mean())
 
     return evaluate
 

@@ -10,9 +10,9 @@ from safetensors.numpy import load_file, save_file
 
 import rf8sim
 from rf8sim import cli
-from rf8sim.evaluation import losses
 from rf8sim.guard import command_metric, model_loss
 from rf8sim.manifest import RefusedError, manifest_path
+from rf8sim.model_loss import window_losses
 from rf8sim.plan_file import Plan, Recipe
 from rf8sim.protect import Protection, activation_power, read_sensitivity
 from rf8sim.quantized import open_quantized
@@ -100,11 +100,9 @@ def test_the_models_loss(tmp_path, capsys):
     check = json.loads(manifest_path(out).read_bytes())["checks"][-1]
     model = load_model(LM)
     windows = read_windows(DATA, model, tokens=1024)
-    import dataclasses
-
-    mine = dataclasses.replace(model, weights=rf8sim.load_quantized(out))
-    assert check["figure"] == pytest.approx(np.mean(losses(mine, windows)), abs=1e-6)
-    assert check["bound"] == pytest.approx(1.01 * np.mean(losses(model, windows)), abs=1e-6)
+    mine = window_losses(model, windows, rf8sim.load_quantized(out))
+    assert check["figure"] == pytest.approx(mine.mean(), abs=1e-6)
+    assert check["bound"] == pytest.approx(1.01 * window_losses(model, windows).mean(), abs=1e-6)
     before = files(tmp_path)
     assert run("quantize", LM, "-o", out, "-f", "e2m1fn", "--require", "loss<=+1%", *options) == 1
     assert "breaks the bound" in capsys.readouterr().err
@@ -324,8 +322,6 @@ def test_calibration_and_judgement_use_different_windows(tmp_path, capsys):
     windows = read_windows(DATA, model)[1::2]
     windows = windows[[index * len(windows) // 8 for index in range(8)]]
     loss = model_loss(LM, windows)
-    import dataclasses
-
-    mine = np.mean(losses(dataclasses.replace(model, weights=rf8sim.load_quantized(out)), windows))
+    mine = window_losses(model, windows, rf8sim.load_quantized(out)).mean()
     assert gain["evaluated"][1] == pytest.approx(mine, abs=1e-6)
     assert loss(None) < mine

@@ -40,6 +40,7 @@ LAYERS = {
         {"arithmetic", "products", "metrics"},
         {"linalg"},
         {"plan_file", "requirements"},
+        {"compressed_tensors"},
         {"checkpoint", "experiment", "qarray", "error_analysis", "contractions"},
         {"choices", "transformer", "scheduling", "rate_distortion"},
         {"evaluation", "model_loss"},

@@ -144,7 +144,7 @@ def quantize(
         if evaluate is not None:
             measure = _command(evaluate, checkpoint, needs)
         elif needs or calibrate is not None:
-            measure = _loss(checkpoint, needs, data, tokens, calibrate, progress)
+            measure = _loss(checkpoint, needs, data, tokens, calibrate)
         try:
             manifest = quantize_checkpoint(
                 checkpoint, output, chosen,
@@ -212,9 +212,7 @@ def _command(evaluate: str, checkpoint: Path, needs: set[str]) -> Evaluate:
     return command_metric(evaluate, open_checkpoint(checkpoint).path)
 
 
-def _loss(
-    checkpoint: Path, needs: set[str], data: Path | None, tokens: int, calibrate: Path | None, progress: Any
-) -> Evaluate:
+def _loss(checkpoint: Path, needs: set[str], data: Path | None, tokens: int, calibrate: Path | None) -> Evaluate:
     from ..checkpoint import open_checkpoint
     from ..guard import model_loss
     from ..transformer import load_model, read_windows
@@ -227,7 +225,7 @@ def _loss(
     apart = calibrate is not None and calibrate.exists() and data.exists() and calibrate.samefile(data)
     windows = read_windows(data, model)[1::2] if apart else read_windows(data, model)
     count = min(-(-tokens // model.context) or len(windows), len(windows))
-    return model_loss(checkpoint, windows[[index * len(windows) // count for index in range(count)]], progress)
+    return model_loss(checkpoint, windows[[index * len(windows) // count for index in range(count)]])
 
 
 def _show(manifest: Manifest, output: Path) -> None:
