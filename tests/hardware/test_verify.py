@@ -147,6 +147,7 @@ BROKEN = {
     "a field too few": (lambda lines: [*lines[:9], b"00 09 00\n", *lines[10:]], "lines are vectors", "1 line is"),
     "a message": (lambda lines: [b"VCD info: dumpfile dut.vcd opened\n", *lines], "lines are vectors", "1 line is"),
     "an address": (lambda lines: [b"@0\n", *lines], "lines are vectors", "1 line is"),
+    "another separator": (lambda lines: [*lines[:9], b"00.09 00 00\n", *lines[10:]], "lines are vectors", "1 line is"),
     "zero bytes": (lambda lines: [*lines[:9], bytes(12), *lines[10:]], "lines are vectors", "1 line is"),
     "an endless line": (lambda lines: [b"0" * 9_000_000], "lines are vectors", "no vector"),
     "broken JSON": (lambda lines: [b"[[1, 2"], "lines are vectors", "1 line is"),
@@ -164,12 +165,24 @@ BROKEN = {
 }
 
 
+@pytest.mark.parametrize("slowly", [3, 512], ids=["in bulk", "one by one"])
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_stream_never_passes(products, lines, name):
+def test_a_broken_stream_never_passes(monkeypatch, products, lines, name, slowly):
+    """Whether the damage is met by the reader of many lines or by that of one."""
+    monkeypatch.setattr(answers, "_SLOWLY", slowly)
     change, check, words = BROKEN[name]
     verdict = run(products, b"".join(change(lines)))
     assert not verdict.passed
     assert words in verdict.checks[check]
+
+
+@pytest.mark.parametrize("slowly", [3, 5000])
+def test_more_bits_than_a_code_has(monkeypatch, slowly):
+    monkeypatch.setattr(answers, "_SLOWLY", slowly)
+    asked = vectors("mul", "rf6")
+    verdict = run(asked, b"".join(asked.text()).replace(b"1F 1F 1F", b"1F 1F 5F"))
+    assert not verdict.passed
+    assert verdict.first_malformed[0].reason == "5F has more than the 6 bits of result"
 
 
 def test_flags_are_asked_for_and_missing(products, lines):
@@ -219,7 +232,7 @@ def normal(text):
 def test_any_change_of_any_bytes_is_seen(place, length, instead):
     """Bytes anywhere replaced by others: only what comes to the same lines passes."""
     changed = SMALL_TEXT[:place] + instead + SMALL_TEXT[place + length :]
-    with patch.object(verify, "diagnose", lambda *_: []):
+    with patch.object(verify, "diagnose", lambda *_: []), patch.object(answers, "_SLOWLY", 2):
         verdict = run(SMALL, changed)
     rows = normal(changed)
     same = [row[:2] for row in rows] == [row[:2] for row in normal(SMALL_TEXT)]
