@@ -192,7 +192,7 @@ def test_markdown(folder, experiment):
         assert len(widths) == 1
     titles = re.findall(r"^## (.*)", text, flags=re.MULTILINE)
     assert titles == [part.title for part in sections(Contents(experiment), with_figures=False)]
-    assert len(titles) == len(SECTIONS) - 1, "the model was not run"
+    assert len(titles) == len(SECTIONS) - 2, "neither areas nor a model's run were given"
 
 
 def test_same_bytes_every_time(checkpoint, folder, tmp_path):
@@ -544,7 +544,7 @@ def test_the_schema_sees_what_is_wrong(folder, schema):
         for name in list(place):
             kept = place.pop(name)
             assert not schema.is_valid(whole), (path, name)
-            place[name] = {"other": 1} if name not in ("evaluation",) else 7
+            place[name] = {"other": 1} if name not in ("evaluation", "area") else 7
             assert not schema.is_valid(whole), (path, name)
             place[name] = kept
         place["new"] = 1
@@ -567,3 +567,25 @@ def test_compression_is_what_files_take(checkpoint, experiment):
     assert row[4] == pytest.approx(bits / weights_coded + scales, abs=0.1 * len(experiment.tensors) / 4)
     assert row[3] == experiment.total.format("int8").entropy_bits
     assert row[6] == pytest.approx(1 - row[4] / row[1])
+
+
+def test_area(experiment, tmp_path):
+    from rf8sim.report.area_section import read_area
+
+    blocks = [
+        {"block": "product", "gates rf8": 10.0, "gates int8": 30.0, "gates rf8 / e4m3fn": 1.1, "depth rf8": 3},
+        {"block": "MAC, exact", "gates rf8": 100.0, "gates int8": None, "depth rf8": 3},
+    ]
+    (tmp_path / "area.json").write_text(json.dumps({"caption": "cells.lib", "blocks": blocks}))
+    areas = read_area(tmp_path / "area.json")
+    section = part(experiment, "area", area=areas)
+    assert section.tables[0].rows == (("product", 10.0, 30.0), ("MAC, exact", 100.0, None))
+    [figure] = next(s for s in sections(Contents(experiment, area=areas)) if s.id == "area").figures
+    db = experiment.total.format("rf8").sqnr_db
+    assert figure.hints == {"marks-0": [f"MAC, exact, rf8: 100 gates, {db:.2f} dB"], "marks-1": []}
+    with pytest.raises(ValueError, match=r"none\.json: no such file"):
+        read_area(tmp_path / "none.json")
+    for text in ("[", "[]", "{}", '{"caption": "a", "blocks": []}', '{"caption": "a", "blocks": [{"block": "x"}]}'):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(ValueError, match=r"bad\.json: not what"):
+            read_area(tmp_path / "bad.json")

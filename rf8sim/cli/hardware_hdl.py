@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from ._common import app, print_table
+from ._common import app, as_json, print_table
 
 if TYPE_CHECKING:
     from ..hardware.area import Area, Subject
@@ -61,6 +61,9 @@ def hdl(
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FILE", help="Library of cells for --area; default: Debian's qflow-tech-osu018."),
     ] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print the table of --area as JSON, which 'rf8sim report --area' reads.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Write RF8 hardware that is proved against this library, or say what it costs in silicon.
@@ -72,6 +75,8 @@ def hdl(
         raise ValueError("say where to write, with --output DIR, or ask for --area")
     if liberty is not None and not area:
         raise ValueError("--liberty is for --area")
+    if json_ and (not area or (output is not None and not quiet)):
+        raise ValueError("--json is for --area, and prints nothing else: leave out --output, or give --quiet")
     if output is not None:
         from ..hardware.hdl import write_hdl
 
@@ -80,5 +85,10 @@ def hdl(
             print(f"wrote {output}: read {Path(output) / 'README.md'}, then make -C {output} test")
     if area:
         from ..hardware.area import area_table, find_liberty
+        from ..report.listings import as_records
 
-        print_table(area_summary(area_table(liberty), find_liberty(liberty)))
+        table = area_summary(area_table(liberty), find_liberty(liberty))
+        if json_:
+            print(as_json({"caption": table.caption, "blocks": as_records(table)}))
+        else:
+            print_table(table)

@@ -84,6 +84,10 @@ def report(
         Optional[Path],  # noqa: UP045
         typer.Option("--evaluation", metavar="FILE", help="Show the results of an evaluate.json of 'rf8sim evaluate'."),
     ] = None,
+    area: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--area", metavar="FILE", help="Set the error beside the areas of 'rf8sim hdl --area --json'."),
+    ] = None,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures in the page.")] = True,
     hashes: Annotated[bool, typer.Option("--hash/--no-hash", help="State the SHA-256 of the files read.")] = True,
     threads: Threads = None,
@@ -94,6 +98,7 @@ def report(
     """Say what each format costs on the weights of checkpoints: report.html, report.md and report.json."""
     from .._files import check_folder
     from ..experiment import Settings
+    from ..report.area_section import read_area
     from ..report.contents import Contents, command, hash_inputs, read_evaluation
 
     chosen = {"formats": tuple(dict.fromkeys(formats))} if formats else {}
@@ -112,6 +117,7 @@ def report(
     settings.check()
     check_folder(output)
     evaluated = read_evaluation(evaluation) if evaluation else None
+    areas = read_area(area) if area else None
     where = cluster(scheduler, workers)
     kept = output.absolute().with_name(f".{output.name}.measured")  # a run that is killed goes on from here
     experiment = _measure(checkpoints, settings, quiet, threads=threads, cluster=where, journal=kept)
@@ -122,8 +128,8 @@ def report(
 
     inputs = hash_inputs(checkpoints) if hashes else ()
     flags = ["--no-figures"] * (not figures) + ["--no-hash"] * (not hashes)
-    made_by = command(checkpoints, settings, evaluation, flags)
-    written = write_report(Contents(experiment, made_by, inputs, evaluated), output, figures=figures)
+    made_by = command(checkpoints, settings, evaluation, area, flags)
+    written = write_report(Contents(experiment, made_by, inputs, evaluated, areas), output, figures=figures)
     if not quiet:
         out = terminal()
         for sentence in verdict(experiment):

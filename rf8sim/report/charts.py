@@ -1,4 +1,4 @@
-"""More figures of a report: a heat map, shapes by layer, and how finely a format divides each octave."""
+"""More figures of a report: a heat map, shapes by layer, how finely a format divides each octave, error and area."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..formats import Format
 from .figures import _GRID, _INK, _MUTED, COLOURS, Figure, _canvas, _mark, _styled, bin_edges
 
-__all__ = ["ShapePoint", "heat_map", "shapes", "values_per_octave"]
+__all__ = ["AreaPoint", "ShapePoint", "error_against_area", "heat_map", "shapes", "values_per_octave"]
 
 _STRONGEST = 0.6  # opacity of a cell: ink must stay legible on it
 
@@ -160,3 +160,36 @@ def values_per_octave(
     ax.grid(visible=True, axis="y")
     canvas.legend(loc="outside upper center", ncols=min(7, len(formats) + 2), handletextpad=0.4, columnspacing=1.2)
     return Figure(name, title, description, canvas)
+
+
+@dataclass(frozen=True)
+class AreaPoint:
+    """One mark of `error_against_area`: a block, its gate equivalents, and SQNR in dB."""
+
+    block: str
+    gates: float
+    sqnr_db: float
+
+
+@_styled
+def error_against_area(points: Mapping[str, Sequence[AreaPoint]], name: str, title: str, description: str) -> Figure:
+    """Draw SQNR against gates.
+
+    Parameters
+    ----------
+    points : dict of str to sequence of AreaPoint
+        By format.
+    name, title, description : str
+        As in `Figure`.
+    """
+    canvas, [ax] = _canvas(3.6)
+    hints = {}
+    for i, (fmt, few) in enumerate(points.items()):
+        x, y = [point.gates for point in few], [point.sqnr_db for point in few]
+        ax.plot(x, y, linestyle="none", label=fmt, gid=f"marks-{i}", **_mark(i, 9.0))
+        hints[f"marks-{i}"] = [f"{p.block}, {fmt}: {p.gates:.0f} gates, {p.sqnr_db:.2f} dB" for p in few]
+    ax.set_xlim(0, 1.1 * max(point.gates for few in points.values() for point in few))
+    ax.set(xlabel="gate equivalents", ylabel="SQNR in dB")
+    ax.grid(visible=True)
+    canvas.legend(loc="outside upper center", ncols=min(6, len(points)), handletextpad=0.3)
+    return Figure(name, title, description, canvas, hints)

@@ -54,17 +54,20 @@ class Contents:
         The files of the checkpoints; empty if they were not hashed.
     evaluation : dict or None
         What ``rf8sim evaluate`` wrote to ``evaluate.json``, if the model was run.
+    area : dict or None
+        What ``rf8sim hdl --area --json`` printed, if it was given.
     """
 
     experiment: Experiment
     command: str = ""
     inputs: tuple[InputFile, ...] = ()
     evaluation: Mapping[str, Any] | None = None
+    area: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain data for JSON: the experiment's, and the rest beside it."""
         beside = {"command": self.command, "inputs": [asdict(file) for file in self.inputs]}
-        return {**self.experiment.to_json(), **beside, "evaluation": self.evaluation}
+        return {**self.experiment.to_json(), **beside, "evaluation": self.evaluation, "area": self.area}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Contents:
@@ -78,7 +81,7 @@ class Contents:
         experiment = Experiment.from_json(data)
         try:
             inputs = tuple(InputFile(**file) for file in data["inputs"])
-            return cls(experiment, data["command"], inputs, data["evaluation"])
+            return cls(experiment, data["command"], inputs, data["evaluation"], data["area"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a whole report: {error}") from None
 
@@ -95,7 +98,11 @@ class Section:
 
 
 def command(
-    checkpoints: Sequence[Path], settings: Settings, evaluation: Path | None = None, flags: Sequence[str] = ()
+    checkpoints: Sequence[Path],
+    settings: Settings,
+    evaluation: Path | None = None,
+    area: Path | None = None,
+    flags: Sequence[str] = (),
 ) -> str:
     """Return the command that makes a report again: what changes its bytes and no more, without absolute paths.
 
@@ -105,8 +112,8 @@ def command(
         What was measured.
     settings : Settings
         How; what is as by default is not said.
-    evaluation : Path, optional
-        The file of an evaluation.
+    evaluation, area : Path, optional
+        The file of an evaluation, and that of areas.
     flags : sequence of str
         Options besides: ``--no-figures``, ``--no-hash``.
 
@@ -123,8 +130,9 @@ def command(
             option = f"--{field.name.rstrip('s') if field.name == 'formats' else field.name.replace('_', '-')}"
             for item in value if isinstance(value, tuple) else [value]:
                 words += [option, str(item)]
-    if evaluation is not None:
-        words += ["--evaluation", _shown(evaluation)]
+    for option, path in (("--evaluation", evaluation), ("--area", area)):
+        if path is not None:
+            words += [option, _shown(path)]
     return shlex.join([*words, *flags, "-o", "report"])
 
 

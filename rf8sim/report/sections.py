@@ -16,6 +16,7 @@ from ..evaluation import Evaluation
 from ..experiment import Experiment, TensorRecord
 from ..formats import get_format
 from . import charts, evaluation_report, figures, guards, limits, tables
+from .area_section import area
 from .choice_sections import rounding, scaling
 from .contents import Contents, Section
 from .error_section import errors
@@ -303,5 +304,5 @@ def _about(contents: Contents, _: bool) -> Section:
 
 
 SECTIONS: tuple[Callable[[Contents, bool], Section | None], ...] = (
-    _verdict, weights, _formats, rounding, scaling, errors, _accuracy, _compression, _guards, _tensors, _about,
+    _verdict, weights, _formats, rounding, scaling, area, errors, _accuracy, _compression, _guards, _tensors, _about,
 )  # fmt: skip
