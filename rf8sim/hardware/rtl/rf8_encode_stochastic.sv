@@ -50,7 +50,8 @@ module rf8_encode_stochastic #(
   // out, is magnitude * 2^k >= (2^k - random) * 7 in units of 2^-18; what is below a unit does not matter.
   wire tiny = octave < -9'sd1 || (octave == -9'sd1 && fraction < 4'd12);
   wire [WIDTH+K+UP+2:0] shifted = {3'd0, magnitude, {(K + UP) {1'b0}}};
-  wire [K+2:0] have = shifted >> DOWN;  // a tiny magnitude has no more bits
+  wire [WIDTH+K+UP+2:0] units = shifted >> DOWN;
+  wire [K+2:0] have = units[K+2:0];  // a tiny magnitude has no more bits
   wire [K+2:0] needed = {2'd0, {1'b1, {K{1'b0}}} - {1'b0, random}};
   wire tiny_up = have >= (needed << 3) - needed;
 

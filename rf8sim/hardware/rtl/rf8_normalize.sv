@@ -10,21 +10,24 @@ module rf8_normalize #(
     output logic        [WIDTH-1:0] significand
 );
   localparam integer LEVELS = $clog2(WIDTH);
-  localparam signed [8:0] HIGHEST = WIDTH - 1 - FRACTION + 15;
+  localparam integer HIGHEST = WIDTH - 1 - FRACTION + 15;
 
-  wire [WIDTH*(LEVELS+1)-1:0] stages;  // the last one first
-  wire [LEVELS-1:0] shift;             // how far to the left, a bit a stage
+  wire [LEVELS-1:0] shift;  // how far to the left, a bit a stage, the largest stage first
 
-  assign stages[WIDTH*LEVELS+:WIDTH] = magnitude;
   generate
     genvar level;
-    for (level = 0; level < LEVELS; level = level + 1) begin : halve
+    for (level = LEVELS - 1; level >= 0; level = level - 1) begin : stage
       localparam integer STEP = 1 << level;
-      wire [WIDTH-1:0] given = stages[WIDTH*(level+1)+:WIDTH];
+      wire [WIDTH-1:0] given;
+      wire [WIDTH-1:0] shifted = shift[level] ? given << STEP : given;
       assign shift[level] = given[WIDTH-1-:STEP] == {STEP{1'b0}};
-      assign stages[WIDTH*level+:WIDTH] = shift[level] ? given << STEP : given;
+      if (level == LEVELS - 1) begin : first
+        assign given = magnitude;
+      end else begin : later
+        assign given = stage[level+1].shifted;
+      end
     end
   endgenerate
-  assign significand = stages[WIDTH-1:0];
-  assign octave = HIGHEST - $signed({{(9 - LEVELS) {1'b0}}, shift});
+  assign significand = stage[0].shifted;
+  assign octave = $signed(HIGHEST[8:0]) - $signed({{(9 - LEVELS) {1'b0}}, shift});
 endmodule

@@ -27,16 +27,16 @@ module rf8_round #(
     if (RESIDUAL != 0) begin : residual
       // floor(sqrt(2) * 2^(TOP - k)), in units of s
       `define RF8_ROOT(k) (ROOT >> (127 - TOP + (k)))
-      localparam [TOP+1:0] ONE = 1 << TOP;
-      localparam [TOP+1:0] T0 = ONE + `RF8_ROOT(5);
-      localparam [TOP+1:0] T1 = ONE + `RF8_ROOT(4);
-      localparam [TOP+1:0] T2 = ONE + `RF8_ROOT(3);
-      localparam [TOP+1:0] T3 = ONE + `RF8_ROOT(2);
-      localparam [TOP+1:0] T4 = 2 * ONE - 1 - `RF8_ROOT(2);
-      localparam [TOP+1:0] T5 = 2 * ONE - 1 - `RF8_ROOT(3);
-      localparam [TOP+1:0] T6 = 2 * ONE - 1 - `RF8_ROOT(4);
+      localparam [127:0] ONE = 128'd1 << TOP;
+      localparam [127:0] T0 = ONE + `RF8_ROOT(5);
+      localparam [127:0] T1 = ONE + `RF8_ROOT(4);
+      localparam [127:0] T2 = ONE + `RF8_ROOT(3);
+      localparam [127:0] T3 = ONE + `RF8_ROOT(2);
+      localparam [127:0] T4 = 2 * ONE - 1 - `RF8_ROOT(2);
+      localparam [127:0] T5 = 2 * ONE - 1 - `RF8_ROOT(3);
+      localparam [127:0] T6 = 2 * ONE - 1 - `RF8_ROOT(4);
       `undef RF8_ROOT
-      wire [TOP+1:0] wide = {1'b0, s};
+      wire [127:0] wide = {{(127 - TOP) {1'b0}}, s};
       assign passed = {wide > T6, wide > T5, wide > T4, wide > T3, wide > T2, wide > T1, wide > T0};
     end else begin : nearest
       // At a midpoint the upper value is taken if its rank, 7 octave + 4 + threshold, is even.
