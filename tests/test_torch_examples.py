@@ -1,5 +1,9 @@
 """The examples of training run, and say what they should."""
 
+import dataclasses
+import importlib
+import json
+import math
 import os
 import re
 import subprocess
@@ -39,3 +43,71 @@ def test_train_with_a_prior():
     assert 2 < loss_with < 5
     assert bits_with < 0.9 * bits
     assert size_with < 0.9 * size
+
+
+@pytest.fixture
+def pilot(monkeypatch):
+    """Import the pilot's own modules, on one thread."""
+    import torch
+
+    monkeypatch.syspath_prepend(str(EXAMPLES / "pilot"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield importlib.import_module
+    torch.set_num_threads(threads)
+
+
+def test_every_recipe_trains(pilot):
+    """A few steps of each: an option that does not exist, a loss that is not finite, are found before the long run."""
+    recipes, tasks, training = pilot("recipes").RECIPES, pilot("tasks"), pilot("training")
+    task = tasks.get_task("code")
+    task = dataclasses.replace(task, held_out=[(task.held_out[0][0][:4],)])
+    assert len({recipe.name for recipe in recipes}) == len(recipes)
+    for recipe in recipes:
+        model, history, _ = training.train(task, recipe, 0, 10, rows=1)
+        assert math.isfinite(history[-1]["loss"]), recipe.name
+        assert set(model.state_dict()) == set(task.build(None).state_dict()), recipe.name
+
+
+def test_glosses_are_read(pilot, tmp_path):
+    tasks = pilot("tasks")
+    line = '{:08d} {:02d} n 01 word{} 0 000 | a {} of some kind, "quoted"; "for example, this"  \n'
+    licence = "  1 This software and database is being provided to you\n"
+    path = tmp_path / "data.noun"
+    path.write_text(licence + "".join(line.format(i, 3 + i % 26, i, f"thing{'ab'[i % 2]}") for i in range(400)))
+    words, classes = tasks.read_glosses(path)
+    assert words.shape == (400, tasks.WORDS)
+    assert classes.tolist() == [i % 26 for i in range(400)]
+    assert (words[0] > 0).sum() == 6  # a thinga of some kind quoted
+    assert words[0].tolist() == words[2].tolist() != words[1].tolist()
+    task = tasks.glosses(path)
+    training = pilot("training")
+    recipe = next(recipe for recipe in pilot("recipes").RECIPES if recipe.name == "prior-int8-0.02")
+    record = training.run(dataclasses.replace(task, steps=5), recipe, 0)
+    assert json.loads(json.dumps(record)) == record
+    assert 0 < record["curve"][0]["bits"] < 8
+
+
+@pytest.mark.slow
+def test_quick_pilot(tmp_path):
+    """The whole of it: records, a report whose numbers are the records', and nothing done twice."""
+    script, out, page = str(EXAMPLES / "pilot" / "run.py"), tmp_path / "runs", tmp_path / "report" / "pilot.md"
+    options = ("--out", str(out), "--quick", "--report", str(page), "--wordnet", str(tmp_path / "missing"))
+    run(script, *options)
+    names = {f"code.{recipe}.0.jsonl" for recipe in ("plain", "init-0.5", "prior-0.02", "rounded-int8")}
+    assert {path.name for path in out.iterdir()} == names
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r"^## (\w)\. ", text, flags=re.MULTILINE) == list("abcdefg")
+    assert "Left out for want of data: glosses" in text
+    assert "A quick run" in text
+    plain = json.loads((out / "code.plain.0.jsonl").read_text())
+    assert f"| 90% | {plain['pruned'][-1]['loss']:.3f} |" in text
+    figures = re.findall(r"\]\((\S+\.svg)\)", text)
+    assert len(figures) == 4
+    assert all((page.parent / figure).stat().st_size > 5000 for figure in figures)
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    (out / "code.init-0.5.0.jsonl").unlink()
+    run(script, *options)
+    after = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert {path.name for path in before if before[path] != after[path]} == {"code.init-0.5.0.jsonl"}
+    assert page.read_text(encoding="utf-8") == text  # the same seed, the same numbers

@@ -47,7 +47,7 @@ def train(
     others = [parameter for parameter in model.parameters() if parameter.ndim != 2]
     groups = [{"params": decayed, "weight_decay": recipe.decay}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=task.rate, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, task.rate, steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, task.rate, steps, pct_start=max(0.1, 2 / steps))
     constraint = ggd.torch.RateConstraint(
         model, recipe.lam, **{"warmup": steps // 10, "until": steps - round(LAST_SHARE * steps), **recipe.constraint}
     )
