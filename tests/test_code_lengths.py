@@ -27,7 +27,7 @@ from rf8sim.coding import compress
 GENERATOR = np.random.default_rng(11)
 COUNTS = [
     np.maximum(GENERATOR.geometric(0.01, size=n), 1) if n > 1 else np.array([9]) for n in (1, 2, 3, 17, 100, 224, 256)
-] + [np.array([10**9, 1, 1, 1]), np.full(256, 5), 2 ** np.arange(20)]
+] + [np.array([10**9, 1, 1, 1]), np.array([1000] + 30 * [7]), np.full(256, 5), 2 ** np.arange(20)]
 
 
 def heap_cost(counts: list[int]) -> int:
