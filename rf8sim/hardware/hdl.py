@@ -16,7 +16,7 @@ from .. import __version__
 from ..formats import Format, get_format
 from . import c_header, packages
 from .blocks import blocks, lfsr_words, multiplication_table, vector_lines
-from .testbench import testbench
+from .testbench import bench_source
 
 __all__ = ["hdl_files", "lfsr_words", "rtl_sources", "write_hdl"]
 
@@ -76,7 +76,7 @@ def hdl_files(formats: Sequence[str | Format] = ("rf8",)) -> dict[str, bytes]:
         rows = "".join(f"{code:02x}\n" for code in multiplication_table(mode).tolist())
         files[f"rtl/rf8_multiply{suffix}.mem"] = rows.encode()
     every = blocks()
-    files["bench/tb_rf8.sv"] = testbench(every).encode()
+    files["bench/tb_rf8.sv"] = bench_source(every).encode()
     for block in every:
         lines = vector_lines([*block.inputs.values(), *block.outputs.values()])
         files[f"vectors/{block.name}.mem"] = lines

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from .blocks import Block, Signal
 
-__all__ = ["testbench"]
+__all__ = ["bench_source"]
 
 _HEAD = """// Generated. Every block that ships, against its vectors (see check.sv). Run it in the folder of vectors/.
 
@@ -32,13 +32,13 @@ endmodule
 """
 
 
-def testbench(blocks: Sequence[Block]) -> str:
+def bench_source(blocks: Sequence[Block]) -> str:
     """Return the testbench: each block with its checker, all run in one simulation.
 
     Examples
     --------
     >>> from rf8sim.hardware.blocks import blocks
-    >>> print(testbench(blocks()[:1]).split("module tb_rf8;")[1].split("  integer")[0].strip())
+    >>> print(bench_source(blocks()[:1]).split("module tb_rf8;")[1].split("  integer")[0].strip())
     wire [0:0] done, chosen;
     <BLANKLINE>
       // rf8_decode

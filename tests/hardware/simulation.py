@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rf8sim.hardware.blocks import Block, multiplication_table, vector_lines
 from rf8sim.hardware.hdl import hdl_files, rtl_sources
-from rf8sim.hardware.testbench import testbench
+from rf8sim.hardware.testbench import bench_source
 
 CHECK = "bench/check.sv"
 
@@ -29,7 +29,7 @@ def lay_out(folder: Path, blocks: list[Block], changes: tuple[tuple[str, str, st
         lines = vector_lines([*block.inputs.values(), *block.outputs.values()])
         (folder / "vectors" / f"{block.name}.mem").write_bytes(lines)
     (folder / "bench" / "check.sv").write_bytes(hdl_files()[CHECK])
-    (folder / "bench" / "tb_rf8.sv").write_text(testbench(blocks))
+    (folder / "bench" / "tb_rf8.sv").write_text(bench_source(blocks))
 
 
 def simulate(folder: Path, *options: str) -> tuple[int, str]:

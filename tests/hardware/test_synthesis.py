@@ -121,4 +121,4 @@ def test_what_is_missing_is_said(monkeypatch, tmp_path):
         area.synthesize("rf8_decode")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match="apt install yosys"):
-        area.synthesize("rf8_decode")
+        area.synthesize("rf8_decode", liberty=empty)
