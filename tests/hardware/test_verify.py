@@ -185,6 +185,14 @@ def test_more_bits_than_a_code_has(monkeypatch, slowly):
     assert verdict.first_malformed[0].reason == "5F has more than the 6 bits of result"
 
 
+def test_what_has_no_result_is_never_right():
+    """INT8 has no NaN, so 1 / 0 is not asked; whoever answers it has answered something else."""
+    asked = vectors("div", "int8")
+    text = b"".join(asked.text())
+    verdict = run(asked, text.replace(b"01 01 01 00", b"01 00 00 00"))
+    assert (verdict.misplaced, verdict.wrong_results) == (1, 1)
+
+
 def test_flags_are_asked_for_and_missing(products, lines):
     without = b"".join(line.rsplit(b" ", 1)[0] + b"\n" for line in lines)
     assert run(products, without).passed
@@ -336,6 +344,10 @@ def test_ulps():
     assert not run(asked, answered(asked, truncated)).passed
     assert not run(asked, answered(asked, truncated), "ulp:0").passed
     assert run(asked, answered(asked, truncated), "ulp:1").passed
+    # Far too low is as wrong as far too high.
+    ranks = rf8sim.get_format("rf8").rank[asked.results]
+    nothing = run(asked, answered(asked, np.zeros_like(asked.results)), "ulp:1")
+    assert nothing.wrong_results == np.count_nonzero((ranks > 1) | (ranks < 0))
     with pytest.raises(ValueError, match="expected bits, value, or ulp:n"):
         get_comparison("ulps")
 
