@@ -106,6 +106,9 @@ _DPI = """\
 /* {name} for SystemVerilog's DPI: import them with {prefix}_dpi_pkg.sv. Generated. */
 #include "{prefix}.h"
 
+#ifdef __cplusplus /* Verilator compiles C as C++ */
+extern "C" {{
+#endif
 double {prefix}_dpi_decode(unsigned char code) {{ return {prefix}_decode(code); }}
 unsigned char {prefix}_dpi_encode(double x, int rounding, int overflow) {{
     return {prefix}_encode(x, rounding, overflow);
@@ -116,6 +119,9 @@ unsigned char {prefix}_dpi_encode_fixed(long long x, int fraction, int rounding,
 unsigned char {prefix}_dpi_multiply(unsigned char a, unsigned char b, int rounding, int overflow) {{
     return {prefix}_multiply(a, b, rounding, overflow);
 }}
+#ifdef __cplusplus
+}}
+#endif
 """
 
 _DPI_PACKAGE = """\

@@ -143,6 +143,7 @@ def test_the_functions_for_dpi_compile(tmp_path, name):
     run = subprocess.run(command, capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
     library = ctypes.CDLL(str(tmp_path / "dpi.so"))
+    assert 'extern "C" {' in c_dpi(fmt)  # Verilator compiles it as C++
     for function in ("decode", "encode", "encode_fixed", "multiply"):
         assert f"{prefix}_dpi_{function}(" in dpi_package(fmt)
         assert getattr(library, f"{prefix}_dpi_{function}")
