@@ -134,9 +134,10 @@ def test_the_page(folder, capsys):
 
 def test_the_committed_page_has_every_case():
     page = (ROOT / "reports" / "minilm.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (\w+) \| (.*?) \|", page, re.MULTILINE)
+    cells = [line.split("|")[1:3] for line in page.splitlines() if re.match(r"\| \w", line)]
+    rows = [(first.strip(), second.strip()) for first, second in cells][1:]
     expected = [("float32", "")]
     for case in compare.CASES:
         words = [case.get("scaling", "channel"), case.get("rounding", ""), case.get("entropy", "")]
         expected.append((case["format"], ", ".join(word for word in words if word)))
-    assert [row for row in rows if row[0] not in ("format",)] == expected
+    assert rows == expected
