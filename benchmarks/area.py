@@ -22,8 +22,9 @@ FORMATS = ("rf8", "e4m3fn", "int8")
 LABELS = {"rf8": "RF8", "e4m3fn": "E4M3", "int8": "INT8"}
 COLOURS = {"rf8": "#c2410c", "e4m3fn": "#1d4ed8", "int8": "#0f766e"}
 PANELS = {
-    "MAC, exact": "both operands in the format",
-    "MAC of weight x INT8": "weights in the format, INT8 activations",
+    "weight x INT8 activation": "multiplier, weight x INT8",
+    "MAC of weight x INT8": "MAC, weight x INT8",
+    "MAC, exact": "MAC, both operands in the format",
 }
 
 Found = list[tuple[Subject, dict[str, Area]]]
@@ -48,19 +49,19 @@ def draw(found: Found, sqnr: dict[str, float], path: Path) -> None:
     options = {"svg.hashsalt": "area", "svg.fonttype": "none", "font.size": 10, "axes.spines.top": False,
                "axes.spines.right": False}  # fmt: skip
     with matplotlib.rc_context(options):
-        figure = Figure(figsize=(8.4, 3.8), layout="constrained")
+        figure = Figure(figsize=(10.5, 3.8), layout="constrained")
         axes = figure.subplots(1, len(PANELS), sharex=True, sharey=True)
         for axis, (title, words) in zip(axes, PANELS.items(), strict=True):
             areas = row(found, title)
             for fmt in FORMATS:
                 axis.plot(areas[fmt].gates, sqnr[fmt], "o", markersize=9, color=COLOURS[fmt])
                 axis.annotate(LABELS[fmt], (areas[fmt].gates, sqnr[fmt]), (9, -3), textcoords="offset points")
-            axis.set(title=words, xlabel="gate equivalents of the multiply-accumulate")
+            axis.set(title=words, xlabel="gate equivalents")
             axis.grid(color="#e3e6ea")
             axis.set_axisbelow(True)
         axes[0].set_xlim(0, max(area.gates for title in PANELS for area in row(found, title).values()) * 1.2)
         axes[0].set_ylim(min(sqnr.values()) - 3, max(sqnr.values()) + 3)
-        axes[0].set_ylabel("SQNR on the example's weights in dB (more is better)")
+        axes[0].set_ylabel("SQNR of the example's weights, dB")
         figure.savefig(path, metadata={"Date": None})
 
 
@@ -107,7 +108,7 @@ def main() -> None:
         "# Area of RF8, E4M3 and INT8, and the error beside it", "",
         f"Command: `python benchmarks/area.py`. {version}, {library.name}. The sources are those that "
         "`rf8sim hdl` writes, proved over exhaustive vectors; `rf8sim hdl --area` prints the table.", "",
-        f"![SQNR against gate equivalents of the multiply-accumulate unit, for each format]({figure.name})", "",
+        f"![SQNR against gates of a multiplier and two MAC units, for each format]({figure.name})", "",
         "## What it says", "",
         *findings(found, sqnr), "",
         "## Gates", "",
