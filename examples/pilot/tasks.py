@@ -97,7 +97,7 @@ def _bytes(name: str, train: np.ndarray, held_out: np.ndarray) -> Task:
         return (model(batch[0][:, :-1]).argmax(-1) == batch[0][:, 1:]).float().mean()
 
     return Task(
-        name, "nats per byte", 2000, 4e-3, build, batch, lambda model, batch: loss_of(model, batch[0]),
+        name, "nats per byte", 1500, 4e-3, build, batch, lambda model, batch: loss_of(model, batch[0]),
         [(part,) for part in windows.split(64)], accuracy,
     )  # fmt: skip
 
@@ -154,7 +154,7 @@ def glosses(path: Path) -> Task:
         model = Glosses(int(classes.max()) + 1)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                std = 0.3 if name.startswith("embed") else parameter.shape[-1] ** -0.5 * (parameter.ndim > 1)
+                std = 0.1 if name.startswith("embed") else parameter.shape[-1] ** -0.5 * (parameter.ndim > 1)
                 parameter.normal_(0.0, std, generator=generator)
             model.embed.weight[0].zero_()
         return model
@@ -164,7 +164,7 @@ def glosses(path: Path) -> Task:
         return train[0][chosen], train[1][chosen]
 
     return Task(
-        "glosses", "nats per gloss", 2000, 4e-3, build, batch,
+        "glosses", "nats per gloss", 1500, 4e-3, build, batch,
         lambda model, batch: functional.cross_entropy(model(batch[0]), batch[1]),
         list(zip(words[held_out].split(1024), classes[held_out].split(1024), strict=True)),
         lambda model, batch: (model(batch[0]).argmax(-1) == batch[1]).float().mean(),

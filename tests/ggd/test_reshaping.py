@@ -48,7 +48,7 @@ def test_magnitudes_by_ranks_are_the_quantiles():
 
 
 def test_zeros_stay_and_ties_keep_their_order():
-    x = np.array([0.0, 1.0, -1.0, 1.0, 2.0, 0.0] + (0.5 * np.random.default_rng(0).laplace(size=300)).tolist())
+    x = np.array([0.0, 1.0, -1.0, 1.0, 2.0, 0.0, *(0.5 * np.random.default_rng(0).laplace(size=300)).tolist()])
     moved = deepshape(x, shape_factor=0.5)
     assert moved[0] == moved[5] == 0
     assert 0 < moved[1] < -moved[2] < moved[3] < moved[4]

@@ -202,6 +202,17 @@ def test_one_step_by_hand(update, normalize):
         assert not np.allclose(param.detach().numpy(), before, rtol=1e-3)
 
 
+def test_what_is_constrained():
+    model = nn.ModuleDict({"norm": nn.LayerNorm((4, 5)), "conv": nn.Conv1d(2, 3, 4), "embed": nn.Embedding(6, 7)})
+    assert list(RateConstraint(model, 1.0).params) == ["conv.weight", "embed.weight"]
+    chosen = RateConstraint(model, 1.0, filter_fn=lambda module, name: name == "norm.weight")
+    assert list(chosen.params) == ["norm.weight"]
+    model["conv"].requires_grad_(False)
+    assert list(RateConstraint(model, 1.0).params) == ["embed.weight"]
+    named = RateConstraint(model.named_parameters(), 1.0)
+    assert list(named.params) == [name for name, _ in model.named_parameters()]
+
+
 def test_pools():
     model = make_model()
     gg_init_(model, shape=0.5, filter_fn=lambda module, name: name == "0", generator=seeded(0))
@@ -291,7 +302,7 @@ def test_resumed_training_is_the_uninterrupted_one():
     def start():
         model = make_model()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-        constraint = RateConstraint(model, 0.5, every=5, warmup=10)
+        constraint = RateConstraint(model, 0.1, every=5, warmup=10, shape_range=(0.1, 9.0))
         constraint.attach(optimizer)
         return model, optimizer, constraint
 
@@ -306,11 +317,12 @@ def test_resumed_training_is_the_uninterrupted_one():
     train(resumed, data[13:], optimizer)
     assert same(whole, resumed)
 
-    forgetful, optimizer, constraint = start()  # the state matters
-    for part, state in zip((forgetful, optimizer), saved, strict=False):
-        part.load_state_dict(state)
-    train(forgetful, data[13:], optimizer)
-    assert not same(whole, forgetful)
+    for lost in ("steps", "shapes"):  # all of the state matters
+        forgetful, optimizer, constraint = start()
+        for part, state in zip((forgetful, optimizer, constraint), saved, strict=True):
+            part.load_state_dict(state | {lost: {"steps": 0, "shapes": {}}[lost]} if part is constraint else state)
+        train(forgetful, data[13:], optimizer)
+        assert not same(whole, forgetful), lost
 
 
 def test_hook_is_removed():
