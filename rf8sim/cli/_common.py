@@ -76,6 +76,9 @@ def plain(text: str) -> str:
 @contextlib.contextmanager
 def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     """Show a progress bar on the terminal, moved by calls with a tensor's name, the elements done and those in all."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda name, done, total: None
+        return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -85,8 +88,7 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),
     )
-    hidden = quiet or not sys.stderr.isatty()
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading", total=None)
 
         def progress(name: str, done: int, total: int) -> None:

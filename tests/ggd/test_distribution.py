@@ -7,6 +7,7 @@ import math
 import mpmath as mp
 import numpy as np
 import pytest
+import scipy
 from scipy import integrate, stats
 
 from ggd import GGD
@@ -76,6 +77,10 @@ def test_the_middle_of_a_flat_density_is_not_lost_to_underflow(shape):
         assert GGD(shape).ppf(GGD(shape).cdf(t)) == pytest.approx(t, rel=max(1e-12, 4e-16 / t), abs=0.0)
 
 
+@pytest.mark.skipif(
+    tuple(map(int, scipy.__version__.split(".")[:2])) < (1, 15),
+    reason="before 1.15 scipy's own logarithms of these tails are off, and its moments come from quadrature",
+)
 @pytest.mark.parametrize("shape", [0.3, 0.5, 1.0, 1.5, 2.0, 4.0])
 def test_agrees_with_scipy(shape):
     x = np.linspace(-3.0, 4.0, 57)
