@@ -22,7 +22,7 @@ from .choices import compare_choices
 from .experiment import ChannelRecord, Experiment, FitRecord, FormatRecord, Settings, SkippedTensor, TensorRecord
 from .formats import Format, get_format
 from .metrics import RowErrors
-from .scaling import quantize, scale_from_histogram
+from .scaling import choose_scale, equal_deviations, quantize, scale_from_histogram
 from .scheduling import Cluster, Journal, map_tensors
 
 if TYPE_CHECKING:
@@ -263,6 +263,17 @@ def _measure(
     """Quantize a tensor chunk by chunk and measure the finite elements in every format."""
     meters = [_Meter(get_format(name), settings, tensor, summaries) for name in settings.formats]
     multiple = settings.block_size if settings.scaling == "block" else 1
+    if any(meter.known is None for meter in meters) and settings.scale_rule == "ggd":
+        whole = MagnitudeHistogram()
+        for chunk in tensor.chunks(chunk_elements, multiple):
+            whole |= equal_deviations(
+                _widened(chunk.values),
+                scaling=settings.scaling,
+                axis=1 if settings.scaling == "block" else 0,
+                block_size=settings.block_size,
+            )
+        for meter in meters:
+            meter.whole = whole
     if meters:
         for chunk in tensor.chunks(chunk_elements, multiple):
             offset = chunk.row * tensor.matrix_shape[1] + chunk.column
@@ -291,6 +302,8 @@ class _Meter:
         self.scales, self.smallest, self.largest = 0, math.inf, 0.0
         # Scales known before the data are read again: one, or one a row. Otherwise chunks bring theirs.
         self.known: list[NDArray[np.float32]] | None = None
+        # What rule ggd fits a shape to, where pieces choose their scales.
+        self.whole: MagnitudeHistogram | None = None
         if settings.scaling == "none":
             self.known = [np.ones((), dtype=np.float32)]
         elif settings.scaling == "tensor":
@@ -313,13 +326,18 @@ class _Meter:
             quantized = step(cleaned.reshape(-1), scale=scale)
         else:
             axis = 0 if settings.scaling == "channel" else 1
-            quantized = step(
+            size = settings.block_size
+            scale = choose_scale(
                 cleaned,
+                self.fmt,
                 scaling=settings.scaling,
                 axis=axis,
-                block_size=settings.block_size,
+                block_size=size,
                 scale_rule=settings.scale_rule,
+                rounding=settings.rounding,
+                whole=self.whole,
             )
+            quantized = step(cleaned, scaling=settings.scaling, axis=axis, block_size=size, scale=scale)
             self._note(quantized.scale)
             block = settings.block_size if settings.scaling == "block" else 0
         self.errors.add(values, quantized.codes.reshape(values.shape), quantized.scale, block, row)

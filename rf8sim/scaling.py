@@ -25,6 +25,7 @@ __all__ = [
     "SCALINGS",
     "QuantizedTensor",
     "choose_scale",
+    "equal_deviations",
     "expected_error",
     "quantize",
     "scale_from_histogram",
@@ -272,6 +273,7 @@ def choose_scale(
     block_size: int = 32,
     scale_rule: str = "max",
     rounding: str = "nearest-even",
+    whole: MagnitudeHistogram | None = None,
 ) -> NDArray[np.float32]:
     """Choose the scales that `quantize` would use.
 
@@ -279,6 +281,9 @@ def choose_scale(
     ----------
     x, fmt, scaling, axis, block_size, scale_rule, rounding
         As for `quantize`. For ``stochastic`` rounding the scale is that of ``nearest-even``.
+    whole : ggd.MagnitudeHistogram, optional
+        Where x is some of the channels or blocks of a tensor and the rule is ``ggd``: the `equal_deviations` of all of
+        them, so that the pieces of a tensor get the scales of the whole.
 
     Returns
     -------
@@ -314,7 +319,7 @@ def choose_scale(
     if scale_rule == "mse":
         chosen = _least_error(groups, None, base, fmt, rounding)
     elif scale_rule == "ggd":
-        chosen = _expected(groups, base, fmt, rounding)
+        chosen = _expected(groups, base, fmt, rounding, whole)
     else:
         chosen = base
     chosen = np.where(largest > 0, chosen, 1.0)
@@ -429,16 +434,51 @@ def _least_error(
 
 
 def _expected(
-    groups: NDArray[np.float64], base: NDArray[np.float64], fmt: Format, rounding: str
+    groups: NDArray[np.float64],
+    base: NDArray[np.float64],
+    fmt: Format,
+    rounding: str,
+    whole: MagnitudeHistogram | None,
 ) -> NDArray[np.float64]:
+    rms = _deviations(groups)
+    shape = _fitted_shape(_at_equal_deviations(groups, rms) if whole is None else whole)
+    return _expected_scale(shape, rms, base, fmt, rounding)
+
+
+def equal_deviations(x: ArrayLike, *, scaling: str, axis: int = 0, block_size: int = 32) -> MagnitudeHistogram:
+    """Return the summary of a tensor whose channels or blocks are brought to the same deviation; summaries merge.
+
+    Parameters
+    ----------
+    x, scaling, axis, block_size
+        As for `quantize`; ``channel`` or ``block``.
+
+    Returns
+    -------
+    ggd.MagnitudeHistogram
+        What rule ``ggd`` fits its shape to: pooling different scales as they are would look heavy-tailed.
+
+    Examples
+    --------
+    >>> equal_deviations([[1.0, -1.0], [100.0, 100.0]], scaling="channel").abs_max
+    1.0
+    """
+    data = as_data(x)
+    axis, block_size = _checked_layout(data, scaling, axis, block_size)
+    groups = _grouped(data, scaling, axis, block_size)
+    return _at_equal_deviations(groups, _deviations(groups))
+
+
+def _deviations(groups: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(np.sqrt(np.mean(np.square(groups), axis=1)))
+
+
+def _at_equal_deviations(groups: NDArray[np.float64], rms: NDArray[np.float64]) -> MagnitudeHistogram:
     from ggd import MagnitudeHistogram
 
-    # The shape is that of all groups brought to the same deviation: pooling different scales would look heavy-tailed.
-    # (Zeros that pad a block take no part in the fit.)
-    with np.errstate(over="ignore", under="ignore"):
-        rms = np.sqrt(np.mean(np.square(groups), axis=1))
-    shape = _fitted_shape(MagnitudeHistogram.from_array(groups / np.where(rms > 0, rms, 1.0)[:, None]))
-    return _expected_scale(shape, rms, base, fmt, rounding)
+    # Zeros that pad a block take no part in the fit.
+    return MagnitudeHistogram.from_array(groups / np.where(rms > 0, rms, 1.0)[:, None])
 
 
 def _fitted_shape(histogram: MagnitudeHistogram) -> float | None:

@@ -139,6 +139,27 @@ def test_chunks_change_no_bit(tmp_path, scaling, rounding, rule):
         assert json.dumps(measured(tmp_path, settings, chunk, **tensors).to_json()) == whole
 
 
+@pytest.mark.parametrize("scaling", ["channel", "block"])
+def test_rule_ggd_fits_the_whole_tensor_whatever_the_chunks(tmp_path, scaling):
+    """The shape is that of the tensor, not of the piece that happens to be in memory: the parts here differ."""
+    rng = np.random.default_rng(3)
+    parts = [rng.uniform(-1, 1, size=(40, 64)), rng.laplace(size=(40, 64)) ** 3]
+    data = np.concatenate(parts).astype(np.float32)
+    settings = Settings(formats=("int8", "e4m3fn"), scaling=scaling, scale_rule="ggd")
+    whole = measured(tmp_path, settings, w=data)
+    for chunk in (64, 640, 2560):
+        assert_same(measured(tmp_path, settings, chunk, w=data).to_json(), whole.to_json())
+    for record in whole.total.formats:
+        axis = 1 if scaling == "block" else 0
+        q = rf8sim.quantize(data, record.format, scaling=scaling, axis=axis, scale_rule="ggd")
+        error = np.sum((data.astype(np.float64) - q.dequantize(np.float64)) ** 2)
+        assert record.error.sum_squared_error == pytest.approx(error, rel=1e-12)
+        alone = [
+            rf8sim.scaling.choose_scale(p, record.format, scaling=scaling, axis=axis, scale_rule="ggd") for p in parts
+        ]
+        assert not np.array_equal(np.concatenate(alone), q.scale), "the parts alone would get other scales"
+
+
 def assert_same(a, b):
     """Compare JSON; numbers that come from sums of floats in their first 12 digits, all others exactly."""
     if isinstance(a, dict):
