@@ -45,7 +45,7 @@ def _curve(group: str, lams: tuple[float, ...], **options: Any) -> list[Recipe]:
     return [Recipe(f"{group}-{lam:g}", group, lam, **options) for lam in lams]
 
 
-LAMS = (0.01, 0.03, 0.1, 0.3)
+LAMS = (0.01, 0.02, 0.04, 0.08)
 RECIPES: list[Recipe] = [
     Recipe("plain", "plain", thorough=True, quick=True),
     Recipe("decay-0.1", "decay", decay=0.1),
@@ -57,9 +57,9 @@ RECIPES: list[Recipe] = [
     Recipe("init-source-1", "init", init={"shape": 1.0, "mode": "source"}),
     # c: shapes estimated, and fixed ones.
     Recipe("prior-0.01", "prior", 0.01),
-    Recipe("prior-0.03", "prior", 0.03, thorough=True, quick=True),
-    Recipe("prior-0.1", "prior", 0.1),
-    Recipe("prior-0.3", "prior", 0.3),
+    Recipe("prior-0.02", "prior", 0.02, thorough=True, quick=True),
+    Recipe("prior-0.04", "prior", 0.04),
+    Recipe("prior-0.08", "prior", 0.08),
     *_curve("l1", LAMS, constraint={"shape": 1.0}),
     *_curve("l2", (0.003, 0.01, 0.03, 0.1), constraint={"shape": 2.0}),
     *_curve("half", (0.001, 0.003, 0.01, 0.03), constraint={"shape": 0.5}),
@@ -67,12 +67,12 @@ RECIPES: list[Recipe] = [
     *_curve("normalized", (0.001, 0.003, 0.01, 0.03), constraint={"normalize": True}),
     # The source's step: explicit, one shape for all weights, untouched by the learning rate.
     *_curve(
-        "source", (2e-5, 6e-5, 2e-4, 6e-4), constraint={"update": "source", "per": "model", "scale_by_lr": False}
+        "source", (1e-5, 2e-5, 4e-5, 8e-5), constraint={"update": "source", "per": "model", "scale_by_lr": False}
     ),
     # The source's step, tied to the learning rate.
-    *_curve("explicit", (0.03,), constraint={"update": "source"}),
+    *_curve("explicit", (0.02,), constraint={"update": "source"}),
     # The prior from the start of a heavy-tailed initialization.
-    Recipe("prior-init-0.03", "prior-init", 0.03, init={"shape": 1.0, "mode": "current"}),
+    Recipe("prior-init-0.02", "prior-init", 0.02, init={"shape": 1.0, "mode": "current"}),
     # e: rounded weights in the last fifth; and a fixed grid in which small weights underflow.
     *(Recipe(f"rounded-{name}", "rounded", rounded={"format": name}) for name in ("rf8", "e4m3fn", "e5m2", "e3m4")),
     Recipe("rounded-int8", "rounded", rounded={"format": "int8"}, quick=True),

@@ -100,7 +100,7 @@ def claim_a(all_tasks: list[Records]) -> Section:
     found, parts = {}, []
     for records in all_tasks:
         rows, gains = [], []
-        for recipe in [r for r in ("plain", "prior-0.03") if records.of(r)]:
+        for recipe in [r for r in ("plain", "prior-0.02") if records.of(r)]:
             for name in [fit["name"] for fit in records.any(recipe)["fits"]]:
                 fits = [fit for run in records.of(recipe).values() for fit in run["fits"] if fit["name"] == name]
                 columns = [[fit[key] for fit in fits] for key in ("shape", "gaussian", "laplace")]
@@ -223,7 +223,7 @@ def claim_d(all_tasks: list[Records]) -> Section:
     """Models trained with the prior can be pruned."""
     found, parts = {}, []
     for records in all_tasks:
-        recipes = [r for r in ("plain", "prior-0.03") if records.of(r)]
+        recipes = [r for r in ("plain", "prior-0.02") if records.of(r)]
         shares = [point["share"] for point in records.any(recipes[0])["pruned"]]
         rows, losses = [], {}
         for i, share in enumerate(shares):
@@ -231,13 +231,13 @@ def claim_d(all_tasks: list[Records]) -> Section:
             rows.append([f"{share:.0%}", *(spread(losses[share][r]) for r in recipes)])
         if len(recipes) == 2:
             found[records.task] = all(
-                mean(losses[share]["prior-0.03"]) < mean(losses[share]["plain"]) - NEAR for share in (0.7, 0.8, 0.9)
+                mean(losses[share]["prior-0.02"]) < mean(losses[share]["plain"]) - NEAR for share in (0.7, 0.8, 0.9)
             )
         parts.append(f"### {records.task}\n\n" + table(["pruned", *recipes], rows))
     text = "Loss with the smallest weights of all matrices together set to zero.\n\n" + "\n".join(parts)
 
     def draw(axes: Axes, records: Records) -> None:
-        for i, name in enumerate(r for r in ("plain", "prior-0.03") if records.of(r)):
+        for i, name in enumerate(r for r in ("plain", "prior-0.02") if records.of(r)):
             rows = records.any(name)["pruned"]
             axes.plot([r["share"] for r in rows], [r["loss"] for r in rows], "o-", color=COLOURS[i], label=name)
         axes.set(xlabel="share of weights pruned", ylabel=f"loss, {records.unit}", title=records.task)
@@ -251,7 +251,7 @@ def claim_e(all_tasks: list[Records]) -> Section:
     """RF8 among the formats."""
     found, parts = {}, []
     for records in all_tasks:
-        recipes = [r for r in ("plain", "prior-0.03") if records.of(r)]
+        recipes = [r for r in ("plain", "prior-0.02") if records.of(r)]
         rows, cost = [], {}
         for i, point in enumerate(records.any(recipes[0])["formats"]):
             what = f"{point['format']}, {point['scaling']}" + (", inputs too" if point["inputs"] else "")
@@ -315,7 +315,7 @@ def claim_g(all_tasks: list[Records]) -> Section:
     """What the prior costs."""
     rows = []
     for records in all_tasks:
-        for name in [r for r in ("plain", "prior-0.03", "l1-0.03", "source-6e-05") if records.of(r)]:
+        for name in [r for r in ("plain", "prior-0.02", "l1-0.02", "source-4e-05") if records.of(r)]:
             costs = [run["cost"] for run in records.of(name).values()]
             rows.append(
                 [f"{records.task}: {name}", spread((1e3 * c["seconds"] / c["steps"] for c in costs), 1),
