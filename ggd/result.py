@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from html import escape
 from typing import NamedTuple
 
 from ggd.distribution import GGD
@@ -86,6 +87,18 @@ class FitResult:
     def zero_share(self) -> float:
         """Share of exact zeros among the finite values."""
         return self.zeros / (self.n + self.zeros) if self.n + self.zeros else math.nan
+
+    def _repr_html_(self) -> str:
+        """Show the fit as a table, in a notebook."""
+        rows = [
+            (name, f"{getattr(self, name):.6g} ± {getattr(self.stderr, name):.2g}")
+            for name in ("shape", "scale", "loc")
+        ]
+        rows += [("values", f"{self.n:,}, and {self.zeros:,} zeros"), ("trusted", "yes" if self.trusted else "no")]
+        rows += [("because", self.reason)] if self.reason else []
+        lines = (f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows)
+        caption = f"generalized Gaussian, {escape(self.method)}"
+        return f"<table><caption>{caption}</caption>{''.join(lines)}</table>"
 
 
 def no_fit(loc: float, method: str, n: int, zeros: int, reason: str) -> FitResult:

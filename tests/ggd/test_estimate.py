@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from xml.etree import ElementTree
 
 import ml_dtypes
 import numpy as np
@@ -262,3 +263,16 @@ def test_bias_and_efficiency_against_the_cramer_rao_bound(method, efficiencies):
             assert stated == pytest.approx(bound, rel=1e-6)
         elif efficiencies and i < 2:
             assert (bound / stated) ** 2 == pytest.approx(efficiencies[i], abs=0.01)
+
+
+def test_a_fit_shows_itself_in_a_notebook():
+    def rows(result):
+        tree = ElementTree.fromstring(result._repr_html_())
+        return {row[0].text: row[1].text for row in tree.iter("tr")}
+
+    shown = rows(fit(GGD(1.0, 2.0).sample(10_000, seed=3)))
+    assert shown["trusted"] == "yes"
+    assert float(shown["shape"].split(" ± ")[0]) == pytest.approx(1.0, abs=0.1)
+    assert shown["loc"] == "0 ± 0"
+    refused = rows(fit([0.0, 0.0]))
+    assert (refused["trusted"], refused["because"]) == ("no", "all 2 values are zero")
