@@ -90,10 +90,8 @@ class FitResult:
 
     def _repr_html_(self) -> str:
         """Show the fit as a table, in a notebook."""
-        rows = [
-            (name, f"{getattr(self, name):.6g} ± {getattr(self.stderr, name):.2g}")
-            for name in ("shape", "scale", "loc")
-        ]
+        names = ("shape", "scale", "loc")
+        rows = [(name, f"{getattr(self, name):.6g} ± {getattr(self.stderr, name):.2g}") for name in names]
         rows += [("values", f"{self.n:,}, and {self.zeros:,} zeros"), ("trusted", "yes" if self.trusted else "no")]
         rows += [("because", self.reason)] if self.reason else []
         lines = (f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows)

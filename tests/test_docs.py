@@ -65,3 +65,24 @@ def test_the_comparison_says_what_was_measured(tmp_path):
     )
     assert other.returncode == 1
     assert b"is not what the pages of speed say" in other.stderr
+
+
+def test_the_figure_of_the_architecture_is_drawn_from_the_layers(tmp_path):
+    script = ROOT / "docs" / "architecture.py"
+    assert subprocess.run([sys.executable, script, "--check"], check=False).returncode == 0
+    drawn = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")
+    for name in ("codec", "histogram", "hardware"):
+        assert f">{name}</text>" in drawn
+    for folder in ("docs", "tests"):
+        (tmp_path / folder).mkdir()
+    for part in ("docs/architecture.py", "docs/architecture.svg"):
+        (tmp_path / part).write_bytes((ROOT / part).read_bytes())
+    (tmp_path / "rf8sim").symlink_to(ROOT / "rf8sim")
+    (tmp_path / "ggd").symlink_to(ROOT / "ggd")
+    layers = (ROOT / "tests" / "test_layering.py").read_text(encoding="utf-8")
+    (tmp_path / "tests" / "test_layering.py").write_text(layers.replace('{"codec"},', "", 1), encoding="utf-8")
+    old = subprocess.run(
+        [sys.executable, tmp_path / "docs" / "architecture.py", "--check"], check=False, capture_output=True
+    )
+    assert old.returncode == 1
+    assert b"is old" in old.stderr
