@@ -194,7 +194,11 @@ def matmul(
     if column:
         sums = sums[..., 0]
     if into is not None:
-        return encode(sums, into, rounding=result_rounding, overflow=overflow, seed=seed, threads=threads)
+        codes = encode(sums, into, rounding=result_rounding, overflow=overflow, seed=seed, threads=threads)
+        for sign, side in zip((1.0, -1.0), into.sides, strict=True):
+            if side.infinity is not None:  # an infinite sum is exact, as in `rf8sim.operations`
+                codes[np.asarray(sums) == sign * np.inf] = side.infinity
+        return codes
     with np.errstate(over="ignore"):
         return np.asarray(sums).astype(held.dtype, copy=False)
 

@@ -575,3 +575,17 @@ def test_a_grid_is_the_formats():
         grid = get_operand(np.zeros(1, np.uint8), name).grid
         assert Fraction(2) ** grid.unit == oracle.unit_of(fmt.values)
         assert max(abs(fmt.max), abs(fmt.min)) < 2.0 ** (grid.unit + grid.bits)
+
+
+@pytest.mark.parametrize("accumulator", ["exact", "float32", "float16"])
+def test_an_infinite_sum_stays_infinite_where_the_result_can_say_so(accumulator):
+    """As `add` and `multiply` do: the option ``overflow`` is about finite results."""
+    operands = np.array([[np.inf, 1.0, 1.0], [-np.inf, 1.0, 0.0], [57344.0, 1.0, 0.0]])
+    codes = rf8sim.encode(operands, "e5m2", overflow="infinity")
+    ones = rf8sim.encode(np.ones((3, 1)), "e5m2")
+    found = rf8sim.matmul(codes, ones, "e5m2", accumulator=accumulator, result="e5m2")
+    assert rf8sim.decode(found, "e5m2").ravel().tolist() == [np.inf, -np.inf, 57344.0]
+    none = rf8sim.matmul(codes, ones, "e5m2", accumulator=accumulator, result="e4m3fn")
+    assert rf8sim.decode(none, "e4m3fn").ravel().tolist() == [448.0, -448.0, 448.0]
+    for i in range(2):
+        assert rf8sim.dot(codes[i], ones[:, 0], "e5m2", result="e5m2") == found[i, 0]
