@@ -1,5 +1,6 @@
-"""The doctests of the PyTorch adapters are collected where PyTorch is."""
+"""What is not collected: the doctests of the PyTorch adapters where PyTorch is not, and files of fixtures as tests."""
 
 from importlib.util import find_spec
 
-collect_ignore_glob = [] if find_spec("torch") else ["ggd/torch.py", "rf8sim/torch/*"]
+ADAPTERS = ["ggd/torch.py", "rf8sim/torch/*"]
+collect_ignore_glob = ["*/conftest.py", *([] if find_spec("torch") else ADAPTERS)]
