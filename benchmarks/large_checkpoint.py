@@ -96,7 +96,7 @@ def readers(files: list[Path]) -> dict[str, Callable[[], object]]:
         "np.fromfile, 2 MB at a time": from_file,
         "read into a buffer, 2 MB at a time (what the report does)": lambda: sum(part.size for part in pieces()),
         "memory map, copied 2 MB at a time": mapped,
-        "the one-pass summary alone, one thread": summary,
+        "the one-pass summary alone, of the values as float32, one thread": summary,
     }
 
 
