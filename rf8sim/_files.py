@@ -24,7 +24,8 @@ def check_folder(folder: Path) -> None:
 def write_files(contents: Mapping[Path, bytes | Iterable[bytes]]) -> None:
     """Write all files beside their places, then rename them: all are whole, and on failure the old ones stay.
 
-    A process that is killed between two renames leaves some files new and others old, each of them whole.
+    A process that is killed between two renames leaves some files new and others old, each of them whole. What a link
+    points to is replaced, not the link; what is there and is no file (a device, a pipe) is written into.
 
     Parameters
     ----------
@@ -36,6 +37,13 @@ def write_files(contents: Mapping[Path, bytes | Iterable[bytes]]) -> None:
     OSError
         If a file cannot be written; its ``filename`` is the file or folder asked for.
     """
+    for path in [path for path in contents if _is_special(path)]:
+        try:
+            with path.open("wb") as file:
+                file.writelines([data] if isinstance(data := contents[path], bytes) else data)
+        except OSError as error:
+            raise type(error)(error.errno, error.strerror, str(path)) from None
+    contents = {_behind_links(path): data for path, data in contents.items() if not _is_special(path)}
     beside = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in contents}
     older = {path: path.with_name(f".{path.name}.{os.getpid()}.old") for path in contents} if len(contents) > 1 else {}
     try:
@@ -67,6 +75,14 @@ def write_files(contents: Mapping[Path, bytes | Iterable[bytes]]) -> None:
         for part in (*beside.values(), *older.values()):
             with contextlib.suppress(OSError):
                 part.unlink()
+
+
+def _is_special(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _behind_links(path: Path) -> Path:
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def _keep(path: Path, aside: Path) -> None:
@@ -111,6 +127,9 @@ def staged(path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
     ...     out.read_text(), len(list(out.parent.iterdir()))
     ('whole', 1)
     """
+    if _is_special(path):
+        raise OSError(errno.EINVAL, "it is there and is no file, and what is checked first needs one", str(path))
+    path = _behind_links(path)
     hidden = path.with_name(f".{path.name}.{os.getpid()}.part")
     beside = hidden / path.name
 
