@@ -169,6 +169,10 @@ def _memories(tensors: Sequence[TensorInfo]) -> dict[str, Any]:
         if path.suffix != ".safetensors":
             continue
         header = read_header(path)
+        if "rf8sim" in header.metadata:
+            raise CheckpointError(
+                f"{path}: is quantized already: start from the original, or 'rf8sim dequantize' it first"
+            )
         found["strings"] |= {key: text for key, text in header.metadata.items() if key not in OURS}
         if MEMORY in header.metadata:
             memory = json.loads(header.metadata[MEMORY])

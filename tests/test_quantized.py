@@ -440,3 +440,13 @@ def test_a_real_checkpoint(tmp_path):
     signal = sum(float(np.sum(t.astype(np.float64) ** 2)) for t in original.values())
     noise = sum(float(np.sum((found[name].astype(np.float64) - t) ** 2)) for name, t in original.items())
     assert 28 < 10 * np.log10(signal / noise) < 32
+
+
+@pytest.mark.parametrize("name", ["rf8", "e4m3fn"])
+def test_what_is_quantized_is_not_quantized_again(tmp_path, name):
+    np.save(tmp_path / "w.npy", np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32))
+    once = tmp_path / "once.safetensors"
+    rf8sim.quantize_checkpoint(tmp_path / "w.npy", once, Plan(defaults=Recipe(format=name)))
+    with pytest.raises(CheckpointError, match="is quantized already: start from the original"):
+        rf8sim.quantize_checkpoint(once, tmp_path / "twice.safetensors")
+    assert not (tmp_path / "twice.safetensors").exists()
