@@ -12,11 +12,13 @@ nearest; they are compared with the remembered checksums, so a tensor that was c
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,7 @@ def write_quantized(
     """
     if plan is not None:
         plan.check()
+        _refuse_idle_rules(plan, [tensor.name for tensor in source])
     single = output.name.endswith(".safetensors")
     groups = {target: list(source)} if single else _in_folder(source, target)
     total, done = sum(tensor.size for tensor in source), 0
@@ -251,6 +254,14 @@ def _quantized_task(info: TensorInfo, recipe: Recipe, protected: int, kept_in: s
     # Stand-ins of the longest there can be; the true ones come with the data.
     said |= {"largest": -2.2250738585072014e-308, "nans": info.size}
     return _Task(info, recipe, said, entries)
+
+
+def _refuse_idle_rules(plan: Plan, names: Sequence[str]) -> None:
+    """Refuse a pattern that matches no tensor: what it was to protect would be quantized without a word."""
+    for rule in plan.rules:
+        if not any(fnmatchcase(name, rule.pattern) for name in names):
+            near = difflib.get_close_matches(rule.pattern, names, 1, 0.0)
+            raise ValueError(f"the pattern {rule.pattern!r} matches none of the {len(names)} tensors, e.g. {near[0]!r}")
 
 
 def _refuse_clashes(tasks: Sequence[_Task]) -> None:

@@ -450,3 +450,11 @@ def test_what_is_quantized_is_not_quantized_again(tmp_path, name):
     with pytest.raises(CheckpointError, match="is quantized already: start from the original"):
         rf8sim.quantize_checkpoint(once, tmp_path / "twice.safetensors")
     assert not (tmp_path / "twice.safetensors").exists()
+
+
+@pytest.mark.parametrize("rule", [Rule("wieght*", keep=True), Rule("wieght*", {"format": "int8"})])
+def test_a_pattern_that_matches_nothing_is_refused(tmp_path, rule):
+    save_file({"weight": np.ones((4, 4), np.float32)}, tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match=r"'wieght\*' matches none of the 1 tensors, e\.g\. 'weight'"):
+        rf8sim.quantize_checkpoint(tmp_path / "m.safetensors", tmp_path / "q.safetensors", Plan(rules=(rule,)))
+    assert not (tmp_path / "q.safetensors").exists()
