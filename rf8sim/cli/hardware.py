@@ -162,7 +162,7 @@ def verify(
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FILE", help="Write JUnit XML too."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing: the exit code says it.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no text: the exit code says it.")] = False,
 ) -> None:
     """Check what a design answered: exit 0 only if every vector came in, in order, with the right answer, else 1."""
     from .._files import check_folder, write_files
