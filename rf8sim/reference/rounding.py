@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_right
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
@@ -230,7 +230,7 @@ def _round_magnitude(
     if m <= magnitudes[0]:
         # Exact, or a format without zero, which has nothing to give below its smallest value but that value.
         return codes[0]
-    i = _last_not_above(magnitudes, m)
+    i = _last_not_above(fmt, negative, m)
     low = magnitudes[i]
     if m == low:
         return codes[i]
@@ -304,13 +304,18 @@ def _overflow_code(fmt: Format, negative: bool, overflow: str, *, stops_at_large
     return ladder(fmt, negative)[1][-1]
 
 
-def _last_not_above(magnitudes: Sequence[Fraction], m: Fraction) -> int:
-    """Return the place of the largest magnitude that is at most `m`, by bisection."""
-    low, high = 0, len(magnitudes)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if magnitudes[middle] <= m:
-            low = middle
-        else:
-            high = middle
-    return low
+def _last_not_above(fmt: Format, negative: bool, m: Fraction) -> int:
+    """Return the place of the largest magnitude that is at most `m`, by bisection.
+
+    Multiples of 1/d are compared: d m lies below an integer where its whole part does.
+    """
+    denominator, multiples = _multiples(fmt, negative)
+    return bisect_right(multiples, m.numerator * denominator // m.denominator) - 1
+
+
+@lru_cache(maxsize=256)
+def _multiples(fmt: Format, negative: bool) -> tuple[int, tuple[int, ...]]:
+    """Return a common denominator of the magnitudes of `ladder`, and their numerators over it."""
+    magnitudes, _ = ladder(fmt, negative)
+    denominator = math.lcm(*(m.denominator for m in magnitudes))
+    return denominator, tuple(int(m * denominator) for m in magnitudes)
