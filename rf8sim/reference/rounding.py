@@ -258,11 +258,9 @@ def takes_upper(
 ) -> bool:  # fmt: skip
     """Say whether a magnitude strictly between the values of rank i and i + 1 goes to the upper one."""
     if rounding in ("nearest-even", "nearest-away"):
-        boundary = (low + high) / 2
-        if fmt.nearest_boundaries is not None:
-            if low == 0:
-                return True  # the Posit Standard: a nonzero value is never rounded to zero
-            boundary = Fraction(fmt.nearest_boundaries[i])
+        if fmt.nearest_boundaries is not None and low == 0:
+            return True  # the Posit Standard: a nonzero value is never rounded to zero
+        boundary = _boundaries(fmt, negative)[i]
         if m != boundary:
             return m > boundary
         return rounding == "nearest-away" or i % 2 == 1
@@ -319,3 +317,15 @@ def _multiples(fmt: Format, negative: bool) -> tuple[int, tuple[int, ...]]:
     magnitudes, _ = ladder(fmt, negative)
     denominator = math.lcm(*(m.denominator for m in magnitudes))
     return denominator, tuple(int(m * denominator) for m in magnitudes)
+
+
+@lru_cache(maxsize=256)
+def _boundaries(fmt: Format, negative: bool) -> tuple[Fraction, ...]:
+    """Return where the nearest modes part the neighbours of `ladder`: halfway, or where the format says."""
+    if fmt.nearest_boundaries is not None:
+        return tuple(map(Fraction, fmt.nearest_boundaries))
+    magnitudes = list(ladder(fmt, negative)[0])
+    beyond = fmt.beyond_negative if negative and fmt.beyond_negative is not None else fmt.beyond
+    if math.isfinite(beyond):
+        magnitudes.append(Fraction(beyond))
+    return tuple((low + high) / 2 for low, high in pairwise(magnitudes))
