@@ -141,7 +141,8 @@ def gg_init_(
     shape, gain, mode, generator
         As for `gg_normal_`. ``current`` draws every weight anew at the standard deviation that it has, which keeps
         whatever scheme the model came with. ``source`` is the source's code, for comparison: the fan is ``shape[0]``
-        (for an embedding the size of the vocabulary), and convolutions become ones.
+        (for an embedding the size of the vocabulary), and convolutions become ones. That the standard deviation is
+        ``gain / sqrt(shape[0])`` whatever the shape is an assumption where the source does not state it.
     filter_fn : callable, optional
         ``filter_fn(module, name)`` chooses among the layers of these kinds.
 
