@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Optional
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Optional
 
 import typer
 
@@ -33,10 +34,11 @@ FormatC = Annotated[
     typer.Option("--format-c", metavar="NAME", help="Format of operand c of fma, if it is another."),
 ]
 Source = Annotated[
-    str,
+    Optional[str],  # noqa: UP045
     typer.Option(
         "--from",
         metavar="TYPE",
+        show_default="float32",
         help="What encode is given: float32, float16, bfloat16, float64, or fixed:I.F with I integer bits, the sign "
         "included, and F fraction bits.",
     ),
@@ -50,45 +52,77 @@ Result = Annotated[
     ),
 ]
 Rounding = Annotated[
-    str,
+    Optional[str],  # noqa: UP045
     typer.Option(
+        show_default="nearest-even",
         help="nearest-even, nearest-away, toward-zero, up, down, to-odd, residual (RF formats), or stochastic, whose "
-        "random word is the last operand."
+        "random word is the last operand.",
     ),
 ]
-Overflow = Annotated[str, typer.Option(help="What is beyond the largest value: saturate, nan or infinity.")]
-RandomBits = Annotated[int, typer.Option(min=1, max=32, help="Width of the random word of stochastic rounding.")]
-Level = Annotated[int, typer.Option(min=1, max=2, help="How thorough: 1, or 2 for many more vectors.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the random vectors.")]
+Overflow = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(show_default="saturate", help="What is beyond the largest value: saturate, nan or infinity."),
+]
+RandomBits = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(min=1, max=32, show_default="32", help="Width of the random word of stochastic rounding."),
+]
+Level = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(min=1, max=2, show_default="1", help="How thorough: 1, or 2 for many more vectors."),
+]
+Seed = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(min=0, show_default="0", help="Seed of the random vectors."),
+]
 Count = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option("-n", metavar="COUNT", min=0, help="Random vectors; by default 16384, 2^20 at level 2, 0 if all are."),
 ]
 
 
-def _asked(operation: str, fmt: str, level: int, seed: int, n: int | None, **options: Any) -> VectorSet:
+_SETTING = ("operation", "fmt", "fmt_b", "fmt_c", "source", "result", "rounding", "overflow", "random_bits", "level",
+            "seed", "n")  # fmt: skip
+
+
+@contextlib.contextmanager
+def _own_words(context: typer.Context) -> Iterator[None]:
+    """Name the command's options in refusals as they are typed: the library has its own names for them."""
+    flags = {str(parameter.name): parameter.opts[0] for parameter in context.command.params}
+    try:
+        yield
+    except ValueError as error:
+        text = re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[1]), str(error))
+        text = re.sub(r"\b(\w+)='([^']*)'", lambda found: f"{flags.get(found[1], found[1])} {found[2]}", text)
+        raise ValueError(text) from None
+
+
+def _asked(context: typer.Context) -> VectorSet:
+    """Return the vectors that the options of a command ask for."""
     from ..hardware.vectors import vectors
 
-    return vectors(operation, fmt, level=level, seed=seed, n=n, **options)
+    with _own_words(context):
+        return vectors(**{name: context.params[name] for name in _SETTING})
 
 
 @app.command(
     short_help="Write test vectors for a hardware design.",
     epilog="Examples: rf8sim vectors mul -o mul.tv; rf8sim vectors encode --from float16 --form csv; "
-    "rf8sim vectors mul | ./dut | rf8sim verify mul",
+    "rf8sim vectors mul --inputs-only | ./dut | rf8sim verify mul",
 )
 def vectors(
+    context: typer.Context,
     operation: Operation,
     fmt: FormatOption = "rf8",
     fmt_b: FormatB = None,
     fmt_c: FormatC = None,
-    source: Source = "float32",
+    source: Source = None,
     result: Result = None,
-    rounding: Rounding = "nearest-even",
-    overflow: Overflow = "saturate",
-    random_bits: RandomBits = 32,
-    level: Level = 1,
-    seed: Seed = 0,
+    rounding: Rounding = None,
+    overflow: Overflow = None,
+    random_bits: RandomBits = None,
+    level: Level = None,
+    seed: Seed = None,
     n: Count = None,
     output: Annotated[
         Optional[Path],  # noqa: UP045
@@ -96,7 +130,9 @@ def vectors(
     ] = None,
     form: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="testfloat (default), tv, mem, csv or json; else the file's suffix says it."),
+        typer.Option(
+            help="testfloat (default), tv, mem, csv or json; else the suffix says it: .txt .tv .mem .csv .json."
+        ),
     ] = None,
     flags: Annotated[bool, typer.Option("--flags/--no-flags", help="Write the column of IEEE flags.")] = True,
     inputs_only: Annotated[
@@ -105,14 +141,12 @@ def vectors(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Write test vectors: what a design is asked and what it must answer, the same on every machine."""
-    asked = _asked(
-        operation, fmt, level, seed, n, fmt_b=fmt_b, fmt_c=fmt_c, source=source, result=result, rounding=rounding,
-        overflow=overflow, random_bits=random_bits,
-    )  # fmt: skip
+    asked = _asked(context)
     if output is not None:
         if inputs_only:
             raise ValueError("--inputs-only is for standard output: leave -o out")
-        written = asked.write(output, form, flags=flags)
+        with _own_words(context):
+            written = asked.write(output, form, flags=flags)
         if not quiet:
             terminal().print(plain(f"{len(asked):,} vectors of {asked.model.name}"))
             terminal().print(plain("\n".join(map(str, written))))
@@ -126,10 +160,11 @@ def vectors(
 
 @app.command(
     short_help="Check what a hardware design answered.",
-    epilog="Examples: rf8sim vectors mul | ./dut | rf8sim verify mul; "
+    epilog="Examples: rf8sim vectors mul --inputs-only | ./dut | rf8sim verify mul; "
     "rf8sim verify encode answers.txt --from float16 --rounding up --json",
 )
 def verify(
+    context: typer.Context,
     operation: Operation,
     answers: Annotated[
         Optional[Path],  # noqa: UP045
@@ -138,13 +173,13 @@ def verify(
     fmt: FormatOption = "rf8",
     fmt_b: FormatB = None,
     fmt_c: FormatC = None,
-    source: Source = "float32",
+    source: Source = None,
     result: Result = None,
-    rounding: Rounding = "nearest-even",
-    overflow: Overflow = "saturate",
-    random_bits: RandomBits = 32,
-    level: Level = 1,
-    seed: Seed = 0,
+    rounding: Rounding = None,
+    overflow: Overflow = None,
+    random_bits: RandomBits = None,
+    level: Level = None,
+    seed: Seed = None,
     n: Count = None,
     compare: Annotated[
         str,
@@ -165,20 +200,18 @@ def verify(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no text: the exit code says it.")] = False,
 ) -> None:
     """Check what a design answered: exit 0 only if every vector came in, in order, with the right answer, else 1."""
-    from .._files import check_folder, write_files
+    from .._files import write_files
     from ..hardware import verdict_text
+    from ..hardware.causes import recorded_setting
     from ..hardware.comparison import get_comparison
     from ..hardware.verify import verify as run
 
     comparison = get_comparison(compare, any_nan=any_nan, flags=flags)
-    asked = _asked(
-        operation, fmt, level, seed, n, fmt_b=fmt_b, fmt_c=fmt_c, source=source, result=result, rounding=rounding,
-        overflow=overflow, random_bits=random_bits,
-    )  # fmt: skip
-    if junit is not None:
-        check_folder(junit.parent)
+    asked = _asked(context)
     with _opened(answers) as stream, progress_bar(quiet) as progress:
         verdict = run(asked, stream, comparison, first=first, allow_text=allow_text, progress=progress)
+    if not verdict.passed and not verdict.cause and answers is not None:
+        verdict.cause = recorded_setting(asked, answers)
     if junit is not None:
         write_files({junit: verdict_text.as_junit(verdict)})
     if json_:

@@ -2,12 +2,13 @@
 
 A line holds the operands, the result and the flags, or less: operands and result, result and flags, the result alone.
 Fields are separated by blanks, underscores or commas and have their full number of digits, so that a line cut short is
-never taken for another. Lines that begin with ``//`` or ``#`` are comments. Whatever else comes is reported by its
-number and text.
+never taken for another. Lines that begin with ``//`` or ``#`` are comments, and a byte order mark of UTF-8 is passed
+over. Whatever else comes is reported by its number and text.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ from .vector_files import FLAGS, from_digits
 
 __all__ = ["Batch", "Malformed", "read_answers"]
 
+_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_IS_WIDE = "the file is UTF-16, which PowerShell's > writes: write it as ASCII or UTF-8"
 _BUFFER = 1 << 22
 _LONGEST = 1 << 16  # bytes of a line
 _SLOWLY = 512  # lines read one by one before trying in bulk again
@@ -225,6 +228,13 @@ def read_answers(stream: BinaryIO, model: Golden) -> Iterator[Batch]:
     first = True
     while True:
         piece = stream.read(_BUFFER)
+        if first:
+            piece = piece.removeprefix(codecs.BOM_UTF8)
+            if piece.startswith(_WIDE):
+                yield reader.batch(np.zeros(0, np.int64), [], [Malformed(1, _shown(piece), _IS_WIDE)], 0)
+                while stream.read(_BUFFER):  # whoever writes it is not cut off
+                    pass
+                return
         if first and piece.lstrip()[:1] in (b"{", b"["):
             yield from _read_json(piece + stream.read(), reader)
             return

@@ -16,9 +16,9 @@ from ..codec import random_words
 from ..formats import Format
 from ..rounding import RoundingMode, boundaries, step_table
 from .golden import Golden, all_operands
-from .ports import Bits, Codes, Fixed, Float, Patterns, Port, unsigned
+from .ports import EXHAUSTIVE_BITS, Bits, Codes, Fixed, Float, Patterns, Port, unsigned
 
-__all__ = ["LEVELS", "core_codes", "exhaustive", "random_count", "random_operands", "structured"]
+__all__ = ["LEVELS", "core_codes", "random_count", "random_operands", "structured"]
 
 LEVELS = (1, 2)
 """How thorough: 1 takes seconds on a simulator, 2 minutes."""
@@ -27,23 +27,17 @@ Operands = tuple[Patterns, ...]
 
 _RANDOM = {1: 1 << 14, 2: 1 << 20}
 _STREAM = {1: 1 << 10, 2: 1 << 15}  # products in the longest sum
-_EXHAUSTIVE_BITS = 16
 _DETERMINISTIC = [mode for mode in RoundingMode if mode is not RoundingMode.STOCHASTIC]
-
-
-def exhaustive(model: Golden) -> bool:
-    """Say whether all vectors are asked: the operands have at most 16 bits together, and no memory is involved."""
-    return model.bits <= _EXHAUSTIVE_BITS and not model.streams
 
 
 def random_count(model: Golden, level: int) -> int:
     """Return how many random vectors a level has by default."""
-    return 0 if exhaustive(model) else _RANDOM[level]
+    return 0 if model.exhaustive else _RANDOM[level]
 
 
 def structured(model: Golden, level: int) -> Iterator[tuple[str, Operands]]:
     """Yield the structured classes: a name, and its operands."""
-    if exhaustive(model):
+    if model.exhaustive:
         yield "exhaustive", all_operands(model.operands)
         return
     asked = model.operands[:-1] if model.stochastic else model.operands
@@ -76,7 +70,7 @@ def _with_words(model: Golden, name: str, operands: Operands) -> Iterator[tuple[
 def _numbers(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[str, Operands]]:
     kind, into = ports[0].kind, model.into
     assert into is not None
-    if ports[0].bits <= _EXHAUSTIVE_BITS:
+    if ports[0].bits <= EXHAUSTIVE_BITS:
         yield "exhaustive", all_operands(ports)
         return
     spread = np.arange(-level * level, level * level + 1)

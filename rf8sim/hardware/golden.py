@@ -21,7 +21,8 @@ from ..operations import DrawTable, as_integers, draws, round_exact
 from ..products import get_operand
 from ..rounding import RoundingMode, boundaries, check_choices
 from .exact import OPERATIONS, Exact, State, accumulate, unless_nan
-from .ports import Bits, Codes, Fixed, Float, Kind, Patterns, Port, get_kind, unsigned
+from .options import check_given
+from .ports import EXHAUSTIVE_BITS, Bits, Codes, Fixed, Float, Kind, Patterns, Port, get_kind, unsigned
 
 __all__ = ["OPERATIONS", "Answers", "Exact", "Golden", "State", "all_operands", "golden", "joined"]
 
@@ -122,6 +123,11 @@ class Golden:
         """Whether an answer depends on the vectors before it."""
         return OPERATIONS[self.operation].exact is None
 
+    @property
+    def exhaustive(self) -> bool:
+        """Whether all combinations of operands are asked: they have few bits together, and no memory."""
+        return self.bits <= EXHAUSTIVE_BITS and not self.streams
+
     def changed(self, **options: Any) -> Golden:
         """Return a model that differs in some attributes."""
         return replace(self, **options)
@@ -208,11 +214,11 @@ class Golden:
         State or None
             None for operations without memory.
         """
-        if self.bits <= 16 and not self.streams and not self.stochastic:
+        if self.exhaustive and not self.stochastic:
             index = _index(self.operands, operands)
             table = _whole_answers(self)
             return table.at(index), None
-        if self.stochastic and sum(port.bits for port in self.operands[:-1]) <= 16 and not self.streams:
+        if self.stochastic and sum(port.bits for port in self.operands[:-1]) <= EXHAUSTIVE_BITS and not self.streams:
             index = _index(self.operands[:-1], operands[:-1])
             codes, flags, fraction, missing = _whole_draws(self)
             drawn = DrawTable(codes[index], flags[index], fraction[index], missing[index])
@@ -286,11 +292,11 @@ def golden(
     *,
     fmt_b: str | Format | None = None,
     fmt_c: str | Format | None = None,
-    source: str = "float32",
+    source: str | None = None,
     result: str | Format | None = None,
-    rounding: str = "nearest-even",
-    overflow: str = "saturate",
-    random_bits: int = 32,
+    rounding: str | None = None,
+    overflow: str | None = None,
+    random_bits: int | None = None,
 ) -> Golden:
     """Make the golden model of an operation.
 
@@ -302,15 +308,16 @@ def golden(
         Format of the operands, and of the result of all but ``decode``.
     fmt_b, fmt_c : str or Format, optional
         Format of the second and the third operand.
-    source : str
-        What ``encode`` is given: ``float32``, ``float16``, ``bfloat16``, ``float64`` or fixed point, ``fixed:I.F``.
+    source : str, optional
+        What ``encode`` is given: ``float32`` (default), ``float16``, ``bfloat16``, ``float64`` or fixed point,
+        ``fixed:I.F``.
     result : str or Format, optional
         What the result is: by default ``fmt``, and float32 for ``decode``. ``fixed:I.F`` for exact sums and products,
         which wrap around; other results that do not fit are refused.
-    rounding, overflow : str
-        As for `rf8sim.encode`.
-    random_bits : int
-        Width of the random word of ``stochastic``, the last operand.
+    rounding, overflow : str, optional
+        As for `rf8sim.encode`: by default ``nearest-even`` and ``saturate``.
+    random_bits : int, optional
+        Width of the random word of ``stochastic``, the last operand: 32 by default.
 
     Returns
     -------
@@ -320,7 +327,8 @@ def golden(
     Raises
     ------
     ValueError
-        If a name is unknown or the options do not fit together.
+        If a name is unknown, the options do not fit together, or one of them changes nothing
+        (`rf8sim.hardware.options`).
 
     Examples
     --------
@@ -337,27 +345,28 @@ def golden(
     lanes = int(length) if length.isdecimal() else 0
     if (name == "dot") != bool(colon) or (colon and not 1 <= lanes <= 1024):
         raise ValueError(f"operation {operation!r}: write dot:n for a dot product of n products, n from 1 to 1024")
-    if not 1 <= random_bits <= 32:
-        raise ValueError(f"random_bits must be from 1 to 32, got {random_bits}")
+    width = 32 if random_bits is None else random_bits
+    if not 1 <= width <= 32:
+        raise ValueError(f"`random_bits` must be from 1 to 32, got {width}")
     first = get_format(fmt)
     formats = {"a": first, "b": get_format(fmt_b or first), "c": get_format(fmt_c or first)}
-    names = OPERATIONS[name].operands
-    for option, given, operand in (("fmt_b", fmt_b, "b"), ("fmt_c", fmt_c, "c")):
-        if given is not None and operand not in names:
-            raise ValueError(f"operation {operation!r} has no operand {operand}: leave {option} out")
     kinds: dict[str, Kind] = {key: get_kind(value) for key, value in formats.items()}
-    kinds |= {"clear": Bits("bits:1", 1), "x": _source(source)}
-    ports = [Port(key, kinds[key], lanes if name == "dot" and lanes > 1 else 1) for key in names]
+    kinds |= {"clear": Bits("bits:1", 1)} | ({"x": _source(source or "float32")} if name == "encode" else {})
+    ports = [Port(key, kinds[key], lanes if name == "dot" and lanes > 1 else 1) for key in OPERATIONS[name].operands]
+    given = {"fmt_b": fmt_b, "fmt_c": fmt_c, "source": source, "result": result, "rounding": rounding,
+             "overflow": overflow, "random_bits": random_bits}  # fmt: skip
     kind = get_kind(result if result is not None else "float32" if name == "decode" else first)
-    if not isinstance(kind, Codes):
-        rounding, overflow = _check_exact_result(name, kind, rounding, overflow)
+    mode, beyond = rounding or "nearest-even", overflow or "saturate"
+    if isinstance(kind, Codes):
+        check_choices(kind.format, mode, beyond)
+        if mode == "stochastic":
+            _check_digits(name, kind)
+            ports.append(Port("word", Bits(f"bits:{width}", width)))
     else:
-        check_choices(kind.format, rounding, overflow)
-    if rounding == "stochastic":
-        _check_digits(name, kind)
-        ports.append(Port("word", Bits(f"bits:{random_bits}", random_bits)))
-    model = Golden(name, tuple(ports), Port("result", kind), rounding, overflow, random_bits)
-    if not isinstance(kind, Codes) and model.bits <= 16 and not model.streams:
+        _check_exact_result(name, kind)
+    model = Golden(name, tuple(ports), Port("result", kind), mode, beyond, width)
+    check_given(model, given)
+    if not isinstance(kind, Codes) and model.exhaustive:
         _whole_answers(model)  # a result that does not hold every answer is refused now
     return model
 
@@ -375,14 +384,11 @@ def _check_digits(name: str, kind: Kind) -> None:
 def _source(name: str) -> Kind:
     kind = get_kind(name)
     if isinstance(kind, Codes):
-        raise ValueError(f"encode is given numbers: source is a float or fixed:I.F, got the format {name!r}")
+        raise ValueError(f"encode is given numbers: `source` is a float or fixed:I.F, got the format {name!r}")
     return kind
 
 
-def _check_exact_result(name: str, kind: Kind, rounding: str, overflow: str) -> tuple[str, str]:
+def _check_exact_result(name: str, kind: Kind) -> None:
     able = ["decode", "add", "sub", "mul", *(["dot", "accumulate"] if isinstance(kind, Fixed) else [])]
     if name not in able:
-        raise ValueError(f"the result of {name} is a code, not {kind.name}: leave the result out, or name a format")
-    if (rounding, overflow) != ("nearest-even", "saturate"):
-        raise ValueError(f"a result in {kind.name} is exact: leave rounding and overflow out")
-    return rounding, overflow
+        raise ValueError(f"the result of {name} is a code, not {kind.name}: leave `result` out, or name a format")

@@ -16,7 +16,7 @@ from ..codec import whole_table
 from ..formats import Format, get_format
 from ..reference import Number
 
-__all__ = ["Bits", "Codes", "Fixed", "Float", "Kind", "Patterns", "Port", "get_kind", "unsigned"]
+__all__ = ["EXHAUSTIVE_BITS", "Bits", "Codes", "Fixed", "Float", "Kind", "Patterns", "Port", "get_kind", "unsigned"]
 
 Patterns = NDArray[np.unsignedinteger[Any]]
 """Bit patterns, one a vector; of an operand of several lanes, of shape (vectors, lanes)."""
@@ -27,6 +27,10 @@ _FLOATS: dict[str, Any] = {
     "float32": np.dtype(np.float32),
     "float64": np.dtype(np.float64),
 }
+
+
+EXHAUSTIVE_BITS = 16
+"""Operands of at most so many bits together are asked in all combinations."""
 
 
 def unsigned(bits: int) -> np.dtype[np.unsignedinteger[Any]]:
@@ -91,7 +95,7 @@ class Float(Kind):
             narrow = np.where(np.isnan(values), np.nan, values).astype(_FLOATS[self.name])
             same = (narrow.astype(np.float64) == values) | np.isnan(values)
         if not same.all():
-            value = values[~same].flat[0]
+            value = float(values[~same].flat[0])
             raise ValueError(f"{value!r} is not a {self.name} number: choose a wider result, such as float32")
         return narrow.view(unsigned(self.bits))
 
@@ -137,7 +141,7 @@ class Fixed(Kind):
         low, high = (-(2.0 ** (self.bits - 1)), 2.0 ** (self.bits - 1)) if self.signed else (0.0, 2.0**self.bits)
         bad = (scaled != np.rint(scaled)) | (scaled < low) | (scaled >= high)
         if bad.any():
-            raise ValueError(f"{values[bad].flat[0]!r} is not a number of {self.name}: choose more bits")
+            raise ValueError(f"{float(values[bad].flat[0])!r} is not a number of {self.name}: choose more bits")
         if not self.signed:
             return scaled.astype(np.uint64).astype(unsigned(self.bits))
         return self.wrapped(scaled.astype(np.int64))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from .ports import Bits, Patterns, Port, unsigned
 
-__all__ = ["FLAGS", "FORMS", "Form", "Hashed", "fields", "from_digits", "lines", "to_digits"]
+__all__ = ["FLAGS", "FORMS", "SUFFIXES", "Form", "Hashed", "fields", "form_of", "from_digits", "lines", "to_digits"]
 
 FLAGS = Port("flags", Bits("bits:8", 8))
 """The column of flags: two digits."""
@@ -52,6 +53,27 @@ FORMS = {
     "json": Form(' ["', '","', '"]', False, "an object with the manifest and an array a vector"),
 }
 """The forms of files of vectors."""
+
+SUFFIXES = {".txt": "testfloat", ".tv": "tv", ".mem": "mem", ".csv": "csv", ".json": "json"}
+"""The form that a file's suffix says."""
+
+
+def form_of(path: Path) -> str:
+    """Return the form that the suffix of a file says, TestFloat's if it has none; refuse a suffix that says nothing.
+
+    Examples
+    --------
+    >>> form_of(Path("mul.tv")), form_of(Path("mul"))
+    ('tv', 'testfloat')
+    >>> form_of(Path("mul.hex"))
+    Traceback (most recent call last):
+    ...
+    ValueError: mul.hex: the suffix .hex is none of .txt, .tv, .mem, .csv, .json: choose one of these, or a `form`
+    """
+    if path.suffix and path.suffix not in SUFFIXES:
+        known = ", ".join(SUFFIXES)
+        raise ValueError(f"{path}: the suffix {path.suffix} is none of {known}: choose one of these, or a `form`")
+    return SUFFIXES.get(path.suffix, "testfloat")
 
 
 def to_digits(port: Port, patterns: Patterns) -> NDArray[np.uint8]:

@@ -24,8 +24,9 @@ from .._files import write_files
 from ..formats import Format
 from . import classes, vector_files
 from .golden import Answers, Golden, State, golden, joined
+from .options import check_given
 from .ports import Patterns, Port
-from .vector_files import FLAGS, FORMS, Hashed
+from .vector_files import FLAGS, FORMS, SUFFIXES, Hashed, form_of
 
 __all__ = ["Block", "VectorSet", "make", "vectors"]
 
@@ -63,9 +64,9 @@ class VectorSet:
 
     def __init__(self, model: Golden, level: int = 1, seed: int = 0, random: int | None = None) -> None:
         if level not in classes.LEVELS:
-            raise ValueError(f"level must be 1 or 2, got {level}")
+            raise ValueError(f"`level` must be 1 or 2, got {level}")
         if not 0 <= seed < 1 << 64:
-            raise ValueError(f"seed must be from 0 to 2**64 - 1, got {seed}")
+            raise ValueError(f"`seed` must be from 0 to 2**64 - 1, got {seed}")
         if random is not None and random < 0:
             raise ValueError(f"the number of random vectors must not be negative, got {random}")
         self.model, self.level, self.seed = model, level, seed
@@ -109,13 +110,28 @@ class VectorSet:
             for start in range(0, len(operands[0]), size):
                 yield tuple(patterns[start : start + size] for patterns in operands)
         for start in range(0, self.random, size):
-            operands = classes.random_operands(self.model, self.seed, start, min(start + size, self.random))
-            if self.model.into is not None and self.model.into.nan is None and not self.model.streams:
-                # The result would have no code: the first vector of all is asked instead.
-                missing = self.model.compute(operands)[0].missing
-                for patterns, instead in zip(operands, self._structured[0][1], strict=True):
-                    patterns[missing] = instead[0]
-            yield operands
+            yield self._drawn(start, min(start + size, self.random))
+
+    def _drawn(self, start: int, stop: int) -> tuple[Patterns, ...]:
+        """Return the random vectors of these numbers."""
+        operands = classes.random_operands(self.model, self.seed, start, stop)
+        if self.model.into is not None and self.model.into.nan is None and not self.model.streams:
+            # The result would have no code: the first vector of all is asked instead.
+            missing = self.model.compute(operands)[0].missing
+            for patterns, instead in zip(operands, self._structured[0][1], strict=True):
+                patterns[missing] = instead[0]
+        return operands
+
+    def operands_between(self, start: int, stop: int) -> tuple[Patterns, ...]:
+        """Return the operands of the vectors from number ``start``, from 0, to ``stop``; none beyond the last."""
+        parts, first = [], 0
+        for _, operands in self._structured:
+            parts.append(tuple(patterns[max(start - first, 0) : max(stop - first, 0)] for patterns in operands))
+            first += len(operands[0])
+        begin, end = (min(max(number - first, 0), self.random) for number in (start, stop))
+        if begin < end:
+            parts.append(self._drawn(begin, end))
+        return tuple(map(np.concatenate, zip(*parts, strict=True)))
 
     def blocks(self, size: int = _BLOCK) -> Iterator[Block]:
         """Yield successive vectors with their answers; memory is bounded by the size of a block."""
@@ -206,8 +222,9 @@ class VectorSet:
         ----------
         path : str or Path
             The file. For the form ``mem`` there are two: ``mul.mem`` becomes ``mul.in.mem`` and ``mul.out.mem``.
+            The manifest is ``path`` with ``.manifest.json`` after it.
         form : str, optional
-            By default the file's suffix says it: ``.tv``, ``.mem``, ``.csv``, ``.json``; ``testfloat`` for any other.
+            By default the file's suffix says it, see `rf8sim.hardware.vector_files.form_of`.
         flags : bool
             Whether there is a column of flags.
 
@@ -219,14 +236,13 @@ class VectorSet:
         Raises
         ------
         ValueError
-            If the form is unknown.
+            If the form is unknown, or there is none and the suffix is none of a form.
         OSError
             If a file cannot be written.
         """
         target = Path(path)
-        suffix = target.suffix.lstrip(".")
-        chosen = choose("form", form if form is not None else suffix if suffix in FORMS else "testfloat", FORMS)
-        stem = target.with_suffix("") if suffix in FORMS else target
+        chosen = form_of(target) if form is None else choose("form", form, FORMS)
+        stem = target.with_suffix("") if target.suffix in SUFFIXES else target
         parts = {"all": target} if chosen != "mem" else {
             which: stem.with_name(f"{stem.name}.{which}.mem") for which in ("in", "out")
         }  # fmt: skip
@@ -238,7 +254,7 @@ class VectorSet:
             content = {**self.manifest(), "form": chosen, "columns": columns, "sha256": hashes}
             yield (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
-        beside = stem.with_name(f"{stem.name}.manifest.json")
+        beside = target.with_name(f"{target.name}.manifest.json")
         write_files({**files, beside: manifest()})
         return [*files, beside]
 
@@ -258,8 +274,8 @@ def vectors(
     operation: str,
     fmt: str | Format = "rf8",
     *,
-    level: int = 1,
-    seed: int = 0,
+    level: int | None = None,
+    seed: int | None = None,
     n: int | None = None,
     **options: Any,
 ) -> VectorSet:
@@ -274,10 +290,10 @@ def vectors(
         ``decode``, ``encode``, ``add``, ``sub``, ``mul``, ``div``, ``fma``, ``dot:n`` or ``accumulate``.
     fmt : str or Format
         The format.
-    level : int
-        1, or 2 for many more vectors.
-    seed : int
-        Of the random vectors.
+    level : int, optional
+        1 (default), or 2 for many more vectors.
+    seed : int, optional
+        Of the random vectors, 0 by default.
     n : int, optional
         How many random vectors: by default 2**14 at level 1 and 2**20 at level 2, none where all combinations are
         asked anyway.
@@ -294,7 +310,7 @@ def vectors(
     Raises
     ------
     ValueError
-        If a name is unknown or the options do not fit together.
+        If a name is unknown, the options do not fit together, or one of them changes nothing.
 
     Examples
     --------
@@ -302,4 +318,7 @@ def vectors(
     >>> hex(weights.results[0x7B03]), weights.model.result.bits    # 1.0 times 3
     ('0x180000', 28)
     """
-    return VectorSet(golden(operation, fmt, **options), level, seed, n)
+    model = golden(operation, fmt, **options)
+    asked = VectorSet(model, 1 if level is None else level, 0 if seed is None else seed, n)
+    check_given(model, {"level": level, "seed": seed, "n": n})
+    return asked

@@ -25,6 +25,8 @@ def headline(verdict: Verdict) -> str:
     right = verdict.compared - verdict.wrong
     if verdict.passed:
         return f"PASS: all {verdict.expected:,} answers are right"
+    if right == verdict.compared == verdict.expected:
+        return f"FAIL: all {right:,} answers are right, but something else is not"
     return f"FAIL: {right:,} of {verdict.expected:,} answers are right"
 
 
@@ -36,6 +38,10 @@ def as_text(verdict: Verdict, *, coverage: bool = True) -> Iterator[str]:
     for name, problem in verdict.checks.items():
         if problem:
             yield f"  {name}: {problem}"
+    if verdict.cause:
+        yield f"  cause: {verdict.cause}"
+    # What one slip put out of place is shown once.
+    shown = 1 if verdict.cause and verdict.displaced else None
     notes = []
     if verdict.malformed and verdict.allow_text:
         notes.append(f"{verdict.malformed:,} lines of text were passed over")
@@ -52,10 +58,10 @@ def as_text(verdict: Verdict, *, coverage: bool = True) -> Iterator[str]:
         yield from (f"  line {one.line}: {one.text!r}: {one.reason}" for one in verdict.first_malformed)
     if verdict.first_misplaced:
         yield "Lines out of place:"
-        yield from (f"  {one.sentence()}" for one in verdict.first_misplaced)
+        yield from (f"  {one.sentence()}" for one in verdict.first_misplaced[:shown])
     if verdict.first_mismatches:
-        yield f"The first wrong answers of {verdict.wrong:,}:"
-        for mismatch in verdict.first_mismatches:
+        yield f"The first wrong answer{'s' * (shown is None)} of {verdict.wrong:,}:"
+        for mismatch in verdict.first_mismatches[:shown]:
             yield from (f"  {line}" for line in mismatch.sentences())
         wrong = {name: counts for name, counts in verdict.by_class.items() if counts[1]}
         yield "Wrong by class: " + ", ".join(f"{name} {bad:,} of {done:,}" for name, (done, bad) in wrong.items())
@@ -68,7 +74,7 @@ def _diagnosis(verdict: Verdict) -> Iterator[str]:
     if not verdict.wrong_results:
         return
     yield "Diagnosis:"
-    if verdict.misplaced:
+    if verdict.displaced:
         yield "  none while lines are out of place: that comes first"
     elif not verdict.findings:
         yield "  no known fault explains these answers"
@@ -109,6 +115,7 @@ def as_data(verdict: Verdict) -> dict[str, Any]:
             "comments": verdict.comments,
         },
         "checks": {name: problem or None for name, problem in verdict.checks.items()},
+        "cause": verdict.cause or None,
         "classes": {name: {"compared": done, "wrong": bad} for name, (done, bad) in verdict.by_class.items()},
         "mismatches": [asdict(mismatch) for mismatch in verdict.first_mismatches],
         "malformed": [one._asdict() for one in verdict.first_malformed],

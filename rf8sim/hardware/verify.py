@@ -13,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from . import causes
 from .answers import Batch, Malformed, read_answers
 from .comparison import Comparison
 from .coverage import Coverage, Group
@@ -86,8 +87,12 @@ class Verdict:
         What was exercised.
     findings : list of Finding
         What fault explains the wrong answers.
-    had_flags : bool
-        Whether the lines had flags.
+    had_flags, had_operands : bool
+        Whether the lines had flags, and operands.
+    cause : str
+        What befell the stream as a whole, if that is known: see `rf8sim.hardware.causes`.
+    displaced : bool
+        Whether answers are out of place, so that wrong results say nothing of the design.
     """
 
     asked: VectorSet
@@ -103,6 +108,8 @@ class Verdict:
     comments: int = 0
     had_flags: bool = False
     had_operands: bool = False
+    cause: str = ""
+    displaced: bool = False
     first_mismatches: list[Mismatch] = field(default_factory=list)
     first_malformed: list[Malformed] = field(default_factory=list)
     first_misplaced: list[Misplaced] = field(default_factory=list)
@@ -229,7 +236,11 @@ def verify(
     verdict.by_class = dict(
         zip(asked.classes, zip(run.done.tolist(), run.wrong_by_class.tolist(), strict=True), strict=True)
     )
-    if run.remembered and not verdict.misplaced:
+    slipped = causes.shift(asked, run.evidence)
+    verdict.displaced = bool(verdict.misplaced or slipped)
+    if not verdict.passed:
+        verdict.cause = slipped or causes.other_setting(asked, run.evidence)
+    if run.remembered and not verdict.displaced:
         numbers, got = (np.concatenate(column) for column in zip(*run.remembered, strict=True))
         wrong = Wrong(numbers, got, min(verdict.received, verdict.expected))
         verdict.findings = diagnose(asked, wrong, comparison, progress)
@@ -242,6 +253,7 @@ class _Run:
     def __init__(self, asked: VectorSet, verdict: Verdict, first: int) -> None:
         self.asked, self.verdict, self.first = asked, verdict, first
         self.cursor = _Cursor(asked)
+        self.evidence = causes.Evidence()
         self.coverage = Coverage(asked.model)
         self.state: State | None = None
         self.remembered: list[tuple[NDArray[np.int64], Patterns]] = []
@@ -263,23 +275,27 @@ class _Run:
         verdict.had_flags |= batch.flags is not None
         verdict.had_operands |= batch.operands is not None
         wanted = self.cursor.take(size)
-        if wanted is None:
-            return  # beyond the set: that they are too many is said by the count
-        size = len(wanted[0])
-        operands = wanted if batch.operands is None else tuple(patterns[:size] for patterns in batch.operands)
-        if batch.operands is not None:
-            self._check_order(batch.lines[:size], operands, wanted, start)
-        before = self.state
-        answers, self.state = self.asked.model.compute(operands, before)
-        self._compare(batch, operands, answers, before, start)
-        self.coverage.add(operands, answers)
+        suspicious = None
+        if wanted is not None:  # beyond the set, that they are too many is said by the count
+            size = len(wanted[0])
+            operands = wanted if batch.operands is None else tuple(patterns[:size] for patterns in batch.operands)
+            displaced = None
+            if batch.operands is not None:
+                displaced = self._check_order(batch.lines[:size], operands, wanted, start)
+            before = self.state
+            answers, self.state = self.asked.model.compute(operands, before)
+            wrong = self._compare(batch, operands, answers, before, start)
+            self.coverage.add(operands, answers)
+            suspicious = wrong if batch.operands is None else displaced
+        self.evidence.add(batch, start, suspicious)
 
     def _check_order(
         self, lines: NDArray[np.int64], operands: Sequence[Patterns], wanted: Sequence[Patterns], start: int
-    ) -> None:
+    ) -> int | None:
+        """Note what is out of place, and return the number of the first such answer."""
         verdict, ports = self.verdict, self.asked.model.operands
         if all(np.array_equal(got, right) for got, right in zip(operands, wanted, strict=True)):
-            return
+            return None
         out = ~_same(operands, wanted)
         verdict.misplaced += int(np.count_nonzero(out))
         for place in np.flatnonzero(out)[: self.first - len(verdict.first_misplaced)].tolist():
@@ -290,6 +306,7 @@ class _Run:
             ]
             number = start + place + 1
             verdict.first_misplaced.append(Misplaced(int(lines[place]), number, shown[0], shown[1], belongs))
+        return start + int(np.argmax(out))
 
     def _nearest(self, operands: Sequence[Patterns], number: int) -> int | None:
         """Return the number, from 1, of the vector that has these operands: of several the nearest to a number."""
@@ -303,7 +320,8 @@ class _Run:
 
     def _compare(
         self, batch: Batch, operands: Sequence[Patterns], answers: Answers, before: State | None, start: int
-    ) -> None:
+    ) -> int | None:
+        """Compare, and return the number of the first answer with a wrong result."""
         verdict, model = self.verdict, self.asked.model
         size = len(answers.results)
         got = batch.results[:size]
@@ -321,8 +339,9 @@ class _Run:
             right = right & ~flags_wrong
         self._count_classes(np.arange(start, start + size), self.done)
         wrong = np.flatnonzero(~right)
+        first_wrong = start + int(np.argmax(result_wrong)) if result_wrong.any() else None
         if not wrong.size:
-            return
+            return None
         verdict.wrong += wrong.size
         self._count_classes(wrong + start, self.wrong_by_class)
         keep = np.flatnonzero(result_wrong)[: _REMEMBERED - self.kept]
@@ -340,6 +359,7 @@ class _Run:
                     int(got[place]), flags, state,
                 )
             )  # fmt: skip
+        return first_wrong
 
     def _count_classes(self, numbers: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
         found = np.bincount(np.searchsorted(self.ends, numbers, side="right"), minlength=counts.size)

@@ -36,7 +36,7 @@ def test_vectors_to_files(capsys, tmp_path):
     out, err = capsys.readouterr()
     assert err == ""
     assert out.startswith("4,096 vectors of mul\n")
-    assert {path.name for path in tmp_path.iterdir()} == {"m.in.mem", "m.out.mem", "m.manifest.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"m.in.mem", "m.out.mem", "m.mem.manifest.json"}
     assert "// rounding: up" in (tmp_path / "m.in.mem").read_text()
 
 
@@ -101,7 +101,7 @@ def test_json_has_its_schema(capsys, answers):
 
 
 def test_junit(capsys, answers, tmp_path):
-    report = tmp_path / "new" / "junit.xml"
+    report = tmp_path / "junit.xml"
     assert run("verify", "mul", answers, "-f", "rf6", "--junit", report, "-q") == 0
     root = ElementTree.parse(report).getroot()
     assert (root.tag, root.get("failures")) == ("testsuites", "0")
@@ -123,6 +123,10 @@ def test_junit(capsys, answers, tmp_path):
         (["vectors", "mul", "-f", "rf9"], "unknown format 'rf9'"),
         (["vectors", "mul", "--form", "xml"], "unknown form 'xml'"),
         (["vectors", "mul", "--form", "mem"], "the form mem is two files"),
+        (
+            ["vectors", "mul", "-o", "OUT.hex"],
+            ".txt, .tv, .mem, .csv, .json: choose one of these, or a --form",
+        ),
         (["vectors", "mul", "--inputs-only", "-o", "OUT"], "--inputs-only is for standard output"),
         (["vectors", "mul", "--level", "3"], "Invalid value for '--level'"),
         (["vectors", "encode", "--from", "float8"], "unknown format 'float8'"),
@@ -132,7 +136,7 @@ def test_junit(capsys, answers, tmp_path):
     ],
 )
 def test_refusals(capsys, tmp_path, answers, arguments, message):
-    replaced = {"OUT": str(tmp_path / "out"), "FILE": str(answers)}
+    replaced = {"OUT": str(tmp_path / "out"), "OUT.hex": str(tmp_path / "out.hex"), "FILE": str(answers)}
     assert cli.main([replaced.get(argument, argument) for argument in arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -141,12 +145,32 @@ def test_refusals(capsys, tmp_path, answers, arguments, message):
     assert err.count("\n") == 1
 
 
+def test_the_record_beside_results_alone(capsys, tmp_path):
+    """Lines without operands do not say which vectors they answer: the manifest of these does."""
+    assert run("vectors", "encode", "-o", tmp_path / "e.mem", "-n", 50, "--seed", 3, "--no-flags", "-q") == 0
+    answers = tmp_path / "answers.txt"
+    answers.write_bytes((tmp_path / "e.out.mem").read_bytes())
+    assert run("verify", "encode", answers, "-n", 50, "--seed", 3, "-q") == 0
+    assert run("verify", "encode", answers, "-n", 50) == 1
+    out = capsys.readouterr().out
+    assert "  cause: e.mem.manifest.json beside the answers is of other vectors: seed 3 and not 0\n" in out
+    assert run("verify", "encode", answers, "-n", 40, "--seed", 3, "--rounding", "up") == 1
+    assert "rounding nearest-even and not up, random vectors 50 and not 40\n" in capsys.readouterr().out
+    # A record of the vectors asked, or none of the operation, is nothing to speak of.
+    answers.write_text(answers.read_text().replace("\n3F\n", "\n3E\n"))
+    assert run("verify", "encode", answers, "-n", 50, "--seed", 3) == 1
+    assert "cause:" not in capsys.readouterr().out
+    assert run("verify", "decode", answers) == 1
+    assert "cause:" not in capsys.readouterr().out
+
+
 def test_nothing_is_half_written(capsys, tmp_path, monkeypatch):
     def breaks(*_, **__):
         yield b"00"
         raise OSError(28, "No space left on device", None)
 
     monkeypatch.setattr("rf8sim.hardware.vector_files.lines", breaks)
+    (tmp_path / "v").mkdir()
     assert run("vectors", "mul", "-o", tmp_path / "v" / "m.tv") == 1
     assert "No space left on device" in capsys.readouterr().err
     assert list((tmp_path / "v").iterdir()) == []

@@ -241,7 +241,22 @@ def test_seed_level_and_count():
     np.testing.assert_array_equal(fewer, one.operands[0][: structured + 5000])
     assert len(vectors("encode", "rf8", level=2)) > 1 << 20
     assert len(vectors("mul", "rf8", n=10)) == 65546
-    assert len(vectors("mul", "rf8", level=2)) == 65536
+    assert len(vectors("mul", "rf8")) == 65536
+
+
+@pytest.mark.parametrize(
+    ("operation", "options"),
+    [
+        ("encode", {"n": 40}), ("mul", {"n": 40}), ("fma", {"fmt": "rf6", "n": 40}), ("div", {"fmt": "int8", "n": 200}),
+        ("dot:2", {"n": 40}), ("accumulate", {"n": 40}), ("add", {"rounding": "stochastic", "n": 9}),
+    ],
+)  # fmt: skip
+def test_any_piece_of_a_set(operation, options):
+    asked = vectors(operation, **{"fmt": "rf8", **options})
+    size, structured = len(asked), len(asked) - asked.random
+    for start, stop in ((0, 3), (structured - 2, structured + 3), (structured + 1, size + 9), (size, size + 1), (5, 5)):
+        for piece, whole in zip(asked.operands_between(start, stop), asked.operands, strict=True):
+            np.testing.assert_array_equal(piece, whole[start:stop])
 
 
 # --- where faults live ----------------------------------------------------------------------------------------------
@@ -363,7 +378,7 @@ def test_files_of_every_form(tmp_path):
             body = "".join(line + "\n" for line in text.splitlines() if not line.startswith("//"))
             assert text.splitlines()[-1].endswith(hashlib.sha256(body.encode()).hexdigest())
         if form == "mem":
-            assert [file.name for file in files] == ["v.in.mem", "v.out.mem", "v.manifest.json"]
+            assert [file.name for file in files] == ["v.in.mem", "v.out.mem", "v.mem.manifest.json"]
             assert readmemh(text) == [a << 12 | b for a, b, _, _ in rows]
             assert readmemh(files[1].read_text()) == [r << 8 | f for _, _, r, f in rows]
     without = b"".join(asked.text(flags=False)).decode()
@@ -409,13 +424,17 @@ endmodule
         ("mul", {"result": "fixed:2.20"}, "choose more bits"),
         ("dot:2", {"result": "fixed:20.30"}, "give it more bits"),
         ("div", {"result": "fixed:2.20"}, "the result of div is a code"),
-        ("mul", {"result": "fixed:3.38", "rounding": "up"}, "is exact: leave rounding"),
+        (
+            "mul",
+            {"result": "fixed:3.38", "rounding": "up"},
+            "`rounding` changes nothing: a result in fixed",
+        ),
         ("decode", {"fmt": "e8m0fnu", "result": "float16"}, "is not a float16 number"),
         ("mul", {"rounding": "residual", "fmt": "int8"}, "RF family only"),
         ("add", {"fmt": "nf8", "rounding": "stochastic"}, "have 24 digits"),
-        ("mul", {"random_bits": 33}, "random_bits must be from 1 to 32"),
-        ("mul", {"level": 3}, "level must be 1 or 2"),
-        ("mul", {"seed": -1}, "seed must be from 0"),
+        ("mul", {"random_bits": 33}, "`random_bits` must be from 1 to 32"),
+        ("mul", {"level": 3}, "`level` must be 1 or 2"),
+        ("mul", {"seed": -1}, "`seed` must be from 0"),
         ("mul", {"n": -1}, "must not be negative"),
     ],
 )
@@ -423,6 +442,38 @@ def test_refusals(operation, options, message):
     options = {"fmt": "rf8", **options}
     with pytest.raises(ValueError, match=re.escape(message)):
         len(vectors(operation, **options).results)
+
+
+def test_the_suffix_says_the_form(tmp_path):
+    asked = vectors("decode", "rf8")
+    for name, form in (
+        ("a.txt", "testfloat"),
+        ("a", "testfloat"),
+        ("a.tv", "tv"),
+        ("a.csv", "csv"),
+        ("a.json", "json"),
+    ):
+        files = asked.write(tmp_path / name)
+        assert [file.name for file in files] == [name, f"{name}.manifest.json"]
+        assert files[0].read_bytes() == b"".join(asked.text(form))
+    for name in ("b.hex", "b.v2", "b.CSV"):
+        with pytest.raises(ValueError, match=r"the suffix \.\w+ is none of \.txt, \.tv, \.mem, \.csv, \.json: choose"):
+            asked.write(tmp_path / name)
+        assert not (tmp_path / name).exists()
+    assert asked.write(tmp_path / "b.hex", "tv")[0].read_bytes() == b"".join(asked.text("tv"))
+
+
+def test_each_file_has_its_own_manifest(tmp_path):
+    """Whatever the names and the order, what is said of a file is true of it."""
+    for seed, name in enumerate(["x.tv", "x.csv", "x.json", "x.mem", "x.txt", "x"]):
+        vectors("encode", "rf6", n=5, seed=seed).write(tmp_path / name)
+    manifests = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("*.manifest.json")}
+    assert len(manifests) == 6
+    for seed, name in enumerate(["x.tv", "x.csv", "x.json", "x.mem", "x.txt", "x"]):
+        manifest = manifests[f"{name}.manifest.json"]
+        assert manifest["seed"] == seed
+        for file, digest in manifest["sha256"].items():
+            assert digest == hashlib.sha256((tmp_path / file).read_bytes()).hexdigest()
 
 
 def test_unknown_form(tmp_path):

@@ -229,7 +229,7 @@ SMALL_TEXT = b"".join(SMALL.text())
 def normal(text):
     """What the lines of a stream come to, as the documentation says: separators, case and comments aside."""
     kept = []
-    for line in text.split(b"\n"):
+    for line in text.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
         fields = re.split(rb"[\s_,]+", line.strip())
         if fields != [b""] and not line.strip().startswith((b"//", b"#")):
             kept.append([field.upper() for field in fields])

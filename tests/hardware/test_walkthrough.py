@@ -64,6 +64,15 @@ def test_with_a_simulator(folder, block):
     check(folder, block)
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/hardware.md", "docs/tutorial_hardware.md"])
+def test_no_page_gives_a_design_what_it_must_answer(page):
+    """A design behind a pipe that gets answers could copy them."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    pipes = re.findall(r"^(?:! )?rf8sim vectors [^|\n]*\|", text, flags=re.MULTILINE)
+    assert pipes
+    assert all("--inputs-only" in pipe for pipe in pipes)
+
+
 def test_the_fault_is_exactly_that():
     """Products above a midpoint go down to the lower neighbour, as if they were midpoints."""
     sys.path.insert(0, str(EXAMPLE))

@@ -1,0 +1,133 @@
+"""Every option of every operation: taken if it changes the vectors, and else refused with the reason."""
+
+import re
+
+import pytest
+
+from rf8sim import cli
+from rf8sim.hardware import golden as golden_module
+from rf8sim.hardware import vectors as vectors_module
+from rf8sim.hardware.options import IDLE
+from rf8sim.hardware.vectors import vectors
+
+OPERATIONS = ["decode", "encode", "add", "sub", "mul", "div", "fma", "dot:2", "accumulate"]
+STOCHASTIC = {"rounding": "stochastic"}
+SETTINGS = {
+    "plain": {},
+    "of few random vectors": {"n": 10},
+    "of none": {"n": 0},
+    "stochastic": {**STOCHASTIC, "n": 10},
+    "stochastic by level": STOCHASTIC,
+    "exact": {"result": "fixed:40.24", "n": 10},
+    "of short numbers": {"source": "float16"},
+    "of short numbers, stochastic": {"source": "float16", "n": 10, **STOCHASTIC},
+    "in a code of another format": {"result": "int8", "n": 10},
+}
+VALUES = {
+    "fmt_b": ("rf6", "int8"),
+    "fmt_c": ("rf6", "int8"),
+    "source": ("float16", "fixed:4.4"),
+    "result": ("float64", "e5m2"),
+    "rounding": ("up", "down"),
+    "overflow": ("saturate", "nan"),
+    "random_bits": (4, 7),
+    "level": (1, 2),
+    "seed": (1, 2),
+}
+FLAGS = {
+    "fmt_b": "--format-b", "fmt_c": "--format-c", "source": "--from", "result": "--result", "rounding": "--rounding",
+    "overflow": "--overflow", "random_bits": "--random-bits", "level": "--level", "seed": "--seed", "n": "-n",
+}  # fmt: skip
+
+
+def made(operation, options):
+    """The vectors; None if something else than an idle option is wrong."""
+    try:
+        return vectors(operation, "rf6", **options)
+    except ValueError:
+        return None
+
+
+def differ(one, other):
+    """Whether a design is asked or must answer something else."""
+    if one.classes != other.classes or [port.kind for port in one.ports] != [port.kind for port in other.ports]:
+        return True
+    return any(x != y for x, y in zip(one.text(), other.text(), strict=True))
+
+
+def refusal(operation, options):
+    try:
+        vectors(operation, "rf6", **options)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def test_every_option_is_here():
+    assert set(VALUES) == set(IDLE)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_option_is_taken_if_and_only_if_it_changes_the_vectors(monkeypatch, operation, setting):
+    checked = 0
+    for option, values in VALUES.items():
+        # The rest of the setting: what is not idle in it, and is not the option itself.
+        base = {name: value for name, value in SETTINGS[setting].items() if name != option}
+        if refusal(operation, base):
+            return  # the setting itself is none of this operation
+        both = [{**base, option: value} for value in values]
+        with monkeypatch.context() as patch:
+            for module in (golden_module, vectors_module):
+                patch.setattr(module, "check_given", lambda *_: None)
+            sets = [made(operation, options) for options in both]
+        if None in sets:  # refused for another reason, so never passed over in silence
+            assert all(refusal(operation, options) for options, found in zip(both, sets, strict=True) if not found)
+            continue
+        checked += 1
+        said = [refusal(operation, options) for options in both]
+        if operation == "encode" and option == "result":  # its format by another name
+            assert not differ(sets[1], vectors("encode", "e5m2", **base))
+        elif differ(*sets):
+            # A value may make another option idle: an exact result that of the rounding.
+            assert not any(sentence.startswith(f"`{option}`") for sentence in said), said
+            assert "" in said
+            continue
+        for sentence in said:
+            assert sentence.startswith(f"`{option}` changes nothing: "), (option, sentence)
+            assert sentence.endswith("; leave it out")
+    assert checked > 4
+
+
+@pytest.mark.parametrize("command", ["vectors", "verify"])
+@pytest.mark.parametrize("option", VALUES)
+def test_the_command_line_says_its_own_names(capsys, command, option):
+    operation = {"source": "mul", "fmt_b": "decode", "result": "encode", "rounding": "decode", "overflow": "decode"}
+    words = [command, operation.get(option, "mul"), FLAGS[option], str(VALUES[option][1])]
+    assert cli.main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"rf8sim: error: {FLAGS[option]} changes nothing: ")
+    assert err.endswith("; leave it out\n")
+    assert not re.search(r"`|fmt|random_bits|\bsource\b", err)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("mul --overflow infinity", "format 'rf8' has no infinity: use --overflow saturate"),
+        ("encode -f int8 --overflow nan", "format 'int8' has no NaN code: use --overflow saturate"),
+        ("mul --result fixed:2.2", "error: 7.130438461899757e-10 is not a number of fixed:2.2: choose more bits"),
+        ("decode -f e8m0fnu --result float16", "error: 5.877471754111438e-39 is not a float16 number"),
+        ("encode --from rf8", "encode is given numbers: --from is a float or fixed:I.F, got the format 'rf8'"),
+        ("div --result float16", "leave --result out"),
+        ("encode --seed 99999999999999999999", "--seed must be from 0 to 2**64 - 1"),
+        ("mul -n 5 --level 2", "--level changes nothing: all 65,536 combinations"),
+        ("mul --rounding stochastic -n 5 --level 2", "which -n says"),
+    ],
+)
+def test_the_words_of_refusals_are_those_of_the_command_line(capsys, words, message):
+    assert cli.main(["vectors", *words.split()]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert not re.search(r"np\.|`|=|fmt_|random_bits", err)
