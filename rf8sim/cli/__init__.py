@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, cast
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except usage_error as error:
         context = cast("Any", error).ctx
         command = context.command_path if context is not None else "rf8sim"
-        return _fail(f"{cast('Any', error).format_message().rstrip('.')}; see {command} --help", 2)
+        return _fail(f"{_plainly(cast('Any', error).format_message())} {command} --help", 2)
     except ValueError as error:
         return _fail(str(error), 2)
     except BrokenPipeError:  # the reader of a pipe went away: nothing is wrong
@@ -51,6 +52,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename}: cannot be written: {error.strerror}" if error.filename else str(error), 1)
     except (KeyboardInterrupt, typer.Abort):  # which of these an interrupt becomes depends on the version of typer
         return _fail("interrupted", 130)
+
+
+# What typer says of a command line, and how it is said here; its words differ from version to version.
+_WORDS = (
+    (r"\.? ?\(Possible options?: (.+)\)", r". Did you mean \1?"),
+    (r"Input should be a valid integer.*", "expected a whole number"),
+    (r"Input should be a valid number.*", "expected a number"),
+    (r"Input should be greater than or equal to (\S+)", r"expected \1 or more"),
+)
+
+
+def _plainly(message: str) -> str:
+    for theirs, ours in _WORDS:
+        message = re.sub(theirs, ours, message)
+    return message.rstrip(".") + (" See" if message.endswith("?") else "; see")
 
 
 def _fail(message: str, code: int) -> int:
