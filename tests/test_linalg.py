@@ -428,11 +428,11 @@ def test_conv2d_against_loops(stride, padding):
 @pytest.mark.parametrize("rounding", ["nearest-even", "stochastic"])
 def test_threads_change_nothing(accumulator, order, rounding):
     rng = np.random.default_rng(18)
-    for shape in ((150, 130, 90), (1, 64, 70_000), (40_000, 33, 3)):
+    for shape in ((150, 130, 90), (1, 64, 30_000), (20_000, 33, 3)):  # each worth as many threads as are asked for
         a, b = draw(rng, "rf8", shape[:2], True), draw(rng, "rf8", shape[1:], True)
         options = {"accumulator": accumulator, "order": order, "rounding": rounding}
         one = rf8sim.matmul(a, b, "rf8", threads=1, **options)
-        for threads in (2, 3, 7):
+        for threads in (2, 7):
             oracle.same(rf8sim.matmul(a, b, "rf8", threads=threads, **options), one)
 
 
