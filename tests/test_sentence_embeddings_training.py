@@ -1,6 +1,7 @@
 """The fine-tuning of the sentence-embedding model, on a small one with random weights: nothing is downloaded here."""
 
 import bz2
+import dataclasses
 import json
 import sys
 import zipfile
@@ -15,6 +16,7 @@ pytestmark = pytest.mark.torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples" / "sentence_embeddings"))
 
+import compare  # noqa: E402
 import distillation  # noqa: E402
 import finetune  # noqa: E402
 import minilm  # noqa: E402
@@ -83,8 +85,8 @@ def batches(steps, seed=0):
 
 
 def train(teacher, run, steps=40, rate=3e-3):
-    own = batches(steps)
-    return distillation.train(teacher, run, own, torch.stack([teacher.states(batch) for batch in own]), rate)
+    own, run = batches(steps), dataclasses.replace(run, rate=rate)
+    return distillation.train(teacher, run, own, torch.stack([teacher.states(batch) for batch in own]))
 
 
 def bits(model, step):
@@ -249,3 +251,40 @@ def test_bits_at_a_cosine():
     assert rate_report.bits_at(curve, 0.89) is None
     assert rate_report.bits_at(curve, 0.9991) is None
     assert rate_report.bits_at([], 0.9) is None
+    assert rate_report.bits_at([*curve, {"cosine": 0.95, "bits": 4.5}], 0.99) == pytest.approx(3.0)
+
+
+def test_the_command(folder, tmp_path, monkeypatch, capsys):
+    """From the two packages to the page, by one command; a second one makes nothing again."""
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(VOCABULARY[4:100], 62)) for _ in range(60)]
+    judged = [" ".join(rng.choice(VOCABULARY[4:], 9)) for _ in range(8)]
+    with zipfile.ZipFile(tmp_path / "model.whl", "w") as wheel:
+        for name in ("model.safetensors", "config.json", "vocab.txt"):
+            wheel.write(folder / name, compare.MODEL + name)
+    with zipfile.ZipFile(tmp_path / "texts.whl", "w") as wheel:
+        wheel.writestr(compare.TEXTS, "\n".join(judged))
+        wheel.writestr(compare.HUMAN, "\n".join(" ".join(map(str, row)) for row in rng.random((8, 8))))
+        wheel.writestr(distillation.NEWS, "\n".join(texts))
+        wheel.writestr(distillation.PAGES, bz2.compress(b"nothing\n"))
+    out, page = tmp_path / "runs", tmp_path / "page.md"
+    arguments = [
+        tmp_path / "model.whl",
+        tmp_path / "texts.whl",
+        "--out",
+        out,
+        "--report",
+        page,
+        "--quick",
+        "--threads",
+        1,
+    ]
+    monkeypatch.setattr(sys, "argv", ["finetune.py", *map(str, arguments)])
+    finetune.main()
+    text = page.read_text(encoding="utf-8")
+    assert "A quick run" in text
+    assert {path.name for path in out.iterdir()} == {"original.json", "0.json", "1.json", "2.json"}
+    assert capsys.readouterr().out.count("bits, cosine") == 4
+    finetune.main()
+    assert page.read_text(encoding="utf-8") == text
+    assert "bits, cosine" not in capsys.readouterr().out

@@ -98,6 +98,8 @@ class Run:
         Of the quantizer in whose presence the student is trained; 0 for plain weights.
     words : bool
         Whether word embeddings are trained and constrained too.
+    rate : float
+        The highest learning rate.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Run:
     prior: dict[str, Any] = field(default_factory=dict)
     step: float = 0.0
     words: bool = False
+    rate: float = 2e-4
 
 
 class Rounded(nn.Module):
@@ -131,16 +134,16 @@ def step_of(name: str, step: float, words: float = WORD_STEPS) -> float:
 
 
 def train(
-    teacher: Encoder, run: Run, batches: Tensor, targets: Tensor, rate: float, last: float = 0.2
+    teacher: Encoder, run: Run, batches: Tensor, targets: Tensor, last: float = 0.2
 ) -> tuple[Encoder, list[float]]:
     """Return the student and its loss at each step. The prior rests in the last ones.
 
     Batches are (steps, texts, tokens), targets the teacher's states of them.
     """
     student = copy.deepcopy(teacher)
-    optimizer = torch.optim.AdamW(_trained(student, run.words), lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(_trained(student, run.words), lr=run.rate, betas=(0.9, 0.98), weight_decay=0.0)
     steps = len(batches)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps + 1, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, run.rate, steps + 1, pct_start=0.1)
     until = steps - round(last * steps)
     options: dict[str, Any] = {"until": until, "every": 20, "filter_fn": partial(_constrained, words=run.words)}
     ggd.torch.RateConstraint(student, run.lam, **options, **run.prior).attach(optimizer)

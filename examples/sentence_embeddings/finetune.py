@@ -33,20 +33,24 @@ from rf8sim._files import write_files
 
 Record = dict[str, Any]
 
-TEXTS, TOKENS, RATE, SEED = 8, 32, 5e-4, 0  # of a batch, of a text; the highest learning rate
+TEXTS, TOKENS, SEED = 8, 32, 0  # of a batch, of a text
 GRID = tuple(2.0 ** -(k / 2) for k in range(9, 13))  # steps of the quantizer, of all matrices but word embeddings
 RATIOS = (1, WORD_STEPS)  # steps of word embeddings in those, tried on the model as it came
 L1 = {"shape": 1.0}
+STEEP = 5e-4  # a learning rate that is large for so few steps
 RUNS = [
-    Run("rounded, step 1/32", step=2.0**-5),
+    Run("rounded, step 1/32, rate 5e-4", step=2.0**-5, rate=STEEP),
+    Run("rounded, step 1/45, rate 5e-4", step=2.0**-5.5, rate=STEEP),
+    Run("rounded, step 1/45, rate 5e-4, lam 1", 1.0, L1, step=2.0**-5.5, rate=STEEP),
     Run("rounded, step 1/45", step=2.0**-5.5),
-    Run("rounded, step 1/45, lam 1", 1.0, L1, step=2.0**-5.5),
-    Run("distilled"),
-    Run("distilled, lam 1", 1.0, L1),
-    Run("distilled, lam 1, words too", 1.0, L1, words=True),
     Run("rounded, step 1/45, lam 3", 3.0, L1, step=2.0**-5.5),
+    Run("distilled"),
     Run("distilled, lam 3", 3.0, L1),
-    Run("distilled, lam 1, shapes estimated", 1.0),
+    Run("distilled, lam 3, words too", 3.0, L1, words=True),
+    Run("rounded, step 1/32", step=2.0**-5),
+    Run("rounded, step 1/45, lam 10", 10.0, L1, step=2.0**-5.5),
+    Run("distilled, lam 10", 10.0, L1),
+    Run("distilled, lam 3, shapes estimated", 3.0),
 ]
 """The runs, those without which nothing can be said first."""
 TESTED_WORDS = 200
@@ -119,7 +123,7 @@ def records(
     tokenizer = Tokenizer(folder / "vocab.txt")
     batches = windows(texts, tokenizer, length, steps * TEXTS, SEED).reshape(steps, TEXTS, length)
     judge = Judge.of(teacher, [tokenizer(text) for text in judged], human, single_words(tokenizer, batches))
-    setting = {"steps": steps, "texts": TEXTS, "tokens": length, "rate": RATE, "seed": SEED, "grid": list(grid)}
+    setting = {"steps": steps, "texts": TEXTS, "tokens": length, "seed": SEED, "grid": list(grid)}
     setting |= {"weights": sum(parameter.numel() for parameter in teacher.parameters())}
 
     def original() -> Record:
@@ -136,7 +140,7 @@ def records(
             if not targets:
                 targets.append(torch.stack([teacher.states(batch) for batch in batches]))
             began = time.perf_counter()
-            student, losses = train(teacher, run, batches, targets[0], RATE)
+            student, losses = train(teacher, run, batches, targets[0])
             seconds = time.perf_counter() - began
             near = [k for k in grid if k == run.step] or list(grid)
             return {"seconds": seconds, "losses": losses, "curve": [judge.measure(student, step) for step in near]}

