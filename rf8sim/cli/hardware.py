@@ -142,6 +142,8 @@ def vectors(
 ) -> None:
     """Write test vectors: what a design is asked and what it must answer, the same on every machine."""
     asked = _asked(context)
+    if inputs_only and not flags:
+        raise ValueError("--no-flags changes nothing: --inputs-only writes operands alone; leave it out")
     if output is not None:
         if inputs_only:
             raise ValueError("--inputs-only is for standard output: leave -o out")
@@ -206,7 +208,8 @@ def verify(
     from ..hardware.comparison import get_comparison
     from ..hardware.verify import verify as run
 
-    comparison = get_comparison(compare, any_nan=any_nan, flags=flags)
+    with _own_words(context):
+        comparison = get_comparison(compare, any_nan=any_nan, flags=flags)
     asked = _asked(context)
     with _opened(answers) as stream, progress_bar(quiet) as progress:
         verdict = run(asked, stream, comparison, first=first, allow_text=allow_text, progress=progress)

@@ -73,6 +73,8 @@ def hdl(
     """
     if output is None and not area:
         raise ValueError("say where to write, with --output DIR, or ask for --area")
+    if formats and output is None:
+        raise ValueError("--format changes nothing without --output: --area compares the blocks of RF8, E4M3 and INT8")
     if liberty is not None and not area:
         raise ValueError("--liberty is for --area")
     if json_ and (not area or (output is not None and not quiet)):

@@ -155,6 +155,7 @@ def synthesize(module: str, parameters: Mapping[str, int] | None = None, liberty
     library = find_liberty(liberty).resolve()
     if shutil.which("yosys") is None:
         raise ValueError("area needs Yosys: install it (apt install yosys) and try again")
+    _nand_area(library)  # what is no library is refused before the work, by its name
     return min((_synthesized(module, parameters, library, way) for way in WAYS), key=lambda found: found.area)
 
 

@@ -83,7 +83,7 @@ def get_comparison(mode: str, *, any_nan: bool = False, flags: bool = False) -> 
     Raises
     ------
     ValueError
-        If the mode is unknown.
+        If the mode is unknown, or ``any_nan`` is asked of one in which any NaN is as good as another anyway.
 
     Examples
     --------
@@ -93,6 +93,8 @@ def get_comparison(mode: str, *, any_nan: bool = False, flags: bool = False) -> 
     match = re.fullmatch(r"(bits|value)|ulp:(\d+)", mode)
     if match is None:
         raise ValueError(f"unknown comparison {mode!r}: expected bits, value, or ulp:n such as ulp:1")
+    if any_nan and mode != "bits":
+        raise ValueError(f"`any_nan` changes nothing: by {mode} any NaN is as good as another; leave it out")
     return Comparison(match[1] or "ulp", int(match[2] or 0), any_nan, flags)
 
 

@@ -143,8 +143,7 @@ def write_hdl(folder: str | Path, formats: Sequence[str | Format] = ("rf8",)) ->
     folder = Path(os.path.abspath(folder))
     _check_free(folder)
     files = hdl_files(formats)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    beside = _beside(folder)
     try:
         new, old = beside / "new", beside / "old"
         for path, data in files.items():
@@ -163,6 +162,14 @@ def write_hdl(folder: str | Path, formats: Sequence[str | Format] = ("rf8",)) ->
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return folder
+
+
+def _beside(folder: Path) -> Path:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(folder)) from None
 
 
 def _check_free(folder: Path) -> None:

@@ -131,6 +131,19 @@ def test_junit(capsys, answers, tmp_path):
         (["vectors", "mul", "--level", "3"], "Invalid value for '--level'"),
         (["vectors", "encode", "--from", "float8"], "unknown format 'float8'"),
         (["verify", "mul", "NONE"], "NONE: cannot be read: No such file or directory"),
+        (
+            ["vectors", "mul", "--inputs-only", "--no-flags"],
+            "--no-flags changes nothing: --inputs-only",
+        ),
+        (
+            ["verify", "mul", "FILE", "--compare", "value", "--any-nan"],
+            "--any-nan changes nothing: by value any NaN",
+        ),
+        (
+            ["verify", "mul", "FILE", "--compare", "ulp:1", "--any-nan"],
+            "--any-nan changes nothing: by ulp:1 any NaN",
+        ),
+        (["hdl", "--area", "--format", "e5m2"], "--format changes nothing without --output: --area compares"),
         (["verify", "mul", "FILE", "--compare", "almost"], "unknown comparison 'almost'"),
         (["verify", "div", "FILE", "--result", "fixed:2.2"], "the result of div is a code"),
     ],

@@ -95,6 +95,18 @@ def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path, monkeypatch)
     assert [path.name for path in tmp_path.iterdir()] == ["hdl"]
 
 
+def test_a_folder_that_cannot_be_is_named_and_no_other(tmp_path, monkeypatch):
+    """The hidden folder beside it, in which the work begins, is nobody's business."""
+
+    def fails(prefix, dir):
+        raise FileNotFoundError(2, "No such file or directory", f"{dir}/{prefix}x")
+
+    monkeypatch.setattr(hdl.tempfile, "mkdtemp", fails)
+    with pytest.raises(OSError, match="No such file") as caught:
+        write_hdl(tmp_path / "hdl")
+    assert caught.value.filename == str(tmp_path / "hdl")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
