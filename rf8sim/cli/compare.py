@@ -11,7 +11,8 @@ from ._common import app, as_json, plain, print_table, terminal
 
 __all__ = ["compare"]
 
-_Report = typer.Argument(metavar="REPORT", help="A report.json of 'rf8sim report', or its folder.")
+_Before = typer.Argument(metavar="BEFORE", help="A report.json of 'rf8sim report', or its folder.")
+_After = typer.Argument(metavar="AFTER", help="Another.")
 
 
 @app.command(
@@ -20,8 +21,8 @@ _Report = typer.Argument(metavar="REPORT", help="A report.json of 'rf8sim report
     "rf8sim compare before after --sqnr 1 --csv > changes.csv",
 )
 def compare(
-    before: Annotated[Path, _Report],
-    after: Annotated[Path, _Report],
+    before: Annotated[Path, _Before],
+    after: Annotated[Path, _After],
     sqnr: Annotated[float, typer.Option(metavar="DB", help="Loss of SQNR from which it is worse, in dB.")] = 0.5,
     bits: Annotated[float, typer.Option(metavar="BITS", help="The same of entropy-coded bits per weight.")] = 0.05,
     percent: Annotated[
