@@ -12,7 +12,7 @@ from ._common import app, as_json, plain, print_table, terminal
 __all__ = ["compare"]
 
 _Before = typer.Argument(metavar="BEFORE", help="A report.json of 'rf8sim report', or its folder.")
-_After = typer.Argument(metavar="AFTER", help="Another.")
+_After = typer.Argument(metavar="AFTER", help="Another, such as that after a change.")
 
 
 @app.command(
