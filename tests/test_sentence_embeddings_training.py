@@ -282,7 +282,7 @@ def test_the_command(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["finetune.py", *map(str, arguments)])
     finetune.main()
     text = page.read_text(encoding="utf-8")
-    assert "A quick run" in text
+    assert "A short run: after 10 steps" in text
     assert {path.name for path in out.iterdir()} == {"original.json", "0.json", "1.json", "2.json"}
     assert capsys.readouterr().out.count("bits, cosine") == 4
     finetune.main()

