@@ -9,16 +9,32 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-__all__ = ["check_folder", "flush", "staged", "write_files"]
+__all__ = ["check_place", "flush", "staged", "write_files"]
 
 
-def check_folder(folder: Path) -> None:
-    """Raise OSError if files cannot be put into a folder, or it cannot be made: asked before the work."""
-    existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
-    if not existing.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, f"{existing} is not a folder", str(folder))
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+def check_place(path: Path, *, folder: bool = False) -> None:
+    """Raise OSError if a file, or a folder of files, cannot be put at a path: asked before the work.
+
+    The folder around it must be there, lest a slip in a path make folders that nobody wants.
+
+    Examples
+    --------
+    >>> check_place(Path("no/such/folder/file.txt"))
+    Traceback (most recent call last):
+    FileNotFoundError: [Errno 2] there is no folder no/such/folder: make it first: 'no/such/folder/file.txt'
+    """
+    if _is_special(path):
+        return
+    inside = _behind_links(path)
+    if not (folder and inside.exists()):
+        inside = inside.parent
+    there = next(place for place in (inside, *inside.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{there} is not a folder", str(path))
+    if there != inside:
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder {inside}: make it first", str(path))
+    if not os.access(inside, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def write_files(contents: Mapping[Path, bytes | Iterable[bytes]]) -> None:
@@ -101,7 +117,7 @@ def staged(path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
     Parameters
     ----------
     path : Path
-        What is to be written: a file, or a folder that does not exist or is empty. Missing parents are made.
+        What is to be written: a file, or a folder that does not exist or is empty; the folder around it is there.
 
     Yields
     ------
@@ -141,7 +157,7 @@ def staged(path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
 
     try:
         shutil.rmtree(hidden, ignore_errors=True)  # of a process of that number that was killed
-        hidden.mkdir(parents=True)
+        hidden.mkdir()
         yield beside, place
     except OSError as error:
         if error.errno is None:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "DTYPES", "NO_SEAL", "SEAL", "Entry", "Header", "Writer",
-    "dtype_of", "read_header", "seal", "seal_of", "stored_type",
+    "dtype_of", "header_room", "read_header", "seal", "seal_of", "stored_type",
 ]  # fmt: skip
 
 SEAL = "rf8sim_seal"
@@ -186,6 +186,12 @@ def read_header(path: Path) -> Header:
     return Header(path, entries, metadata, raw)
 
 
+def header_room(entries: Sequence[Entry], spare: int) -> int:
+    """Return the length of the header that `Writer` gives these tensors, with ``spare`` bytes of metadata."""
+    longest = len(json.dumps([(e.name, e.shape) for e in entries])) + 150 * len(entries)
+    return -(-(longest + spare) // 8) * 8
+
+
 class Writer:
     """Writes a sealed file: tensors in any order, each in pieces; the header last.
 
@@ -215,8 +221,7 @@ class Writer:
         self._end = 0
         for entry in known:
             self._place(entry, entry.nbytes)
-        longest = len(json.dumps([(e.name, e.shape) for e in entries])) + 150 * len(entries)
-        self._header = -(-(longest + spare) // 8) * 8
+        self._header = header_room(entries, spare)
         if self._header > _LONGEST_HEADER:
             raise ValueError(
                 f"{path}: its header would have {self._header} bytes, safetensors allows {_LONGEST_HEADER}"

@@ -277,7 +277,11 @@ def _read_safetensors(path: Path) -> Iterator[TensorInfo]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header: dict[str, dict[str, Any]] = json.loads(file.read(length))
-    header.pop("__metadata__", None)
+    if "rf8sim" in header.pop("__metadata__", {}):
+        raise CheckpointError(
+            f"{path}: is quantized already, its tensors are codes: 'rf8sim dequantize' writes their numbers, or "
+            "start from the original"
+        )
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         stored, shape = entry["dtype"], tuple(entry["shape"])
         known = _SAFETENSORS_DTYPES.get(stored)

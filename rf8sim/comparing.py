@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ._safetensors import read_header
 from .checkpoint import CHUNK_ELEMENTS, Checkpoint, CheckpointError, TensorInfo
 from .quantized import QuantizedCheckpoint, StoredTensor
 
-__all__ = ["Comparison", "compare", "decibels"]
+__all__ = ["Comparison", "compare", "decibels", "original_sha256"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Comparison:
         Sums of squares of the original, and of what differs, over finite elements.
     not_finite : int
         Elements that are finite in one and not in the other.
+    original : str
+        SHA-256 of the original's bytes, as `original_sha256` gives it.
     """
 
     name: str
@@ -42,6 +47,7 @@ class Comparison:
     signal: float
     noise: float
     not_finite: int
+    original: str
 
     @property
     def sqnr_db(self) -> float:
@@ -90,29 +96,52 @@ def compare(
         done += info.size
 
 
+def original_sha256(info: TensorInfo) -> str:
+    """Return the SHA-256 of a tensor's bytes as safetensors has them, from whatever file it is read."""
+    digest = hashlib.sha256()
+    for piece in _bytes(info):
+        digest.update(piece.data)
+    return digest.hexdigest()
+
+
 def _compared(info: TensorInfo, stored: StoredTensor) -> Comparison:
     signal = noise = 0.0
     different = 0
     if stored.recipe is None:
-        different = int(not _same(info, stored))
+        own, before = stored.part(stored.name), b"".join(piece.data for piece in _bytes(info))
+        different, digest = int(own.tobytes() != before), hashlib.sha256(before)
     else:
+        digest = hashlib.sha256()
         elements = max(CHUNK_ELEMENTS, stored.matrix_shape[1])
         for chunk, values in zip(info.chunks(elements), stored.values(np.float64, elements), strict=True):
-            before = chunk.values.reshape(-1).astype(np.float64)
-            finite = np.isfinite(before)
+            digest.update(_little_endian(chunk.values).data)
+            original = chunk.values.reshape(-1).astype(np.float64)
+            finite = np.isfinite(original)
             both = finite & np.isfinite(values)
             different += int(np.count_nonzero(finite != np.isfinite(values)))
-            signal += float(np.sum(np.square(before[both])))
-            noise += float(np.sum(np.square(before[both] - values[both])))
+            signal += float(np.sum(np.square(original[both])))
+            noise += float(np.sum(np.square(original[both] - values[both])))
     format_name = stored.recipe.format if stored.recipe else ""
-    return Comparison(info.name, format_name, info.size, stored.bits_per_weight, signal, noise, different)
+    bits = stored.bits_per_weight
+    return Comparison(info.name, format_name, info.size, bits, signal, noise, different, digest.hexdigest())
 
 
-def _same(info: TensorInfo, stored: StoredTensor) -> bool:
-    """Return whether a tensor that stayed as it was has the same bytes."""
-    own = stored.part(stored.name).reshape(-1).view(np.uint8)
-    if info.source.suffix == ".safetensors":
-        before = read_header(info.source).read(info.name)
-        return np.array_equal(before.reshape(-1).view(np.uint8), own)
-    pieces = [piece.reshape(-1).view(np.uint8) for piece in info.stored()]
-    return np.array_equal(np.concatenate(pieces) if pieces else np.zeros(0, np.uint8), own)
+def _bytes(info: TensorInfo) -> Iterator[NDArray[np.uint8]]:
+    """Read a tensor's bytes as safetensors has them, a piece at a time."""
+    if info.source.suffix != ".safetensors":
+        yield from (_little_endian(piece) for piece in info.stored())
+        return
+    header = read_header(info.source)
+    with header.open_at(info.name) as file:
+        left = header.entries[info.name].end - header.entries[info.name].begin
+        while left:
+            data = file.read(min(left, 4 * CHUNK_ELEMENTS))
+            if not data:
+                raise CheckpointError(f"{info.source}: ends in the middle of tensor {info.name!r}")
+            yield np.frombuffer(data, np.uint8)
+            left -= len(data)
+
+
+def _little_endian(values: NDArray[Any]) -> NDArray[np.uint8]:
+    flat: NDArray[np.uint8] = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
+    return flat

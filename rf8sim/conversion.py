@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from . import __version__
 from ._files import flush
-from ._safetensors import NO_SEAL, SEAL, Entry, Writer, dtype_of, read_header, seal, stored_type
+from ._safetensors import NO_SEAL, SEAL, Entry, Writer, dtype_of, header_room, read_header, seal, stored_type
 from .checkpoint import CHUNK_ELEMENTS, Checkpoint, CheckpointError, TensorInfo
 from .compressed_tensors import quantization_config
 from .dequantization import MEMORY, OURS, data_size, unpacked, write_flushed
@@ -37,7 +37,7 @@ from .protect import Protection
 from .quantized import FLOAT8, FORM
 from .scaling import QuantizedTensor, quantize, scale_from_histogram
 
-__all__ = ["Written", "file_sha256", "write_quantized"]
+__all__ = ["Written", "file_sha256", "header_bytes", "write_quantized"]
 
 _INDEX = "model.safetensors.index.json"
 
@@ -134,11 +134,7 @@ def write_quantized(
     seals, everything = {}, []
     for file, tensors in groups.items():
         memories = _memories(tensors)
-        tensors.sort(key=lambda tensor: memories["order"].get(tensor.name, len(memories["order"])))
-        tasks = [_task(tensor, plan, protection, memories) for tensor in tensors]
-        _refuse_clashes(tasks)
-        form, strings = _form(tasks, memories)
-        spare = len(json.dumps(json.dumps(form))) + len(json.dumps(strings)) + 64 * len(tasks) + 4096
+        tasks, form, strings, spare = _prepared(tensors, plan, protection, memories)
         with Writer(file, [entry for task in tasks for entry in task.entries], spare) as writer:
             for task in tasks:
                 if progress:
@@ -152,6 +148,41 @@ def write_quantized(
     if not single:
         _finish_folder(source, target, seals, everything)
     return [Written(task.info.name, task.info.size, task.recipe, task.reason, task.repeated) for task, _ in everything]
+
+
+def header_bytes(source: Checkpoint) -> Callable[[Plan], int]:
+    """Return what tells how many bytes the header has, its length included, of the one file that a plan gives.
+
+    Parameters
+    ----------
+    source : Checkpoint
+        The checkpoint.
+
+    Returns
+    -------
+    callable
+        From a plan to the bytes.
+    """
+    tensors = list(source)
+    memories = _memories(tensors)
+
+    def of(plan: Plan) -> int:
+        tasks, _, _, spare = _prepared(tensors, plan, None, memories)
+        return 8 + header_room([entry for task in tasks for entry in task.entries], spare)
+
+    return of
+
+
+def _prepared(
+    tensors: Sequence[TensorInfo], plan: Plan | None, protection: Protection | None, memories: Mapping[str, Any]
+) -> tuple[list[_Task], dict[str, Any], dict[str, str], int]:
+    """Return what goes into a file: its tensors in order, what it says of itself, and the bytes to leave for that."""
+    order = memories["order"]
+    ordered = sorted(tensors, key=lambda tensor: order.get(tensor.name, len(order)))
+    tasks = [_task(tensor, plan, protection, memories) for tensor in ordered]
+    _refuse_clashes(tasks)
+    form, strings = _form(tasks, memories)
+    return tasks, form, strings, len(json.dumps(json.dumps(form))) + len(json.dumps(strings)) + 64 * len(tasks) + 4096
 
 
 def _in_folder(source: Checkpoint, target: Path) -> dict[Path, list[TensorInfo]]:
@@ -172,10 +203,6 @@ def _memories(tensors: Sequence[TensorInfo]) -> dict[str, Any]:
         if path.suffix != ".safetensors":
             continue
         header = read_header(path)
-        if "rf8sim" in header.metadata:
-            raise CheckpointError(
-                f"{path}: is quantized already: start from the original, or 'rf8sim dequantize' it first"
-            )
         found["strings"] |= {key: text for key, text in header.metadata.items() if key not in OURS}
         if MEMORY in header.metadata:
             memory = json.loads(header.metadata[MEMORY])

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._files import flush, staged
+from ._files import check_place, flush, staged
 from ._safetensors import SEAL, Entry, Header, Writer, dtype_of, read_header, stored_type
 from .quantized import QuantizedCheckpoint, StoredTensor, open_quantized
 
@@ -66,6 +66,7 @@ def dequantize_checkpoint(
     OSError
         If it cannot be written.
     """
+    check_place(Path(output))
     checkpoint = open_quantized(path)
     with staged(Path(output)) as (beside, place):
         write_dequantized(checkpoint, Path(output), beside, dtype, plain=plain, progress=progress)

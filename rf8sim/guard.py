@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import __version__
-from ._files import check_folder, staged
+from ._files import check_place, staged
 from .checkpoint import Checkpoint, open_checkpoint
 from .comparing import Comparison, compare, decibels
 from .conversion import Written, file_sha256, write_quantized
@@ -31,6 +31,7 @@ from .model_loss import window_losses
 from .plan_file import Plan
 from .protect import Protection
 from .quantized import QuantizedCheckpoint, find_damage, open_quantized
+from .rate_distortion import bits_in_words
 from .requirements import Requirement, parse_requirement
 from .transformer import load_model
 
@@ -177,7 +178,7 @@ def quantize_checkpoint(
         raise ValueError(f"{needs[0].text!r} needs an evaluation: a command, or a model with its data")
     checkpoint, output = open_checkpoint(source), Path(output)
     single = output.name.endswith(".safetensors")
-    check_folder(output.parent)
+    check_place(output)
     if not single and output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"{output}: is there and not empty: name a new folder, or a file that ends in .safetensors")
     for file in dict.fromkeys(tensor.source for tensor in checkpoint):
@@ -215,7 +216,8 @@ def _same_tensors(compared: Sequence[Comparison]) -> Check:
         return Check("same tensors", True, "every tensor is there, and finite where the original is", 0.0, 0.0)
     first = wrong[0]
     what = (
-        f"{first.not_finite} elements of {first.name!r} are finite in one and not in the other"
+        f"{first.name!r} has {first.not_finite} infinite or NaN elements that would become numbers: replace them in "
+        f"the original (numpy.nan_to_num), or keep the tensor as it is (--keep {first.name!r}, keep = true in a plan)"
         if first.format
         else f"{first.name!r} did not stay as it was"
     )
@@ -275,6 +277,8 @@ def _required(requirements: Sequence[Requirement], figures: _Figures) -> Iterato
             continue
         bound, met = requirement.bound(original), requirement.met(figure, original)
         beside = f" (the original's is {original:.6g})" if requirement.relative else ""
+        if requirement.quantity == "bits":
+            beside = f" ({bits_in_words(figures.quantized.bits)})"
         word = "keeps" if met else "breaks"
         sentence = f"{requirement.quantity} {figure:.6g} {word} the bound {requirement.operator} {bound:.6g}{beside}"
         yield Check(requirement.text, met, sentence, figure, bound)
@@ -309,7 +313,7 @@ def _manifest(
         version=__version__,
         seals={} if quantized is None else quantized.seals,
         sources={path.name: file_sha256(path) for path in sources},
-        bits_per_weight=math.nan if quantized is None else quantized.bits_per_weight,
+        bits={} if quantized is None else quantized.bits,
         checks=tuple(checks),
         tensors=tuple(compared),
         written=tuple(written),

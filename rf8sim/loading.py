@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from .checkpoint import CheckpointError, TensorInfo, open_checkpoint
-from .conversion import file_sha256
-from .quantized import QuantizedCheckpoint, open_quantized
+from .manifest import refuse_other
+from .quantized import open_quantized
 
 __all__ = ["DamageWarning", "load_quantized"]
 
@@ -33,7 +31,7 @@ def load_quantized(
         The quantized checkpoint.
     fallback : str or Path, optional
         The original. If a tensor fails its checksum or its range check, the original's is taken, and if the header,
-        the index or a file is damaged or missing, all are.
+        the index or a file is damaged or missing, all are. It is checked before anything is read.
     dtype : dtype
         Of floating-point tensors; others stay as they are.
 
@@ -50,7 +48,8 @@ def load_quantized(
     Raises
     ------
     CheckpointError
-        If something is damaged and there is no fallback, or it is not the file that was quantized.
+        If something is damaged and there is no fallback, or if the fallback is not the checkpoint that was quantized
+        (`rf8sim.manifest.refuse_other`).
 
     Examples
     --------
@@ -62,31 +61,29 @@ def load_quantized(
     >>> weights["head.weight"].shape, weights["head.weight"].dtype.name
     ((256, 128), 'float32')
     """
-    original = partial(_original, np.dtype(dtype))
+    original = None if fallback is None else open_checkpoint(fallback)
     try:
         checkpoint = open_quantized(path)
     except CheckpointError as error:
-        if fallback is None:
+        if original is None:
             raise
+        refuse_other(original, Path(path))
         warnings.warn(f"{error}: all tensors are taken from {fallback}", DamageWarning, stacklevel=2)
-        return {tensor.name: original(tensor) for tensor in open_checkpoint(fallback)}
+        return {tensor.name: _original(np.dtype(dtype), tensor) for tensor in original}
+    if original is not None:
+        refuse_other(original, checkpoint.path, checkpoint)
     found: dict[str, NDArray[Any]] = {}
-    damaged: list[str] = []
     for tensor in checkpoint:
         try:
             found[tensor.name] = _loaded(tensor.dequantize(), np.dtype(dtype)) if tensor.recipe is None else (
                 tensor.dequantize(dtype))  # fmt: skip
         except CheckpointError as error:
-            if fallback is None:
+            if original is None:
                 raise
             warnings.warn(f"{error}: it is taken from {fallback}", DamageWarning, stacklevel=2)
-            damaged.append(tensor.name)
-    if damaged:
-        assert fallback is not None
-        _check_fallback(checkpoint, Path(fallback))
-        originals = {tensor.name: tensor for tensor in open_checkpoint(fallback)}
-        found |= {name: original(originals[name]) for name in damaged}
-    return {tensor.name: found[tensor.name] for tensor in checkpoint}
+            [own] = (one for one in original if one.name == tensor.name)
+            found[tensor.name] = _original(np.dtype(dtype), own)
+    return found
 
 
 def _loaded(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -97,12 +94,3 @@ def _original(dtype: np.dtype[Any], tensor: TensorInfo) -> NDArray[Any]:
     pieces = list(tensor.stored())
     flat = np.concatenate(pieces) if pieces else np.zeros(0, dtype)
     return _loaded(flat, dtype).reshape(tensor.shape)
-
-
-def _check_fallback(checkpoint: QuantizedCheckpoint, fallback: Path) -> None:
-    """Raise CheckpointError if the fallback's files are not those that were quantized."""
-    known = {digest for header in checkpoint.headers
-             for digest in json.loads(header.metadata["rf8sim"])["source"].values()}  # fmt: skip
-    for path in dict.fromkeys(tensor.source for tensor in open_checkpoint(fallback)):
-        if file_sha256(path) not in known:
-            raise CheckpointError(f"{path}: is not the checkpoint that {checkpoint.path} was quantized from")

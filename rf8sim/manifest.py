@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ._safetensors import NO_SEAL, SEAL, seal, seal_of
-from .comparing import Comparison
-from .conversion import Written
+from .checkpoint import Checkpoint, CheckpointError
+from .comparing import Comparison, original_sha256
+from .conversion import Written, file_sha256
 from .quantized import QuantizedCheckpoint
 
-__all__ = ["Check", "Manifest", "RefusedError", "check_manifest", "manifest_path"]
+__all__ = ["Check", "Manifest", "RefusedError", "check_manifest", "manifest_path", "refuse_other"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class Manifest:
         Of the files written, so that the manifest is known to be theirs.
     sources : dict of str to str
         SHA-256 of the original's files.
-    bits_per_weight : float
-        Everything counted.
+    bits : dict of str to float
+        Bits per weight, everything counted, by what they are for.
     checks : tuple of Check
         Every check.
     tensors : tuple of Comparison
@@ -74,12 +75,17 @@ class Manifest:
     version: str
     seals: Mapping[str, str]
     sources: Mapping[str, str]
-    bits_per_weight: float
+    bits: Mapping[str, float]
     checks: tuple[Check, ...]
     tensors: tuple[Comparison, ...]
     written: tuple[Written, ...]
     protection: str = ""
     gain: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """All `bits`."""
+        return sum(self.bits.values())
 
     @property
     def passed(self) -> bool:
@@ -97,6 +103,7 @@ class Manifest:
             "seals": dict(self.seals),
             "sources": dict(self.sources),
             "bits_per_weight": self.bits_per_weight,
+            "bits": dict(self.bits),
             "protection": self.protection,
             "gain": {name: [_plain(one) for one in figures] for name, figures in self.gain.items()},
             "checks": [
@@ -110,6 +117,7 @@ class Manifest:
                     "bits_per_weight": tensor.bits,
                     "sqnr_db": _plain(tensor.sqnr_db),
                     "reason": reasons.get(tensor.name, ""),
+                    "original_sha256": tensor.original,
                 }
                 for tensor in self.tensors
             ],
@@ -144,19 +152,76 @@ def check_manifest(checkpoint: QuantizedCheckpoint) -> list[str]:
     list of str
         A sentence if the manifest is damaged or that of another file.
     """
-    for path in (manifest_path(checkpoint.path), checkpoint.path.parent / "manifest.json"):
-        if not path.is_file():
-            continue
-        raw = path.read_bytes()
-        if SEAL.encode() not in raw:
-            if path.name == "manifest.json":  # somebody else's
-                continue
-            return [f"{path}: this manifest is damaged: it has no seal"]
-        if seal_of(raw) is None:
-            return [f"{path}: this manifest is damaged: its seal does not match"]
-        if json.loads(raw)["seals"] != checkpoint.seals:
-            return [f"{path}: is the manifest of another file than {checkpoint.path.name}"]
+    try:
+        path, recorded = _read(checkpoint.path)
+    except CheckpointError as error:
+        return [str(error)]
+    if recorded and recorded["seals"] != checkpoint.seals:
+        return [f"{path}: is the manifest of another file than {checkpoint.path.name}"]
     return []
+
+
+def _read(path: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the place and the contents of the manifest of a file, index or folder: nothing if there is none."""
+    for place in (manifest_path(path), *([path.parent / "manifest.json"] if path.is_file() else [])):
+        if not place.is_file():
+            continue
+        raw = place.read_bytes()
+        if SEAL.encode() not in raw:
+            if place.name == "manifest.json":  # somebody else's
+                continue
+            raise CheckpointError(f"{place}: this manifest is damaged: it has no seal")
+        if seal_of(raw) is None:
+            raise CheckpointError(f"{place}: this manifest is damaged: its seal does not match")
+        recorded: dict[str, Any] = json.loads(raw)
+        return place, recorded
+    return manifest_path(path), {}
+
+
+def refuse_other(source: Checkpoint, path: Path, checkpoint: QuantizedCheckpoint | None = None) -> None:
+    """Refuse a checkpoint that is not the one that another was quantized from.
+
+    It is if its files have the SHA-256 that header or manifest recorded, or if its tensors have those of the manifest:
+    then it was saved anew. If nothing is recorded, it is taken for it.
+
+    Parameters
+    ----------
+    source : Checkpoint
+        What may be the original.
+    path : Path
+        The quantized checkpoint.
+    checkpoint : QuantizedCheckpoint, optional
+        It, where it could be opened.
+
+    Raises
+    ------
+    CheckpointError
+        If it is another.
+    """
+    try:
+        place, recorded = _read(path)
+    except CheckpointError:
+        place, recorded = manifest_path(path), {}
+    known = {*recorded.get("sources", {}).values()}
+    if checkpoint is not None:
+        if recorded and recorded["seals"] != checkpoint.seals:
+            known, recorded = set(), {}
+        known |= {digest for form in checkpoint.forms for digest in form["source"].values()}
+    if not known or all(file_sha256(file) in known for file in dict.fromkeys(tensor.source for tensor in source)):
+        return
+    other = f"{source.path}: is not the checkpoint that {path} was quantized from"
+    tensors = {tensor["name"]: tensor.get("original_sha256") for tensor in recorded.get("tensors", ())}
+    if not all(tensors.values()) or not tensors:
+        raise CheckpointError(
+            f"{other}: its SHA-256 is not the one recorded. If only the file was saved anew, {place.name} tells by its "
+            "tensors, and is not there"
+        )
+    found = {tensor.name: tensor for tensor in source}
+    for name, digest in tensors.items():
+        if name not in found:
+            raise CheckpointError(f"{other}: it has no tensor {name!r}")
+        if original_sha256(found[name]) != digest:
+            raise CheckpointError(f"{other}: its tensor {name!r} holds other numbers")
 
 
 class RefusedError(RuntimeError):

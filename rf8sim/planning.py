@@ -7,7 +7,7 @@ measured again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 from .allocation import Costs, Picks, hull_path, least
 from .checkpoint import open_checkpoint
+from .coding import compress
+from .conversion import header_bytes
 from .formats import get_format
 from .model_loss import window_losses
 from .plan_file import KEPT_PATTERNS, Plan, Recipe, Rule
-from .rate_distortion import Cost, Matrix, cost_of, open_matrices, with_progress
+from .rate_distortion import Cost, Matrix, bits_in_words, cost_of, open_matrices, with_progress
 from .requirements import Requirement
 from .transformer import Model
 
@@ -192,13 +194,13 @@ class Planned:
         The bound that it keeps.
     choices : tuple of Choice
         What each tensor gets, measured again.
-    bits_per_weight : float
-        Of the whole checkpoint, tensors that stay included, headers of files not.
+    bits : dict of str to float
+        Bits per weight of the one file that ``quantize`` makes of the plan, everything counted, by what they are for.
     sqnr_db, worst_sqnr_db : float
         Of the planned tensors together, and of the worst.
     below : float or None
-        No plan from the same candidates is better than this: fewer bits per weight or, for a bound on bits, a greater
-        SQNR. None for a bound on the loss, which is only followed along the convex hull.
+        No plan from the same candidates, with a header as large, is better than this: fewer bits per weight or, for a
+        bound on bits, a greater SQNR. None for a bound on the loss, which is only followed along the convex hull.
     loss, baseline : float or None
         The model's loss with the planned tensors so quantized, and as it is, nats per token.
     candidates : int
@@ -211,7 +213,7 @@ class Planned:
 
     budget: Requirement
     choices: tuple[Choice, ...]
-    bits_per_weight: float
+    bits: Mapping[str, float]
     sqnr_db: float
     worst_sqnr_db: float
     below: float | None
@@ -221,19 +223,29 @@ class Planned:
     kept: tuple[str, ...]
     others: tuple[str, ...]
 
+    @property
+    def bits_per_weight(self) -> float:
+        """All `bits`."""
+        return sum(self.bits.values())
+
     def plan(self) -> Plan:
         """Return the plan for a file: the recipe of the most weights as default, the others by name."""
-        sizes: dict[Recipe, int] = {}
-        for choice in self.choices:
-            sizes[choice.recipe] = sizes.get(choice.recipe, 0) + choice.cost.weights
-        usual = max(sizes, key=lambda recipe: sizes[recipe])
-        rules = [
-            Rule(_escaped(choice.name), {"format": choice.recipe.format, "scaling": choice.recipe.scaling})
-            for choice in self.choices
-            if choice.recipe != usual
-        ]
-        stay = () if self.kept else self.others  # without patterns to keep, each by its name
-        return Plan(usual, (*rules, *(Rule(_escaped(name), keep=True) for name in stay)), self.kept)
+        sized = [(choice.name, choice.recipe, choice.cost.weights) for choice in self.choices]
+        return _plan(sized, self.kept, self.others)
+
+
+def _plan(sized: Sequence[tuple[str, Recipe, int]], kept: tuple[str, ...], others: tuple[str, ...]) -> Plan:
+    sizes: dict[Recipe, int] = {}
+    for _, recipe, size in sized:
+        sizes[recipe] = sizes.get(recipe, 0) + size
+    usual = max(sizes, key=lambda recipe: sizes[recipe])
+    rules = [
+        Rule(_escaped(name), {"format": recipe.format, "scaling": recipe.scaling})
+        for name, recipe, _ in sized
+        if recipe != usual
+    ]
+    stay = () if kept else others  # without patterns to keep, each by its name
+    return Plan(usual, (*rules, *(Rule(_escaped(name), keep=True) for name in stay)), kept)
 
 
 def _escaped(name: str) -> str:
@@ -289,32 +301,59 @@ def plan_checkpoint(
     (['int8', 'nf4', 'rf8'], True)
     """
     bits, errors, signals = menu.bits(), menu.errors(), menu.signals()
-    below: float | None = None
-    losses: tuple[float, float] | None = None
+    work = _Work(path, budget, menu, kept, model, windows)
     if budget.quantity in ("sqnr", "worst-sqnr") and budget.operator == ">=":
         pick, total = _for_quality(budget, bits, errors, signals)
-        below = (total + menu.other_bits) / menu.weights
-    elif budget.quantity == "bits" and budget.operator == "<=":
-        room = budget.value * menu.weights - menu.other_bits
-        try:
-            pick, error = least(errors, bits, room)
-        except ValueError:
-            fewest = (bits.min(axis=1).sum() + menu.other_bits) / menu.weights
-            stay = f", of which {menu.other_bits / menu.weights:.2f} are tensors that stay as they are" * (
-                menu.other_bits > 0
-            )
-            raise ValueError(
-                f"budget {budget.text!r}: the fewest that these formats reach is {fewest:.3f} bits per weight{stay}: "
-                "allow more, add narrower formats, or plan all tensors"
-            ) from None
-        below = 10 * math.log10(signals.sum() / error) if error > 0 else math.inf
-    elif budget.quantity == "loss" and budget.operator == "<=":
+        found = work.carried_out(pick)
+        fewest = total - float(bits[np.arange(len(pick)), pick].sum())
+        return replace(found, below=found.bits_per_weight + fewest / menu.weights)
+    if budget.quantity == "bits" and budget.operator == "<=":
+        return _for_bits(work, bits, errors, signals)
+    if budget.quantity == "loss" and budget.operator == "<=":
         if model is None or windows is None:
             raise ValueError(f"budget {budget.text!r} needs the model: give --model, or bound sqnr or bits")
-        pick, losses = _for_loss(budget, menu, model, windows, progress)
+        return work.carried_out(*_for_loss(budget, menu, model, windows, progress))
+    raise ValueError(_NO_BOUND.format(budget.text))
+
+
+def _for_bits(work: _Work, bits: Costs, errors: Costs, signals: Costs) -> Planned:
+    """Choose within what the header leaves. It grows with the formats, so those of the first choice are shared anew."""
+    menu, budget = work.menu, work.budget
+    try:
+        pick, found = _within(work, bits, errors, 0.0)
+    except ValueError:
+        found = work.carried_out(np.argmin(bits, axis=1))
+        if not budget.met(found.bits_per_weight):
+            raise ValueError(
+                f"budget {budget.text!r}: the fewest that these formats reach is {bits_in_words(found.bits)}: "
+                "allow more, add narrower formats, or plan all tensors"
+            ) from None
     else:
-        raise ValueError(_NO_BOUND.format(budget.text))
-    return _carried_out(path, budget, menu, pick, below, kept, model, windows, losses)
+        used = {menu.recipes[c].format for c in pick.tolist()}
+        of_these = [recipe.format in used for recipe in menu.recipes]
+        _, again = _within(work, bits, np.where(of_these, errors, np.inf), work.header_bits(pick))
+        found = max(found, again, key=lambda one: one.sqnr_db)
+    room = (budget.value - found.bits["headers"]) * menu.weights - menu.other_bits
+    try:
+        _, error = least(errors, bits, room)
+    except ValueError:  # by the last bits of codes, which are known when they are coded
+        return replace(found, below=found.sqnr_db)
+    return replace(found, below=10 * math.log10(signals.sum() / error) if error > 0 else math.inf)
+
+
+def _within(work: _Work, bits: Costs, errors: Costs, spare: float) -> tuple[Picks, Planned]:
+    """Choose the least error within the budget less at least some bits: the header's, and what coding takes besides."""
+    menu, budget = work.menu, work.budget
+    while True:
+        pick, _ = least(errors, bits, budget.value * menu.weights - menu.other_bits - spare)
+        header = work.header_bits(pick)
+        if header > spare:
+            spare = header
+            continue
+        found = work.carried_out(pick)
+        if budget.met(found.bits_per_weight):
+            return pick, found
+        spare += max(1.0, (found.bits_per_weight - budget.value) * menu.weights)
 
 
 def _for_quality(budget: Requirement, bits: Costs, errors: Costs, signals: Costs) -> tuple[Picks, float]:
@@ -384,45 +423,63 @@ def _for_loss(
     return path[high], (tried[high], baseline)
 
 
-def _carried_out(
-    path: str | Path,
-    budget: Requirement,
-    menu: Menu,
-    pick: Picks,
-    below: float | None,
-    kept: tuple[str, ...],
-    model: Model | None,
-    windows: NDArray[np.uint8] | None,
-    losses: tuple[float, float] | None,
-) -> Planned:
-    """Quantize as chosen, measure again, and hold the result to the budget."""
-    choices, weights, total, worst = [], {}, Cost(), math.inf
-    for matrix, c in zip(menu.matrices, pick.tolist(), strict=True):
-        cost, quantized = cost_of(matrix.read(), menu.recipes[c])
-        choices.append(Choice(matrix.name, matrix.info.shape, menu.recipes[c], cost))
-        total |= cost
-        worst = min(worst, cost.sqnr_db if cost.signal > 0 else math.inf)
-        if model is not None and losses is None:
-            weights[matrix.name] = quantized.dequantize().reshape(matrix.info.shape)
-    if model is not None and windows is not None and losses is None:
-        losses = float(window_losses(model, windows, weights).mean()), float(window_losses(model, windows).mean())
-    bits = (total.code_bits + total.scale_bits + menu.other_bits) / menu.weights
-    found: dict[str, Any] = {"sqnr": total.sqnr_db, "worst-sqnr": worst, "bits": bits}
-    loss, baseline = losses or (None, None)
-    if budget.quantity in found and not budget.met(found[budget.quantity]):
-        raise ValueError(
-            f"{path}: the checkpoint changed while it was planned, and {budget.text!r} is not kept: try again"
+class _Work:
+    """What is planned, and what comes of a choice."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        budget: Requirement,
+        menu: Menu,
+        kept: tuple[str, ...],
+        model: Model | None,
+        windows: NDArray[np.uint8] | None,
+    ) -> None:
+        self.path, self.budget, self.menu, self.kept = path, budget, menu, kept
+        self.model, self.windows = model, windows
+        self._header_bytes = header_bytes(open_checkpoint(path))
+
+    def header_bits(self, pick: Picks) -> float:
+        """Return the bits of the header of the file that a choice gives."""
+        chosen = zip(self.menu.matrices, pick.tolist(), strict=True)
+        sized = [(matrix.name, self.menu.recipes[c], matrix.info.size) for matrix, c in chosen]
+        return 8.0 * self._header_bytes(_plan(sized, self.kept, self.menu.others))
+
+    def carried_out(self, pick: Picks, losses: tuple[float, float] | None = None) -> Planned:
+        """Quantize as chosen, measure again, and hold a bound on quality."""
+        menu, budget = self.menu, self.budget
+        choices, quantized, total, worst = [], {}, Cost(), math.inf
+        for matrix, c in zip(menu.matrices, pick.tolist(), strict=True):
+            recipe = menu.recipes[c]
+            cost, stored = cost_of(matrix.read(), recipe)
+            if recipe.entropy != "none":
+                cost = replace(cost, code_bits=8.0 * len(compress(stored.codes, recipe.entropy)))
+            choices.append(Choice(matrix.name, matrix.info.shape, recipe, cost))
+            total |= cost
+            worst = min(worst, cost.sqnr_db if cost.signal > 0 else math.inf)
+            if self.model is not None and losses is None:
+                quantized[matrix.name] = stored.dequantize().reshape(matrix.info.shape)
+        if self.model is not None and self.windows is not None and losses is None:
+            ours, own = (window_losses(self.model, self.windows, weights) for weights in (quantized, {}))
+            losses = float(ours.mean()), float(own.mean())
+        stored_bits = {"codes": total.code_bits, "scales": total.scale_bits, "kept tensors": menu.other_bits}
+        stored_bits["headers"] = self.header_bits(pick)
+        found: dict[str, Any] = {"sqnr": total.sqnr_db, "worst-sqnr": worst}
+        if budget.quantity in found and not budget.met(found[budget.quantity]):
+            raise ValueError(
+                f"{self.path}: the checkpoint changed while it was planned, and {budget.text!r} is not kept: try again"
+            )
+        loss, baseline = losses or (None, None)
+        return Planned(
+            budget=budget,
+            choices=tuple(choices),
+            bits={name: stored / menu.weights for name, stored in stored_bits.items()},
+            sqnr_db=total.sqnr_db,
+            worst_sqnr_db=worst,
+            below=None,
+            loss=loss,
+            baseline=baseline,
+            candidates=len(menu.recipes),
+            kept=self.kept,
+            others=menu.others,
         )
-    return Planned(
-        budget=budget,
-        choices=tuple(choices),
-        bits_per_weight=bits,
-        sqnr_db=total.sqnr_db,
-        worst_sqnr_db=worst,
-        below=below,
-        loss=loss,
-        baseline=baseline,
-        candidates=len(menu.recipes),
-        kept=kept,
-        others=menu.others,
-    )

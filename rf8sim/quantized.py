@@ -30,7 +30,9 @@ from .formats import Format, get_format
 from .plan_file import Recipe
 from .scaling import QuantizedTensor
 
-__all__ = ["FLOAT8", "FORM", "QuantizedCheckpoint", "StoredTensor", "find_damage", "open_quantized"]
+__all__ = [
+    "FLOAT8", "FORM", "QuantizedCheckpoint", "StoredTensor", "UnreadableError", "find_damage", "open_quantized",
+]  # fmt: skip
 
 FORM = 1
 """The version of the form, which a reader must know."""
@@ -38,6 +40,12 @@ FORM = 1
 FLOAT8 = {"e4m3fn": "F8_E4M3", "e5m2": "F8_E5M2"}
 """Formats whose codes are stored in a type that other tools read."""
 
+
+class UnreadableError(CheckpointError):
+    """There is no quantized checkpoint to read: nothing is there, or it is plain, or of another form. No damage."""
+
+
+_PLAIN = "a plain checkpoint, not one that rf8sim quantized: 'rf8sim quantize' makes such a one of it"
 _RECIPE = tuple(field.name for field in fields(Recipe))
 
 
@@ -105,8 +113,14 @@ class StoredTensor:
     @property
     def bits_per_weight(self) -> float:
         """Stored bits for each element, scales and exact values included, the header not."""
-        stored = sum(self._header.entries[part].end - self._header.entries[part].begin for part in self.parts)
-        return 8 * stored / max(self.size, 1)
+        return 8 * sum(nbytes for _, nbytes in self.stored_bytes()) / max(self.size, 1)
+
+    def stored_bytes(self) -> Iterator[tuple[str, int]]:
+        """Yield the bytes of each of `parts`, and what they are for."""
+        own = "codes" if self.recipe else "kept tensors"
+        for part in self.parts:
+            entry, scale = self._header.entries[part], part == self._said.get("scale")
+            yield own if part == self.name else "scales" if scale else "exact values", entry.end - entry.begin
 
     def pieces(self, elements: int = CHUNK_ELEMENTS) -> Iterator[tuple[int, QuantizedTensor]]:
         """Read a quantized tensor as a matrix, whole rows at a time.
@@ -336,16 +350,25 @@ class QuantizedCheckpoint:
         return len(self.tensors)
 
     @property
-    def form(self) -> Mapping[str, Any]:
-        """What the first file says of itself, under the key ``rf8sim`` of its metadata."""
-        said: dict[str, Any] = json.loads(self.headers[0].metadata["rf8sim"])
-        return said
+    def forms(self) -> list[dict[str, Any]]:
+        """What each file says of itself, under the key ``rf8sim`` of its metadata."""
+        return [json.loads(header.metadata["rf8sim"]) for header in self.headers]
+
+    @property
+    def bits(self) -> dict[str, float]:
+        """Stored bits for each element of all tensors, by what they are for: all bytes of all files."""
+        stored = dict.fromkeys(("codes", "scales", "exact values", "kept tensors"), 0)
+        for tensor in self:
+            for kind, nbytes in tensor.stored_bytes():
+                stored[kind] += nbytes
+        stored["headers"] = sum(len(header.raw) for header in self.headers)
+        size = max(sum(tensor.size for tensor in self), 1)
+        return {kind: 8 * nbytes / size for kind, nbytes in stored.items()}
 
     @property
     def bits_per_weight(self) -> float:
-        """Stored bits for each element of all tensors, headers included."""
-        size = sum(header.path.stat().st_size for header in self.headers)
-        return 8 * size / max(sum(tensor.size for tensor in self), 1)
+        """Stored bits for each element of all tensors, everything counted, headers too."""
+        return sum(self.bits.values())
 
 
 def open_quantized(path: str | Path) -> QuantizedCheckpoint:
@@ -363,8 +386,10 @@ def open_quantized(path: str | Path) -> QuantizedCheckpoint:
 
     Raises
     ------
+    UnreadableError
+        If there is none of these.
     CheckpointError
-        If a file is missing, not one of these, or its header or index is damaged; the message names it.
+        If its header or index is damaged, or a file of several is missing; the message names it.
     """
     path = _the_file(Path(path))
     if path.name.endswith(".index.json"):
@@ -399,9 +424,16 @@ def find_damage(path: str | Path) -> list[str]:
     -------
     list of str
         A sentence for each damaged file or tensor, which it names; none if all is as it was written.
+
+    Raises
+    ------
+    UnreadableError
+        If there is no quantized checkpoint.
     """
     try:
         checkpoint = open_quantized(path)
+    except UnreadableError:
+        raise
     except CheckpointError as error:
         return [str(error)]
     found = []
@@ -418,14 +450,14 @@ def _the_file(path: Path) -> Path:
         for pattern in ("*.safetensors.index.json", "*.safetensors"):
             found = sorted(path.glob(pattern))
             if len(found) > 1:
-                raise CheckpointError(f"{path}: holds {len(found)} files {pattern}: name one")
+                raise UnreadableError(f"{path}: holds {len(found)} files {pattern}: name one")
             if found:
                 return found[0]
-        raise CheckpointError(f"{path}: this folder holds no quantized checkpoint (a .safetensors file or its index)")
+        raise UnreadableError(f"{path}: this folder holds no quantized checkpoint (a .safetensors file or its index)")
     if not path.exists():
-        raise CheckpointError(f"{path}: no such file or folder")
+        raise UnreadableError(f"{path}: no such file or folder: name what 'rf8sim quantize' wrote")
     if not path.name.endswith((".safetensors", ".index.json")):
-        raise CheckpointError(f"{path}: a quantized checkpoint is a .safetensors file or the .index.json of several")
+        raise UnreadableError(f"{path}: a quantized checkpoint is a .safetensors file or the .index.json of several")
     return path
 
 
@@ -434,9 +466,9 @@ def _read_index(path: Path) -> tuple[list[Path], dict[str, str], dict[str, str]]
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
-    if SEAL.encode() not in raw:
-        raise CheckpointError(f"{path}: is not the index of a quantized checkpoint, or is damaged: it has no seal")
+        raise UnreadableError(f"{path}: cannot be read: {error.strerror}") from None
+    if SEAL.encode() not in raw and b"rf8sim_files" not in raw:
+        raise UnreadableError(f"{path}: is {_PLAIN}")
     if seal_of(raw) is None:
         raise CheckpointError(f"{path}: this index is damaged: its seal does not match")
     index = json.loads(raw)
@@ -452,18 +484,16 @@ def _open_file(path: Path) -> tuple[Header, dict[str, StoredTensor]]:
     try:
         header = read_header(path)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+        raise UnreadableError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise CheckpointError(str(error)) from None
-    if "rf8sim" not in header.metadata or SEAL not in header.metadata:
-        raise CheckpointError(
-            f"{path}: is not a file that rf8sim quantized (or its header is damaged): quantize a checkpoint first"
-        )
+    if "rf8sim" not in header.metadata and (SEAL not in header.metadata or seal_of(header.raw)):
+        raise UnreadableError(f"{path}: is {_PLAIN}")
     if seal_of(header.raw) is None:
         raise CheckpointError(f"{path}: its header is damaged: its seal does not match")
     form = json.loads(header.metadata["rf8sim"])
     if form.get("form") != FORM:
-        raise CheckpointError(f"{path}: is of form {form.get('form')}, this version reads form {FORM}: update rf8sim")
+        raise UnreadableError(f"{path}: is of form {form.get('form')}, this version reads form {FORM}: update rf8sim")
     formats = {name: _format(path, name, said) for name, said in form["formats"].items()}
     tensors = {}
     for name, said in form["tensors"].items():
@@ -487,5 +517,5 @@ def _format(path: Path, name: str, said: Mapping[str, Any]) -> Format:
         return Format(name, said["bits"], said["family"], f"from {path.name}", values,
                       power_of_two_scale=said["power_of_two_scale"])  # fmt: skip
     if not np.array_equal(known.values, values, equal_nan=True):
-        raise CheckpointError(f"{path}: its format {name!r} has other values than the format of that name here")
+        raise UnreadableError(f"{path}: its format {name!r} has other values than the format of that name here")
     return known

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from .metrics import measure
 from .plan_file import Recipe
 from .scaling import QuantizedTensor, quantize
 
-__all__ = ["CODES", "Cost", "Matrix", "coded_bits", "cost_of", "open_matrices"]
+__all__ = ["CODES", "Cost", "Matrix", "bits_in_words", "coded_bits", "cost_of", "open_matrices"]
 
 CODES = {"rans": "rans", "huffman": "huffman", "eg": "exp-golomb"}
 """The code of each coder, as `code_lengths` names it."""
@@ -89,7 +89,10 @@ class Matrix:
         [chunk] = self.info.chunks(elements=max(self.info.size, 1))
         values = chunk.values.astype(np.float32) if chunk.values.dtype.itemsize == 1 else chunk.values
         if not np.isfinite(values).all():
-            raise CheckpointError(f"{self.info.source}: {self.name!r} holds NaN or infinities: repair or exclude it")
+            raise CheckpointError(
+                f"{self.info.source}: {self.name!r} holds NaN or infinities: replace them (numpy.nan_to_num), or leave "
+                "the tensor out"
+            )
         return values
 
 
@@ -189,6 +192,23 @@ def coded_bits(counts: NDArray[np.int64], entropy: str) -> tuple[float, float]:
     if entropy == "none":
         return 8.0 * int(counts.sum()), bound
     return stored_bits(code_lengths(counts, CODES[entropy])), bound
+
+
+def bits_in_words(parts: Mapping[str, float]) -> str:
+    """Say how many bits a weight takes, and for what.
+
+    Parameters
+    ----------
+    parts : dict of str to float
+        Bits per weight by what they are for.
+
+    Examples
+    --------
+    >>> bits_in_words({"codes": 7.53, "scales": 0.0, "kept tensors": 1.929, "headers": 0.26})
+    '9.719 bits per weight, everything counted: codes 7.530, kept tensors 1.929, headers 0.260'
+    """
+    listed = ", ".join(f"{name} {bits:.3f}" for name, bits in parts.items() if bits)
+    return f"{sum(parts.values()):.3f} bits per weight, everything counted: {listed or 'nothing'}"
 
 
 def with_progress(

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+import typer
 from safetensors.numpy import save_file
 
 import rf8sim
@@ -61,7 +62,7 @@ def test_help_names_what_an_option_takes(capsys, command):
 
 def test_a_figure_in_a_file_is_refused_before_it_is_drawn(capsys, tmp_path):
     (tmp_path / "afile").write_text("")
-    said = refused(capsys, ["formats", "rf8", "--figure", tmp_path / "afile" / "x.svg"], code=1)
+    said = refused(capsys, ["formats", "rf8", "--figure", tmp_path / "afile" / "x.svg"])
     assert "afile is not a folder" in said
 
 
@@ -162,8 +163,8 @@ def test_damaged_checkpoint(capsys, checkpoint, tmp_path):
 
 
 def test_output_that_cannot_be_written(capsys, checkpoint, tmp_path):
-    assert "is not a folder" in refused(capsys, ["report", checkpoint, "-o", checkpoint], code=1)
-    assert "is not a folder" in refused(capsys, ["report", checkpoint, "-o", checkpoint / "sub"], code=1)
+    assert "is not a folder" in refused(capsys, ["report", checkpoint, "-o", checkpoint])
+    assert "is not a folder" in refused(capsys, ["report", checkpoint, "-o", checkpoint / "sub"])
     figure = tmp_path / "values.svg"
     figure.mkdir()
     assert "cannot be written: Is a directory" in refused(capsys, ["formats", "rf8", "--figure", figure], code=1)
@@ -172,14 +173,54 @@ def test_output_that_cannot_be_written(capsys, checkpoint, tmp_path):
 @pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere")
 def test_folder_without_permission(capsys, checkpoint, tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)
-    assert "Permission denied" in refused(capsys, ["report", checkpoint, "-o", tmp_path / "locked"], code=1)
+    assert "Permission denied" in refused(capsys, ["report", checkpoint, "-o", tmp_path / "locked"])
 
 
 def test_permission_is_asked_before_the_work(capsys, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda _, mode: mode == os.R_OK)
     monkeypatch.setattr("rf8sim.measuring.run", None)
-    message = refused(capsys, ["report", checkpoint, "-o", tmp_path / "x" / "y"], code=1)
+    message = refused(capsys, ["report", checkpoint, "-o", tmp_path / "y"])
     assert "y: cannot be written: Permission denied" in message
+
+
+@pytest.mark.parametrize(
+    "command", [["fit"], ["report", "-o", "out"], ["tradeoff", "-o", "out"], ["plan", "--budget", "bits<=9"]]
+)
+def test_codes_are_not_measured_as_weights(capsys, checkpoint, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["quantize", str(checkpoint), "-o", "q.safetensors", "-f", "e4m3fn", "-q"]) == 0
+    message = refused(capsys, [*command, "q.safetensors"])
+    assert "q.safetensors: is quantized already, its tensors are codes: 'rf8sim dequantize' writes their" in message
+    assert not (tmp_path / "out").exists()
+
+
+WRITERS = {
+    "report": ["M", "-o"], "evaluate": ["M", "-o"], "tradeoff": ["M", "-o"], "prune": ["M", "-o"], "rf-family": ["-o"],
+    "hdl": ["-o"], "vectors": ["add", "-f", "rf6", "-o"], "verify": ["add", "M", "--junit"], "quantize": ["M", "-o"],
+    "dequantize": ["M", "-o"], "plan": ["M", "--budget", "bits<=9", "-o"], "fit": ["M", "--report"],
+    "formats": ["rf8", "--figure"],
+}  # fmt: skip
+
+
+def test_every_command_that_writes_is_known():
+    def writes(command):
+        return any(option.name in ("output", "figure", "junit") for option in command.params)
+
+    group = typer.main.get_command(cli.app)
+    assert {name for name, command in group.commands.items() if writes(command)} <= set(WRITERS)
+
+
+@pytest.mark.parametrize("command", WRITERS)
+def test_the_folder_around_what_is_written_must_be_there(capsys, checkpoint, tmp_path, monkeypatch, command):
+    """A slip in a path makes no folders; ``-`` makes no file of that name."""
+    monkeypatch.chdir(tmp_path)
+    words = [checkpoint if word == "M" else word for word in WRITERS[command]]
+    before = sorted(tmp_path.rglob("*"))
+    message = refused(capsys, [command, *words, "typo/out.toml"])
+    option = {"-o": "--output"}.get(words[-1], words[-1])
+    assert f"{option} typo/out.toml: cannot be written: there is no folder typo: make it first" in message
+    assert f"{option} - is not taken for standard output: name a f" in refused(capsys, [command, *words, "-"])
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_interrupt_leaves_nothing(capsys, checkpoint, tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from rf8sim.loading import DamageWarning
 from rf8sim.manifest import check_manifest, manifest_path
 from rf8sim.plan_file import Plan, Recipe
 from rf8sim.protect import Protection
-from rf8sim.quantized import find_damage, open_quantized
+from rf8sim.quantized import StoredTensor, UnreadableError, find_damage, open_quantized
 
 ROOT = Path(__file__).parents[1]
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
@@ -141,7 +141,8 @@ def test_a_missing_or_exchanged_file(tmp_path, source):
     shard.write_bytes(whole)
     assert find_damage(tmp_path / "out") == []
     (tmp_path / "out" / "model.safetensors.index.json").unlink()
-    assert "holds 2 files" in find_damage(tmp_path / "out")[0]
+    with pytest.raises(UnreadableError, match="holds 2 files"):
+        find_damage(tmp_path / "out")
 
 
 def test_check_says_so_and_exits_1(capsys, tmp_path, source):
@@ -165,8 +166,31 @@ def test_check_says_so_and_exits_1(capsys, tmp_path, source):
     manifest.write_bytes(manifest_path(tmp_path / "r.safetensors").read_bytes())
     assert cli.main(["check", str(path)]) == 1
     assert "is the manifest of another file" in capsys.readouterr().err
-    assert cli.main(["check", str(source / SHARDS[0])]) == 1
-    assert "is not a file that rf8sim quantized" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nothing.safetensors", "no such file or folder: name what 'rf8sim quantize' wrote"),
+        ("m.npz", "a quantized checkpoint is a .safetensors file or the .index.json of several"),
+        (f"m/{SHARDS[0]}", "is a plain checkpoint, not one that rf8sim quantized"),
+        ("m", "is a plain checkpoint, not one that rf8sim quantized"),
+        ("d.safetensors", "is a plain checkpoint, not one that rf8sim quantized"),
+        ("empty", "this folder holds no quantized checkpoint"),
+    ],
+)
+def test_what_is_not_quantized_is_not_called_damaged(capsys, tmp_path, source, name, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "m.npz").write_bytes(b"")
+    quantize(source, tmp_path / "q.safetensors")
+    assert cli.main(["dequantize", str(tmp_path / "q.safetensors"), "-o", str(tmp_path / "d.safetensors"), "-q"]) == 0
+    source.rename(tmp_path / "m")
+    assert cli.main(["check", str(tmp_path / name)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert "damage" not in err
+    assert err.count("\n") == 1
 
 
 # --- forged bytes: right checksums, wrong numbers -----------------------------------------------------------
@@ -242,13 +266,6 @@ def test_a_damaged_tensor_is_taken_from_the_original(tmp_path, source):
     np.testing.assert_array_equal(found["b.weight"], right["b.weight"])
     assert not np.array_equal(found["a.weight"], right["a.weight"])
     assert list(found) == list(right)
-    # A fallback that is another checkpoint is refused, whatever is missing.
-    save_file({"a.weight": np.ones((3, 9), np.float32)}, tmp_path / "wrong.safetensors")
-    with (
-        pytest.warns(DamageWarning),
-        pytest.raises(CheckpointError, match=r"is not the checkpoint that .* was quantized from"),
-    ):
-        rf8sim.load_quantized(path, fallback=tmp_path / "wrong.safetensors")
     # A damaged header: everything.
     path.write_bytes(flipped(whole, 100, 1))
     with pytest.warns(DamageWarning, match="header is damaged.*all tensors are taken from"):
@@ -257,9 +274,67 @@ def test_a_damaged_tensor_is_taken_from_the_original(tmp_path, source):
     np.testing.assert_array_equal(found["b.weight"], load(source)["b.weight"])
 
 
-def test_a_whole_file_needs_no_fallback(tmp_path, source):
-    quantize(source, tmp_path / "q.safetensors")
-    rf8sim.load_quantized(tmp_path / "q.safetensors", fallback=tmp_path / "nowhere.safetensors")
+def another(source, path):
+    """A checkpoint of the same names and shapes, one number apart."""
+    tensors = load(source)
+    tensors["b.weight"] = tensors["b.weight"] + np.float32(2**-20)
+    save_file(tensors, path)
+    return path
+
+
+def test_another_fallback_is_refused_at_once(tmp_path, source, monkeypatch):
+    """Before a tensor is read, and without a warning that its tensors are taken."""
+    path = tmp_path / "q.safetensors"
+    quantize(source, path)
+    wrong, whole = another(source, tmp_path / "wrong.safetensors"), path.read_bytes()
+    monkeypatch.setattr(StoredTensor, "part", None)
+    refused = pytest.raises(
+        CheckpointError, match=r"is not the checkpoint that .* was quantized from: its tensor 'b\.w"
+    )
+    with refused:
+        rf8sim.load_quantized(path, fallback=wrong)
+    with pytest.raises(CheckpointError, match="no such file"):
+        rf8sim.load_quantized(path, fallback=tmp_path / "nowhere.safetensors")
+    path.write_bytes(flipped(whole, 100, 1))  # the header is damaged: the manifest tells
+    with refused:
+        rf8sim.load_quantized(path, fallback=wrong)
+    manifest_path(path).unlink()  # now nothing tells
+    with pytest.warns(DamageWarning, match="header is damaged.*all tensors are taken from"):
+        rf8sim.load_quantized(path, fallback=wrong)
+
+
+def test_an_original_that_was_saved_anew_is_known_by_its_tensors(tmp_path, source, capsys):
+    path, again = tmp_path / "q.safetensors", tmp_path / "again.npz"
+    quantize(source, path)
+    np.savez(again, **load(source))
+    assert list(rf8sim.load_quantized(path, fallback=again)) == ["a.norm", "a.weight", "b.weight"]
+    check = ["check", str(path), "--against"]
+    assert cli.main([*check, str(source)]) == cli.main([*check, str(again)]) == 0
+    first, second = capsys.readouterr().out.split("What each tensor lost")[1:]
+    assert "a.weight" in first
+    assert first == second
+    manifest_path(path).unlink()
+    assert cli.main([*check, str(source)]) == 0
+    assert cli.main([*check, str(again)]) == 2
+    assert "its SHA-256 is not the one recorded" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t | {"b.weight": t["b.weight"] * 2}, "its tensor 'b.weight' holds other numbers"),
+        (lambda t: t | {"a.norm": t["a.norm"] * 2}, "its tensor 'a.norm' holds other numbers"),
+        (lambda t: {"a.weight": t["a.weight"]}, "it has no tensor 'a.norm'"),
+    ],
+)
+def test_another_original_is_refused(tmp_path, source, capsys, change, message):
+    path, wrong = tmp_path / "q.safetensors", tmp_path / "wrong.safetensors"
+    quantize(source, path)
+    save_file(change(load(source)), wrong)
+    assert cli.main(["check", str(path), "--against", str(wrong)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"{wrong}: is not the checkpoint that {path} was quantized from: {message}" in err
 
 
 # --- writing that fails -------------------------------------------------------------------------------------
@@ -321,6 +396,7 @@ def test_a_full_disk(tmp_path, source, command):
 def test_an_error_at_the_very_end(capsys, monkeypatch, tmp_path, source, call):
     """The disk is found full when the file is flushed, or the rename fails."""
     path = tmp_path / "out" / "q.safetensors"
+    path.parent.mkdir()
     quantize(source, path)
     before = {one: one.read_bytes() for one in path.parent.iterdir()}
 

@@ -153,6 +153,7 @@ def test_figures(capsys, checkpoint, tmp_path):
 
 def test_report_is_the_same_every_time(capsys, checkpoint, tmp_path):
     for name in ("one", "two"):
+        (tmp_path / name).mkdir()
         run(capsys, checkpoint, "--report", tmp_path / name / "fit.md", "--json", "--exclude", "*.zero")
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
@@ -199,7 +200,7 @@ def test_bad_input_leaves_nothing(capsys, checkpoint, tmp_path, arguments, messa
 @pytest.mark.parametrize("option", ["--figures", "--report"])
 def test_a_folder_that_cannot_be(capsys, checkpoint, option):
     place = checkpoint / "x" / "page.md"
-    assert "is not a folder" in run(capsys, checkpoint, option, place, code=1).err
+    assert "is not a folder" in run(capsys, checkpoint, option, place, code=2).err
 
 
 # --- tables -------------------------------------------------------------------------------------------------
@@ -259,6 +260,7 @@ def test_the_committed_report_is_what_its_command_makes(capsys, tmp_path, monkey
     arguments = re.search(r"`rf8sim (.*?)`", committed)[1].split()
     shutil.copytree(MODEL.parent, tmp_path / "examples" / "lm", ignore=lambda *_: {"__pycache__"})
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "reports").mkdir()
     assert cli.main(arguments) == 0
     again = (tmp_path / "reports" / "ggd.md").read_text(encoding="utf-8")
     (words, numbers), (expected_words, expected) = numbers_apart(again), numbers_apart(committed)

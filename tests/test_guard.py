@@ -1,5 +1,6 @@
 """Guard rails: what breaks a bound is not written; protection protects; the manifest says what was checked."""
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -60,6 +61,7 @@ def test_bounds(source, tmp_path, capsys, bound, passes):
         assert (code, text) == (1, "")
         assert err.startswith(f"rf8sim: refused: {out.name}: not written: ")
         assert "breaks the bound" in err
+        assert ("everything counted: codes" in err) is bound.startswith("bits")
         assert err.count("\n") == 1
         assert files(tmp_path) == before
 
@@ -81,13 +83,19 @@ def test_manifest(source, tmp_path):
     assert bias == {
         "name": "a.bias", "format": "kept", "elements": 20, "bits_per_weight": 32.0, "sqnr_db": "inf",
         "reason": "norms, embeddings and biases stay as they are",
+        "original_sha256": hashlib.sha256(np.ones(20, np.float32).tobytes()).hexdigest(),
     }  # fmt: skip
     assert manifest.passed
+    assert sum(data["bits"].values()) == pytest.approx(data["bits_per_weight"])
+    assert data["bits"]["kept tensors"] == 32 * 20 / 620
+    assert data["bits"]["scales"] == 32 * 20 / 620
+    assert data["bits"]["codes"] == 8 * 600 / 620
 
 
 def test_infinities_do_not_become_numbers(tmp_path):
     save_file({"a.weight": np.array([[1.0, np.inf]], np.float32)}, tmp_path / "m.safetensors")
-    with pytest.raises(RefusedError, match=r"1 elements of 'a.weight' are finite in one and not in the other"):
+    message = r"'a.weight' has 1 infinite or NaN elements that would become numbers: replace them .* --keep 'a.weight'"
+    with pytest.raises(RefusedError, match=message.replace(" --", ".*--")):
         rf8sim.quantize_checkpoint(tmp_path / "m.safetensors", tmp_path / "q.safetensors")
     assert sorted(files(tmp_path)) == ["m.safetensors"]
 
@@ -195,8 +203,8 @@ def test_outputs_that_are_refused(source, tmp_path, capsys):
     (tmp_path / "dir.safetensors").mkdir()
     assert run("quantize", source, "-o", tmp_path / "dir.safetensors") == 1
     assert "dir.safetensors: cannot be written: Is a directory" in capsys.readouterr().err
-    assert run("quantize", source, "-o", tmp_path / "new" / "folder", "-q") == 0
-    assert sorted(files(tmp_path / "new" / "folder")) == ["m.safetensors", "manifest.json"]
+    assert run("quantize", source, "-o", tmp_path / "new", "-q") == 0
+    assert sorted(files(tmp_path / "new")) == ["m.safetensors", "manifest.json"]
 
 
 def test_options_and_plans(source, tmp_path, capsys):

@@ -75,7 +75,7 @@ def test_codes_and_scales_are_those_of_quantize(tmp_path, monkeypatch, fmt, rule
 
 
 def test_the_documented_decoding_is_right(tmp_path, monkeypatch):
-    """The five lines of the page, with numpy and safetensors alone, on every format and scaling stored as U8."""
+    """The lines of the page, with numpy and safetensors alone, on every format and scaling stored as U8."""
     page = (LM.parents[2] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
     [code] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "values[codes]" in block]
     body = code.split("\n\n")[-1].strip().splitlines()
@@ -447,7 +447,7 @@ def test_what_is_quantized_is_not_quantized_again(tmp_path, name):
     np.save(tmp_path / "w.npy", np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32))
     once = tmp_path / "once.safetensors"
     rf8sim.quantize_checkpoint(tmp_path / "w.npy", once, Plan(defaults=Recipe(format=name)))
-    with pytest.raises(CheckpointError, match="is quantized already: start from the original"):
+    with pytest.raises(CheckpointError, match="is quantized already, its tensors are codes: 'rf8sim dequantize'"):
         rf8sim.quantize_checkpoint(once, tmp_path / "twice.safetensors")
     assert not (tmp_path / "twice.safetensors").exists()
 

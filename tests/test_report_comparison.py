@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from safetensors.numpy import save_file
 from rf8sim import cli
 from rf8sim.experiment import Settings
 from rf8sim.measuring import run
+from rf8sim.report import comparison
 from rf8sim.report.comparison import Thresholds, compare
 from rf8sim.report.contents import Contents
 from rf8sim.report.render import write_report
@@ -44,6 +46,7 @@ def folder(tmp_path_factory):
     odd[1, 1] = np.nan
     report("before")
     report("worse", b=outlier())
+    report("zeros", a=np.zeros((40, 50), np.float32))
     report("missing", c=None, d=weights()["c"])
     report("odd", c=odd)
     report("channel", scaling="channel")
@@ -60,6 +63,30 @@ def test_the_same_report_is_not_worse(capsys, folder):
     out, err = capsys.readouterr()
     assert "0 of 32 numbers got worse." in out
     assert err == ""
+
+
+def test_fewer_bits_with_a_worse_error_are_not_better(capsys, folder):
+    """An outlier, or weights lost to zero, leave little to code."""
+    for name, where in (("worse", "b"), ("zeros", "a")):
+        assert cli.main(["compare", *both(folder, "before", name), "--json"]) == 1
+        changes = {(c["where"], c["format"], c["quantity"]): c for c in json.loads(capsys.readouterr().out)["changes"]}
+        bits = changes[where, "int8", "coded, bits/w."]
+        assert bits["change"] < -1
+        assert bits["verdict"] == "paid"
+    assert cli.main(["compare", *both(folder, "worse", "before"), "--json"]) == 1  # and back: bits, which are worse
+    changes = json.loads(capsys.readouterr().out)["changes"]
+    assert {"worse", "better", "same"} == {change["verdict"] for change in changes}
+
+
+@pytest.mark.parametrize(("sqnr", "verdict"), [(30.0, "better"), (29.6, "better"), (29.4, "paid"), (None, "paid")])
+def test_bits_are_judged_with_the_error(sqnr, verdict):
+    def record(bits, decibels):
+        return SimpleNamespace(
+            format="int8", sqnr_db=decibels, coded_bits_per_weight=bits, underflow_share=0.0, overflow_share=0.0
+        )
+
+    changes = comparison._format_changes("a", record(6.0, 30.0), record(5.0, sqnr), Thresholds())
+    assert {change.quantity: change.verdict for change in changes}["coded, bits/w."] == verdict
 
 
 def test_what_got_worse(capsys, folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Checkpoints",
+    "Command",
     "Exclude",
     "Include",
     "Scheduler",
@@ -43,6 +46,38 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+class Command(TyperCommand):
+    """What every command of the app is: before it runs, the places that its options name to write to are looked at."""
+
+    _WRITTEN = ("--output", "--figures", "--figure", "--report", "--junit")
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; raise ValueError if what it is to write has no place."""
+        for parameter in self.params:
+            path = ctx.params.get(parameter.name)
+            if isinstance(path, Path) and parameter.opts[0] in self._WRITTEN:
+                folder = getattr(parameter, "metavar", None) == "DIR"
+                _check_output(parameter.opts[0], path, folder, optional=not parameter.required)
+        return super().invoke(ctx)
+
+    def get_help(self, ctx: Any) -> str:
+        """Return the help, in which an argument has its name alone: neither braces nor the type in Python's words."""
+        text = re.sub(r"\{([A-Z][A-Z_.]*)\}", r"\1", super().get_help(ctx))
+        return re.sub(r"(?<=[A-Z]) <[\w\[\]]+>", lambda found: " " * len(found[0]), text)
+
+
+def _check_output(option: str, path: Path, folder: bool, optional: bool) -> None:
+    from .._files import check_place
+
+    if str(path) == "-":
+        other = f", or leave {option} out" if optional else ""
+        raise ValueError(f"{option} - is not taken for standard output: name a {'folder' if folder else 'file'}{other}")
+    try:
+        check_place(path, folder=folder)
+    except OSError as error:
+        raise ValueError(f"{option} {path}: cannot be written: {error.strerror}") from None
 
 
 def terminal() -> Console:

@@ -81,7 +81,6 @@ def tradeoff(
     quiet: _Quiet = False,
 ) -> None:
     """Measure rate (bits per weight, entropy-coded, everything counted) against distortion on a checkpoint."""
-    from .._files import check_folder
     from ..experiment import Settings
     from ..plan_file import Recipe
     from ..report import tradeoff_report
@@ -90,7 +89,6 @@ def tradeoff(
     settings = Settings(formats=(), include=tuple(include or ()), exclude=tuple(exclude or ()))
     recipe = Recipe(scaling=scaling, scale_rule=scale_rule, block_size=block_size, entropy=coder)
     recipe.check()
-    check_folder(output)
     loaded = _model(checkpoint, model, data, tokens)
     with progress_bar(quiet) as progress:
         found = measure_tradeoff(
@@ -140,7 +138,6 @@ def prune(
     quiet: _Quiet = False,
 ) -> None:
     """Prune a checkpoint's weights by magnitude, quantize what is left, and say what it costs and saves."""
-    from .._files import check_folder
     from ..experiment import Settings
     from ..plan_file import Recipe
     from ..pruning import SHARES, Pattern, measure_sparsity, parse_pattern
@@ -152,7 +149,6 @@ def prune(
     names = tuple(dict.fromkeys(formats or ["rf8"]))
     for name in names:
         Recipe(name, scaling=scaling, scale_rule=scale_rule, entropy=coder).check()
-    check_folder(output)
     loaded = _model(checkpoint, model, data, tokens)
     with progress_bar(quiet) as progress:
         found = measure_sparsity(
@@ -215,7 +211,6 @@ def plan(
     quiet: _Quiet = False,
 ) -> None:
     """Choose a format and a scaling for each tensor of a checkpoint: the fewest bits within a bound, measured."""
-    from .._files import check_folder
     from ..plan_file import KEPT_PATTERNS, Recipe, write_plan
     from ..planning import FORMATS, SCALINGS, measure_menu, plan_checkpoint
     from ..planning import rf_family as members
@@ -228,10 +223,8 @@ def plan(
         Recipe(scale_rule=scale_rule, block_size=block_size, entropy=coder),
         () if everything else KEPT_PATTERNS,
     )
-    if output is not None:
-        if output.suffix != ".toml":
-            raise ValueError(f"{output}: a plan is a TOML file: expected a name that ends in .toml")
-        check_folder(output.parent)
+    if output is not None and output.suffix != ".toml":
+        raise ValueError(f"{output}: a plan is a TOML file: expected a name that ends in .toml")
     loaded = _model(checkpoint, model or bound.quantity == "loss", data, tokens)
     with progress_bar(quiet) as progress:
         menu = measure_menu(
@@ -275,14 +268,12 @@ def rf_family(
     quiet: _Quiet = False,
 ) -> None:
     """Compute the SQNR of every RF(p, depth) of up to 8 bits on generalized Gaussian weights."""
-    from .._files import check_folder
     from ..report import rf_family_report
     from ..rf_family import SHAPES, theory
 
     for shape in shapes or ():
         if not 0.2 <= shape <= 20:
             raise ValueError(f"--shape must be from 0.2 to 20, got {shape:g}")
-    check_folder(output)
     found = theory(tuple(dict.fromkeys(shapes or SHAPES)))
     written = rf_family_report.write_rf_family(found, output, given_command(context))
     if not quiet:

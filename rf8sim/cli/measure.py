@@ -96,7 +96,6 @@ def report(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Say what each format costs on the weights of checkpoints: report.html, report.md and report.json."""
-    from .._files import check_folder
     from ..experiment import Settings
     from ..report.area_section import read_area
     from ..report.contents import Contents, command, hash_inputs, read_evaluation
@@ -115,7 +114,6 @@ def report(
         exclude=tuple(exclude or ()),
     )
     settings.check()
-    check_folder(output)
     evaluated = read_evaluation(evaluation) if evaluation else None
     areas = read_area(area) if area else None
     where = cluster(scheduler, workers)
@@ -177,7 +175,6 @@ def fit(
     from ggd.findings import verdict
 
     from .._checks import choose
-    from .._files import check_folder
     from ..experiment import Settings
     from ..report import fit_report, fit_tables, listings
 
@@ -187,9 +184,6 @@ def fit(
         choose("family", name, family_names())
     if report is not None:
         fit_report.check_page(report)
-        check_folder(report.parent)
-    if figures is not None:
-        check_folder(figures)
     settings = Settings(formats=(), include=tuple(include or ()), exclude=tuple(exclude or ()))
     where = cluster(scheduler, workers)
     found, skipped = _survey(checkpoints, settings, quiet, threads=threads, cluster=where)
@@ -273,7 +267,6 @@ def evaluate(
     """Run a language model in low precision, every combination of what is given, and say what it costs."""
     from itertools import product
 
-    from .._files import check_folder
     from ..evaluation import Datapath
     from ..evaluation import evaluate as run
     from ..formats import get_format
@@ -301,8 +294,6 @@ def evaluate(
             )
             path.check()
             paths[path] = None
-    if output is not None:
-        check_folder(output)
     model = load_model(checkpoint)
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     windows = read_windows(data or folder / "validation.bin", model, tokens or None)
@@ -336,7 +327,6 @@ def list_formats(
     ] = None,
 ) -> None:
     """List the number formats, or the codes of one of them."""
-    from .._files import check_folder
     from ..formats import format_names, get_format
     from ..report import listings
 
@@ -344,7 +334,6 @@ def list_formats(
         raise ValueError("--csv and --json exclude each other: give one")
     chosen = [get_format(name) for name in names or format_names()]
     if figure is not None:
-        check_folder(figure.parent)
         from ..report.figures import value_density
 
         value_density(chosen).save(figure)

@@ -233,6 +233,7 @@ def _loss(checkpoint: Path, needs: set[str], data: Path | None, tokens: int, cal
 
 def _show(manifest: Manifest, output: Path) -> None:
     from ..manifest import manifest_path
+    from ..rate_distortion import bits_in_words
     from ..report.tables import Column, Table
 
     columns = (Column("tensor"), Column("format"), Column("bits per weight", ".3f"), Column("SQNR, dB", ".2f"))
@@ -251,7 +252,7 @@ def _show(manifest: Manifest, output: Path) -> None:
         out.print(plain(f"Protected ({manifest.protection}): {name} {without:.5g} without, {with_it:.5g} with."))
     for check in manifest.checks:
         out.print(plain(f"Passed: {check.sentence}."))
-    out.print(plain(f"{manifest.bits_per_weight:.4g} bits per weight, everything counted.\n{output}"))
+    out.print(plain(f"{bits_in_words(manifest.bits)}.\n{output}"))
     out.print(plain(str(manifest_path(output))))
 
 
@@ -276,12 +277,10 @@ def dequantize(
 ) -> None:
     """Write the numbers of a quantized checkpoint as a plain one, which any tool reads."""
     from .._checks import choose
-    from .._files import check_folder
     from ..dequantization import dequantize_checkpoint
 
     if dtype is not None:
         choose("dtype", dtype, ("float32", "bfloat16", "float16"))
-    check_folder(output.parent)
     with progress_bar(quiet) as progress:
         dequantize_checkpoint(checkpoint, output, dtype, plain=bare, progress=progress)
     if not quiet:
@@ -303,11 +302,15 @@ def check(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: _Quiet = False,
 ) -> None:
-    """Verify a quantized checkpoint. The exit status is 1 if anything is damaged, and each damage is named."""
+    """Verify a quantized checkpoint. The exit status is 1 if anything is damaged, and each damage is named.
+
+    It is 2 if there is no quantized checkpoint to verify, or if --against is not what it was quantized from.
+    """
     from ..checkpoint import open_checkpoint
     from ..comparing import compare
-    from ..manifest import check_manifest
+    from ..manifest import check_manifest, refuse_other
     from ..quantized import find_damage, open_quantized
+    from ..rate_distortion import bits_in_words
     from ..report.tables import Column, Table
 
     source = None if against is None else open_checkpoint(against)
@@ -319,10 +322,12 @@ def check(
     if damage:
         raise typer.Exit(1)
     opened = open_quantized(checkpoint)
+    if source is not None:
+        refuse_other(source, opened.path, opened)
     with progress_bar(quiet) as progress:
         compared = [] if source is None else list(compare(source, opened, progress))
     if json_:
-        print(as_json({"damaged": [], "tensors": [_record(one) for one in compared]}))
+        print(as_json({"damaged": [], "bits": opened.bits, "tensors": [_record(one) for one in compared]}))
     elif not quiet:
         if compared:
             columns = (Column("tensor"), Column("format"), Column("bits per weight", ".3f"), Column("SQNR, dB", ".2f"))
@@ -332,7 +337,7 @@ def check(
             if one.not_finite:
                 what = "elements are finite in one and not in the other" if one.format else "is not what it was"
                 terminal().print(plain(f"{one.name!r}: {one.not_finite} {what}."))
-        whole = f"{opened.path}: whole: {len(opened)} tensors, {opened.bits_per_weight:.4g} bits per weight."
+        whole = f"{opened.path}: whole: {len(opened)} tensors, {bits_in_words(opened.bits)}."
         terminal().print(plain(whole))
 
 

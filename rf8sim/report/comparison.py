@@ -67,7 +67,7 @@ class Change:
     before, after : float or None
         Its values; None if it does not exist.
     verdict : str
-        ``worse``, ``better`` or ``same``.
+        ``worse``, ``better``, ``same``, or ``paid``: fewer bits, but paid for with a worse error.
     """
 
     where: str
@@ -227,11 +227,27 @@ def _format_changes(where: str, before: FormatRecord, after: FormatRecord, thres
         old, new = getattr(before, field), getattr(after, field)
         if old is None and new is None:
             continue
-        yield Change(where, before.format, quantity, old, new, _judged(old, new, getattr(thresholds, threshold), more))
+        verdict = _judged(old, new, getattr(thresholds, threshold), more)
+        if field == "coded_bits_per_weight" and verdict == "better" and _paid(before, after, thresholds):
+            verdict = "paid"
+        if field == "sqnr_db" and old is not None and new is None:  # nothing is left of the weights
+            verdict = "worse"
+        yield Change(where, before.format, quantity, old, new, verdict)
+
+
+def _paid(before: FormatRecord, after: FormatRecord, thresholds: Thresholds) -> bool:
+    """Say whether fewer bits came with a worse error, or with no error to tell: weights that became zero take none."""
+    if after.sqnr_db is None and before.sqnr_db is not None:
+        return True
+    errors = [one for one in _QUANTITIES if one[1] != "coded_bits_per_weight"]
+    return any(
+        _judged(getattr(before, field), getattr(after, field), getattr(thresholds, threshold), more) == "worse"
+        for _, field, threshold, more in errors
+    )
 
 
 def _judged(before: float | None, after: float | None, threshold: float, more_is_better: bool) -> str:
-    """Say whether a change beyond the threshold is for the better; no SQNR at all is neither."""
+    """Say whether a change beyond the threshold is for the better; what does not exist is neither."""
     if before is None or after is None or before == after:
         return "same"
     rise = after - before

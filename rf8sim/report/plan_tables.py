@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ..planning import Planned
+from ..rate_distortion import bits_in_words
 from .tables import Column, Table
 
 __all__ = ["choices", "summary"]
@@ -44,7 +45,7 @@ def summary(found: Planned) -> list[str]:
         Sentences.
     """
     said = [
-        f"{found.bits_per_weight:.3f} bits per weight of the whole checkpoint (headers of files not counted), "
+        f"{bits_in_words(found.bits)}. "
         f"{found.sqnr_db:.2f} dB SQNR over the planned tensors, {found.worst_sqnr_db:.2f} dB in the worst of them."
     ]
     if found.below is None:
@@ -55,11 +56,11 @@ def summary(found: Planned) -> list[str]:
     elif found.budget.quantity == "bits":
         gap = found.below - found.sqnr_db
         room = "it is the best" if gap < 5e-4 else f"at most {found.below:.3f} dB is possible"
-        said.append(f"Of {found.candidates} candidates a tensor, within this budget {room}.")
+        said.append(f"Of {found.candidates} candidates a tensor, with a header of this size and this budget, {room}.")
     else:
         gap = found.bits_per_weight - found.below
         room = "it has the fewest bits" if gap < 5e-5 else f"at least {found.below:.4f} bits are needed"
-        said.append(f"Of {found.candidates} candidates a tensor, within this budget {room}.")
+        said.append(f"Of {found.candidates} candidates a tensor, with a header of this size and this budget, {room}.")
     if found.loss is not None and found.baseline is not None:
         share = 100 * (found.loss / found.baseline - 1)
         said.append(
