@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,13 @@ __all__ = ["CHUNK_ELEMENTS", "Checkpoint", "CheckpointError", "Chunk", "TensorIn
 CHUNK_ELEMENTS = 1 << 20
 """The most elements that are held in memory at a time."""
 
-# A source of elements: given the sizes of successive pieces, it yields those pieces, flat, in C order.
-_Stream = Callable[[Iterable[int]], Iterator[NDArray[Any]]]
+
+class _Stream(Protocol):
+    """A source of elements: passes over some, then yields pieces of the sizes given, flat, in C order."""
+
+    def __call__(self, sizes: Iterable[int], skip: int = 0) -> Iterator[NDArray[Any]]: ...
+
+
 _Opener = Callable[[], IO[bytes]]
 
 # safetensors' names for what can be measured; what is not here is skipped with a reason.
@@ -82,6 +87,8 @@ class TensorInfo:
         The file that holds it.
     skipped : str or None
         Why it cannot be measured (integers, for one); None for a tensor that can.
+    divisible : bool
+        Whether reading can begin at any row at no cost: not in an archive, nor in Fortran order.
     """
 
     name: str
@@ -90,6 +97,7 @@ class TensorInfo:
     source: Path
     skipped: str | None = None
     _stream: _Stream | None = field(default=None, repr=False, compare=False)
+    divisible: bool = field(default=False, repr=False, compare=False)
 
     @property
     def size(self) -> int:
@@ -103,7 +111,7 @@ class TensorInfo:
             return 1, self.size
         return self.shape[0], math.prod(self.shape[1:])
 
-    def chunks(self, elements: int = CHUNK_ELEMENTS, multiple: int = 1) -> Iterator[Chunk]:
+    def chunks(self, elements: int = CHUNK_ELEMENTS, multiple: int = 1, rows: range | None = None) -> Iterator[Chunk]:
         """Read the tensor piece by piece: whole rows together, or parts of a row that alone is too large.
 
         Parameters
@@ -112,6 +120,8 @@ class TensorInfo:
             The most elements in a piece (a row is cut only if it is larger).
         multiple : int
             Where a row is cut, it is cut at a multiple of this number (of a block size, for one).
+        rows : range, optional
+            Successive rows to read alone; by default all of them.
 
         Yields
         ------
@@ -134,18 +144,19 @@ class TensorInfo:
         """
         if self.skipped is not None or self._stream is None:
             raise CheckpointError(f"{self.source}: tensor {self.name!r} is not read: {self.skipped}")
-        rows, columns = self.matrix_shape
-        if rows * columns == 0:
+        height, columns = self.matrix_shape
+        rows = range(height) if rows is None else rows
+        if height * columns == 0:
             return
         pieces: list[tuple[int, int, int, int]]
         if columns <= elements:
             step = max(1, elements // columns)
-            pieces = [(row, 0, min(step, rows - row), columns) for row in range(0, rows, step)]
+            pieces = [(row, 0, min(step, rows.stop - row), columns) for row in range(rows.start, rows.stop, step)]
         else:
             step = max(multiple, elements // multiple * multiple)
             cuts = range(0, columns, step)
-            pieces = [(row, cut, 1, min(step, columns - cut)) for row in range(rows) for cut in cuts]
-        data = self._stream(height * width for _, _, height, width in pieces)
+            pieces = [(row, cut, 1, min(step, columns - cut)) for row in rows for cut in cuts]
+        data = self._stream((height * width for _, _, height, width in pieces), rows.start * columns)
         for (row, column, height, width), flat in zip(pieces, data, strict=True):
             yield Chunk(row, column, flat.reshape(height, width))
 
@@ -241,9 +252,11 @@ def _in_folder(folder: Path) -> Path:
 def _byte_stream(path: Path, name: str, dtype: np.dtype[Any], open_at_data: _Opener) -> _Stream:
     """Make the source of elements that lie as bytes, in order, in something that opens like a file."""
 
-    def stream(sizes: Iterable[int]) -> Iterator[NDArray[Any]]:
+    def stream(sizes: Iterable[int], skip: int = 0) -> Iterator[NDArray[Any]]:
         try:
             with open_at_data() as file:
+                if skip:
+                    file.seek(skip * dtype.itemsize, 1)
                 for size in sizes:
                     piece = np.empty(size, dtype=dtype)
                     if file.readinto(piece.view(np.uint8)) < piece.nbytes:  # type: ignore[attr-defined]
@@ -290,7 +303,7 @@ def _read_safetensors(path: Path) -> Iterator[TensorInfo]:
             continue
         dtype = np.dtype(known if known in _NUMPY_FLOATS else getattr(ml_dtypes, known)).newbyteorder("<")
         opener = partial(_open_at, path, 8 + length + entry["data_offsets"][0])
-        yield TensorInfo(name, known, shape, path, None, _byte_stream(path, name, dtype, opener))
+        yield TensorInfo(name, known, shape, path, None, _byte_stream(path, name, dtype, opener), divisible=True)
 
 
 def _read_index(path: Path) -> Iterator[TensorInfo]:
@@ -341,7 +354,9 @@ def _numpy_reason(dtype: np.dtype[Any]) -> str | None:
     return f"{dtype.name} {_NOT_MEASURED}"
 
 
-def _numpy_tensor(path: Path, name: str, file: IO[bytes], stored: int, reopen: _Opener) -> TensorInfo:
+def _numpy_tensor(
+    path: Path, name: str, file: IO[bytes], stored: int, reopen: _Opener, packed: bool = False
+) -> TensorInfo:
     """Describe one .npy stream, opened at its beginning; `stored` is its length in the container."""
     try:
         shape, fortran, dtype = _npy_header(file)
@@ -358,17 +373,17 @@ def _numpy_tensor(path: Path, name: str, file: IO[bytes], stored: int, reopen: _
         again.read(begin)
         return again
 
-    stream = _byte_stream(path, name, dtype, open_at_data)
-    if fortran and len(shape) > 1:
+    stream, turned = _byte_stream(path, name, dtype, open_at_data), fortran and len(shape) > 1
+    if turned:
         stream = _in_c_order(stream, shape, dtype.newbyteorder("="))
-    return TensorInfo(name, dtype.name, shape, path, reason, stream)
+    return TensorInfo(name, dtype.name, shape, path, reason, stream, divisible=not (turned or packed))
 
 
 def _in_c_order(fortran: _Stream, shape: tuple[int, ...], dtype: np.dtype[Any]) -> _Stream:
     """Turn a source in Fortran order into one in C order, through a temporary file rather than memory."""
     import tempfile
 
-    def stream(sizes: Iterable[int]) -> Iterator[NDArray[Any]]:
+    def stream(sizes: Iterable[int], skip: int = 0) -> Iterator[NDArray[Any]]:
         total = math.prod(shape)
         with tempfile.TemporaryFile() as file:
             steps = (min(CHUNK_ELEMENTS, total - start) for start in range(0, total, CHUNK_ELEMENTS))
@@ -376,7 +391,7 @@ def _in_c_order(fortran: _Stream, shape: tuple[int, ...], dtype: np.dtype[Any]) 
                 file.write(piece.data)
             file.flush()
             flat = np.memmap(file, dtype=dtype, mode="r", shape=shape, order="F").flat
-            position = 0
+            position = skip
             for size in sizes:
                 yield np.array(flat[position : position + size])
                 position += size
@@ -407,7 +422,7 @@ def _read_npz(path: Path) -> Iterator[TensorInfo]:
                     continue
                 with archive.open(member) as file:
                     name, reopen = member.filename.removesuffix(".npy"), partial(open_member, member.filename)
-                    yield _numpy_tensor(path, name, file, member.file_size, reopen)
+                    yield _numpy_tensor(path, name, file, member.file_size, reopen, packed=True)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         message = f"{path}: not a whole .npz archive (truncated or damaged): {error}"
         raise CheckpointError(message) from None
@@ -476,14 +491,14 @@ def _torch_tensor(path: Path, name: str, tensor: torch.Tensor, seen: dict[object
         skipped = f"the same memory as {first!r}"
     bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
 
-    def stream(sizes: Iterable[int]) -> Iterator[NDArray[Any]]:
+    def stream(sizes: Iterable[int], skip: int = 0) -> Iterator[NDArray[Any]]:
         flat = tensor.detach().reshape(-1).view(bits)
-        position = 0
+        position = skip
         for size in sizes:
             yield flat[position : position + size].numpy().copy().view(numpy_dtype)
             position += size
 
-    return TensorInfo(name, dtype, shape, path, skipped, stream)
+    return TensorInfo(name, dtype, shape, path, skipped, stream, divisible=tensor.is_contiguous())
 
 
 _READERS: dict[str, Callable[[Path], Iterator[TensorInfo]]] = {

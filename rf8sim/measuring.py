@@ -56,7 +56,7 @@ def run(
     chunk_elements : int
         The most elements of a tensor held at a time, by each thread.
     threads : int, optional
-        Tensors measured at a time; by default as many as the process has processors.
+        Tensors measured at a time, and parts of a large one; by default as many as the process has processors.
     cluster : Cluster, optional
         A Dask cluster that measures instead.
     journal : Path, optional
@@ -82,7 +82,7 @@ def run(
     task = repr((settings, chunk_elements))
     kept = None if journal is None else Journal(journal, task, _Measured.to_json, _Measured.from_json)
     found = map_tensors(
-        functools.partial(_measure_tensor, settings, chunk_elements),
+        _Measuring(settings, chunk_elements),
         [tensor for _, tensor in readable],
         threads=threads,
         cluster=cluster,
@@ -117,15 +117,111 @@ class _Measured:
         return cls(TensorRecord.from_json(data["record"]), MagnitudeHistogram.from_dict(data["histogram"]))
 
 
-def _measure_tensor(
-    settings: Settings, chunk_elements: int, tensor: TensorInfo, tell: Callable[[int], None]
-) -> _Measured:
-    tell(0)
-    summaries = _summarize(tensor, chunk_elements)
-    histogram = functools.reduce(operator.or_, summaries)
-    formats, channels = _measure(tensor, summaries, settings, chunk_elements, tell)
-    record = _record("", tensor.name, tensor.dtype, tensor.shape, histogram, formats)
-    return _Measured(replace(record, channels=channels), histogram)
+@dataclass(frozen=True)
+class _Measuring:
+    """What is done with a tensor: with all of it by a call, or, as `rf8sim.scheduling.Parts`, with rows of it."""
+
+    settings: Settings
+    chunk_elements: int
+
+    def __call__(self, tensor: TensorInfo, tell: Callable[[int], None]) -> _Measured:
+        tell(0)
+        rows = range(tensor.matrix_shape[0])
+        settled = self.settle(tensor, [self.look(tensor, rows)])
+        return self.join(tensor, settled, [self.measure(tensor, rows, settled, tell)])
+
+    def parts(self, tensor: TensorInfo) -> list[range]:
+        """Return the rows of each part: as many as whole chunks hold, for all that the numbers depend on."""
+        height, width = tensor.matrix_shape
+        several = tensor.size // (_PART * self.chunk_elements)
+        if several < 2 or not tensor.divisible or _cut(tensor, self.chunk_elements) or self._shapes_scales(tensor):
+            return [range(height)]
+        step = self.chunk_elements // width
+        step *= -(-height // (several * step))
+        return [range(row, min(row + step, height)) for row in range(0, height, step)]
+
+    def look(self, tensor: TensorInfo, rows: range) -> list[MagnitudeHistogram]:
+        """Summarize rows in one pass; row by row if they are so long that chunks cut them."""
+        cut = _cut(tensor, self.chunk_elements)
+        summaries = [MagnitudeHistogram() for _ in (rows if cut else range(1))]
+        for chunk in tensor.chunks(self.chunk_elements, rows=rows):
+            summaries[chunk.row - rows.start if cut else 0].update(_widened(chunk.values))
+        return summaries
+
+    def settle(self, tensor: TensorInfo, looks: list[list[MagnitudeHistogram]]) -> _Settled:
+        """Put the summaries together, and choose the scales that follow from them."""
+        summaries = looks[0] if len(looks) == 1 else [functools.reduce(operator.or_, (look[0] for look in looks))]
+        whole = functools.reduce(operator.or_, summaries)
+        known = self._scales_known(tensor)
+        scales = [
+            _scales(get_format(name), self.settings, summaries, whole) if known else None
+            for name in self.settings.formats
+        ]
+        finite = whole.nan_count + whole.inf_count == 0
+        shaping = MagnitudeHistogram() if self._shapes_scales(tensor) else None
+        if shaping is not None:
+            for chunk in tensor.chunks(self.chunk_elements, self._multiple()):
+                shaping |= equal_deviations(
+                    _widened(chunk.values),
+                    scaling=self.settings.scaling,
+                    axis=1 if self.settings.scaling == "block" else 0,
+                    block_size=self.settings.block_size,
+                )
+        return _Settled(whole, finite, scales, shaping)
+
+    def measure(self, tensor: TensorInfo, rows: range, settled: _Settled, tell: Callable[[int], None]) -> list[_Meter]:
+        """Quantize rows chunk by chunk and measure the finite elements in every format."""
+        names, shape = self.settings.formats, tensor.matrix_shape
+        meters = [
+            _Meter(get_format(name), self.settings, rows, known, settled.shaping)
+            for name, known in zip(names, settled.scales, strict=True)
+        ]
+        for chunk in tensor.chunks(self.chunk_elements, self._multiple(), rows) if meters else ():
+            offset = chunk.row * shape[1] + chunk.column
+            tell(offset - rows.start * shape[1])
+            values = _widened(chunk.values)
+            finite = np.isfinite(values)  # zeros in the place of the others change no scale
+            cleaned = values if finite.all() else np.where(finite, values, 0)
+            wide = values.astype(np.float32) if values.dtype.itemsize == 2 else values
+            for meter in meters:
+                meter.add(cleaned, wide, chunk.row, offset)
+        return meters
+
+    def join(self, tensor: TensorInfo, settled: _Settled, measured: list[list[_Meter]]) -> _Measured:
+        """Return the record of the tensor."""
+        meters = [_Meter.of_parts(parts) for parts in zip(*measured, strict=True)]
+        formats = tuple(meter.record(known or ()) for meter, known in zip(meters, settled.scales, strict=True))
+        several = settled.finite and tensor.matrix_shape[0] > 1
+        channels = [_channels(meter.fmt.name, meter.errors) for meter in meters if several]
+        record = _record("", tensor.name, tensor.dtype, tensor.shape, settled.whole, formats)
+        kept = tuple(channel for channel in channels if channel is not None)
+        return _Measured(replace(record, channels=kept), settled.whole)
+
+    def _multiple(self) -> int:
+        return self.settings.block_size if self.settings.scaling == "block" else 1
+
+    def _scales_known(self, tensor: TensorInfo) -> bool:
+        """Whether scales are known before the data are read again: one, or one a row. Otherwise pieces bring theirs."""
+        rows = tensor.matrix_shape[0] == 1 or _cut(tensor, self.chunk_elements)
+        return self.settings.scaling in ("none", "tensor") or (self.settings.scaling == "channel" and rows)
+
+    def _shapes_scales(self, tensor: TensorInfo) -> bool:
+        """Whether pieces choose their scales by a shape that is fitted to all of them."""
+        return bool(self.settings.formats) and self.settings.scale_rule == "ggd" and not self._scales_known(tensor)
+
+
+_PART = 8
+"""Chunks in a part of a tensor that is divided: a second's work, beside which to divide costs nothing."""
+
+
+@dataclass(frozen=True)
+class _Settled:
+    """What the second look at a tensor must know of the first: summaries, scales, what their shape is fitted to."""
+
+    whole: MagnitudeHistogram
+    finite: bool
+    scales: list[list[NDArray[np.float32]] | None]
+    shaping: MagnitudeHistogram | None
 
 
 def survey(
@@ -232,16 +328,8 @@ def _nothing_left(
         return (
             f"{where}: no tensor can be measured; {wanted[0][1].name!r}: {wanted[0][1].skipped or 'it has no elements'}"
         )
-    names = f"the first of its {len(found)} tensors is {found[0][1].name!r}"
+    names = f"{f'the first of its {len(found)} tensors' if len(found) > 1 else 'its tensor'} is {found[0][1].name!r}"
     return f"{where}: no tensor is left by the patterns to include and exclude; {names}"
-
-
-def _summarize(tensor: TensorInfo, chunk_elements: int) -> list[MagnitudeHistogram]:
-    """Summarize a tensor in one pass; row by row if its rows are so long that chunks cut them."""
-    summaries = [MagnitudeHistogram() for _ in range(tensor.matrix_shape[0] if _cut(tensor, chunk_elements) else 1)]
-    for chunk in tensor.chunks(chunk_elements):
-        summaries[chunk.row if len(summaries) > 1 else 0].update(_widened(chunk.values))
-    return summaries
 
 
 def _cut(tensor: TensorInfo, chunk_elements: int) -> bool:
@@ -253,66 +341,44 @@ def _widened(values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(np.float32) if values.dtype.itemsize == 1 else values
 
 
-def _measure(
-    tensor: TensorInfo,
-    summaries: Sequence[MagnitudeHistogram],
-    settings: Settings,
-    chunk_elements: int,
-    tell: Callable[[int], None],
-) -> tuple[tuple[FormatRecord, ...], tuple[ChannelRecord, ...]]:
-    """Quantize a tensor chunk by chunk and measure the finite elements in every format."""
-    meters = [_Meter(get_format(name), settings, tensor, summaries) for name in settings.formats]
-    multiple = settings.block_size if settings.scaling == "block" else 1
-    if any(meter.known is None for meter in meters) and settings.scale_rule == "ggd":
-        whole = MagnitudeHistogram()
-        for chunk in tensor.chunks(chunk_elements, multiple):
-            whole |= equal_deviations(
-                _widened(chunk.values),
-                scaling=settings.scaling,
-                axis=1 if settings.scaling == "block" else 0,
-                block_size=settings.block_size,
-            )
-        for meter in meters:
-            meter.whole = whole
-    if meters:
-        for chunk in tensor.chunks(chunk_elements, multiple):
-            offset = chunk.row * tensor.matrix_shape[1] + chunk.column
-            tell(offset)
-            values = _widened(chunk.values)
-            finite = np.isfinite(values)  # zeros in the place of the others change no scale
-            cleaned = values if finite.all() else np.where(finite, values, 0)
-            wide = values.astype(np.float32) if values.dtype.itemsize == 2 else values
-            for meter in meters:
-                meter.add(cleaned, wide, chunk.row, offset)
-    finite = all(summary.nan_count + summary.inf_count == 0 for summary in summaries)
-    several = finite and tensor.matrix_shape[0] > 1
-    channels = (_channels(meter.fmt.name, meter.errors) for meter in meters if several)
-    return tuple(meter.record() for meter in meters), tuple(record for record in channels if record is not None)
+def _scales(
+    fmt: Format, settings: Settings, summaries: Sequence[MagnitudeHistogram], whole: MagnitudeHistogram
+) -> list[NDArray[np.float32]]:
+    if settings.scaling == "none":
+        return [np.ones((), dtype=np.float32)]
+    each = summaries if settings.scaling == "channel" else [whole]
+    return [scale_from_histogram(summary, fmt, settings.scale_rule, settings.rounding) for summary in each]
 
 
 class _Meter:
-    """Measures one format on one tensor."""
+    """Measures one format on successive rows of a tensor.
+
+    `known` are the scales that are known before: one, or one a row; `shaping` is what rule ggd fits a shape to where
+    pieces choose theirs.
+    """
 
     def __init__(
-        self, fmt: Format, settings: Settings, tensor: TensorInfo, summaries: Sequence[MagnitudeHistogram]
+        self,
+        fmt: Format,
+        settings: Settings,
+        rows: range,
+        known: list[NDArray[np.float32]] | None = None,
+        shaping: MagnitudeHistogram | None = None,
     ) -> None:
-        self.fmt, self.settings = fmt, settings
-        self.errors = RowErrors(fmt, tensor.matrix_shape[0], finite_only=True)
+        self.fmt, self.settings, self._rows, self._known, self._shaping = fmt, settings, rows, known, shaping
+        self.errors = RowErrors(fmt, len(rows), finite_only=True)
         # How many scales the chunks brought, and their extremes: the scales themselves would grow with the tensor.
         self.scales, self.smallest, self.largest = 0, math.inf, 0.0
-        # Scales known before the data are read again: one, or one a row. Otherwise chunks bring theirs.
-        self.known: list[NDArray[np.float32]] | None = None
-        # What rule ggd fits a shape to, where pieces choose their scales.
-        self.whole: MagnitudeHistogram | None = None
-        if settings.scaling == "none":
-            self.known = [np.ones((), dtype=np.float32)]
-        elif settings.scaling == "tensor":
-            self.known = [self._scale(functools.reduce(operator.or_, summaries))]
-        elif settings.scaling == "channel" and (len(summaries) > 1 or tensor.matrix_shape[0] == 1):
-            self.known = [self._scale(summary) for summary in summaries]
 
-    def _scale(self, summary: MagnitudeHistogram) -> NDArray[np.float32]:
-        return scale_from_histogram(summary, self.fmt, self.settings.scale_rule, self.settings.rounding)
+    @classmethod
+    def of_parts(cls, parts: Sequence[_Meter]) -> _Meter:
+        """Return the meter of all rows from those of successive parts."""
+        whole = cls(parts[0].fmt, parts[0].settings, range(0))
+        whole.errors = RowErrors.of_parts([part.errors for part in parts])
+        whole.scales = sum(part.scales for part in parts)
+        whole.smallest = min(part.smallest for part in parts)
+        whole.largest = max(part.largest for part in parts)
+        return whole
 
     def add(self, cleaned: NDArray[Any], values: NDArray[Any], row: int, offset: int) -> None:
         """Measure the finite elements of a matrix, given too with zeros for the others.
@@ -321,8 +387,8 @@ class _Meter:
         """
         settings, block = self.settings, 0
         step = functools.partial(quantize, fmt=self.fmt, rounding=settings.rounding, seed=settings.seed, offset=offset)
-        if self.known is not None:
-            scale = self.known[row if len(self.known) > 1 else 0]
+        if self._known is not None:
+            scale = self._known[row if len(self._known) > 1 else 0]
             quantized = step(cleaned.reshape(-1), scale=scale)
         else:
             axis = 0 if settings.scaling == "channel" else 1
@@ -335,21 +401,21 @@ class _Meter:
                 block_size=size,
                 scale_rule=settings.scale_rule,
                 rounding=settings.rounding,
-                whole=self.whole,
+                whole=self._shaping,
             )
             quantized = step(cleaned, scaling=settings.scaling, axis=axis, block_size=size, scale=scale)
             self._note(quantized.scale)
             block = settings.block_size if settings.scaling == "block" else 0
-        self.errors.add(values, quantized.codes.reshape(values.shape), quantized.scale, block, row)
+        self.errors.add(values, quantized.codes.reshape(values.shape), quantized.scale, block, row - self._rows.start)
 
     def _note(self, scale: NDArray[np.float32]) -> None:
         self.scales += scale.size
         self.smallest = float(scale.min(initial=self.smallest))
         self.largest = float(scale.max(initial=self.largest))
 
-    def record(self) -> FormatRecord:
-        """Return what was measured."""
-        for scale in self.known or ():
+    def record(self, known: Sequence[NDArray[np.float32]]) -> FormatRecord:
+        """Return what was measured with these scales, or with those that the chunks brought."""
+        for scale in known:
             self._note(scale)
         stored = self.settings.scaling != "none"
         return FormatRecord(

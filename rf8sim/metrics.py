@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,6 +194,15 @@ class RowErrors:
         self._fmt, self._finite_only, self._codes = fmt, finite_only, np.zeros(256, dtype=np.int64)
         self._sums, self._counts = np.zeros((rows, 4)), np.zeros((rows, 5), dtype=np.int64)
         self._values = np.resize(np.append(fmt.values, np.nan), 256)
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[RowErrors]) -> RowErrors:
+        """Return the errors of a matrix from those of successive rows of it."""
+        whole = cls(parts[0]._fmt, 0, parts[0]._finite_only)
+        whole._sums = np.concatenate([part._sums for part in parts])
+        whole._counts = np.concatenate([part._counts for part in parts])
+        whole._codes = np.sum([part._codes for part in parts], axis=0)
+        return whole
 
     @property
     def squares(self) -> NDArray[np.float64]:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import json
 import os
 import pickle
 import threading
 import zlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from . import __version__
 from ._files import write_files
@@ -28,13 +28,36 @@ from .checkpoint import CheckpointError, TensorInfo, open_checkpoint
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Cluster", "Journal", "map_tensors"]
+__all__ = ["Cluster", "Journal", "Parts", "map_tensors"]
 
 _Result = TypeVar("_Result")
 Tell = Callable[[int], None]
 """Told how many elements of its tensor are done."""
 Work = Callable[[TensorInfo, Tell], _Result]
 Progress = Callable[[str, int, int], None]
+
+
+@runtime_checkable
+class Parts(Protocol):
+    """Work that can be done on a large tensor in parts: two looks at its rows, and what lies between and after.
+
+    Whatever the parts, its result is that of calling it with the whole tensor.
+    """
+
+    def parts(self, tensor: TensorInfo) -> list[range]:
+        """Return the rows of each part, in order; a single part for a tensor that is not worth it."""
+
+    def look(self, tensor: TensorInfo, rows: range) -> Any:
+        """Look at a part for the first time."""
+
+    def settle(self, tensor: TensorInfo, looks: list[Any]) -> Any:
+        """Return what the second look needs to know of the whole."""
+
+    def measure(self, tensor: TensorInfo, rows: range, settled: Any, tell: Tell) -> Any:
+        """Look at a part again."""
+
+    def join(self, tensor: TensorInfo, settled: Any, measured: list[Any]) -> Any:
+        """Return the result for the tensor."""
 
 
 class _StoppedError(Exception):
@@ -169,12 +192,13 @@ def map_tensors(
     Parameters
     ----------
     work : callable
-        Takes a tensor and a function to tell how far it is; for a cluster, it and its result can be pickled.
+        Takes a tensor and a function to tell how far it is; for a cluster, it and its result can be pickled. If it is
+        `Parts` besides, large tensors are divided between the threads or the processes of a cluster.
     tensors : sequence of TensorInfo
         Whose results are wanted.
     threads : int, optional
-        Tensors worked on at a time; by default as many as the process has processors. One tensor alone is left to
-        the threads inside the work.
+        Tensors worked on at a time, and parts of a large one; by default as many as the process has processors. One
+        tensor alone that is not divided is left to the threads inside the work.
     cluster : Cluster, optional
         Where to work instead.
     journal : Journal, optional
@@ -204,19 +228,24 @@ def map_tensors(
         return result
 
     left = [index for index in range(len(tensors)) if index not in known]
-    count = min(threads or available_threads(), len(left))
+    divided = {index: rows for index in left if len(rows := _parts(work, tensors[index])) > 1}
+    count = min(threads or available_threads(), len(left) + sum(map(len, divided.values())))
     computed: Generator[_Result]
     if cluster is not None and left:
-        computed = _on_cluster(cluster, work, tensors, left, finish)
+        computed = _on_cluster(cluster, work, tensors, left, divided, finish)
     elif count <= 1:
         computed = (finish(i, work(tensors[i], lambda part, i=i: told.at(i, part))) for i in left)  # type: ignore[misc]
     else:
-        computed = _in_threads(count, work, tensors, left, told, finish)
+        computed = _in_threads(count, work, tensors, left, divided, told, finish)
     with contextlib.closing(computed):
         for index in range(len(tensors)):
             yield known.pop(index) if index in known else next(computed)
     if journal:
         journal.remove()
+
+
+def _parts(work: Work[Any], tensor: TensorInfo) -> list[range]:
+    return work.parts(tensor) if isinstance(work, Parts) else []
 
 
 class _Progress:
@@ -239,11 +268,14 @@ class _Progress:
 
 
 def _in_order(
-    futures: dict[Any, int], wait_for_some: Callable[[set[Any]], set[Any]], finish: Callable[[int, _Result], _Result]
+    ready: dict[int, _Result],
+    futures: dict[Any, int],
+    wait_for_some: Callable[[set[Any]], set[Any]],
+    finish: Callable[[int, _Result], _Result],
 ) -> Generator[_Result]:
     """Yield the results in the order of their places, and note each one as soon as it is there."""
-    waiting, ready = set(futures), dict[int, _Result]()
-    for wanted in sorted(futures.values()):
+    waiting = set(futures)
+    for wanted in sorted([*ready, *futures.values()]):
         while wanted not in ready:
             done = wait_for_some(waiting)
             waiting -= done
@@ -257,19 +289,42 @@ def _in_threads(
     work: Work[_Result],
     tensors: Sequence[TensorInfo],
     left: Sequence[int],
+    divided: Mapping[int, list[range]],
     told: _Progress,
     finish: Callable[[int, _Result], _Result],
 ) -> Generator[_Result]:
+    """Work on the large tensors with all threads, one after the other, then on the rest, each with one thread."""
     pool = ThreadPoolExecutor(count, thread_name_prefix=WORKER)
     try:
-        futures: dict[Future[_Result], int] = {
-            pool.submit(work, tensors[index], lambda part, index=index: told.at(index, part)): index  # type: ignore[misc]
-            for index in left
+        ready = {
+            index: finish(index, _in_parts(pool, work, tensors[index], rows, functools.partial(told.at, index)))
+            for index, rows in divided.items()
         }
-        yield from _in_order(futures, lambda waiting: wait(waiting, return_when=FIRST_COMPLETED).done, finish)
+        futures: dict[Future[_Result], int] = {
+            pool.submit(work, tensors[index], functools.partial(told.at, index)): index
+            for index in left
+            if index not in divided
+        }
+        yield from _in_order(ready, futures, lambda some: wait(some, return_when=FIRST_COMPLETED).done, finish)
     finally:
         told.stopped = True  # whoever still works stops at the next piece
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_parts(pool: ThreadPoolExecutor, work: Any, tensor: TensorInfo, parts: list[range], tell: Tell) -> Any:
+    done = [0] * len(parts)
+
+    def measure(number: int, settled: Any) -> Any:
+        def told(part: int) -> None:
+            done[number] = part
+            tell(sum(done))
+
+        return work.measure(tensor, parts[number], settled, told)
+
+    tell(0)
+    settled = work.settle(tensor, list(pool.map(functools.partial(work.look, tensor), parts)))
+    measured = list(pool.map(lambda number: measure(number, settled), range(len(parts))))
+    return work.join(tensor, settled, measured)
 
 
 def _on_cluster(
@@ -277,32 +332,48 @@ def _on_cluster(
     work: Work[_Result],
     tensors: Sequence[TensorInfo],
     left: Sequence[int],
+    divided: Mapping[int, list[range]],
     finish: Callable[[int, _Result], _Result],
 ) -> Generator[_Result]:
     with cluster.client() as client:
         from distributed import wait as wait_on_cluster
 
         blob = pickle.dumps(work)
-        futures = {
-            client.submit(_remote, blob, str(tensors[i].source.absolute()), tensors[i].name, pure=False): i
-            for i in left
-        }
+
+        def submit(step: str, tensor: TensorInfo, *arguments: Any) -> Any:
+            return client.submit(
+                _remote, blob, str(tensor.source.absolute()), tensor.name, step, *arguments, pure=False
+            )
+
+        def submitted(index: int) -> Any:
+            tensor = tensors[index]
+            if index not in divided:
+                return submit("__call__", tensor, _untold)
+            settled = submit("settle", tensor, [submit("look", tensor, rows) for rows in divided[index]])
+            measured = [submit("measure", tensor, rows, settled, _untold) for rows in divided[index]]
+            return submit("join", tensor, settled, measured)
+
+        futures = {submitted(index): index for index in left}
 
         def wait_for_some(waiting: set[Any]) -> set[Any]:
             return set(wait_on_cluster(list(waiting), return_when="FIRST_COMPLETED").done)
 
-        yield from _in_order(futures, wait_for_some, finish)
+        yield from _in_order({}, futures, wait_for_some, finish)
 
 
-def _remote(work: bytes, source: str, name: str) -> Any:
-    """Do the work on a tensor of a file, in a process that knows it by name only."""
+def _remote(work: bytes, source: str, name: str, step: str, *arguments: Any) -> Any:
+    """Do a step of the work on a tensor of a file, in a process that knows it by name only."""
     state = os.stat(source)
     tensor = _tensors(source, state.st_size, state.st_mtime_ns).get(name)
     if tensor is None:
         raise CheckpointError(f"{source}: holds no tensor {name!r} any more: it changed while it was read")
-    return pickle.loads(work)(tensor, lambda part: None)
+    return getattr(pickle.loads(work), step)(tensor, *arguments)
 
 
-@cache
+def _untold(part: int) -> None:
+    """Take notice of nothing."""
+
+
+@functools.cache
 def _tensors(source: str, size: int, changed: int) -> dict[str, TensorInfo]:
     return {tensor.name: tensor for tensor in open_checkpoint(source)}

@@ -448,3 +448,19 @@ def test_memory_does_not_grow_with_the_file(tmp_path, kind):
     total, growth_kib = map(int, done.stdout.split())
     assert total == size
     assert growth_kib < 24 << 10  # a few chunks of 4 MiB
+
+
+@pytest.mark.parametrize("name", ["a.npz", "c.npy", "f.npy", "s.safetensors"])
+def test_some_rows_are_those_of_the_whole(tmp_path, name):
+    values = np.random.default_rng(8).normal(size=(9, 5)).astype(np.float32)
+    np.savez_compressed(tmp_path / "a.npz", w=values)
+    np.save(tmp_path / "c.npy", values)
+    np.save(tmp_path / "f.npy", np.asfortranarray(values))
+    save_file({"v": values[::-1].copy(), "w": values}, tmp_path / "s.safetensors")
+    *_, tensor = open_checkpoint(tmp_path / name)
+    for rows in (range(9), range(4), range(3, 8), range(8, 9)):
+        for elements in (3, 5, 11, 100):
+            chunks = list(tensor.chunks(elements, rows=rows))
+            assert chunks[0].row == rows.start
+            assert np.array_equal(np.concatenate([c.values.ravel() for c in chunks]), values[rows].ravel())
+    assert tensor.divisible == (name in ("c.npy", "s.safetensors"))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from rf8sim import scheduling
+from rf8sim import measuring, scheduling
 from rf8sim._parallel import available_threads
 from rf8sim.checkpoint import CheckpointError, open_checkpoint
 from rf8sim.experiment import Settings
@@ -107,6 +107,76 @@ def test_threads_are_counted_from_one(checkpoint, threads):
         run([checkpoint], SETTINGS, threads=threads)
 
 
+# --- tensors in parts --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"scaling": "tensor"},
+        {"scaling": "tensor", "rounding": "stochastic", "scale_rule": "ggd"},
+        {"scaling": "channel"},
+        {"scaling": "channel", "scale_rule": "ggd"},
+        {"scaling": "block", "block_size": 16, "scale_rule": "max"},
+        {"scaling": "none", "rounding": "stochastic", "seed": 3},
+    ],
+    ids=lambda settings: "-".join(map(str, settings.values())),
+)
+def test_parts_change_nothing(checkpoint, settings, monkeypatch):
+    monkeypatch.setattr(measuring, "_fit", lambda histogram: (None, ""))  # of what was counted: no part of this
+    work = measuring._Measuring(Settings(formats=("rf8", "int8"), **settings), 100)
+    tensors = [tensor for tensor in open_checkpoint(checkpoint) if tensor.name in ("w3", "w6")]
+    alone, pieces = [json.dumps(work(tensor, lambda part: None).to_json()) for tensor in tensors], set()
+    for size in (1, 9):
+        monkeypatch.setattr(measuring, "_PART", size)
+        pieces.add(len(work.parts(tensors[1])))
+        found = map_tensors(work, tensors, threads=3)
+        assert [json.dumps(measured.to_json()) for measured in found] == alone
+    whole = settings == {"scaling": "channel", "scale_rule": "ggd"}  # a shape is fitted to all pieces: not divided
+    assert pieces == ({1} if whole else {33, 3})
+
+
+def test_parts_are_all_rows_in_order(checkpoint):
+    for tensor in open_checkpoint(checkpoint):
+        for chunk in (60, 100, 160, 400, 5000):
+            parts = measuring._Measuring(SETTINGS, chunk).parts(tensor)
+            assert [row for part in parts for row in part] == list(range(tensor.shape[0]))
+            assert all(part.start * 50 % (chunk // 50 * 50) == 0 for part in parts)  # the chunks stay what they are
+
+
+def test_what_is_read_from_its_beginning_only_is_not_divided(tmp_path):
+    values = np.ones((64, 50), np.float32)
+    np.savez(tmp_path / "a.npz", values)
+    np.save(tmp_path / "f.npy", np.asfortranarray(values))
+    np.save(tmp_path / "c.npy", values)
+    found = [
+        len(measuring._Measuring(SETTINGS, 100).parts(tensor))
+        for name in ("a.npz", "f.npy", "c.npy")
+        for tensor in open_checkpoint(tmp_path / name)
+    ]
+    assert found == [1, 1, 4]
+
+
+def test_progress_in_parts(checkpoint):
+    work, tensors, told = measuring._Measuring(SETTINGS, 100), list(open_checkpoint(checkpoint))[:1], []
+    list(map_tensors(work, tensors, threads=3, progress=lambda *step: told.append(step)))
+    assert told[-1][1:] == (3000, 3000)
+    assert len(told) >= 30, "each chunk is told"
+
+
+def test_an_error_in_a_part_stops_the_others(checkpoint, monkeypatch):
+    measured = []
+
+    def broken(self, tensor, rows, settled, tell):
+        measured.append(rows)
+        raise CheckpointError("damaged")
+
+    monkeypatch.setattr(measuring._Measuring, "measure", broken)
+    with pytest.raises(CheckpointError, match="damaged"):
+        list(map_tensors(measuring._Measuring(SETTINGS, 100), list(open_checkpoint(checkpoint)), threads=2))
+    assert len(measured) <= 3
+
+
 # --- going on after a stop ---------------------------------------------------------------------------------------
 
 
@@ -192,13 +262,13 @@ def test_a_killed_report_goes_on_and_says_the_same(checkpoint, tmp_path):
 import sys, time, rf8sim.measuring as m
 from pathlib import Path
 from rf8sim.experiment import Settings
-measure = m._measure_tensor
-def slow(settings, chunk, tensor, tell):
+measure = m._Measuring.__call__
+def slow(self, tensor, tell):
     if tensor.name == "w4":
         print("there", flush=True)
         time.sleep(60)
-    return measure(settings, chunk, tensor, tell)
-m._measure_tensor = slow
+    return measure(self, tensor, tell)
+m._Measuring.__call__ = slow
 m.run([sys.argv[1]], Settings(formats=("rf8", "e4m3fn"), scaling="channel"), threads=1, journal=Path(sys.argv[2]))
 """
     path = tmp_path / "journal"
@@ -245,6 +315,14 @@ def test_a_cluster_says_the_same_to_the_last_bit(checkpoint, scheduler, tmp_path
     assert json.dumps(survey([checkpoint], cluster=Cluster(scheduler))[0].to_json()) == json.dumps(
         survey([checkpoint], threads=1)[0].to_json()
     )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_parts_on_a_cluster(checkpoint, scheduler):
+    work, tensors = measuring._Measuring(SETTINGS, 100), list(open_checkpoint(checkpoint))[3:5]
+    assert [len(work.parts(tensor)) for tensor in tensors] == [3, 4]
+    alone = [work(tensor, lambda part: None).to_json() for tensor in tensors]
+    assert [found.to_json() for found in map_tensors(work, tensors, cluster=Cluster(scheduler))] == alone
 
 
 @pytest.mark.filterwarnings("ignore")
