@@ -161,7 +161,7 @@ def test_csv(capsys, folder):
     assert cli.main(["compare", *both(folder, "before", "worse"), "--csv"]) == 1
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert len(rows) == 32
-    assert {row["verdict"] for row in rows} == {"same", "worse", "better"}
+    assert {row["verdict"] for row in rows} == {"same", "worse", "paid"}
 
 
 def test_an_exact_tensor_that_becomes_inexact_is_worse(folder):
