@@ -121,6 +121,13 @@ def test_report_options(capsys, checkpoint, tmp_path):
     assert "<svg" not in (tmp_path / "report.html").read_text()
 
 
+def test_help_names_arguments_alone(capsys):
+    assert cli.main(["report", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "report [OPTIONS] CHECKPOINT..." in shown
+    assert not any(odd in shown for odd in ("{", "<", "list["))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -130,6 +137,7 @@ def test_report_options(capsys, checkpoint, tmp_path):
         (["report", "M", "-o", "OUT", "--bogus"], "No such option: --bogus"),
         (["report", "M", "-o", "OUT", "--block-size", "0"], "Invalid value for '--block-size'"),
         (["report", "M", "-o", "OUT", "--block-size", "many"], "Invalid value for '--block-size'"),
+        (["report", "M", "-o", "OUT", "--formt", "rf8"], "No such option: --formt"),
         (["report", "M", "-o", "OUT", "-f", "rf9"], "unknown format 'rf9': did you mean 'rf8'?"),
         (["report", "M", "-o", "OUT", "--scaling", "row"], "unknown scaling 'row'"),
         (["report", "M", "-o", "OUT", "--scale-rule", "min"], "unknown scale rule 'min'"),
