@@ -79,7 +79,7 @@ def test_the_documented_decoding_is_right(tmp_path, monkeypatch):
     page = (LM.parents[2] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
     [code] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "values[codes]" in block]
     body = code.split("\n\n")[-1].strip().splitlines()
-    assert len(body) == 5
+    assert len(body) <= 8
     assert "rf8sim" not in "".join(line for line in code.splitlines() if "import" in line)
     monkeypatch.chdir(tmp_path)
     tensors = weights()
@@ -277,7 +277,8 @@ def test_sharded(tmp_path, fmt):
     assert index["metadata"]["total_size"] == size
     assert index["metadata"]["note"] == "mine"
     assert set(opened.tensors) == set(tensors)
-    assert set(open_checkpoint(tmp_path / "out").tensors[0].source.parts) & {"out"}
+    with pytest.raises(CheckpointError, match=r"is quantized already.*rf8sim dequantize"):
+        open_checkpoint(tmp_path / "out")
     dequantize_checkpoint(tmp_path / "out", tmp_path / "back")
     back = {tensor.name: tensor for tensor in open_checkpoint(tmp_path / "back")}
     assert {name: tensor.shape for name, tensor in back.items()} == {name: t.shape for name, t in tensors.items()}
