@@ -82,7 +82,7 @@ def test_glosses_are_read(pilot, tmp_path):
     assert words[0].tolist() == words[2].tolist() != words[1].tolist()
     task = tasks.glosses(path)
     training = pilot("training")
-    recipe = next(recipe for recipe in pilot("recipes").RECIPES if recipe.name == "prior-int8-0.02")
+    recipe = next(recipe for recipe in pilot("recipes").RECIPES if recipe.name == "stepped-l1-0.01")
     record = training.run(dataclasses.replace(task, steps=5), recipe, 0)
     assert json.loads(json.dumps(record)) == record
     assert 0 < record["curve"][0]["bits"] < 8
@@ -94,14 +94,17 @@ def test_quick_pilot(tmp_path):
     script, out, page = str(EXAMPLES / "pilot" / "run.py"), tmp_path / "runs", tmp_path / "report" / "pilot.md"
     options = ("--out", str(out), "--quick", "--report", str(page), "--wordnet", str(tmp_path / "missing"))
     run(script, *options)
-    names = {f"code.{recipe}.0.jsonl" for recipe in ("plain", "init-0.5", "prior-0.02", "rounded-int8")}
-    assert {path.name for path in out.iterdir()} == names
+    names = {f"code.{recipe}.0.jsonl" for recipe in ("plain", "init-0.5", "prior-0.02", "stepped")}
+    assert {path.name for path in out.iterdir()} == names | {"cost.json"}
     text = page.read_text(encoding="utf-8")
     assert re.findall(r"^## (\w)\. ", text, flags=re.MULTILINE) == list("abcdefg")
     assert "Left out for want of data: glosses" in text
     assert "A quick run" in text
     plain = json.loads((out / "code.plain.0.jsonl").read_text())
     assert f"| 90% | {plain['pruned'][-1]['loss']:.3f} |" in text
+    cost = json.loads((out / "cost.json").read_text())
+    assert f"| prior | {1e3 * cost['training']['prior']['seconds']:.0f} |" in text
+    assert cost["products"]["rf8"]["bytes"] * 4 == cost["products"]["float32"]["bytes"]
     figures = re.findall(r"\]\((\S+\.svg)\)", text)
     assert len(figures) == 4
     assert all((page.parent / figure).stat().st_size > 5000 for figure in figures)

@@ -21,6 +21,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 sys.path.insert(0, str(Path(__file__).parent))
+import cost
 import report
 import tasks
 from recipes import RECIPES, Recipe
@@ -29,6 +30,7 @@ from rf8sim._files import write_files
 
 SEEDS = 3
 QUICK_STEPS = 60
+WIDTH, QUICK_WIDTH = 2048, 128  # of the matrices on which costs are measured
 
 
 def work(task: str, wordnet: str, bible: str, recipe: Recipe, seed: int, quick: bool, path: str) -> str:
@@ -86,6 +88,10 @@ def main() -> None:
         for future in as_completed([pool.submit(work, *run) for run in runs]):
             progress.console.print(Path(future.result()).name)
             progress.advance(bar)
+    costs = arguments.out / "cost.json"
+    if not costs.exists():  # last, when nothing else runs
+        record = cost.measure(QUICK_WIDTH if arguments.quick else WIDTH)
+        write_files({costs: (json.dumps(record) + "\n").encode()})
     if arguments.report:
         report.write(arguments.out, arguments.report, left_out)
         print(f"wrote {arguments.report}")

@@ -1,6 +1,6 @@
 """The tasks of the pilot: real data, a model that learns from it in a minute, and how good it is.
 
-* ``code``: bytes of Python's standard library, the corpus of ``examples/lm``, and a transformer of 0.13 million
+* ``code``: bytes of Python's standard library, the corpus of ``examples/lm``, and a transformer of 0.28 million
   weights.
 * ``glosses``: definitions of nouns in WordNet 3.0 and the 26 classes of its lexicographers; words hashed into a table
   of embeddings, their mean, and an MLP. The data are Debian's ``wordnet-base``.
@@ -80,9 +80,9 @@ def judge(task: Task, model: nn.Module) -> dict[str, float]:
 
 
 def _bytes(name: str, train: np.ndarray, held_out: np.ndarray) -> Task:
-    config = Config(context=64, width=64, layers=2)
+    config = Config(context=64, width=96, layers=2)
     data, span = torch.from_numpy(train.copy()), torch.arange(config.context + 1)
-    windows = torch.from_numpy(corpus.windows(held_out, 256, config.context + 1).astype(np.int64))
+    windows = torch.from_numpy(corpus.windows(held_out, 128, config.context + 1).astype(np.int64))
 
     def build(generator: torch.Generator) -> nn.Module:
         model = LanguageModel(config)
@@ -97,7 +97,7 @@ def _bytes(name: str, train: np.ndarray, held_out: np.ndarray) -> Task:
         return (model(batch[0][:, :-1]).argmax(-1) == batch[0][:, 1:]).float().mean()
 
     return Task(
-        name, "nats per byte", 1500, 4e-3, build, batch, lambda model, batch: loss_of(model, batch[0]),
+        name, "nats per byte", 800, 4e-3, build, batch, lambda model, batch: loss_of(model, batch[0]),
         [(part,) for part in windows.split(64)], accuracy,
     )  # fmt: skip
 

@@ -18,11 +18,12 @@ from rf8sim.torch import QuantizeConfig
 
 Record = dict[str, Any]
 
-STEPS = (2.0**-3, 2.0**-4, 2.0**-5, 2.0**-6, 2.0**-7)  # of a uniform quantizer of 255 levels, the same for all weights
+STEPS = tuple(2.0 ** -(k / 2) for k in range(5, 15))  # of a uniform quantizer of 255 levels, the same for all weights
 PRUNED = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9)
 FORMATS = ("rf8", "e4m3fn", "e5m2", "e3m4", "int8")
 SHAPE_FACTORS, STD_FACTORS = (0.6, 0.8, 1.0), (0.5, 0.75, 1.0)
 ROUNDED_SHARE, LAST_SHARE = 0.2, 0.1  # of the steps: with rounded weights, and without the prior
+TUNING_RATE = 0.1  # of the learning rate, for fine-tuning
 
 
 def matrices(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -31,7 +32,7 @@ def matrices(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def train(
-    task: Task, recipe: Recipe, seed: int, steps: int, model: nn.Module | None = None, *, rows: int = 20
+    task: Task, recipe: Recipe, seed: int, steps: int, model: nn.Module | None = None, *, rows: int = 12
 ) -> tuple[nn.Module, list[Record], Record]:
     """Train by a recipe; return the model with plain weights, its history, and what it cost.
 
@@ -39,22 +40,22 @@ def train(
     fine-tuned.
     """
     generator = torch.Generator().manual_seed(seed)
-    if model is None:
+    rounded_steps, rate = round(ROUNDED_SHARE * steps), task.rate
+    if model is not None:
+        rounded_steps, rate = steps, TUNING_RATE * task.rate
+    else:
         model = task.build(generator)
         if recipe.init:
             ggd.torch.gg_init_(model, **recipe.init, generator=torch.Generator().manual_seed(seed))
-    decayed = list(matrices(model).values())
-    others = [parameter for parameter in model.parameters() if parameter.ndim != 2]
-    groups = [{"params": decayed, "weight_decay": recipe.decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=task.rate, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, task.rate, steps, pct_start=max(0.1, 2 / steps))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=max(0.1, 2 / steps))
     constraint = ggd.torch.RateConstraint(
         model, recipe.lam, **{"warmup": steps // 10, "until": steps - round(LAST_SHARE * steps), **recipe.constraint}
     )
     draws = torch.Generator().manual_seed(seed + 1)
     history, losses, shrinking, began = [], [], 0.0, time.perf_counter()
     for step in range(steps):
-        if recipe.rounded and step == steps - round(ROUNDED_SHARE * steps):
+        if recipe.rounded and step == steps - rounded_steps:
             rf8sim.torch.quantize_(model, QuantizeConfig(**recipe.rounded))
         optimizer.zero_grad()
         loss = task.loss(model, task.batch(draws))
@@ -170,8 +171,19 @@ def reshaped(task: Task, model: nn.Module, seed: int, steps: int) -> list[Record
             where = {"shape_factor": shape_factor, "std_factor": std_factor, "fine_tuned": fine_tuned}
             found += [
                 {**where, "step": step, **rounded(task, each, QuantizeConfig("int8", scale=step))}
-                for step in STEPS[1:4]
+                for step in STEPS[1:9]
             ]
+    return found
+
+
+def tuned(task: Task, model: nn.Module, seed: int, steps: int) -> list[Record]:
+    """Return quality after a little fine-tuning: with plain weights, and with those rounded to every format."""
+    trial, _, _ = train(task, Recipe("tuning", "tuning"), seed, steps, copy.deepcopy(model), rows=1)
+    found: list[Record] = [{"format": "float32", **judge(task, trial)}]
+    for name in FORMATS:
+        recipe = Recipe("tuning", "tuning", rounded={"format": name})
+        trial, _, _ = train(task, recipe, seed, steps, copy.deepcopy(model), rows=1)
+        found.append({"format": name, **rounded(task, trial, QuantizeConfig(name))})
     return found
 
 
@@ -188,7 +200,12 @@ def run(task: Task, recipe: Recipe, seed: int) -> Record:
     }  # fmt: skip
     if recipe.thorough:
         record["pruned"], record["formats"] = pruned(task, model), formats(task, model)
-        record["reshaped"] = reshaped(task, model, seed + 100, max(5, task.steps // 10))
+        if not recipe.lam:
+            few = max(5, task.steps // 10)
+            record["reshaped"], record["tuned"] = (
+                reshaped(task, model, seed + 100, few),
+                tuned(task, model, seed + 100, few),
+            )
     if recipe.rounded:
         record["rounded"] = rounded(task, model, QuantizeConfig(**recipe.rounded))
     return record
