@@ -145,6 +145,7 @@ def claim_b(all_tasks: list[Records]) -> Section:
 
 PRIORS = ("prior", "l1", "l2", "half", "normalized", "source", "explicit")  # groups that add one to plain training
 SOURCE = ("source", "explicit")  # groups of the source's own step
+DRAWN = ("plain", "prior", "l1", "source", "stepped", "stepped-l1", "init")  # in the figure
 CURVES = ("plain", *PRIORS, "stepped", "stepped-l1", "init", "stepped-init", "combined")
 
 
@@ -159,7 +160,11 @@ def claim_c(all_tasks: list[Records]) -> Section:
             row = [records.label(name), spread(records.paired(name, lambda run: run["final"]["loss"]), sign=True)]
             for near in (NEAR, FAR):
                 limits = {seed: run["final"]["loss"] + near for seed, run in plain.items()}
-                bits = {seed: cheapest(run["curve"], limits[seed]) for seed, run in records.of(name).items()}
+                bits = {
+                    seed: cheapest(run["curve"], limits[seed])
+                    for seed, run in records.of(name).items()
+                    if seed in plain
+                }
                 alone = {seed: cheapest(plain[seed]["curve"], limits[seed]) for seed in bits}
                 if not all(map(math.isfinite, (*bits.values(), *alone.values()))):
                     row += ["never so good", *[""] * (3 if near == NEAR else 1)]
@@ -185,13 +190,19 @@ def claim_c(all_tasks: list[Records]) -> Section:
     )
 
     def draw(axes: Axes, records: Records) -> None:
-        for i, (group, names) in enumerate(records.groups(*CURVES).items()):
-            points = sorted((p["bits"], p["loss"]) for n in names for p in records.any(n)["curve"])
+        ends = {seed: run["final"]["loss"] for seed, run in records.of("plain").items()}
+        for i, (group, names) in enumerate(records.groups(*DRAWN).items()):
+            points = sorted(
+                (mean(run["curve"][j]["bits"] for run in runs.values()),
+                 mean(run["curve"][j]["loss"] - ends[seed] for seed, run in runs.items() if seed in ends))
+                for runs in map(records.of, names) for j in range(len(records.any(names[0])["curve"]))
+            )  # fmt: skip
             lower = [p for j, p in enumerate(points) if p[1] < min((q[1] for q in points[:j]), default=math.inf)]
-            axes.plot(*zip(*lower, strict=True), "o-", color=COLOURS[i % 8], ms=3, lw=1, label=group)
-        lowest = records.any("plain")["final"]["loss"]
-        axes.set(xlabel="bits a weight", ylabel=f"loss, {records.unit}", title=records.task)
-        axes.set_ylim(lowest - 0.05 * lowest, 1.3 * lowest)
+            axes.plot(*zip(*lower, strict=True), "o-", color=COLOURS[i], ms=3, lw=1, label=group)
+        for near in (NEAR, FAR):
+            axes.axhline(near, color="grey", lw=0.8, ls="--")
+        axes.set(xlabel="bits a weight", ylabel=f"loss above plain's, {records.unit}", title=records.task)
+        axes.set(yscale="log", ylim=(2e-3, 0.3), xlim=(1, 6))
         axes.legend(fontsize=6)
 
     why = (
@@ -314,12 +325,9 @@ def rf8_rate(records: Records) -> str:
     for name in names:
         row = [records.label(name)]
         for grid in ("rf8", "grid"):
-            loss = [run[grid]["loss"] for run in records.of(name).values()]
-            start = [records.of("plain")[seed]["final"]["loss"] for seed in records.of(name)]
-            row += [
-                spread((a - b for a, b in zip(loss, start, strict=True)), sign=True),
-                spread((run[grid]["bits"] for run in records.of(name).values()), 2),
-            ]
+            plain = records.of("plain")
+            costs = [run[grid]["loss"] - plain[s]["final"]["loss"] for s, run in records.of(name).items() if s in plain]
+            row += [spread(costs, sign=True), spread((run[grid]["bits"] for run in records.of(name).values()), 2)]
         row.append(spread((100 * run["grid"]["zeros"] for run in records.of(name).values()), 0))
         rows.append(row)
     head = ["RF8, coded", "own scale: loss less plain's", "bits", "fixed scale: loss less plain's", "bits", "zeros, %"]

@@ -2,10 +2,11 @@
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from claims import CLAIMS, claim_g
+from claims import CLAIMS, claim_g, table
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -38,6 +39,11 @@ def write(folder: Path, path: Path, left_out: Iterable[str] = ()) -> None:
     costs = folder / "cost.json"
     sections = {letter: claim(all_tasks) for letter, claim in CLAIMS.items()}
     sections["g"] = claim_g(json.loads(costs.read_text(encoding="utf-8")) if costs.exists() else None)
+    rows = []
+    for letter, (title, text, _) in sections.items():
+        if found := re.search(r"\*\*Verdict: (.*?)\*\* *(\(.*?\))?", text):
+            rows.append([f"{letter}. {title}", found[1], (found[2] or "")[1:-1]])
+    lines.append(table(["claim", "verdict", "by task"], rows))
     for letter, (title, text, draw) in sections.items():
         lines.append(f"## {letter}. {title}\n")
         if draw is not None:
