@@ -20,6 +20,7 @@ def contents(folder):
 
 def test_the_folder_holds_every_file_once(tmp_path, capsys):
     folder = tmp_path / "deep" / "hdl"
+    folder.parent.mkdir()
     assert main(["hdl", "-o", str(folder), "-f", "rf8", "-f", "posit8_es1"]) == 0
     assert f"make -C {folder} test" in capsys.readouterr().out.replace("\n", " ")
     files = contents(folder)
@@ -68,7 +69,11 @@ def test_what_is_not_ours_is_refused(tmp_path, capsys, case):
     said = capsys.readouterr().err
     assert said.startswith("rf8sim: error: ")
     assert said.count("\n") == 1
-    words = {"changed": "rtl/lfsr.sv was changed since", "added": "rtl/mine.sv is not written by", "file": "is a file"}
+    words = {
+        "changed": "rtl/lfsr.sv was changed since",
+        "added": "rtl/mine.sv is not written by",
+        "file": "is not a folder",
+    }
     assert words.get(case, "was not written by rf8sim hdl") in said
     assert contents(tmp_path) == before
 
