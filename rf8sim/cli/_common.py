@@ -57,9 +57,9 @@ class Command(TyperCommand):
         """Run the command; raise ValueError if what it is to write has no place."""
         for parameter in self.params:
             path = ctx.params.get(parameter.name)
-            if isinstance(path, Path) and parameter.opts[0] in self._WRITTEN:
+            if isinstance(path, str | Path) and parameter.opts[0] in self._WRITTEN:  # an older typer gives text
                 folder = getattr(parameter, "metavar", None) == "DIR"
-                _check_output(parameter.opts[0], path, folder, optional=not parameter.required)
+                _check_output(parameter.opts[0], Path(path), folder, optional=not parameter.required)
         return super().invoke(ctx)
 
     def get_help(self, ctx: Any) -> str:
