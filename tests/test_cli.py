@@ -124,7 +124,7 @@ def test_report_options(capsys, checkpoint, tmp_path):
 def test_help_names_arguments_alone(capsys):
     assert cli.main(["report", "--help"]) == 0
     shown = capsys.readouterr().out
-    assert "report [OPTIONS] CHECKPOINT..." in shown
+    assert re.search(r"report \[OPTIONS\] CHECKPOINT(\.\.\.)?$", shown, re.MULTILINE)  # dots with a newer typer
     assert not any(odd in shown for odd in ("{", "<", "list["))
 
 
