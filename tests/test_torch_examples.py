@@ -88,6 +88,40 @@ def test_glosses_are_read(pilot, tmp_path):
     assert 0 < record["curve"][0]["bits"] < 8
 
 
+def test_fewest_bits_are_read_off_a_curve(pilot):
+    cheapest = pilot("claims").cheapest
+    curve = [{"bits": bits, "loss": loss} for bits, loss in ((6.0, 1.0), (4.0, 1.1), (2.0, 1.5))]
+    assert cheapest(curve, 1.1) == 4.0
+    assert cheapest(curve, 1.3) == pytest.approx(3.0)  # half of the way from 4 bits to 2
+    assert cheapest(curve, 1.05) == pytest.approx(5.0)
+    assert cheapest(curve, 2.0) == 2.0
+    assert cheapest(curve, 0.9) == math.inf
+    assert cheapest([], 1.0) == math.inf
+
+
+def test_recipes_are_compared_seed_by_seed(pilot):
+    """A prior that halves the bits at equal loss, and a source's step that needs more: the page says so."""
+    claims, records = pilot("claims"), pilot("records")
+
+    def run(recipe, group, lam, seed, worth):
+        curve = [{"step": 0.1, "bits": worth * (4 - k), "loss": 1 + seed + 0.001 * 4**k} for k in range(3)]
+        return {"task": "t", "unit": "nats", "recipe": recipe, "group": group, "lam": lam, "seed": seed, "weights": 9,
+                "cost": {"steps": 1}, "final": {"loss": 1.0 + seed}, "curve": curve}  # fmt: skip
+
+    runs = [run("plain", "plain", 0.0, seed, 1.0) for seed in (0, 1)]
+    runs += [run("prior-1", "prior", 1.0, seed, 0.5) for seed in (0, 1)]
+    runs += [run("source-1", "source", 1.0, seed, 1.5) for seed in (1, 2)]  # of seed 2 there is no plain run
+    _, text, _ = claims.claim_c([records.Records("t", runs)])
+    plain, best = 4 - 1 - (0.01 - 0.004) / 0.012, 0.5 * (4 - 1 - (0.01 - 0.004) / 0.012)
+    assert f"| plain | +0.000 ± 0.000 | {plain:.2f} ± 0.00 | 92% | 84% | 0% |" in text
+    assert f"| prior-1 | +0.000 ± 0.000 | {best:.2f} ± 0.00 | 96% | 92% | 50% |" in text
+    assert f"| t | prior-1 | {best:.2f} | 0.50 | source-1 | {1.5 * plain:.2f} | 1.50 |" in text
+    assert "| source-1 (1 seed) |" in text
+    assert "**Verdict: holds** (t: yes)" in text
+    _, text, _ = claims.claim_c([records.Records("t", [r for r in runs if r["recipe"] != "prior-1"])])
+    assert "**Verdict: does not hold** (t: no)" in text
+
+
 @pytest.mark.slow
 def test_quick_pilot(tmp_path):
     """The whole of it: records, a report whose numbers are the records', and nothing done twice."""

@@ -160,11 +160,7 @@ def claim_c(all_tasks: list[Records]) -> Section:
             row = [records.label(name), spread(records.paired(name, lambda run: run["final"]["loss"]), sign=True)]
             for near in (NEAR, FAR):
                 limits = {seed: run["final"]["loss"] + near for seed, run in plain.items()}
-                bits = {
-                    seed: cheapest(run["curve"], limits[seed])
-                    for seed, run in records.of(name).items()
-                    if seed in plain
-                }
+                bits = {seed: cheapest(run["curve"], limits[seed]) for seed, run in records.of(name).items()}
                 alone = {seed: cheapest(plain[seed]["curve"], limits[seed]) for seed in bits}
                 if not all(map(math.isfinite, (*bits.values(), *alone.values()))):
                     row += ["never so good", *[""] * (3 if near == NEAR else 1)]
@@ -194,7 +190,7 @@ def claim_c(all_tasks: list[Records]) -> Section:
         for i, (group, names) in enumerate(records.groups(*DRAWN).items()):
             points = sorted(
                 (mean(run["curve"][j]["bits"] for run in runs.values()),
-                 mean(run["curve"][j]["loss"] - ends[seed] for seed, run in runs.items() if seed in ends))
+                 mean(run["curve"][j]["loss"] - ends[seed] for seed, run in runs.items()))
                 for runs in map(records.of, names) for j in range(len(records.any(names[0])["curve"]))
             )  # fmt: skip
             lower = [p for j, p in enumerate(points) if p[1] < min((q[1] for q in points[:j]), default=math.inf)]
@@ -326,7 +322,7 @@ def rf8_rate(records: Records) -> str:
         row = [records.label(name)]
         for grid in ("rf8", "grid"):
             plain = records.of("plain")
-            costs = [run[grid]["loss"] - plain[s]["final"]["loss"] for s, run in records.of(name).items() if s in plain]
+            costs = [run[grid]["loss"] - plain[s]["final"]["loss"] for s, run in records.of(name).items()]
             row += [spread(costs, sign=True), spread((run[grid]["bits"] for run in records.of(name).values()), 2)]
         row.append(spread((100 * run["grid"]["zeros"] for run in records.of(name).values()), 0))
         rows.append(row)

@@ -9,12 +9,13 @@ Record = dict[str, Any]
 
 
 class Records:
-    """All records of one task, by recipe and seed."""
+    """All records of one task, by recipe and seed: of the seeds that have a plain run, with which all are compared."""
 
     def __init__(self, task: str, records: list[Record]) -> None:
         self.task, self.unit = task, records[0]["unit"]
-        self.runs = {(record["recipe"], record["seed"]): record for record in records}
-        self.recipes = list(dict.fromkeys(record["recipe"] for record in records))
+        seeds = {record["seed"] for record in records if record["recipe"] == "plain"}
+        self.runs = {(record["recipe"], record["seed"]): record for record in records if record["seed"] in seeds}
+        self.recipes = list(dict.fromkeys(recipe for recipe, _ in self.runs))
         self.weights = records[0]["weights"]
         self.steps = max(record["cost"]["steps"] for record in records)
 
