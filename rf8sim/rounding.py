@@ -170,7 +170,8 @@ def check_choices(fmt: Format, rounding: str, overflow: str) -> tuple[RoundingMo
     if option is Overflow.NAN and fmt.nan is None:
         raise ValueError(f"format {fmt.name!r} has no NaN code: use overflow='saturate'")
     if option is Overflow.INFINITY and fmt.sides[0].infinity is None:
-        raise ValueError(f"format {fmt.name!r} has no infinity: use overflow='saturate' or 'nan'")
+        other = "" if fmt.nan is None else " or 'nan'"
+        raise ValueError(f"format {fmt.name!r} has no infinity: use overflow='saturate'{other}")
     return mode, option
 
 

@@ -213,3 +213,10 @@ def test_integers_too_fine_for_the_draw_are_refused() -> None:
     fine = rf8sim.Format("fine_above_2_53", 4, "integer", "values 2**30 apart above 2**53", values)
     with pytest.raises(ValueError, match=r"integers beyond 2\*\*53"):
         rf8sim.encode(np.array([2**53 + 1]), fine, rounding="stochastic")
+
+
+def test_no_overflow_is_proposed_that_a_format_has_not():
+    with pytest.raises(ValueError, match=r"'int8' has no infinity: use overflow='saturate'$"):
+        rf8sim.encode([1.0], "int8", overflow="infinity")
+    with pytest.raises(ValueError, match=r"'rf8' has no infinity: use overflow='saturate' or 'nan'$"):
+        rf8sim.encode([1.0], "rf8", overflow="infinity")

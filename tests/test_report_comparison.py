@@ -201,6 +201,10 @@ def test_what_is_no_report_is_refused(capsys, folder, a, b, words):
 
 
 def test_bad_options_are_refused(capsys, folder):
-    for words, said in ((["--sqnr", "-1"], "a threshold is a number"), (["--json", "--csv"], "exclude each other")):
+    for words, said in (
+        (["--sqnr", "-1"], "Invalid value for '--sqnr'"),
+        (["--bits", "inf"], "a threshold is a number"),
+        (["--json", "--csv"], "exclude each other"),
+    ):
         assert cli.main(["compare", *both(folder, "before", "before"), *words]) == 2
         assert said in capsys.readouterr().err

@@ -23,10 +23,13 @@ _After = typer.Argument(metavar="AFTER", help="Another, such as that after a cha
 def compare(
     before: Annotated[Path, _Before],
     after: Annotated[Path, _After],
-    sqnr: Annotated[float, typer.Option(metavar="DB", help="Loss of SQNR from which it is worse, in dB.")] = 0.5,
-    bits: Annotated[float, typer.Option(metavar="BITS", help="The same of entropy-coded bits per weight.")] = 0.05,
+    sqnr: Annotated[float, typer.Option(min=0, metavar="DB", help="Loss of SQNR from which it is worse, in dB.")] = 0.5,
+    bits: Annotated[
+        float, typer.Option(min=0, metavar="BITS", help="The same of entropy-coded bits per weight.")
+    ] = 0.05,
     percent: Annotated[
-        float, typer.Option(metavar="PERCENT", help="The same of weights that become zero or lie beyond the range.")
+        float,
+        typer.Option(min=0, metavar="PERCENT", help="The same of weights that become zero or lie beyond the range."),
     ] = 0.1,
     json_: Annotated[bool, typer.Option("--json", help="Print every number of both as JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print every number of both as CSV.")] = False,
