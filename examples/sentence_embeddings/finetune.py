@@ -41,16 +41,16 @@ STEEP = 5e-4  # a learning rate that is large for so few steps
 RUNS = [
     Run("rounded, step 1/32, rate 5e-4", step=2.0**-5, rate=STEEP),
     Run("rounded, step 1/45, rate 5e-4", step=2.0**-5.5, rate=STEEP),
-    Run("rounded, step 1/45, rate 5e-4, lam 1", 1.0, L1, step=2.0**-5.5, rate=STEEP),
+    Run("rounded, step 1/45, lam 0.1", 0.1, L1, step=2.0**-5.5),
     Run("rounded, step 1/45", step=2.0**-5.5),
-    Run("rounded, step 1/45, lam 3", 3.0, L1, step=2.0**-5.5),
+    Run("rounded, step 1/45, lam 0.3", 0.3, L1, step=2.0**-5.5),
     Run("distilled"),
-    Run("distilled, lam 3", 3.0, L1),
-    Run("distilled, lam 3, words too", 3.0, L1, words=True),
+    Run("distilled, lam 0.3", 0.3, L1),
+    Run("distilled, lam 0.3, words too", 0.3, L1, words=True),
     Run("rounded, step 1/32", step=2.0**-5),
-    Run("rounded, step 1/45, lam 10", 10.0, L1, step=2.0**-5.5),
-    Run("distilled, lam 10", 10.0, L1),
-    Run("distilled, lam 3, shapes estimated", 3.0),
+    Run("rounded, step 1/45, lam 1", 1.0, L1, step=2.0**-5.5),
+    Run("distilled, lam 0.1", 0.1, L1),
+    Run("distilled, lam 0.3, shapes estimated", 0.3),
 ]
 """The runs, those without which nothing can be said first."""
 TESTED_WORDS = 200

