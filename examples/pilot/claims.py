@@ -242,40 +242,59 @@ def best_recipe(all_tasks: list[Records], ratios: dict[str, dict[str, tuple[floa
     )
 
 
+def _better(records: Records, recipe: str, kind: str, places: list[int], rise: bool) -> bool:
+    """Say whether the loss of a recipe, or its rise, is clearly below plain's at all of some places of its record."""
+    return all(
+        mean(records.paired(recipe, lambda run, i=i: run[kind][i]["loss"] - rise * run["final"]["loss"])) < -NEAR  # type: ignore[misc]
+        for i in places
+    )
+
+
+PRUNED = ("plain", "prior-0.02", "prior-0.04", "l1-0.02", "half-0.003", "source-4e-05")  # mild priors and strong ones
+
+
 def claim_d(all_tasks: list[Records]) -> Section:
     """Models trained with the prior can be pruned."""
     found, parts = {}, []
+
     for records in all_tasks:
-        recipes = [r for r in ("plain", "prior-0.02") if records.of(r)]
-        shares = [point["share"] for point in records.any(recipes[0])["pruned"]]
-        rows, losses = [], {}
-        for i, share in enumerate(shares):
-            losses[share] = {r: [run["pruned"][i]["loss"] for run in records.of(r).values()] for r in recipes}
-            rows.append([f"{share:.0%}", *(spread(losses[share][r]) for r in recipes)])
-        if len(recipes) == 2:
-            found[records.task] = all(
-                mean(losses[share]["prior-0.02"]) < mean(losses[share]["plain"]) - NEAR for share in (0.7, 0.8, 0.9)
-            )
-        parts.append(f"### {records.task}\n\n" + table(["pruned", *recipes], rows))
+        recipes = [name for name in PRUNED if records.of(name)]
+        plain = records.any("plain")
+        rows = [
+            [f"{point['share']:.0%}", *(spread(run["pruned"][i]["loss"] for run in records.of(r).values())
+                                        for r in recipes)]
+            for i, point in enumerate(plain["pruned"])
+        ]  # fmt: skip
+        near = [r for r in recipes[1:] if mean(records.paired(r, lambda run: run["final"]["loss"])) <= FAR]
+        hard = [i for i, point in enumerate(plain["pruned"]) if point["share"] >= 0.7]
+        coarse = [i for i, point in enumerate(plain["curve"]) if point["loss"] - plain["final"]["loss"] > NEAR]
+        if near:
+            found[f"{records.task} pruned"] = any(_better(records, r, "pruned", hard, False) for r in near)
+            found[f"{records.task} rounded"] = any(_better(records, r, "curve", coarse, True) for r in near)
+        parts.append(f"### {records.task}\n\n" + table(["pruned", *map(records.label, recipes)], rows))
         steps = [
             [f"{point['step']:.4f}", *(spread(run["curve"][i]["loss"] - run["final"]["loss"]
                                               for run in records.of(r).values()) for r in recipes)]
-            for i, point in enumerate(records.any(recipes[0])["curve"])
+            for i, point in enumerate(plain["curve"])
         ]  # fmt: skip
-        parts.append(table(["step of a uniform quantizer", *(f"{r}: cost in loss" for r in recipes)], steps))
+        parts.append(table(["step of a uniform quantizer", *map(records.label, recipes)], steps))
     text = (
-        "Loss with the smallest weights of all matrices together set to zero; and what uniform quantization costs, by "
-        "its step.\n\n" + "\n".join(parts)
+        "Loss with the smallest weights of all matrices together set to zero; and by how much uniform quantization "
+        "raises it, by its step.\n\n" + "\n".join(parts)
     )
 
     def draw(axes: Axes, records: Records) -> None:
-        for i, name in enumerate(r for r in ("plain", "prior-0.02") if records.of(r)):
+        for i, name in enumerate(name for name in PRUNED if records.of(name)):
             rows = records.any(name)["pruned"]
-            axes.plot([r["share"] for r in rows], [r["loss"] for r in rows], "o-", color=COLOURS[i], label=name)
+            axes.plot([r["share"] for r in rows], [r["loss"] for r in rows], "o-", color=COLOURS[i], ms=3, label=name)
         axes.set(xlabel="share of weights pruned", ylabel=f"loss, {records.unit}", title=records.task)
-        axes.legend()
+        axes.legend(fontsize=6)
 
-    why = f"It is said to hold where the model with the prior is better by {NEAR:g} at 70, 80 and 90%."
+    why = (
+        f"It is said to hold where a model with the prior whose loss is within {FAR:g} of the plain one's is better by "
+        f"{NEAR:g} at 70, at 80 and at 90% pruned; and where its loss rises less, by as much, at every step at which "
+        f"the plain one's rises by over {NEAR:g}."
+    )
     return "The prior makes models robust to pruning and to quantization", text + "\n" + verdict(found, why), draw
 
 

@@ -24,7 +24,7 @@ class Recipe:
         Options of `rf8sim.torch.QuantizeConfig` for the last fifth of the training (all of a fine-tuning); none for
         plain weights.
     thorough : bool
-        Whether formats and pruning are measured on the result; of plain training also reshaping and fine-tuning.
+        Whether formats are measured on the result; of plain training also reshaping and fine-tuning.
     quick : bool
         Whether a quick run has it.
     """

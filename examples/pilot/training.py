@@ -196,10 +196,10 @@ def run(task: Task, recipe: Recipe, seed: int) -> Record:
         "seed": seed, "options": asdict(recipe), "weights": sum(w.numel() for w in matrices(model).values()),
         "history": history, "cost": cost, "final": judge(task, model), "curve": curve(task, model), "fits": fits(model),
         "grid": rounded(task, model, QuantizeConfig("rf8", scale=2.0**9)),
-        "rf8": rounded(task, model, QuantizeConfig("rf8")),
+        "rf8": rounded(task, model, QuantizeConfig("rf8")), "pruned": pruned(task, model),
     }  # fmt: skip
     if recipe.thorough:
-        record["pruned"], record["formats"] = pruned(task, model), formats(task, model)
+        record["formats"] = formats(task, model)
         if not recipe.lam:
             few = max(5, task.steps // 10)
             record["reshaped"], record["tuned"] = (
