@@ -91,7 +91,7 @@ def main() -> None:
             progress.advance(bar)
     costs = arguments.out / "cost.json"
     if not costs.exists():  # last, when nothing else runs
-        record = cost.measure(QUICK_WIDTH if arguments.quick else WIDTH)
+        record = cost.measure(QUICK_WIDTH, 2) if arguments.quick else cost.measure(WIDTH)
         write_files({costs: (json.dumps(record) + "\n").encode()})
     if arguments.report:
         report.write(arguments.out, arguments.report, left_out)
