@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rf8sim.arithmetic.codes.linalg import matmul
 
 import rf8sim
-from rf8sim.linalg import matmul
 
 LM = Path(__file__).parents[1] / "examples" / "lm"
 sys.path.insert(0, str(LM))
@@ -168,7 +168,7 @@ def main() -> None:
         f"matrices that are long enough. Left, {ROWS} rows of activations times {COLUMNS} columns of each weight "
         "matrix, the first n of the summed axis (its whole length is 128, or 512 for `mlp.down`). Right, sums over "
         "tokens: 32 columns of the activations times 32 others.", "",
-        "Products are exact and each sum is rounded once (`rf8sim.linalg`). float32 shows no error where a sum has at "
+        "Products are exact and each sum is rounded once (`rf8sim.matmul`). float32 shows no error where a sum has at "
         "most 24 bits. The error of quantizing the inputs, black, is there whatever the accumulator: one that stays "
         "well below it costs nothing.", "",
     ]  # fmt: skip

@@ -12,10 +12,10 @@ import subprocess
 from pathlib import Path
 
 from rf8sim.cli.hardware_hdl import area_summary
-from rf8sim.experiment import Settings
-from rf8sim.hardware.area import GUARD, WAYS, Area, Subject, area_table, find_liberty
-from rf8sim.measuring import run
+from rf8sim.hardware.sources.area import GUARD, WAYS, Area, Subject, area_table, find_liberty
 from rf8sim.report.render import markdown_table
+from rf8sim.studies.experiment import Settings
+from rf8sim.studies.measuring import run
 
 CHECKPOINT = Path(__file__).parents[1] / "examples" / "lm" / "model.safetensors"
 FORMATS = ("rf8", "e4m3fn", "int8")

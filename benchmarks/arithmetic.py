@@ -19,7 +19,7 @@ import numpy as np
 from harness import Contender, machine, race, version
 
 import rf8sim
-from rf8sim import _parallel
+from rf8sim._base import threads as _parallel
 
 SLOW = 1 << 18  # peers slower than 1e7 a second get fewer elements: their rate does not depend on the size
 OPERATIONS = {"add": operator.add, "multiply": operator.mul, "divide": operator.truediv}

@@ -19,8 +19,8 @@ import numpy as np
 from harness import Contender, machine, race, version
 
 import rf8sim
-from rf8sim import rounding
-from rf8sim._parallel import available_threads
+from rf8sim._base.threads import available_threads
+from rf8sim.codec.codec import rounding
 
 SLOW = 1 << 20  # peers slower than 1e8 a second get fewer elements: their rate does not depend on the size
 

@@ -15,9 +15,9 @@ from harness import Contender, machine, race, version
 
 import ggd
 import rf8sim
-from rf8sim._parallel import available_threads
-from rf8sim.code_lengths import code_lengths
-from rf8sim.coding import CODERS, compress, decompress
+from rf8sim._base.threads import available_threads
+from rf8sim.entropy.code_lengths import code_lengths
+from rf8sim.entropy.coding import CODERS, compress, decompress
 
 SLOW = 1 << 20  # peers below 1e8 a second get fewer symbols: their rate does not depend on the size
 

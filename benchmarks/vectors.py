@@ -19,9 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness import machine
+from rf8sim.hardware.vectors.vectors.vectors import vectors
 
-from rf8sim.hardware.vectors import vectors
-from rf8sim.hardware.verify import verify
+from rf8sim.hardware.verdict.verify import verify
 
 PIECE = 200_000  # lines that the slow readers are given
 

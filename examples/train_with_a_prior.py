@@ -13,7 +13,7 @@ from model import Config, LanguageModel, evaluate, initialize, loss_of
 
 import ggd.torch
 import rf8sim.torch
-from rf8sim.coding import compress
+from rf8sim.entropy.coding import compress
 
 CONFIG = Config(context=64, width=64, layers=2)
 GRID = rf8sim.torch.QuantizeConfig("rf8", scale=2.0**9)  # a grid that stays: weights below 0.007 become zero

@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ggd import _kernels
-from ggd.histogram import MagnitudeHistogram
 
-__all__ = ["summaries"]
+__all__ = ["Counts", "summaries"]
 
 _CHUNK = 1 << 22  # elements converted at a time
 _PIECE = 1 << 18  # elements under which another thread costs more than it saves
 _NO_EXTREMES = (2**31 - 1, -(2**31))
 
 
-def summaries(x: NDArray[Any], threads: int = 1) -> Iterator[MagnitudeHistogram]:
-    """Yield histograms that together hold the values of an array; see `MagnitudeHistogram.update`.
+@dataclass
+class Counts:
+    """What `ggd.histogram.MagnitudeHistogram` holds of a piece of the data, under the same names."""
+
+    keys: NDArray[np.uint16] = field(default_factory=lambda: np.empty(0, np.uint16))
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    low_sums: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    low_bits: int = 0
+    zero_count: int = 0
+    nan_count: int = 0
+    inf_count: int = 0
+    clamped_low: int = 0
+    clamped_high: int = 0
+    min: float = math.nan
+    max: float = math.nan
+
+
+def summaries(x: NDArray[Any], threads: int = 1) -> Iterator[Counts]:
+    """Yield counts that together hold the values of an array; see `MagnitudeHistogram.update`.
 
     Parameters
     ----------
@@ -31,7 +49,7 @@ def summaries(x: NDArray[Any], threads: int = 1) -> Iterator[MagnitudeHistogram]
 
     Yields
     ------
-    MagnitudeHistogram
+    Counts
 
     Raises
     ------
@@ -40,7 +58,7 @@ def summaries(x: NDArray[Any], threads: int = 1) -> Iterator[MagnitudeHistogram]
 
     Examples
     --------
-    >>> [h.count for h in summaries(np.zeros((2, 3), np.float32))]
+    >>> [part.zero_count for part in summaries(np.zeros((2, 3), np.float32))]
     [6]
     """
     if threads < 1:
@@ -49,7 +67,7 @@ def summaries(x: NDArray[Any], threads: int = 1) -> Iterator[MagnitudeHistogram]
     x = x.ravel(order="K")
     step = max(-(-x.size // threads), _PIECE)
     if name in ("bfloat16", "float16"):
-        count: Callable[[NDArray[Any]], MagnitudeHistogram] = _summarize_16_bit
+        count: Callable[[NDArray[Any]], Counts] = _summarize_16_bit
     elif name == "float32":
         count = _summarize_float32
     elif name == "float64" or x.dtype.kind in "iu":
@@ -66,7 +84,7 @@ def summaries(x: NDArray[Any], threads: int = 1) -> Iterator[MagnitudeHistogram]
         yield from pool.map(count, pieces)
 
 
-def _summarize_float32(x: NDArray[Any]) -> MagnitudeHistogram:
+def _summarize_float32(x: NDArray[Any]) -> Counts:
     bits = np.ascontiguousarray(x, dtype=np.float32).view(np.int32)
     counts, low_sums, found = _tables()
     _kernels.count_cells(bits, counts, low_sums, found)
@@ -78,12 +96,12 @@ def _tables() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     return np.zeros(65536, np.int64), np.zeros(65536, np.int64), np.array([*_NO_EXTREMES, 0, 0, 0, 0], dtype=np.int64)
 
 
-def _occupied(counts: NDArray[np.int64], low_sums: NDArray[np.int64], found: NDArray[np.int64]) -> MagnitudeHistogram:
+def _occupied(counts: NDArray[np.int64], low_sums: NDArray[np.int64], found: NDArray[np.int64]) -> Counts:
     """Return the histogram of the tables; the counts are changed."""
     smallest, largest, low_bits, infinities, plus, minus = found.tolist()
     counts[0x0000] -= plus
     counts[0x8000] -= minus
-    h = MagnitudeHistogram()
+    h = Counts()
     h.zero_count, h.inf_count, h.low_bits = plus + minus, infinities, low_bits
     keys = np.flatnonzero(counts)
     # The cells of the largest exponent hold the infinities and NaN.
@@ -102,7 +120,7 @@ def _from_ordered(ordered: int) -> float:
     return float(np.array(pattern, dtype=np.uint32).view(np.float32)) + 0.0
 
 
-def _summarize_16_bit(x: NDArray[Any]) -> MagnitudeHistogram:
+def _summarize_16_bit(x: NDArray[Any]) -> Counts:
     """Count the 65,536 patterns, then place each pattern once."""
     counts = np.zeros(65536, np.int64)
     _kernels.count_patterns(np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("=")).view(np.uint16), counts)
@@ -112,7 +130,7 @@ def _summarize_16_bit(x: NDArray[Any]) -> MagnitudeHistogram:
         value = (patterns.astype(np.uint32) << np.uint32(16)).view(np.float32)
     else:
         value = patterns.astype(np.uint16).view(np.float16).astype(np.float32)
-    h = MagnitudeHistogram()
+    h = Counts()
     finite, zero = np.isfinite(value), value == 0
     h.zero_count = int(counts[zero].sum())
     h.nan_count = int(counts[np.isnan(value)].sum())
@@ -129,7 +147,7 @@ def _summarize_16_bit(x: NDArray[Any]) -> MagnitudeHistogram:
     return h
 
 
-def _summarize_float64(x: NDArray[Any]) -> MagnitudeHistogram:
+def _summarize_float64(x: NDArray[Any]) -> Counts:
     counts, low_sums, found = _tables()
     extremes = np.array([np.inf, -np.inf])
     lost = _kernels.count_cells_rounded(np.ascontiguousarray(x, dtype=np.float64), counts, low_sums, found, extremes)
@@ -141,7 +159,7 @@ def _summarize_float64(x: NDArray[Any]) -> MagnitudeHistogram:
     return h
 
 
-def _summarize_clamped(x: NDArray[np.float64]) -> MagnitudeHistogram:
+def _summarize_clamped(x: NDArray[np.float64]) -> Counts:
     """Count values of which some are not finite or beyond the range of float32."""
     with np.errstate(over="ignore", under="ignore"):
         y = x.astype(np.float32)

@@ -13,6 +13,7 @@ from ggd._cells import Cells, area_between, magnitude_edges
 from ggd._storing import Stored
 
 if TYPE_CHECKING:
+    from ggd._counting import Counts
     from ggd.distribution import GGD
 
 __all__ = ["MagnitudeHistogram"]
@@ -121,19 +122,20 @@ class MagnitudeHistogram(Stored):
         >>> h.count, h.abs_sum
         (6, 15.0)
         """
-        from ggd import _counting
+        from ggd._counting import summaries  # loads numba
 
-        for part in _counting.summaries(np.asarray(x), threads):
+        for part in summaries(np.asarray(x), threads):
             self._add(part)
 
-    def _add(self, other: MagnitudeHistogram) -> None:
+    def _add(self, other: MagnitudeHistogram | Counts) -> None:
         occupied = np.zeros(65536, np.bool_)
         occupied[self.keys] = occupied[other.keys] = True
         keys = np.flatnonzero(occupied).astype(np.uint16)
         place = np.empty(65536, np.int32)
         place[keys] = np.arange(keys.size)
         counts, low_sums = np.zeros(keys.size, np.int64), np.zeros(keys.size, np.int64)
-        for part in (self, other):
+        parts: tuple[MagnitudeHistogram | Counts, ...] = (self, other)
+        for part in parts:
             counts[place[part.keys]] += part.counts
             low_sums[place[part.keys]] += part.low_sums
         # A cell's low sum is below 2^16 times its count, so it cannot overflow before 2^47 values are in one

@@ -12,70 +12,70 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from ._version import __version__
 
 if TYPE_CHECKING:
-    from .arithmetic import absolute as absolute
-    from .arithmetic import add as add
-    from .arithmetic import compare as compare
-    from .arithmetic import convert as convert
-    from .arithmetic import divide as divide
-    from .arithmetic import fma as fma
-    from .arithmetic import maximum as maximum
-    from .arithmetic import minimum as minimum
-    from .arithmetic import multiply as multiply
-    from .arithmetic import negate as negate
-    from .arithmetic import sqrt as sqrt
-    from .arithmetic import subtract as subtract
-    from .codec import canonical as canonical
-    from .codec import decode as decode
-    from .codec import encode as encode
-    from .codec import random_words as random_words
-    from .contractions import conv2d as conv2d
-    from .contractions import einsum as einsum
-    from .dequantization import dequantize_checkpoint as dequantize_checkpoint
+    from .arithmetic.codes import absolute as absolute
+    from .arithmetic.codes import add as add
+    from .arithmetic.codes import compare as compare
+    from .arithmetic.codes import convert as convert
+    from .arithmetic.codes import divide as divide
+    from .arithmetic.codes import fma as fma
+    from .arithmetic.codes import maximum as maximum
+    from .arithmetic.codes import minimum as minimum
+    from .arithmetic.codes import multiply as multiply
+    from .arithmetic.codes import negate as negate
+    from .arithmetic.codes import sqrt as sqrt
+    from .arithmetic.codes import subtract as subtract
+    from .arithmetic.contractions import conv2d as conv2d
+    from .arithmetic.contractions import einsum as einsum
+    from .arithmetic.linalg import dot as dot
+    from .arithmetic.linalg import matmul as matmul
+    from .arithmetic.linalg import matvec as matvec
+    from .arithmetic.qarray import QArray as QArray
+    from .checkpoints.dequantization import dequantize_checkpoint as dequantize_checkpoint
+    from .checkpoints.guard import quantize_checkpoint as quantize_checkpoint
+    from .checkpoints.loading import load_quantized as load_quantized
+    from .checkpoints.quantized import open_quantized as open_quantized
+    from .codec.codec import canonical as canonical
+    from .codec.codec import decode as decode
+    from .codec.codec import encode as encode
+    from .codec.codec import random_words as random_words
+    from .codec.rounding import Overflow as Overflow
+    from .codec.rounding import RoundingMode as RoundingMode
     from .formats import Format as Format
     from .formats import format_names as format_names
     from .formats import get_format as get_format
     from .formats import register as register
-    from .guard import quantize_checkpoint as quantize_checkpoint
-    from .linalg import dot as dot
-    from .linalg import matmul as matmul
-    from .linalg import matvec as matvec
-    from .loading import load_quantized as load_quantized
-    from .metrics import QuantizationError as QuantizationError
-    from .metrics import measure as measure
-    from .qarray import QArray as QArray
-    from .quantized import open_quantized as open_quantized
-    from .rounding import Overflow as Overflow
-    from .rounding import RoundingMode as RoundingMode
-    from .scaling import QuantizedTensor as QuantizedTensor
-    from .scaling import quantize as quantize
+    from .quantization.metrics import QuantizationError as QuantizationError
+    from .quantization.metrics import measure as measure
+    from .quantization.scaling import QuantizedTensor as QuantizedTensor
+    from .quantization.scaling import quantize as quantize
 
 # Names are imported when first used, so that `import rf8sim` costs nothing.
 _HOMES = {
-    **dict.fromkeys(("conv2d", "einsum"), "contractions"),
-    **dict.fromkeys(("dot", "matmul", "matvec"), "linalg"),
-    **dict.fromkeys(("absolute", "add", "compare", "convert", "divide", "fma", "maximum", "minimum"), "arithmetic"),
-    **dict.fromkeys(("multiply", "negate", "sqrt", "subtract"), "arithmetic"),
+    **dict.fromkeys(("conv2d", "einsum"), "arithmetic.contractions"),
+    **dict.fromkeys(("dot", "matmul", "matvec"), "arithmetic.linalg"),
+    **dict.fromkeys(("absolute", "add", "compare", "convert", "divide", "fma"), "arithmetic.codes"),
+    **dict.fromkeys(("maximum", "minimum", "multiply", "negate", "sqrt", "subtract"), "arithmetic.codes"),
     "Format": "formats",
-    "Overflow": "rounding",
-    "QuantizationError": "metrics",
-    "QArray": "qarray",
-    "QuantizedTensor": "scaling",
-    "RoundingMode": "rounding",
-    "canonical": "codec",
-    "decode": "codec",
-    "dequantize_checkpoint": "dequantization",
-    "encode": "codec",
+    "Overflow": "codec.rounding",
+    "QuantizationError": "quantization.metrics",
+    "QArray": "arithmetic.qarray",
+    "QuantizedTensor": "quantization.scaling",
+    "RoundingMode": "codec.rounding",
+    "canonical": "codec.codec",
+    "decode": "codec.codec",
+    "dequantize_checkpoint": "checkpoints.dequantization",
+    "encode": "codec.codec",
     "format_names": "formats",
     "get_format": "formats",
-    "load_quantized": "loading",
-    "measure": "metrics",
-    "open_quantized": "quantized",
-    "quantize": "scaling",
-    "quantize_checkpoint": "guard",
-    "random_words": "codec",
+    "load_quantized": "checkpoints.loading",
+    "measure": "quantization.metrics",
+    "open_quantized": "checkpoints.quantized",
+    "quantize": "quantization.scaling",
+    "quantize_checkpoint": "checkpoints.guard",
+    "random_words": "codec.codec",
     "register": "formats",
 }
 

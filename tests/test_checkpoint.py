@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from rf8sim.checkpoint import CHUNK_ELEMENTS, CheckpointError, open_checkpoint
+from rf8sim.checkpoints.checkpoint import CHUNK_ELEMENTS, CheckpointError, open_checkpoint
 
 
 def whole(tensor, elements=CHUNK_ELEMENTS, multiple=1):
@@ -411,7 +411,7 @@ class TestTorch:
 
 _READ_ALL = """
 import resource, sys
-from rf8sim.checkpoint import open_checkpoint
+from rf8sim.checkpoints.checkpoint import open_checkpoint
 open_checkpoint(sys.argv[2])
 total = 0
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)

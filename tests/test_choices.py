@@ -7,9 +7,9 @@ import pytest
 from safetensors.numpy import save_file
 
 import rf8sim
-from rf8sim import choices
-from rf8sim.experiment import ChoiceRecord, Settings
-from rf8sim.measuring import run
+from rf8sim.studies import choices
+from rf8sim.studies.experiment import ChoiceRecord, Settings
+from rf8sim.studies.measuring import run
 
 RNG = np.random.default_rng(11)
 W = (RNG.laplace(size=(40, 33)) * np.geomspace(0.01, 1, 40)[:, None]).astype(np.float32)

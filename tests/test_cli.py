@@ -186,7 +186,7 @@ def test_folder_without_permission(capsys, checkpoint, tmp_path):
 
 def test_permission_is_asked_before_the_work(capsys, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda _, mode: mode == os.R_OK)
-    monkeypatch.setattr("rf8sim.measuring.run", None)
+    monkeypatch.setattr("rf8sim.studies.measuring.run", None)
     message = refused(capsys, ["report", checkpoint, "-o", tmp_path / "y"])
     assert "y: cannot be written: Permission denied" in message
 

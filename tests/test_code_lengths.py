@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rf8sim import get_format
-from rf8sim.code_lengths import (
+from rf8sim.entropy.code_lengths import (
     CODES,
     canonical_codes,
     code_lengths,
@@ -22,7 +22,7 @@ from rf8sim.code_lengths import (
     symbol_order,
     zigzag_order,
 )
-from rf8sim.coding import compress
+from rf8sim.entropy.coding import compress
 
 GENERATOR = np.random.default_rng(11)
 COUNTS = [

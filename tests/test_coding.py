@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import rf8sim
-from rf8sim import coding
-from rf8sim._coders import make_decoder, make_encoder
-from rf8sim.code_lengths import code_lengths
-from rf8sim.coding import CODERS, BlobError, compress, decompress, inspect, stored_bits
+from rf8sim.entropy import coding
+from rf8sim.entropy.code_lengths import code_lengths
+from rf8sim.entropy.coders import make_decoder, make_encoder
+from rf8sim.entropy.coding import CODERS, BlobError, compress, decompress, inspect, stored_bits
 
 NAMES = {"rans": "rans", "huffman": "huffman", "eg": "exp-golomb"}
 
@@ -276,8 +276,8 @@ def test_each_state_must_end_where_it_began(state):
 
 FORGERIES = """
 import numpy as np
-from rf8sim._coders import CODERS, make_decoder, make_encoder
-from rf8sim.code_lengths import code_lengths
+from rf8sim.entropy.coders import CODERS, make_decoder, make_encoder
+from rf8sim.entropy.code_lengths import code_lengths
 generator = np.random.default_rng(1)
 codes = np.minimum(generator.geometric(0.3, 60), 9).astype(np.uint8)
 counts = np.bincount(codes, minlength=10)
@@ -348,7 +348,7 @@ def test_blobs_of_every_type(kind):
 
 def test_an_order_is_kept():
     """Exp-Golomb over the order of values, as the literature does, costs more than over the order of counts."""
-    from rf8sim.code_lengths import zigzag_order
+    from rf8sim.entropy.code_lengths import zigzag_order
 
     codes = weights(200_000)
     order = zigzag_order(rf8sim.get_format("rf8").values).tolist()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import rf8sim
-from rf8sim.experiment import Settings
-from rf8sim.measuring import run
+from rf8sim.studies.experiment import Settings
+from rf8sim.studies.measuring import run
 
 
 def table(thing):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from rf8sim.arithmetic.codes.error_analysis import accumulation_bound, matmul_error, unit_roundoff
 
 import rf8sim
-from rf8sim.error_analysis import accumulation_bound, matmul_error, unit_roundoff
 
 ACCUMULATORS = ("float32", "float16", "bfloat16", "tf32", "rf8", "e4m3fn", "e5m2", "e3m4", "posit8_es1", "lns8", "int8")
 MODES = ("nearest-even", "nearest-away", "toward-zero", "up", "down", "to-odd", "stochastic")

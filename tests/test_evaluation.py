@@ -11,12 +11,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import rf8sim
-from rf8sim import cli, evaluation
-from rf8sim.checkpoint import CheckpointError
-from rf8sim.evaluation import Datapath, Evaluation, evaluate, paired
-from rf8sim.report import evaluation_report
-from rf8sim.scaling import choose_scale
-from rf8sim.transformer import forward, load_model, read_windows
+from rf8sim import cli
+from rf8sim.checkpoints.checkpoint import CheckpointError
+from rf8sim.models import evaluation
+from rf8sim.models.evaluation import Datapath, Evaluation, evaluate, paired
+from rf8sim.models.transformer import forward, load_model, read_windows
+from rf8sim.quantization.scaling import choose_scale
+from rf8sim.report.pages import evaluation as evaluation_report
 
 LM = Path(__file__).parents[1] / "examples" / "lm"
 sys.path.insert(0, str(LM))

@@ -10,9 +10,9 @@ import pytest
 from safetensors.numpy import save_file
 
 import rf8sim
-from rf8sim.checkpoint import CheckpointError
-from rf8sim.experiment import Experiment, FormatRecord, Settings
-from rf8sim.measuring import run
+from rf8sim.checkpoints.checkpoint import CheckpointError
+from rf8sim.studies.experiment import Experiment, FormatRecord, Settings
+from rf8sim.studies.measuring import run
 
 DATA = np.random.default_rng(7).laplace(size=(30, 21)).astype(np.float32) * 0.1
 DATA[3, :5] = 0
@@ -155,7 +155,8 @@ def test_rule_ggd_fits_the_whole_tensor_whatever_the_chunks(tmp_path, scaling):
         error = np.sum((data.astype(np.float64) - q.dequantize(np.float64)) ** 2)
         assert record.error.sum_squared_error == pytest.approx(error, rel=1e-12)
         alone = [
-            rf8sim.scaling.choose_scale(p, record.format, scaling=scaling, axis=axis, scale_rule="ggd") for p in parts
+            rf8sim.quantization.scaling.choose_scale(p, record.format, scaling=scaling, axis=axis, scale_rule="ggd")
+            for p in parts
         ]
         assert not np.array_equal(np.concatenate(alone), q.scale), "the parts alone would get other scales"
 

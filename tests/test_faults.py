@@ -14,13 +14,14 @@ import pytest
 from safetensors.numpy import save_file
 
 import rf8sim
-from rf8sim import _safetensors, cli
-from rf8sim.checkpoint import CheckpointError
-from rf8sim.loading import DamageWarning
-from rf8sim.manifest import check_manifest, manifest_path
-from rf8sim.plan_file import Plan, Recipe
-from rf8sim.protect import Protection
-from rf8sim.quantized import StoredTensor, UnreadableError, find_damage, open_quantized
+from rf8sim import cli
+from rf8sim.checkpoints import safetensors as _safetensors
+from rf8sim.checkpoints.checkpoint import CheckpointError
+from rf8sim.checkpoints.loading import DamageWarning
+from rf8sim.checkpoints.manifest import check_manifest, manifest_path
+from rf8sim.checkpoints.plan import Plan, Recipe
+from rf8sim.checkpoints.protect import Protection
+from rf8sim.checkpoints.quantized import StoredTensor, UnreadableError, find_damage, open_quantized
 
 ROOT = Path(__file__).parents[1]
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
@@ -93,7 +94,7 @@ def test_a_flipped_bit_of_the_index_or_the_manifest_is_found(tmp_path, source):
             path.write_bytes(flipped(whole, place, place % 7))
             damage = find_damage(tmp_path / "out")
             damage = damage or check_manifest(open_quantized(tmp_path / "out"))
-            foreign = name == "manifest.json" and rf8sim._safetensors.SEAL.encode() not in path.read_bytes()
+            foreign = name == "manifest.json" and rf8sim.checkpoints.safetensors.SEAL.encode() not in path.read_bytes()
             assert foreign or (damage and name in damage[0]), f"byte {place} of {name}"
         path.write_bytes(whole)
     assert find_damage(tmp_path / "out") == []
@@ -489,7 +490,7 @@ def test_a_damaged_file_is_not_dequantized(capsys, tmp_path, source):
 
 def test_bytes_that_do_not_read_back_are_refused(monkeypatch, tmp_path, source):
     """A disk that returns other bytes than were written: the file never takes its place."""
-    from rf8sim.manifest import RefusedError
+    from rf8sim.checkpoints.manifest import RefusedError
 
     path = tmp_path / "q.safetensors"
     quantize(source, path)

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from rf8sim._files import staged, write_files
+from rf8sim._base.files import staged, write_files
 
 
 def test_a_link_stays_and_its_target_is_written(tmp_path):

@@ -20,8 +20,10 @@ import ggd
 from ggd.families import family_names
 from ggd.findings import verdict
 from ggd.survey import summarize, survey
-from rf8sim import cli, measuring
-from rf8sim.report import fit_figures, fit_tables
+from rf8sim import cli
+from rf8sim.report.figures.figures import fit as fit_figures
+from rf8sim.report.tables.tables import fit as fit_tables
+from rf8sim.studies import measuring
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "examples" / "lm" / "model.safetensors"

@@ -11,13 +11,13 @@ from safetensors.numpy import load_file, save_file
 
 import rf8sim
 from rf8sim import cli
-from rf8sim.guard import command_metric, model_loss
-from rf8sim.manifest import RefusedError, manifest_path
-from rf8sim.model_loss import window_losses
-from rf8sim.plan_file import Plan, Recipe
-from rf8sim.protect import Protection, activation_power, read_sensitivity
-from rf8sim.quantized import open_quantized
-from rf8sim.transformer import load_model, read_windows
+from rf8sim.checkpoints.guard import command_metric
+from rf8sim.checkpoints.manifest import RefusedError, manifest_path
+from rf8sim.checkpoints.plan import Plan, Recipe
+from rf8sim.checkpoints.protect import Protection, read_sensitivity
+from rf8sim.checkpoints.quantized import open_quantized
+from rf8sim.models.loss import activation_power, model_loss, window_losses
+from rf8sim.models.transformer import load_model, read_windows
 
 LM = Path(__file__).parents[1] / "examples" / "lm" / "model.safetensors"
 DATA = LM.parent / "validation.bin"
@@ -289,7 +289,7 @@ def test_activation_power_is_the_mean_square_of_the_inputs():
     windows = read_windows(DATA, model, tokens=256)
     power = activation_power(model, windows)
     assert set(power) == {f"{name}.weight" for name in model.products}
-    from rf8sim.transformer import forward
+    from rf8sim.models.transformer import forward
 
     seen = {}
 

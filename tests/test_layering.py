@@ -17,10 +17,11 @@ ROOT = Path(__file__).parents[1]
 # From the bottom up. A package named here (formats, report, hardware) is one layer; inside, modules are free.
 LAYERS = {
     "ggd": (
-        {"_kernels", "_gamma", "_cells", "_storing"},
+        {"_kernels"},
+        {"_counting", "_gamma", "_cells", "_storing"},
         {"sampling", "goodness"},
         {"distribution"},
-        {"histogram", "_counting", "quantizer", "result", "rivals"},
+        {"histogram", "quantizer", "result", "rivals"},
         {"grouped", "optimal", "theory", "prior"},
         {"estimate"},
         {"asymmetric"},
@@ -31,37 +32,30 @@ LAYERS = {
         {"torch", "__main__"},
     ),
     "rf8sim": (
-        {"_kernels", "_kernels_errors", "_kernels_coding", "_checks", "_display", "_errors", "_files", "_parallel"},
-        {"_safetensors"},
-        {"formats", "code_lengths", "allocation"},
-        {"rounding", "reference", "_coders"},
+        {"_version"},
+        {"_base"},
+        {"_kernels"},
+        {"formats"},
+        {"reference"},
         {"codec"},
-        {"scaling", "operations", "accumulators", "coding"},
-        {"arithmetic", "products", "metrics"},
-        {"linalg"},
-        {"plan_file", "requirements"},
-        {"compressed_tensors"},
-        {"checkpoint", "experiment", "qarray", "error_analysis", "contractions"},
-        {"choices", "transformer", "scheduling", "rate_distortion"},
-        {"evaluation", "model_loss"},
-        {"tradeoff", "pruning"},
-        {"quantized", "protect"},
-        {"dequantization"},
-        {"conversion"},
-        {"comparing", "planning"},
-        {"manifest", "rf_family"},
-        {"guard", "loading"},
-        {"measuring", "report", "hardware", "torch"},
+        {"quantization"},
+        {"arithmetic"},
+        {"entropy"},
+        {"checkpoints"},
+        {"models"},
+        {"studies"},
+        {"hardware"},
+        {"report"},
+        {"torch"},
         {"cli"},
         {"__main__"},
     ),
 }
-PARTS = {"_counting": "histogram"}  # one subject in two files, which may import each other
-REFERENCE_USERS = {"rf8sim.operations", "rf8sim.hardware"}  # builders of tables that must be exact
+REFERENCE_USERS = {"rf8sim.arithmetic", "rf8sim.hardware"}  # builders of tables that must be exact
 TORCH_USERS = {
     "ggd.torch",
     "rf8sim.torch",
-    "rf8sim.checkpoint",
+    "rf8sim.checkpoints.checkpoint",
 }  # the adapters, and the reader of PyTorch's files
 LIGHT = ("rf8sim", "ggd", "rf8sim.cli")
 HEAVY = ("numba", "scipy", "matplotlib", "ml_dtypes", "torch", "jinja2")
@@ -147,10 +141,8 @@ def violations(root: Path) -> list[str]:
                 found.append(f"{at}: the oracle is for tests and exact table builders")
             if other == package and target_inside:
                 below = layer(target)
-                ours, theirs = (
-                    PARTS.get(first, first) for first in (inside.split(".")[0], target_inside.split(".")[0])
-                )
-                if ours != theirs and (below is None or below >= own):
+                folder, target_folder = (dotted.split(".")[0] for dotted in (inside, target_inside))
+                if folder != target_folder and (below is None or below >= own):
                     found.append(f"{at}: not a layer below")
     return found
 
@@ -163,39 +155,39 @@ def test_every_module_is_read():
     names = dict(modules(ROOT))
     assert {
         "rf8sim",
-        "rf8sim.codec",
-        "rf8sim._kernels",
+        "rf8sim.codec.codec",
+        "rf8sim._kernels.codec",
         "rf8sim.formats.base",
         "ggd",
         "ggd.distribution",
     } <= set(names)
     seen = {target for name, path in names.items() for _, target in imports(ROOT, name, path)}
-    assert {"rf8sim._kernels", "rf8sim.formats", "ggd", "numba"} <= seen
+    assert {"rf8sim._kernels.codec", "rf8sim.formats", "ggd", "numba"} <= seen
 
 
 @pytest.mark.parametrize(
     ("module", "source", "rule"),
     [
         ("ggd/distribution.py", "import rf8sim", "ggd stands alone"),
-        ("ggd/estimate.py", "def f():\n    from rf8sim.codec import encode", "ggd stands alone"),
-        ("rf8sim/_kernels.py", "from .formats import get_format", "kernels import nothing"),
-        ("rf8sim/_kernels.py", "import ggd", "kernels import nothing"),
-        ("rf8sim/codec.py", "from .scaling import quantize", "not a layer below"),
-        ("rf8sim/codec.py", "from . import scaling", "not a layer below"),
-        ("rf8sim/formats/base.py", "from ..codec import encode", "not a layer below"),
+        ("ggd/estimate.py", "def f():\n    from rf8sim.codec.codec import encode", "ggd stands alone"),
+        ("rf8sim/_kernels/codec.py", "from ..formats import get_format", "kernels import nothing"),
+        ("rf8sim/_kernels/codec.py", "import ggd", "kernels import nothing"),
+        ("rf8sim/codec/codec.py", "from ..quantization.scaling import quantize", "not a layer below"),
+        ("rf8sim/codec/codec.py", "from ..quantization import scaling", "not a layer below"),
+        ("rf8sim/formats/base.py", "from ..codec.codec import encode", "not a layer below"),
         ("rf8sim/formats/base.py", "from .. import codec", "not a layer below"),
         (
-            "rf8sim/experiment.py",
-            "if TYPE_CHECKING:\n    from .report.sections import Table",
+            "rf8sim/studies/experiment.py",
+            "if TYPE_CHECKING:\n    from ..report.sections import Table",
             "not a layer below",
         ),
-        ("rf8sim/scaling.py", "import rf8sim.report", "not a layer below"),
-        ("rf8sim/codec.py", "from .reference import encode", "the oracle"),
-        ("rf8sim/codec.py", "from .reference.rounding import round_value", "the oracle"),
+        ("rf8sim/quantization/scaling.py", "import rf8sim.report", "not a layer below"),
+        ("rf8sim/codec/codec.py", "from ..reference import encode", "the oracle"),
+        ("rf8sim/codec/codec.py", "from ..reference.rounding import round_value", "the oracle"),
         ("rf8sim/cli/measure.py", "def f():\n    from .. import torch", "nothing imports an adapter"),
         ("rf8sim/cli/measure.py", "def f():\n    import torch", "not a user of PyTorch"),
-        ("rf8sim/codec.py", "from .torch.fake import fake_quantize", "nothing imports an adapter"),
-        ("rf8sim/codec.py", "from numba import njit", "numba belongs in _kernels"),
+        ("rf8sim/codec/codec.py", "from ..torch.fake import fake_quantize", "nothing imports an adapter"),
+        ("rf8sim/codec/codec.py", "from numba import njit", "numba belongs in _kernels"),
         ("rf8sim/extra.py", "", "module has no layer"),
     ],
 )
@@ -206,16 +198,16 @@ def test_a_broken_arrow_is_seen(tmp_path, module, source, rule):
         "ggd/_kernels.py": "import numba",
         "ggd/distribution.py": "from ggd import _kernels",
         "ggd/estimate.py": "from .distribution import GGD",
-        "rf8sim/__init__.py": "from .codec import encode",
-        "rf8sim/_kernels.py": "import numba",
+        "rf8sim/__init__.py": "from .codec.codec import encode",
+        "rf8sim/_kernels/codec.py": "import numba",
         "rf8sim/formats/__init__.py": "from .base import Format",
         "rf8sim/formats/base.py": "import ggd",
-        "rf8sim/reference.py": "from .formats import Format",
-        "rf8sim/codec.py": "from . import _kernels\nfrom .formats.base import Format",
-        "rf8sim/scaling.py": "from .codec import encode",
-        "rf8sim/experiment.py": "from . import scaling",
-        "rf8sim/report/__init__.py": "from ..experiment import run",
-        "rf8sim/torch.py": "import torch\nfrom .codec import encode",
+        "rf8sim/reference/__init__.py": "from ..formats import Format",
+        "rf8sim/codec/codec.py": "from .._kernels import codec\nfrom ..formats.base import Format",
+        "rf8sim/quantization/scaling.py": "from ..codec.codec import encode",
+        "rf8sim/studies/experiment.py": "from ..quantization import scaling",
+        "rf8sim/report/__init__.py": "from ..studies.experiment import run",
+        "rf8sim/torch/__init__.py": "import torch\nfrom ..codec.codec import encode",
         "rf8sim/cli/measure.py": "from .. import report",
     }
     for path, text in good.items():

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rf8sim.arithmetic.codes.products import get_operand, nibble_tables
 
 import rf8sim
-from rf8sim import linalg, reference
-from rf8sim.products import get_operand, nibble_tables
+from rf8sim import reference
+from rf8sim.arithmetic.codes import linalg
 
 MODES = ("nearest-even", "nearest-away", "toward-zero", "up", "down", "to-odd", "stochastic")
 ORDERS = ("sequential", "pairwise", "blocked:3", "blocked:100")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import rf8sim
-from rf8sim.metrics import measure
+from rf8sim.quantization.metrics import measure
 
 
 @pytest.mark.parametrize("scaling", ["tensor", "channel", "block", "none"])

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rf8sim.plan_file import Plan, Recipe, Rule, read_plan, write_plan
-from rf8sim.requirements import QUANTITIES, parse_requirement
+from rf8sim.checkpoints.plan import Plan, Recipe, Rule, read_plan, write_plan
+from rf8sim.checkpoints.requirements import QUANTITIES, parse_requirement
 
 
 def test_the_first_rule_decides_then_what_stays_then_the_defaults():
@@ -99,7 +99,7 @@ def test_bad_requirements(text, message):
 
 
 def test_every_quantity_is_measured():
-    from rf8sim.guard import _FIGURES, _Figures
+    from rf8sim.checkpoints.guard import _FIGURES, _Figures
 
     assert set(_FIGURES) == set(QUANTITIES)
     assert all(hasattr(_Figures, name) for name in _FIGURES.values())

@@ -14,13 +14,13 @@ from safetensors.numpy import save_file
 import ggd
 import rf8sim
 from rf8sim import cli, get_format
-from rf8sim.allocation import hull_path, least
-from rf8sim.plan_file import Recipe, read_plan
-from rf8sim.planning import measure_menu, plan_checkpoint, rf_family
-from rf8sim.quantized import open_quantized
-from rf8sim.rate_distortion import cost_of
-from rf8sim.requirements import parse_requirement
-from rf8sim.rf_family import theory
+from rf8sim.checkpoints.plan import Recipe, read_plan
+from rf8sim.checkpoints.quantized import open_quantized
+from rf8sim.checkpoints.requirements import parse_requirement
+from rf8sim.studies.allocation import hull_path, least
+from rf8sim.studies.planning import measure_menu, plan_checkpoint, rf_family
+from rf8sim.studies.rate_distortion import cost_of
+from rf8sim.studies.rf_family import theory
 
 # --- the allocation ---------------------------------------------------------------------------------------------------
 
@@ -195,7 +195,7 @@ def test_the_family_and_its_theory():
     for member in theory([2.0], 6, 6):
         values = ggd.GGD.from_std(2.0, 1.0).sample(200_000, seed=0)
         fmt = get_format(f"rf({member.p},{member.depth})")
-        from rf8sim.scaling import quantize
+        from rf8sim.quantization.scaling import quantize
 
         sqnr = max(
             10 * np.log10(np.mean(values**2) / np.mean((values - quantize(values, fmt, scale=s).dequantize()) ** 2))
@@ -221,7 +221,7 @@ def test_budgets_that_cannot_be_kept(checkpoint, menu, budget, message):
 
 
 def test_a_bound_on_the_loss_is_kept():
-    from rf8sim.transformer import load_model, read_windows
+    from rf8sim.models.transformer import load_model, read_windows
 
     path = "examples/lm/model.safetensors"
     model = load_model(path)

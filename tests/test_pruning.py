@@ -13,9 +13,9 @@ from safetensors.numpy import save_file
 
 import rf8sim
 from rf8sim import cli
-from rf8sim.coding import compress
-from rf8sim.pruning import Pattern, kept, measure_sparsity, parse_pattern, underflow
-from rf8sim.report import sparsity_report
+from rf8sim.entropy.coding import compress
+from rf8sim.report.pages import sparsity as sparsity_report
+from rf8sim.studies.pruning import Pattern, kept, measure_sparsity, parse_pattern, underflow
 
 MATRICES = arrays.arrays(
     np.float32,
@@ -127,7 +127,7 @@ def test_underflow_is_what_the_format_makes_zero(checkpoint):
 
 
 def test_a_pruned_model_is_worse():
-    from rf8sim.transformer import load_model, read_windows
+    from rf8sim.models.transformer import load_model, read_windows
 
     model = load_model("examples/lm/model.safetensors")
     windows = read_windows("examples/lm/validation.bin", model, 256)

@@ -11,13 +11,13 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import rf8sim
-from rf8sim import conversion
-from rf8sim.checkpoint import CheckpointError, open_checkpoint
-from rf8sim.conversion import write_quantized
-from rf8sim.dequantization import dequantize_checkpoint
-from rf8sim.plan_file import Plan, Recipe, Rule
-from rf8sim.protect import Protection
-from rf8sim.quantized import find_damage, open_quantized
+from rf8sim.checkpoints import conversion
+from rf8sim.checkpoints.checkpoint import CheckpointError, open_checkpoint
+from rf8sim.checkpoints.conversion import write_quantized
+from rf8sim.checkpoints.dequantization import dequantize_checkpoint
+from rf8sim.checkpoints.plan import Plan, Recipe, Rule
+from rf8sim.checkpoints.protect import Protection
+from rf8sim.checkpoints.quantized import find_damage, open_quantized
 
 LM = Path(__file__).parents[1] / "examples" / "lm" / "model.safetensors"
 SCALINGS = ["tensor", "channel", "block", "none"]

@@ -7,11 +7,11 @@ import math
 
 import numpy as np
 import pytest
+from rf8sim.codec.codec.rounding import RoundingMode, boundaries
 
 import rf8sim
 from ggd import GGD, best_scale, quantizer_theory
-from rf8sim.metrics import measure
-from rf8sim.rounding import RoundingMode, boundaries
+from rf8sim.quantization.metrics import measure
 
 N = 1 << 20
 # Standard errors within which everything must agree. Some 1500 comparisons of seeded samples: by chance the largest

@@ -10,16 +10,17 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from rf8sim.report.sections.sections.contents import Contents, command, hash_inputs, read_evaluation
+from rf8sim.report.sections.sections.sections import SECTIONS, sections
+from rf8sim.report.sections.sections.verdict import verdict
 from safetensors.numpy import save_file
 
 import rf8sim
-from rf8sim.experiment import Experiment, Settings
-from rf8sim.measuring import run
-from rf8sim.report import figures, tables
-from rf8sim.report.contents import Contents, command, hash_inputs, read_evaluation
+from rf8sim.report.figures.figures import figures
 from rf8sim.report.render import write_report
-from rf8sim.report.sections import SECTIONS, sections
-from rf8sim.report.verdict import verdict
+from rf8sim.report.tables.tables import tables
+from rf8sim.studies.experiment import Experiment, Settings
+from rf8sim.studies.measuring import run
 
 ROOT = Path(__file__).parents[1]
 FIGURES = 9
@@ -333,7 +334,7 @@ def test_figures_leave_matplotlib_alone():
         ugly = figures.value_density([rf8sim.get_format("rf8")]).svg()
     assert ugly == figures.value_density([rf8sim.get_format("rf8")]).svg()
     assert dict(matplotlib.rcParams) == before
-    code = "import sys, rf8sim.report.render, rf8sim.report.figures as f, rf8sim; "
+    code = "import sys, rf8sim.report.render, rf8sim.report.figures.figures as f, rf8sim; "
     code += "f.value_density([rf8sim.get_format('rf8')]).svg(); print('matplotlib.pyplot' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
@@ -402,8 +403,9 @@ def test_command_makes_the_same_report(checkpoint, tmp_path, monkeypatch):
 
 def test_limits_are_limits(tmp_path):
     """Over true generalized Gaussians no format reaches the bound of its rate, and the table adds up."""
+    from rf8sim.report.sections.sections.limits import limits
+
     import ggd
-    from rf8sim.report.limits import limits
 
     rng = {1.0: 0.02, 1.6: 0.1}
     x = {f"w{s}": ggd.GGD(s, a).sample(200_000, seed=1).astype(np.float32).reshape(100, -1) for s, a in rng.items()}
@@ -494,8 +496,9 @@ def test_pooling_is_said(tmp_path):
 
 def test_pooled_shape_of_a_kind(tmp_path):
     """From histograms in quarter octaves the pooled shape is that of the data, to a standard error or so."""
+    from rf8sim.report.sections.sections.weights import by_kind
+
     import ggd
-    from rf8sim.report.weights import by_kind
 
     x = {f"mlp.{i}": ggd.GGD(1.3, 0.05).sample(60_000, seed=i).astype(np.float32).reshape(60, -1) for i in range(3)}
     x |= {"attn": ggd.GGD(0.8, 0.05).sample(60_000, seed=9).astype(np.float32).reshape(60, -1)}
@@ -553,7 +556,7 @@ def test_the_schema_sees_what_is_wrong(folder, schema):
 
 def test_compression_is_what_files_take(checkpoint, experiment):
     """The columns of coders against blobs that are really made, within the tens of bits that only data can tell."""
-    from rf8sim.coding import compress
+    from rf8sim.entropy.coding import compress
 
     table = part(experiment, "compression").tables[0]
     row = next(row for row in table.rows if row[0] == "int8")
@@ -570,7 +573,7 @@ def test_compression_is_what_files_take(checkpoint, experiment):
 
 
 def test_area(experiment, tmp_path):
-    from rf8sim.report.area_section import read_area
+    from rf8sim.report.sections.sections.area import read_area
 
     blocks = [
         {"block": "product", "gates rf8": 10.0, "gates int8": 30.0, "gates rf8 / e4m3fn": 1.1, "depth rf8": 3},

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 import rf8sim
 from rf8sim import reference
-from rf8sim.scaling import SCALE_RULES, choose_scale, scale_from_histogram
+from rf8sim.quantization.scaling import SCALE_RULES, choose_scale, scale_from_histogram
 
 FORMATS = ["rf8", "rf6", "e4m3fn", "e2m1fn", "int8", "posit8_es1", "lns8", "nf4"]
 RNG = np.random.default_rng(20)

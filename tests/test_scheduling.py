@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from rf8sim import measuring, scheduling
-from rf8sim._parallel import available_threads
-from rf8sim.checkpoint import CheckpointError, open_checkpoint
-from rf8sim.experiment import Settings
-from rf8sim.measuring import run, survey
-from rf8sim.scheduling import Cluster, Journal, map_tensors
+from rf8sim._base.threads import available_threads
+from rf8sim.checkpoints.checkpoint import CheckpointError, open_checkpoint
+from rf8sim.studies import measuring, scheduling
+from rf8sim.studies.experiment import Settings
+from rf8sim.studies.measuring import run, survey
+from rf8sim.studies.scheduling import Cluster, Journal, map_tensors
 
 SETTINGS = Settings(formats=("rf8", "e4m3fn"), scaling="channel")
 
@@ -259,9 +259,9 @@ def test_a_line_is_checked_by_its_sum(checkpoint, tmp_path):
 def test_a_killed_report_goes_on_and_says_the_same(checkpoint, tmp_path):
     """Kill a run with SIGKILL in the middle, let another go on, and compare with one that was not disturbed."""
     code = """
-import sys, time, rf8sim.measuring as m
+import sys, time, rf8sim.studies.measuring as m
 from pathlib import Path
-from rf8sim.experiment import Settings
+from rf8sim.studies.experiment import Settings
 measure = m._Measuring.__call__
 def slow(self, tensor, tell):
     if tensor.name == "w4":
@@ -368,8 +368,8 @@ def test_the_command_line(checkpoint, tmp_path, monkeypatch, capsys):
 PEAK = """
 import resource, sys
 from pathlib import Path
-from rf8sim.experiment import Settings
-from rf8sim.measuring import run
+from rf8sim.studies.experiment import Settings
+from rf8sim.studies.measuring import run
 run([sys.argv[1]], Settings(formats=("rf8", "int8")), threads=2)
 own = Path("/proc/self/status")
 peaks = [line.split()[1] for line in own.read_text().splitlines() if line.startswith("VmHWM")] if own.exists() else []

@@ -17,7 +17,7 @@ import fits  # noqa: E402
 import minilm  # noqa: E402
 
 import ggd  # noqa: E402
-from rf8sim.plan_file import Recipe  # noqa: E402
+from rf8sim.checkpoints.plan import Recipe  # noqa: E402
 
 WIDTH, LAYERS, HEADS = 12, 2, 3
 VOCABULARY = [

@@ -3,9 +3,9 @@
 import ml_dtypes
 import numpy as np
 import pytest
+from rf8sim.codec.codec.rounding import Overflow, RoundingMode, check_choices, step_table, stochastic_table
 
 import rf8sim
-from rf8sim.rounding import Overflow, RoundingMode, check_choices, step_table, stochastic_table
 
 torch = pytest.importorskip("torch")
 from rf8sim.torch import fake, fake_quantize  # noqa: E402

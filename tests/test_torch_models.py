@@ -155,7 +155,7 @@ def test_inputs_of_a_model_are_rounded_at_powers_of_two_for_rf8():
 @pytest.mark.parametrize("fmt", ["rf8", "rf6", "e4m3fn", "int8"])
 @pytest.mark.parametrize("largest", [1.5, 1.0, 3.0, 0.75, 448.0, 1e-3, 127.0, 0.0])
 def test_scale_of_inputs_is_the_codecs_rule_max(fmt, largest):
-    from rf8sim.scaling import choose_scale
+    from rf8sim.quantization.scaling import choose_scale
     from rf8sim.torch.fake import scale_for
 
     ours = float(scale_for(torch.tensor(largest), fmt))
@@ -210,7 +210,7 @@ def test_size_by_hand():
 
 
 def test_coded_size_is_that_of_the_coder():
-    from rf8sim.coding import compress
+    from rf8sim.entropy.coding import compress
 
     layer = nn.Linear(300, 200, bias=False)
     nn.init.normal_(layer.weight, std=0.02)
@@ -241,7 +241,7 @@ def test_a_quantized_model_compiles():
 
 def test_saved_and_loaded(tmp_path):
     """RF8 weights on their grid come back bit for bit, whatever scales the file's plan chose."""
-    from rf8sim.plan_file import Plan, Recipe
+    from rf8sim.checkpoints.plan import Plan, Recipe
 
     model = make_model()
     model[2].weight.data.uniform_()

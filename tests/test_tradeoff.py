@@ -10,13 +10,13 @@ from safetensors.numpy import save_file
 import ggd
 import rf8sim
 from rf8sim import cli
-from rf8sim.code_lengths import code_lengths
-from rf8sim.coding import compress
-from rf8sim.metrics import measure
-from rf8sim.plan_file import Recipe
-from rf8sim.rate_distortion import Cost, coded_bits, cost_of, open_matrices
-from rf8sim.report import tradeoff_report
-from rf8sim.tradeoff import ALL, CODE_COLUMNS, measure_tradeoff
+from rf8sim.checkpoints.plan import Recipe
+from rf8sim.entropy.code_lengths import code_lengths
+from rf8sim.entropy.coding import compress
+from rf8sim.quantization.metrics import measure
+from rf8sim.report.pages import tradeoff as tradeoff_report
+from rf8sim.studies.rate_distortion import Cost, coded_bits, cost_of, open_matrices
+from rf8sim.studies.tradeoff import ALL, CODE_COLUMNS, measure_tradeoff
 
 FORMATS = ("rf8", "e4m3fn", "int8", "nf4")
 
@@ -208,7 +208,7 @@ def test_the_command_refuses(capsys, checkpoint, tmp_path, options, message):
 
 def test_losses_of_the_shipped_model():
     """With a model: formats that keep the weights keep the loss, a coarse one does not."""
-    from rf8sim.transformer import load_model, read_windows
+    from rf8sim.models.transformer import load_model, read_windows
 
     model = load_model("examples/lm/model.safetensors")
     windows = read_windows("examples/lm/validation.bin", model, 256)

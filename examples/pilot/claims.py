@@ -7,8 +7,7 @@ from statistics import mean, stdev
 
 from matplotlib.axes import Axes
 from records import Record, Records
-
-from rf8sim.report.figures import COLOURS
+from rf8sim.report.figures.figures.figures import COLOURS
 
 NEAR, FAR = 0.01, 0.03  # nats: losses closer than the first are called equal
 
@@ -407,7 +406,7 @@ def claim_g(cost: Record | None) -> Section:
         "of the prior costs does not depend on the batch, so that its share falls as batches grow.\n\n"
         + table(["training", "ms a step", "more time", "peak, MiB", "more memory"], training)
         + f"\nThe product of a {width} × {width} matrix of weights with a float32 vector, one thread: PyTorch in "
-        "float32, and `rf8sim.linalg.weight_matvec` on codes. A larger one, on more threads, is in "
+        "float32, and `rf8sim.arithmetic.linalg.weight_matvec` on codes. A larger one, on more threads, is in "
         "[speed_linalg.md](speed_linalg.md).\n\n" + table(["weights", "µs", "of float32's time", "MiB"], products)
     )
     return title, text, None

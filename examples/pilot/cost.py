@@ -75,7 +75,7 @@ def product(weights: str, width: int, rounds: int = 99) -> dict[str, float]:
     import numpy as np
     import torch
 
-    import rf8sim.linalg
+    import rf8sim.arithmetic.linalg
 
     torch.set_num_threads(1)
     matrix = np.random.default_rng(0).normal(0, 0.05, (width, width)).astype(np.float32)
@@ -85,7 +85,7 @@ def product(weights: str, width: int, rounds: int = 99) -> dict[str, float]:
         return {"seconds": _times(lambda: held @ vector, rounds), "bytes": matrix.nbytes}
     codes = rf8sim.encode(matrix, weights)
     return {
-        "seconds": _times(lambda: rf8sim.linalg.weight_matvec(codes, x, weights, threads=1), rounds),
+        "seconds": _times(lambda: rf8sim.arithmetic.linalg.weight_matvec(codes, x, weights, threads=1), rounds),
         "bytes": codes.nbytes,
     }
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from records import Records, load
 
-from rf8sim._files import write_files
+from rf8sim._base.files import write_files
 
 FEWEST_STEPS = 500  # of a training that says anything
 

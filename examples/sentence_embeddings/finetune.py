@@ -29,7 +29,7 @@ from safetensors.numpy import load_file
 from torch import Tensor
 from torch_minilm import Encoder
 
-from rf8sim._files import write_files
+from rf8sim._base.files import write_files
 
 Record = dict[str, Any]
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from .. import __version__
+from .._version import __version__
 from ._common import Command, app
 
 # Each module of commands registers its own in the app; help lists them in this order.

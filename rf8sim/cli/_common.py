@@ -16,8 +16,8 @@ from typer.core import TyperCommand
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..report.tables import Table
-    from ..scheduling import Cluster
+    from ..report.tables.tables import Table
+    from ..studies.scheduling import Cluster
 
 __all__ = [
     "Checkpoints",
@@ -69,7 +69,7 @@ class Command(TyperCommand):
 
 
 def _check_output(option: str, path: Path, folder: bool, optional: bool) -> None:
-    from .._files import check_place
+    from .._base.files import check_place
 
     if str(path) == "-":
         other = f", or leave {option} out" if optional else ""
@@ -92,7 +92,7 @@ def print_table(table: Table) -> None:
     import rich.box
     import rich.table
 
-    from ..report.tables import WORDS, cell
+    from ..report.tables.tables import WORDS, cell
 
     shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, title=table.caption, title_justify="left", title_style="bold")
     for column in table.columns:
@@ -179,7 +179,7 @@ def cluster(scheduler: str | None, workers: int | None) -> Cluster | None:
     ValueError
         If both are given.
     """
-    from ..scheduling import Cluster
+    from ..studies.scheduling import Cluster
 
     if scheduler is not None and workers is not None:
         raise ValueError("--scheduler and --workers exclude each other: a scheduler has its own workers")

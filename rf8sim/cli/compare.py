@@ -40,7 +40,8 @@ def compare(
     Exit code 0 if nothing got worse by more than the thresholds, 1 if something did or a tensor is missing, 2 if a
     report cannot be read.
     """
-    from ..report import comparison, listings
+    from ..report.pages import comparison
+    from ..report.tables import listings
 
     if csv and json_:
         raise ValueError("--csv and --json exclude each other: give one")

@@ -12,7 +12,7 @@ from ._common import Exclude, Include, app, given_command, plain, print_table, p
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..transformer import Model
+    from ..models.transformer import Model
 
 __all__ = ["plan", "prune", "rf_family", "tradeoff"]
 
@@ -47,7 +47,7 @@ def _model(checkpoint: Path, wanted: bool, data: Path | None, tokens: int) -> tu
     """Load the model of a checkpoint and its held-out windows, if they are wanted."""
     if not wanted:
         return None
-    from ..transformer import load_model, read_windows
+    from ..models.transformer import load_model, read_windows
 
     model = load_model(checkpoint)
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
@@ -81,10 +81,10 @@ def tradeoff(
     quiet: _Quiet = False,
 ) -> None:
     """Measure rate (bits per weight, entropy-coded, everything counted) against distortion on a checkpoint."""
-    from ..experiment import Settings
-    from ..plan_file import Recipe
-    from ..report import tradeoff_report
-    from ..tradeoff import measure_tradeoff
+    from ..checkpoints.plan import Recipe
+    from ..report.pages import tradeoff as tradeoff_report
+    from ..studies.experiment import Settings
+    from ..studies.tradeoff import measure_tradeoff
 
     settings = Settings(formats=(), include=tuple(include or ()), exclude=tuple(exclude or ()))
     recipe = Recipe(scaling=scaling, scale_rule=scale_rule, block_size=block_size, entropy=coder)
@@ -138,10 +138,10 @@ def prune(
     quiet: _Quiet = False,
 ) -> None:
     """Prune a checkpoint's weights by magnitude, quantize what is left, and say what it costs and saves."""
-    from ..experiment import Settings
-    from ..plan_file import Recipe
-    from ..pruning import SHARES, Pattern, measure_sparsity, parse_pattern
-    from ..report import sparsity_report
+    from ..checkpoints.plan import Recipe
+    from ..report.pages import sparsity as sparsity_report
+    from ..studies.experiment import Settings
+    from ..studies.pruning import SHARES, Pattern, measure_sparsity, parse_pattern
 
     given = [parse_pattern(text) for text in patterns or ()]
     given = given or [*(Pattern(share=share) for share in SHARES), Pattern(group=(2, 4)), Pattern(group=(1, 4))]
@@ -211,11 +211,11 @@ def plan(
     quiet: _Quiet = False,
 ) -> None:
     """Choose a format and a scaling for each tensor of a checkpoint: the fewest bits within a bound, measured."""
-    from ..plan_file import KEPT_PATTERNS, Recipe, write_plan
-    from ..planning import FORMATS, SCALINGS, measure_menu, plan_checkpoint
-    from ..planning import rf_family as members
-    from ..report import plan_tables
-    from ..requirements import parse_requirement
+    from ..checkpoints.plan import KEPT_PATTERNS, Recipe, write_plan
+    from ..checkpoints.requirements import parse_requirement
+    from ..report.tables import plan as plan_tables
+    from ..studies.planning import FORMATS, SCALINGS, measure_menu, plan_checkpoint
+    from ..studies.planning import rf_family as members
 
     bound = parse_requirement(budget)
     names = [*(formats or (() if family else FORMATS)), *(members() if family else ())]
@@ -268,8 +268,8 @@ def rf_family(
     quiet: _Quiet = False,
 ) -> None:
     """Compute the SQNR of every RF(p, depth) of up to 8 bits on generalized Gaussian weights."""
-    from ..report import rf_family_report
-    from ..rf_family import SHAPES, theory
+    from ..report.pages import rf_family as rf_family_report
+    from ..studies.rf_family import SHAPES, theory
 
     for shape in shapes or ():
         if not 0.2 <= shape <= 20:

@@ -45,9 +45,9 @@ def doctor(json_: Annotated[bool, typer.Option("--json", help="Print JSON instea
     import shutil
     from importlib import metadata
 
-    from .. import __version__
-    from .._parallel import available_threads
-    from ..report.tables import Column, Table
+    from .._base.threads import available_threads
+    from .._version import __version__
+    from ..report.tables.tables import Column, Table
 
     def version(name: str) -> str | None:
         try:

@@ -14,7 +14,7 @@ import typer
 from ._common import app, as_json, plain, progress_bar, terminal
 
 if TYPE_CHECKING:
-    from ..hardware.vectors import VectorSet
+    from ..hardware.vectors.vectors import VectorSet
 
 __all__ = ["vectors", "verify"]
 
@@ -99,7 +99,7 @@ def _own_words(context: typer.Context) -> Iterator[None]:
 
 def _asked(context: typer.Context) -> VectorSet:
     """Return the vectors that the options of a command ask for."""
-    from ..hardware.vectors import vectors
+    from ..hardware.vectors.vectors import vectors
 
     with _own_words(context):
         return vectors(**{name: context.params[name] for name in _SETTING})
@@ -202,11 +202,11 @@ def verify(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no text: the exit code says it.")] = False,
 ) -> None:
     """Check what a design answered: exit 0 only if every vector came in, in order, with the right answer, else 1."""
-    from .._files import write_files
-    from ..hardware import verdict_text
-    from ..hardware.causes import recorded_setting
-    from ..hardware.comparison import get_comparison
-    from ..hardware.verify import verify as run
+    from .._base.files import write_files
+    from ..hardware.verdict import text as verdict_text
+    from ..hardware.verdict.causes import recorded_setting
+    from ..hardware.verdict.comparison import get_comparison
+    from ..hardware.verdict.verify import verify as run
 
     with _own_words(context):
         comparison = get_comparison(compare, any_nan=any_nan, flags=flags)

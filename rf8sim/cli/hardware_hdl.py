@@ -11,15 +11,15 @@ import typer
 from ._common import app, as_json, print_table
 
 if TYPE_CHECKING:
-    from ..hardware.area import Area, Subject
-    from ..report.tables import Table
+    from ..hardware.sources.area import Area, Subject
+    from ..report.tables.tables import Table
 
 __all__ = ["area_summary", "hdl"]
 
 
 def area_summary(found: Sequence[tuple[Subject, dict[str, Area]]], liberty: Path) -> Table:
     """Return blocks as rows and formats side by side: gate equivalents, logic depth, cells."""
-    from ..report.tables import Column, Table
+    from ..report.tables.tables import Column, Table
 
     formats = list(dict.fromkeys(fmt for _, row in found for fmt in row))
     columns = [Column("block")]
@@ -80,14 +80,14 @@ def hdl(
     if json_ and (not area or (output is not None and not quiet)):
         raise ValueError("--json is for --area, and prints nothing else: leave out --output, or give --quiet")
     if output is not None:
-        from ..hardware.hdl import write_hdl
+        from ..hardware.sources.hdl import write_hdl
 
         write_hdl(output, formats or ["rf8"])
         if not quiet:
             print(f"wrote {output}: read {Path(output) / 'README.md'}, then make -C {output} test")
     if area:
-        from ..hardware.area import area_table, find_liberty
-        from ..report.listings import as_records
+        from ..hardware.sources.area import area_table, find_liberty
+        from ..report.tables.listings import as_records
 
         table = area_summary(area_table(liberty), find_liberty(liberty))
         if json_:

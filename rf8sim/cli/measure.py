@@ -29,7 +29,7 @@ from ._common import (
 if TYPE_CHECKING:
     from ggd.survey import Survey
 
-    from ..experiment import Experiment, Settings, SkippedTensor
+    from ..studies.experiment import Experiment, Settings, SkippedTensor
 
 __all__ = ["evaluate", "fit", "list_formats", "report"]
 
@@ -37,7 +37,7 @@ _EVALUATED = ["rf8", "e4m3fn", "e5m2", "e3m4", "int8"]
 
 
 def _measure(checkpoints: Sequence[Path], settings: Settings, quiet: bool, **how: Any) -> Experiment:
-    from ..measuring import run
+    from ..studies.measuring import run
 
     with progress_bar(quiet) as progress:
         return run(checkpoints, settings, progress=progress, **how)
@@ -46,7 +46,7 @@ def _measure(checkpoints: Sequence[Path], settings: Settings, quiet: bool, **how
 def _survey(
     checkpoints: Sequence[Path], settings: Settings, quiet: bool, **how: Any
 ) -> tuple[Survey, tuple[SkippedTensor, ...]]:
-    from ..measuring import survey
+    from ..studies.measuring import survey
 
     with progress_bar(quiet) as progress:
         return survey(checkpoints, settings, progress=progress, **how)
@@ -96,9 +96,9 @@ def report(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Say what each format costs on the weights of checkpoints: report.html, report.md and report.json."""
-    from ..experiment import Settings
-    from ..report.area_section import read_area
-    from ..report.contents import Contents, command, hash_inputs, read_evaluation
+    from ..report.sections.area import read_area
+    from ..report.sections.contents import Contents, command, hash_inputs, read_evaluation
+    from ..studies.experiment import Settings
 
     chosen = {"formats": tuple(dict.fromkeys(formats))} if formats else {}
     if rounding == "residual" and not formats:  # the mode of the RF family, so its formats
@@ -121,8 +121,8 @@ def report(
     experiment = _measure(checkpoints, settings, quiet, threads=threads, cluster=where, journal=kept)
 
     from ..report.render import write_report
-    from ..report.tables import brief
-    from ..report.verdict import verdict
+    from ..report.sections.verdict import verdict
+    from ..report.tables.tables import brief
 
     inputs = hash_inputs(checkpoints) if hashes else ()
     flags = ["--no-figures"] * (not figures) + ["--no-hash"] * (not hashes)
@@ -174,9 +174,11 @@ def fit(
     from ggd.families import family_names
     from ggd.findings import verdict
 
-    from .._checks import choose
-    from ..experiment import Settings
-    from ..report import fit_report, fit_tables, listings
+    from .._base.checks import choose
+    from ..report.pages import fit as fit_report
+    from ..report.tables import fit as fit_tables
+    from ..report.tables import listings
+    from ..studies.experiment import Settings
 
     if csv and json_:
         raise ValueError("--csv and --json exclude each other: give one")
@@ -267,11 +269,11 @@ def evaluate(
     """Run a language model in low precision, every combination of what is given, and say what it costs."""
     from itertools import product
 
-    from ..evaluation import Datapath
-    from ..evaluation import evaluate as run
     from ..formats import get_format
-    from ..report import evaluation_report
-    from ..transformer import load_model, read_windows
+    from ..models.evaluation import Datapath
+    from ..models.evaluation import evaluate as run
+    from ..models.transformer import load_model, read_windows
+    from ..report.pages import evaluation as evaluation_report
 
     if shift != "auto" and not shift.lstrip("-").isdecimal():
         raise ValueError(f"--shift must be a whole number or 'auto', got {shift!r}")
@@ -328,13 +330,13 @@ def list_formats(
 ) -> None:
     """List the number formats, or the codes of one of them."""
     from ..formats import format_names, get_format
-    from ..report import listings
+    from ..report.tables import listings
 
     if csv and json_:
         raise ValueError("--csv and --json exclude each other: give one")
     chosen = [get_format(name) for name in names or format_names()]
     if figure is not None:
-        from ..report.figures import value_density
+        from ..report.figures.figures import value_density
 
         value_density(chosen).save(figure)
         return

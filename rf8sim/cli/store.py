@@ -11,11 +11,11 @@ import typer
 from ._common import app, as_json, plain, print_table, progress_bar, terminal
 
 if TYPE_CHECKING:
-    from ..comparing import Comparison
-    from ..guard import Evaluate
-    from ..manifest import Manifest
-    from ..plan_file import Plan
-    from ..protect import Protection
+    from ..checkpoints.comparison import Comparison
+    from ..checkpoints.guard import Evaluate
+    from ..checkpoints.manifest import Manifest
+    from ..checkpoints.plan import Plan
+    from ..checkpoints.protect import Protection
 
 __all__ = ["check", "dequantize", "quantize"]
 
@@ -127,9 +127,9 @@ def quantize(
     quiet: _Quiet = False,
 ) -> None:
     """Write a quantized checkpoint; read it back, compare it, and put it in place if it is as required."""
-    from ..guard import quantize_checkpoint
-    from ..manifest import RefusedError
-    from ..requirements import parse_requirement
+    from ..checkpoints.guard import quantize_checkpoint
+    from ..checkpoints.manifest import RefusedError
+    from ..checkpoints.requirements import parse_requirement
 
     options = {
         "scaling": scaling, "scale_rule": scale_rule, "rounding": rounding,
@@ -166,7 +166,7 @@ def _plan(
     path: Path | None, formats: list[str], keep: list[str], given: dict[str, Any], everything: bool
 ) -> Plan | None:
     """Return what the options say; None if there are none."""
-    from ..plan_file import Plan, Recipe, Rule, read_plan
+    from ..checkpoints.plan import Plan, Recipe, Rule, read_plan
 
     if not (path or formats or keep or given or everything):
         return None
@@ -186,8 +186,8 @@ def _plan(
 def _protection(
     checkpoint: Path, share: str | None, kept_in: str, sensitivity: Path | None, calibrate: Path | None
 ) -> Protection | None:
-    from ..protect import Protection, activation_power, read_sensitivity
-    from ..transformer import load_model, read_windows
+    from ..checkpoints.protect import Protection, read_sensitivity
+    from ..models.transformer import load_model, read_windows
 
     if share is None:
         return None
@@ -201,14 +201,16 @@ def _protection(
         return Protection(number, kept_in, read_sensitivity(sensitivity), f"the squares in {sensitivity.name}")
     if calibrate is not None:
         model = load_model(checkpoint)
+        from ..models.loss import activation_power
+
         power = activation_power(model, read_windows(calibrate, model)[0::2])
         return Protection(number, kept_in, power, f"error times mean squared activation on {calibrate.name}")
     return Protection(number, kept_in)
 
 
 def _command(evaluate: str, checkpoint: Path, needs: set[str]) -> Evaluate:
-    from ..checkpoint import open_checkpoint
-    from ..guard import command_metric
+    from ..checkpoints.checkpoint import open_checkpoint
+    from ..checkpoints.guard import command_metric
 
     if "loss" in needs:
         raise ValueError("--evaluate measures what 'metric' bounds: write metric in place of loss")
@@ -216,9 +218,9 @@ def _command(evaluate: str, checkpoint: Path, needs: set[str]) -> Evaluate:
 
 
 def _loss(checkpoint: Path, needs: set[str], data: Path | None, tokens: int, calibrate: Path | None) -> Evaluate:
-    from ..checkpoint import open_checkpoint
-    from ..guard import model_loss
-    from ..transformer import load_model, read_windows
+    from ..checkpoints.checkpoint import open_checkpoint
+    from ..models.loss import model_loss
+    from ..models.transformer import load_model, read_windows
 
     if "metric" in needs:
         raise ValueError("'metric' is what a command prints: give it with --evaluate 'COMMAND {}'")
@@ -232,9 +234,9 @@ def _loss(checkpoint: Path, needs: set[str], data: Path | None, tokens: int, cal
 
 
 def _show(manifest: Manifest, output: Path) -> None:
-    from ..manifest import manifest_path
-    from ..rate_distortion import bits_in_words
-    from ..report.tables import Column, Table
+    from .._base.display import bits_in_words
+    from ..checkpoints.manifest import manifest_path
+    from ..report.tables.tables import Column, Table
 
     columns = (Column("tensor"), Column("format"), Column("bits per weight", ".3f"), Column("SQNR, dB", ".2f"))
     rows = [(one.name, one.format, one.bits, one.sqnr_db) for one in manifest.tensors if one.format]
@@ -276,8 +278,8 @@ def dequantize(
     quiet: _Quiet = False,
 ) -> None:
     """Write the numbers of a quantized checkpoint as a plain one, which any tool reads."""
-    from .._checks import choose
-    from ..dequantization import dequantize_checkpoint
+    from .._base.checks import choose
+    from ..checkpoints.dequantization import dequantize_checkpoint
 
     if dtype is not None:
         choose("dtype", dtype, ("float32", "bfloat16", "float16"))
@@ -306,12 +308,12 @@ def check(
 
     It is 2 if there is no quantized checkpoint to verify, or if --against is not what it was quantized from.
     """
-    from ..checkpoint import open_checkpoint
-    from ..comparing import compare
-    from ..manifest import check_manifest, refuse_other
-    from ..quantized import find_damage, open_quantized
-    from ..rate_distortion import bits_in_words
-    from ..report.tables import Column, Table
+    from .._base.display import bits_in_words
+    from ..checkpoints.checkpoint import open_checkpoint
+    from ..checkpoints.comparison import compare
+    from ..checkpoints.manifest import check_manifest, refuse_other
+    from ..checkpoints.quantized import find_damage, open_quantized
+    from ..report.tables.tables import Column, Table
 
     source = None if against is None else open_checkpoint(against)
     damage = find_damage(checkpoint)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _display
+from .._base import display as _display
 
 __all__ = ["Format", "Side"]
 

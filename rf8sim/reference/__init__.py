@@ -7,30 +7,10 @@ that is checked against it.
 
 from __future__ import annotations
 
-from .operations import (
-    Number,
-    add,
-    divide,
-    maximum,
-    minimum,
-    multiply,
-    number,
-    overflows,
-    round_with_flags,
-    sqrt,
-)
+from .operations import Number, add, divide, maximum, minimum, multiply, number, overflows, round_with_flags, sqrt
 from .philox import philox4x32, random_word
 from .rationals import exact, floor_log2, nearest_exponent, power_of_two
-from .rounding import (
-    MODES,
-    OVERFLOWS,
-    ladder,
-    residual_depth,
-    residual_round,
-    residual_value,
-    round_value,
-    takes_upper,
-)
+from .rounding import MODES, OVERFLOWS, ladder, residual_depth, residual_round, residual_value, round_value, takes_upper
 
 __all__ = [
     "MODES", "OVERFLOWS", "Number", "add", "divide", "exact", "floor_log2", "ladder", "maximum", "minimum", "multiply",

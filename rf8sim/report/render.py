@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .._files import write_files
-from ..experiment import Experiment
-from .contents import Contents, Section
-from .figures import PAGE_COLOURS
-from .sections import sections
-from .tables import WORDS, cell, markdown_table
-from .verdict import verdict
+from .._base.files import write_files
+from ..studies.experiment import Experiment
+from .figures.figures import PAGE_COLOURS
+from .sections.contents import Contents, Section
+from .sections.sections import sections
+from .sections.verdict import verdict
+from .tables.tables import WORDS, cell, markdown_table
 
 __all__ = ["html", "markdown", "markdown_table", "write_report"]
 

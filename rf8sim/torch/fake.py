@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..codec import decode
+from ..codec.codec import decode
+from ..codec.rounding import Overflow, RoundingMode, check_choices, step_table, stochastic_table
 from ..formats import Format, get_format
-from ..rounding import Overflow, RoundingMode, check_choices, step_table, stochastic_table
 
 __all__ = ["fake_quantize", "scale_for"]
 

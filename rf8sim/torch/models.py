@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .._checks import choose
+from .._base.checks import choose
+from ..codec.rounding import check_choices
 from ..formats import Format, get_format
-from ..rounding import check_choices
-from ..scaling import SCALE_RULES, SCALINGS, QuantizedTensor, choose_scale, quantize
+from ..quantization.scaling import SCALE_RULES, SCALINGS, QuantizedTensor, choose_scale, quantize
 from .fake import fake_quantize, scale_for
 
 __all__ = [

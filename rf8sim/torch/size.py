@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import nn
 
-from .._checks import choose
-from ..code_lengths import CODES, code_lengths, zigzag_order
+from .._base.checks import choose
+from ..entropy.code_lengths import CODES, code_lengths, zigzag_order
 from .models import FilterFn, QuantizeConfig, parameters
 
 __all__ = ["ModelSize", "TensorSize", "model_size"]
@@ -52,7 +52,7 @@ class ModelSize:
     Attributes
     ----------
     code : str
-        The entropy code: one of `rf8sim.code_lengths.CODES`.
+        The entropy code: one of `rf8sim.entropy.code_lengths.CODES`.
     tensors : tuple of TensorSize
         A row for each parameter.
 
@@ -118,7 +118,7 @@ def model_size(
     filter_fn : callable, optional
         As for `quantize_`.
     code : str
-        The entropy code, one for each tensor, of `rf8sim.code_lengths.CODES`; ``entropy`` is the bound.
+        The entropy code, one for each tensor, of `rf8sim.entropy.code_lengths.CODES`; ``entropy`` is the bound.
 
     Returns
     -------

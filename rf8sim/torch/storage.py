@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..guard import quantize_checkpoint
-from ..plan_file import Plan
-from ..quantized import open_quantized
+from ..checkpoints.guard import quantize_checkpoint
+from ..checkpoints.plan import Plan
+from ..checkpoints.quantized import open_quantized
 from .models import plain_name
 
 if TYPE_CHECKING:
-    from ..manifest import Manifest
+    from ..checkpoints.manifest import Manifest
 
 __all__ = ["load_quantized", "save_quantized"]
 
@@ -39,7 +39,7 @@ def save_quantized(model: nn.Module, path: str | Path, plan: Plan | None = None,
         What each tensor gets, by its plain name; by default RF8 with a scale for each channel, and norms, embeddings
         and biases as they are.
     **options
-        As for `rf8sim.guard.quantize_checkpoint`: ``protection``, ``require``, ``evaluate``.
+        As for `rf8sim.checkpoints.guard.quantize_checkpoint`: ``protection``, ``require``, ``evaluate``.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def save_quantized(model: nn.Module, path: str | Path, plan: Plan | None = None,
     Raises
     ------
     ValueError, OSError
-        As `rf8sim.guard.quantize_checkpoint`.
+        As `rf8sim.checkpoints.guard.quantize_checkpoint`.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def load_quantized(model: _Model, path: str | Path) -> _Model:
     model : nn.Module
         A plain model with parameters of the checkpoint's names and shapes.
     path : str or Path
-        As for `rf8sim.quantized.open_quantized`.
+        As for `rf8sim.checkpoints.quantized.open_quantized`.
 
     Returns
     -------

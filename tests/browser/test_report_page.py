@@ -6,13 +6,13 @@ import re
 
 import numpy as np
 import pytest
+from rf8sim.report.sections.sections.contents import Section
+from rf8sim.report.tables.tables.tables import Column, Table
 from safetensors.numpy import save_file
 
-from rf8sim.experiment import Settings
-from rf8sim.measuring import run
-from rf8sim.report.contents import Section
 from rf8sim.report.render import html, write_report
-from rf8sim.report.tables import Column, Table
+from rf8sim.studies.experiment import Settings
+from rf8sim.studies.measuring import run
 
 WIDTHS = (390, 1440)
 THEMES = ("light", "dark")

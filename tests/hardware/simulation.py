@@ -6,9 +6,9 @@ import re
 import subprocess
 from pathlib import Path
 
-from rf8sim.hardware.blocks import Block, multiplication_table, vector_lines
-from rf8sim.hardware.hdl import hdl_files, rtl_sources
-from rf8sim.hardware.testbench import bench_source
+from rf8sim.hardware.sources.blocks import Block, multiplication_table, vector_lines
+from rf8sim.hardware.sources.hdl import hdl_files, rtl_sources
+from rf8sim.hardware.sources.testbench import bench_source
 
 CHECK = "bench/check.sv"
 

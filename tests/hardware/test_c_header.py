@@ -9,9 +9,9 @@ import pytest
 
 import rf8sim
 from rf8sim import reference
-from rf8sim.hardware.blocks import encoded_fixed, near_thresholds
-from rf8sim.hardware.c_header import c_dpi, c_header, dpi_package
-from rf8sim.hardware.packages import identifier
+from rf8sim.hardware.sources.blocks import encoded_fixed, near_thresholds
+from rf8sim.hardware.sources.c_header import c_dpi, c_header, dpi_package
+from rf8sim.hardware.sources.packages import identifier
 
 pytestmark = [
     pytest.mark.hardware,

@@ -3,10 +3,11 @@
 import io
 
 import pytest
+from rf8sim.hardware.vectors.vectors.vectors import vectors
 
-from rf8sim.hardware import answers, verdict_text, verify
-from rf8sim.hardware.comparison import get_comparison
-from rf8sim.hardware.vectors import vectors
+from rf8sim.hardware.verdict import answers, verify
+from rf8sim.hardware.verdict import text as verdict_text
+from rf8sim.hardware.verdict.comparison import get_comparison
 
 MUL = vectors("mul", "rf6")
 LINES = b"".join(MUL.text()).splitlines(keepends=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from rf8sim.hardware.vectors.vectors.vectors import vectors
 
 import rf8sim.hardware
 from rf8sim import cli
-from rf8sim.hardware.vectors import vectors
 
 SCHEMA = Path(rf8sim.hardware.__file__).parent / "verdict.schema.json"
 DUT = """import sys
@@ -182,7 +182,7 @@ def test_nothing_is_half_written(capsys, tmp_path, monkeypatch):
         yield b"00"
         raise OSError(28, "No space left on device", None)
 
-    monkeypatch.setattr("rf8sim.hardware.vector_files.lines", breaks)
+    monkeypatch.setattr("rf8sim.hardware.vectors.files.lines", breaks)
     (tmp_path / "v").mkdir()
     assert run("vectors", "mul", "-o", tmp_path / "v" / "m.tv") == 1
     assert "No space left on device" in capsys.readouterr().err

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from rf8sim.cli import main
-from rf8sim.hardware import hdl
-from rf8sim.hardware.hdl import hdl_files, rtl_sources, write_hdl
+from rf8sim.hardware.sources import hdl
+from rf8sim.hardware.sources.hdl import hdl_files, rtl_sources, write_hdl
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,14 +10,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from rf8sim.hardware.vectors.vectors.vectors import vectors
 from simulation import counts, lay_out, simulate
 
 import rf8sim
 from rf8sim import reference
-from rf8sim.hardware.blocks import blocks, encoded_fixed, lfsr_words, near_thresholds
-from rf8sim.hardware.hdl import write_hdl
-from rf8sim.hardware.vectors import vectors
-from rf8sim.hardware.verify import verify
+from rf8sim.hardware.sources.blocks import blocks, encoded_fixed, lfsr_words, near_thresholds
+from rf8sim.hardware.sources.hdl import write_hdl
+from rf8sim.hardware.verdict.verify import verify
 
 pytestmark = [
     pytest.mark.hardware,
@@ -99,7 +99,7 @@ def test_expected_codes_of_wide_numbers_are_the_oracles(mode, width, fraction):
 
 
 def test_the_root_in_the_source_is_the_square_root_of_two():
-    from rf8sim.hardware.hdl import rtl_sources
+    from rf8sim.hardware.sources.hdl import rtl_sources
 
     assert f"128'h{math.isqrt(2 << 254):x}" in rtl_sources()["rf8_round.sv"]
 

@@ -7,9 +7,9 @@ import pytest
 from simulation import lay_out
 
 from rf8sim.cli.hardware_hdl import area_summary
-from rf8sim.hardware import area
-from rf8sim.hardware.hdl import rtl_sources, write_hdl
-from rf8sim.hardware.packages import systemverilog_package
+from rf8sim.hardware.sources import area
+from rf8sim.hardware.sources.hdl import rtl_sources, write_hdl
+from rf8sim.hardware.sources.packages import systemverilog_package
 
 pytestmark = [
     pytest.mark.hardware,

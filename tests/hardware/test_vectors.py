@@ -12,16 +12,16 @@ from itertools import product
 import numpy as np
 import pytest
 from oracle_helpers import modes, overflows
+from rf8sim.arithmetic.codes.operations import operation_table
+from rf8sim.hardware.golden.golden.golden import golden
+from rf8sim.hardware.golden.golden.ports import Port, get_kind
+from rf8sim.hardware.vectors.vectors.files import FORMS, from_digits, to_digits
+from rf8sim.hardware.vectors.vectors.vectors import vectors
 
 import rf8sim
 from rf8sim import reference
 from rf8sim.formats import format_names, get_format
-from rf8sim.hardware.coverage import Coverage
-from rf8sim.hardware.golden import golden
-from rf8sim.hardware.ports import Port, get_kind
-from rf8sim.hardware.vector_files import FORMS, from_digits, to_digits
-from rf8sim.hardware.vectors import vectors
-from rf8sim.operations import operation_table
+from rf8sim.hardware.verdict.coverage import Coverage
 
 # --- what must be answered ------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 import rf8sim
-from rf8sim.hardware.packages import code_lines, identifier, vhdl_package, vhdl_testbench
+from rf8sim.hardware.sources.packages import code_lines, identifier, vhdl_package, vhdl_testbench
 
 pytestmark = [
     pytest.mark.hardware,

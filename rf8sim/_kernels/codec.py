@@ -1,0 +1,562 @@
+"""Every numba function of this package. Kernels see arrays and integers, never objects."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_jit = njit(nogil=True, cache=True)
+
+# Philox4x32-10: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+_PHILOX_M0, _PHILOX_M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_PHILOX_W0, _PHILOX_W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+_LOW32 = np.uint64(0xFFFFFFFF)
+_BY32 = np.uint64(32)
+_NO_DROP = np.uint64(255)
+_ZERO = np.uint64(0)
+
+
+@_jit
+def encode_cells(bits: Any, threshold: Any, result: Any, shift: Any, out: Any) -> None:
+    """Look up each bit pattern's cell and take its first or second result."""
+    for i in range(bits.size):
+        pattern = bits[i]
+        cell = np.uint64(pattern >> shift)
+        out[i] = result[cell + cell + np.uint64(pattern >= threshold[cell])]
+
+
+@_jit
+def look_up(index: Any, table: Any, out: Any) -> None:
+    """``out = table[index]`` for a table that covers every index."""
+    for i in range(index.size):
+        out[i] = table[index[i]]
+
+
+@_jit
+def look_up_pair(a: Any, b: Any, table: Any, out: Any) -> None:
+    """``out = table[a, b]`` of a flat 256 x 256 table."""
+    for i in range(a.size):
+        out[i] = table[(np.uint64(a[i]) << np.uint64(8)) | np.uint64(b[i])]
+
+
+@_jit
+def look_up_drawn(index: Any, pairs: Any, fraction: Any, words: Any, random_bits: Any, out: Any) -> None:
+    """Take the upper byte of ``pairs[index]`` where the top bits of the fraction plus the word's low bits carry."""
+    mask = np.uint64((np.uint64(1) << random_bits) - np.uint64(1))
+    unused = np.uint64(32) - random_bits
+    for i in range(index.size):
+        entry = index[i]
+        carry = ((np.uint64(fraction[entry]) >> unused) + (np.uint64(words[i]) & mask)) >> random_bits
+        out[i] = np.uint8(np.uint64(pairs[entry]) >> (carry << np.uint64(3)))
+
+
+@_jit
+def first_above(bits: Any, sign_mask: Any, infinity: Any) -> int:
+    """Return the first index whose pattern, sign cleared, is above that of infinity (a NaN); -1 if none is."""
+    found = False
+    for i in range(bits.size):
+        found |= (bits[i] & sign_mask) > infinity
+    if found:
+        for i in range(bits.size):
+            if (bits[i] & sign_mask) > infinity:
+                return i
+    return -1
+
+
+@_jit
+def philox_words(key0: Any, key1: Any, first_block: Any, out: Any, step: Any = _ZERO) -> None:
+    """Fill ``out`` (uint32, a multiple of 4) with the Philox4x32-10 words of counters (block low, high, step, 0)."""
+    for j in range(out.size // 4):
+        block = first_block + np.uint64(j)
+        c0, c1 = block & _LOW32, block >> _BY32
+        c2, c3 = np.uint64(step), np.uint64(0)
+        k0, k1 = key0, key1
+        for _ in range(10):
+            p0, p1 = _PHILOX_M0 * c0, _PHILOX_M1 * c2
+            c0 = (p1 >> _BY32) ^ c1 ^ k0
+            c1 = p1 & _LOW32
+            c2 = (p0 >> _BY32) ^ c3 ^ k1
+            c3 = p0 & _LOW32
+            k0 = (k0 + _PHILOX_W0) & _LOW32
+            k1 = (k1 + _PHILOX_W1) & _LOW32
+        out[4 * j] = np.uint32(c0)
+        out[4 * j + 1] = np.uint32(c1)
+        out[4 * j + 2] = np.uint32(c2)
+        out[4 * j + 3] = np.uint32(c3)
+
+
+@_jit
+def encode_stochastic(
+    x: Any, bits: Any, cells: Any, fine: Any, coarse: Any, down: Any, words: Any, random_bits: Any, out: Any
+) -> None:
+    """Take the upper neighbour where ``floor(p * 2**k) + word >= 2**k``, k the random bits, decided exactly.
+
+    Where a cell lies in one interval of 2**g units in the last place, p is the low g bits of the pattern: ``drop``
+    moves them to the top of a word, and the decision is the carry of an adder. Elsewhere (``drop`` 255) it is
+    ``distance * 2**k >= (c + 1) * gap`` with c the complement of the word. There c is cut in two so that both products
+    are exact (17 bits times a gap of at most 26), and the difference is exact where its rounding could matter, by
+    Sterbenz' lemma.
+    """
+    threshold, interval, shift = cells
+    drop, cell_codes = fine
+    lower, gap, codes = coarse
+    mask = np.uint64((np.uint64(1) << random_bits) - np.uint64(1))
+    power = np.float64(np.int64(mask)) + 1.0
+    unused = np.uint64(32) - random_bits
+    for i in range(x.size):
+        pattern = bits[i]
+        cell = np.uint64(pattern >> shift)
+        left = np.uint64(drop[cell])
+        if left != _NO_DROP:
+            fraction = np.uint64(np.uint32((np.uint64(pattern) << left) >> down)) >> unused
+            carry = (fraction + (np.uint64(words[i]) & mask)) >> random_bits
+            out[i] = cell_codes[cell + cell + carry]
+        else:
+            number = interval[cell + cell + np.uint64(pattern >= threshold[cell])]
+            complement = np.uint64(words[i]) & mask ^ mask
+            high = np.float64(np.int64(complement >> np.uint64(16))) * 65536.0
+            low = np.float64(np.int64(complement & np.uint64(0xFFFF))) + 1.0
+            width = gap[number]
+            distance = (abs(np.float64(x[i])) - lower[number]) * power
+            up = (distance - high * width >= low * width) & (width > 0.0)
+            out[i] = np.uint8(codes[number] >> 8) if up else np.uint8(codes[number])
+
+
+@_jit
+def encode_drawn(
+    x: Any, bits: Any, cells: Any, fine: Any, coarse: Any, down: Any, key: Any, first: Any, random_bits: Any, out: Any
+) -> None:
+    """Draw the words of the elements from flat index ``first`` on, in pieces that stay in the cache, and use them."""
+    piece = 2048
+    words = np.empty(piece + 4, dtype=np.uint32)
+    skip = np.int64(first % np.uint64(4))  # the words of a block of four that belong to earlier elements
+    for start in range(0, x.size, piece):
+        stop = min(start + piece, x.size)
+        blocks = (skip + stop - start + 3) // 4
+        philox_words(key[0], key[1], (first + np.uint64(start)) // np.uint64(4), words[: 4 * blocks])
+        encode_stochastic(x[start:stop], bits[start:stop], cells, fine, coarse, down, words[skip : skip + stop - start],
+                          random_bits, out[start:stop])  # fmt: skip
+
+
+# --- accumulators -----------------------------------------------------------------------------------------------------
+# What a rule is made of: `rf8sim.arithmetic.accumulators.Rule`.
+
+_TILE = 256  # outputs that are summed side by side, so that everything stays in the first cache
+
+
+@_jit
+def _add_products(sums: Any, x: Any, y: Any, exact: Any, error: Any, out: Any) -> None:
+    """``out = sums + x * y``, exact if ``exact`` says that it fits in float64, else rounded to odd.
+
+    The products are exact; the error of the sum is Knuth's TwoSum. Rounded to odd, the last bit says that something was
+    cut off, so that rounding once more to at most 51 bits is rounding the exact sum.
+    """
+    if exact:
+        for j in range(out.size):
+            out[j] = sums[j] + x * y[j]
+        return
+    for j in range(out.size):
+        product = x * y[j]
+        total = sums[j] + product
+        shadow = total - sums[j]
+        error[j] = (sums[j] - (total - shadow)) + (product - shadow)
+        out[j] = total
+    bits = out.view(np.int64)
+    for j in range(out.size):
+        inexact = (error[j] > 0) | (error[j] < 0)  # false for the NaN error of an infinite sum
+        step = np.int64(1) if (error[j] > 0) == (bits[j] > 0) else np.int64(-1)
+        bits[j] += step if inexact & (bits[j] & np.int64(1) == 0) else np.int64(0)
+
+
+@_jit
+def _round_float(x: Any, number: Any, words: Any, scratch: Any, out: Any) -> None:
+    """Round float64 to the float of ``number``: precision, smallest exponent, mode, largest, what lies beyond it.
+
+    In units of the last place of the result, ``n = floor + rest``; both are exact, and the mode decides on ``rest``.
+    """
+    precision, exponent, mode, largest, above, below = number
+    unit_bits, inverse_bits, rest, whole = scratch
+    bits = x.view(np.int64)
+    unit, inverse = unit_bits.view(np.float64), inverse_bits.view(np.float64)
+    for j in range(x.size):
+        field = (bits[j] >> np.int64(52)) & np.int64(0x7FF)
+        place = max(field, exponent + np.int64(1023)) - (precision - np.int64(1))
+        unit_bits[j] = place << np.int64(52)
+        inverse_bits[j] = (np.int64(2046) - place) << np.int64(52)
+    for j in range(x.size):
+        n = abs(x[j]) * inverse[j]
+        nearest = (n + 4503599627370496.0) - 4503599627370496.0
+        floor = nearest - (1.0 if nearest > n else 0.0)
+        rest[j] = n - floor
+        whole[j] = nearest if mode == 0 else floor
+    if mode == 1:  # nearest-away
+        for j in range(x.size):
+            whole[j] += 1.0 if rest[j] >= 0.5 else 0.0
+    elif mode == 3:  # up
+        for j in range(x.size):
+            whole[j] += 1.0 if (rest[j] > 0) & (x[j] > 0) else 0.0
+    elif mode == 4:  # down
+        for j in range(x.size):
+            whole[j] += 1.0 if (rest[j] > 0) & (x[j] < 0) else 0.0
+    elif mode == 5:  # to-odd
+        for j in range(x.size):
+            half = whole[j] * 0.5
+            even = (half + 4503599627370496.0) - 4503599627370496.0 == half
+            whole[j] += 1.0 if (rest[j] > 0) & even else 0.0
+    elif mode == 6:  # stochastic: the carry of a 24-bit adder
+        for j in range(x.size):
+            carry = np.int64(rest[j] * 16777216.0) + np.int64(words[j] & np.uint32(0xFFFFFF))
+            whole[j] += 1.0 if carry >= 16777216 else 0.0
+    for j in range(x.size):
+        magnitude = whole[j] * unit[j]
+        positive = magnitude if magnitude <= largest else above
+        negative = -magnitude if magnitude <= largest else below
+        rounded = positive if x[j] > 0 else negative
+        out[j] = rounded if (abs(x[j]) < np.inf) & (x[j] != 0) else x[j]
+
+
+@_jit
+def _round_to_table(x: Any, table: Any, fine: Any, coarse: Any, words: Any, scratch: Any, codes: Any, out: Any) -> None:
+    """Round float64 to the values of a format by the tables of the codec; NaN stays NaN."""
+    threshold, result, shift, search, values = table
+    bits = scratch[0].view(np.uint64)[: x.size]
+    pattern = x.view(np.uint64)
+    for j in range(x.size):
+        bits[j] = pattern[j]
+    if search.size:
+        for j in range(x.size):
+            bits[j] = np.searchsorted(search, pattern[j], side="right") - 1
+    if words.size:
+        cells = threshold, result, shift
+        encode_stochastic(x, bits, cells, fine, coarse, np.uint64(32), words, np.uint64(24), codes)
+    else:
+        encode_cells(bits, threshold, result, shift, codes)
+    for j in range(x.size):
+        out[j] = values[codes[j]] if x[j] == x[j] else x[j]
+
+
+@_jit
+def _round_integer(x: Any, bounds: Any, wraps: Any, out: Any) -> None:
+    """Keep integers between two bounds by saturation, or by wrapping around with a period."""
+    low, high, span = bounds
+    if wraps:
+        for j in range(x.size):
+            out[j] = x[j] - span * np.floor((x[j] - low) / span)
+    else:
+        for j in range(x.size):
+            value = x[j] if x[j] < high else high
+            out[j] = value if value > low else low
+
+
+@_jit
+def _philox_row(key: Any, first: Any, step: Any, buffer: Any, count: Any) -> Any:
+    """Return the words of outputs ``first`` and on at one step; counter (block low, block high, step, 0)."""
+    skip = np.int64(first % np.uint64(4))
+    blocks = (skip + count + 3) // 4
+    philox_words(key[0], key[1], first // np.uint64(4), buffer[: 4 * blocks], step)
+    return buffer[skip : skip + count]
+
+
+@_jit
+def _settle(total: Any, rule: Any, first: Any, step: Any, scratch: Any, buffer: Any, codes: Any, out: Any) -> None:
+    """Round exact sums into the accumulator."""
+    kind, number, bounds, table, fine, coarse, drawn, key = rule
+    words = buffer[:0]
+    if drawn:
+        words = _philox_row(key, first, step, buffer, total.size)
+    if kind == 0:
+        _round_float(total, number, words, scratch, out)
+    elif kind == 1:
+        _round_to_table(total, table, fine, coarse, words, scratch, codes, out)
+    else:
+        _round_integer(total, bounds, kind == 3, out)
+
+
+@_jit
+def _scratch() -> Any:
+    ints = np.empty((2, _TILE), dtype=np.int64)
+    floats = np.empty((4, _TILE), dtype=np.float64)
+    return ints, floats, np.empty(_TILE + 4, dtype=np.uint32), np.empty(_TILE, dtype=np.uint8)
+
+
+@_jit
+def accumulate(a: Any, b: Any, sums: Any, exact: Any, rule: Any, first: Any, step: Any) -> None:
+    """Add ``a[i, k] * b[k, j]`` to ``sums[i, j]`` for one k after the other, each sum exact and then rounded once.
+
+    ``first`` is the flat index of the first output, whose rows follow one another; ``step`` counts the sums.
+    """
+    ints, floats, buffer, codes = _scratch()
+    rows, columns = sums.shape
+    for i in range(rows):
+        for start in range(0, columns, _TILE):
+            stop = min(start + _TILE, columns)
+            size = stop - start
+            out = sums[i, start:stop]
+            total, error = floats[0, :size], floats[1, :size]
+            scratch = ints[0, :size], ints[1, :size], floats[2, :size], floats[3, :size]
+            index = first + np.uint64(i * columns + start)
+            for k in range(a.shape[1]):
+                _add_products(out, a[i, k], b[k, start:stop], exact, error, total)
+                _settle(total, rule, index, step + np.uint64(k), scratch, buffer, codes[:size], out)
+
+
+@_jit
+def accumulate_tree(a: Any, b: Any, sums: Any, exact: Any, rule: Any, first: Any, first_step: Any) -> None:
+    """Sum the products by a tree of adders: neighbours first, an odd one out added to zero.
+
+    Sums are counted level by level from ``first_step`` on.
+    """
+    ints, floats, buffer, codes = _scratch()
+    rows, columns = sums.shape
+    depth = a.shape[1]
+    level = np.zeros(((depth + 1) // 2, _TILE), dtype=np.float64)
+    for i in range(rows):
+        for start in range(0, columns, _TILE):
+            stop = min(start + _TILE, columns)
+            size = stop - start
+            total, error = floats[0, :size], floats[1, :size]
+            scratch = ints[0, :size], ints[1, :size], floats[2, :size], floats[3, :size]
+            index = first + np.uint64(i * columns + start)
+            step = first_step
+            count = (depth + 1) // 2
+            for m in range(count):
+                row = level[m, :size]
+                for j in range(size):
+                    row[j] = a[i, 2 * m] * b[2 * m, start + j]
+                if 2 * m + 1 < depth:
+                    _add_products(row, a[i, 2 * m + 1], b[2 * m + 1, start:stop], exact, error, total)
+                else:
+                    total[:] = row
+                _settle(total, rule, index, step, scratch, buffer, codes[:size], row)
+                step += np.uint64(1)
+            while count > 1:
+                half = (count + 1) // 2
+                for m in range(half):
+                    if 2 * m + 1 < count:
+                        _add_products(level[2 * m, :size], 1.0, level[2 * m + 1, :size], exact, error, total)
+                    else:
+                        total[:] = level[2 * m, :size]
+                    _settle(total, rule, index, step, scratch, buffer, codes[:size], level[m, :size])
+                    step += np.uint64(1)
+                count = half
+            sums[i, start:stop] = level[0, :size]
+
+
+@_jit
+def accumulate_float32(a: Any, b: Any, sums: Any) -> None:
+    """Add float32 products, which must be exact, to float32 sums, one k after the other."""
+    rows, columns = sums.shape
+    for start in range(0, columns, 1024):
+        stop = min(start + 1024, columns)
+        for i in range(rows):
+            out = sums[i, start:stop]
+            for k in range(a.shape[1]):
+                x, y = a[i, k], b[k, start:stop]
+                for j in range(out.size):
+                    out[j] += x * y[j]
+
+
+@_jit
+def sum_terms(terms: Any, odd: Any, out: Any) -> None:
+    """Sum finite float64 numbers down the first axis exactly and round once: to nearest even, or to odd.
+
+    The sum is held in digits of 32 bits (Kulisch's long accumulator), as many as the terms need.
+    """
+    lowest, highest = 2000, -2000
+    for t in range(terms.shape[0]):
+        for j in range(out.size):
+            fraction, exponent = math.frexp(terms[t, j])
+            if fraction != 0.0:
+                lowest, highest = min(lowest, exponent - 53), max(highest, exponent)
+    if highest < lowest:
+        lowest = highest = 0
+    digits = np.zeros((highest - lowest) // 32 + 4, dtype=np.int64)
+    low32, one = np.int64(0xFFFFFFFF), np.int64(1)
+    for j in range(out.size):
+        digits[:] = 0
+        for t in range(terms.shape[0]):
+            fraction, exponent = math.frexp(terms[t, j])
+            if fraction == 0.0:
+                continue
+            shift = exponent - 53 - lowest
+            magnitude = np.int64(abs(fraction) * 9007199254740992.0)
+            sign = one if fraction > 0 else -one
+            place, inside = shift // 32, np.int64(shift % 32)
+            head = magnitude >> np.int64(32)
+            tail = (magnitude & low32) << inside
+            head = (head << inside) + (tail >> np.int64(32))
+            digits[place] += sign * (tail & low32)
+            digits[place + 1] += sign * (head & low32)
+            digits[place + 2] += sign * (head >> np.int64(32))
+        for place in range(digits.size - 1):
+            digits[place + 1] += digits[place] >> np.int64(32)
+            digits[place] &= low32
+        negative = digits[-1] < 0
+        if negative:
+            for place in range(digits.size):
+                digits[place] = -digits[place]
+            for place in range(digits.size - 1):
+                digits[place + 1] += digits[place] >> np.int64(32)
+                digits[place] &= low32
+        top = digits.size - 1
+        while top > 0 and digits[top] == 0:
+            top -= 1
+        length = 0
+        while digits[top] >> np.int64(length):
+            length += 1
+        # 62 bits from the leading one on; then one bit says whether anything lies below.
+        leading = np.int64(0)
+        taken, place = 0, top
+        sticky = False
+        while place >= 0:
+            width = length if place == top else 32
+            use = min(width, 62 - taken)
+            leading = (leading << np.int64(use)) | (digits[place] >> np.int64(width - use))
+            sticky |= (digits[place] & ((one << np.int64(width - use)) - one)) != 0
+            taken += use
+            place -= 1
+        exponent = 32 * top + length - taken + lowest
+        cut = np.int64(max(taken - 53, 0) if odd else 0)
+        kept = leading >> cut
+        sticky |= (kept << cut) != leading
+        value = math.ldexp(np.float64(kept | np.int64(sticky)), exponent + int(cut))
+        out[j] = -value if negative else value
+
+
+# --- weights decoded on the fly ---------------------------------------------------------------------------------------
+
+_builders: Any = cgutils
+_I8, _I16, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+_BYTES, _WORDS, _FLOATS = ir.VectorType(_I8, 32), ir.VectorType(_I16, 16), ir.VectorType(_F32, 8)
+
+# Interleaving inside the 128-bit halves of a register, as the instructions of x86 do it, moves element DECODED[p] of 32
+# to place p; on other machines it is an order like any other.
+_UNPACK8 = [[half * 8 + lane * 16 + p + odd * 32 for lane in range(2) for p in range(8) for odd in range(2)]
+            for half in range(2)]  # fmt: skip
+_UNPACK16 = [[16 if low else part * 4 + lane * 8 + p for lane in range(2) for p in range(4) for low in (True, False)]
+             for part in range(2)]  # fmt: skip
+DECODED = [lane * 16 + half * 8 + part * 4 + p
+           for half in range(2) for part in range(2) for lane in range(2) for p in range(4)]  # fmt: skip
+
+
+def _emit_add_decoded(typing_context: Any, codes: Any, x: Any, low: Any, high: Any, lanes: Any, size: Any) -> Any:
+    """``lanes[p] += decode(codes[k + DECODED[p]]) * x[k + p]`` for k in steps of 32; returns 255 if a code is 0x80.
+
+    The upper 16 bits of a value's float32 pattern are made of bytes: two looked up by a code's lower four bits, the
+    next three bits added to the upper byte, the sign on top; code 0 is zero. Written as vectors of 32 codes, it is two
+    byte shuffles on a machine that has them; no compiler finds that in a loop over a table.
+    """
+    signature = types.uint8(codes, x, low, high, lanes, types.intp)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointers = [
+            context.make_array(kind)(context, builder, value).data
+            for kind, value in zip(signature.args[:5], arguments[:5], strict=True)
+        ]
+
+        def same(kind: Any, value: int) -> Any:
+            return ir.Constant(kind, [value] * kind.count)
+
+        def address(array: int, index: Any, kind: Any) -> Any:
+            return builder.bitcast(builder.gep(pointers[array], [index]), kind.as_pointer())
+
+        def load(array: int, index: Any, kind: Any) -> Any:
+            return builder.load(address(array, index, kind), align=1)
+
+        def looked_up(table: Any, index: Any) -> Any:
+            result = ir.Constant(_BYTES, ir.Undefined)
+            for place in (ir.Constant(_I32, i) for i in range(32)):
+                byte = builder.extract_element(table, builder.extract_element(index, place))
+                result = builder.insert_element(result, byte, place)
+            return result
+
+        def shuffled(a: Any, b: Any, places: list[int]) -> Any:
+            return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(places)), places))
+
+        zero, nothing = ir.Constant(_I64, 0), same(_BYTES, 0)
+        tables = load(2, zero, _BYTES), load(3, zero, _BYTES)
+        sums = [_builders.alloca_once_value(builder, load(4, ir.Constant(_I64, 8 * j), _FLOATS)) for j in range(4)]
+        seen = _builders.alloca_once_value(builder, nothing)
+        with _builders.for_range_slice(builder, zero, arguments[5], ir.Constant(_I64, 32)) as (k, _):
+            code = load(0, k, _BYTES)
+            nibble = builder.and_(code, same(_BYTES, 15))
+            lower, upper = (looked_up(table, nibble) for table in tables)
+            shifted = builder.lshr(builder.bitcast(code, _WORDS), same(_WORDS, 4))
+            upper = builder.add(upper, builder.and_(builder.bitcast(shifted, _BYTES), same(_BYTES, 7)))
+            upper = builder.or_(upper, builder.and_(code, same(_BYTES, 0x80)))
+            is_zero = builder.icmp_unsigned("==", code, nothing)
+            lower, upper = (builder.select(is_zero, nothing, byte) for byte in (lower, upper))
+            marked, before = builder.xor(code, same(_BYTES, 0x7F)), builder.load(seen)
+            builder.store(builder.select(builder.icmp_unsigned(">", marked, before), marked, before), seen)
+            for half in range(2):
+                words = builder.bitcast(shuffled(lower, upper, _UNPACK8[half]), _WORDS)
+                for part in range(2):
+                    value = builder.bitcast(shuffled(words, same(_WORDS, 0), _UNPACK16[part]), _FLOATS)
+                    j = 2 * half + part
+                    product = builder.fmul(value, load(1, builder.add(k, ir.Constant(_I64, 8 * j)), _FLOATS))
+                    builder.store(builder.fadd(builder.load(sums[j]), product), sums[j])
+        for j in range(4):
+            builder.store(builder.load(sums[j]), address(4, ir.Constant(_I64, 8 * j), _FLOATS), align=1)
+        largest, marks = ir.Constant(_I8, 0), builder.load(seen)
+        for place in (ir.Constant(_I32, i) for i in range(32)):
+            mark = builder.extract_element(marks, place)
+            largest = builder.select(builder.icmp_unsigned(">", mark, largest), mark, largest)
+        return largest
+
+    return signature, generate
+
+
+_add_decoded: Any = intrinsic(_emit_add_decoded)
+
+
+@_jit
+def _sum_lanes(lanes: Any) -> Any:
+    """Sum 32 lanes in float32 by halves: lane l and l + 16, then l and l + 8, and so on."""
+    width = 16
+    while width:
+        for lane in range(width):
+            lanes[lane] += lanes[lane + width]
+        width //= 2
+    return lanes[0]
+
+
+@_jit
+def matvec_nibbles(codes: Any, x: Any, low: Any, high: Any, order: Any, out: Any) -> None:
+    """Multiply rows of codes with ``x``, whose 32s are in the order ``DECODED`` and end in zeros."""
+    decoded, lanes = np.empty(32, dtype=np.float32), np.empty(32, dtype=np.float32)
+    tail = np.zeros(32, dtype=np.uint8)
+    whole = codes.shape[1] // 32 * 32
+    for i in range(codes.shape[0]):
+        row = codes[i]
+        decoded[:] = 0
+        mark = _add_decoded(row, x, low, high, decoded, whole)
+        if whole < row.size:
+            tail[: row.size - whole] = row[whole:]
+            mark = max(mark, _add_decoded(tail, x[whole:], low, high, decoded, 32))
+        for place in range(32):
+            lanes[order[place]] = decoded[place]
+        total = _sum_lanes(lanes)
+        out[i] = np.nan if mark == 255 else total
+
+
+@_jit
+def matvec_table(codes: Any, x: Any, table: Any, out: Any) -> None:
+    """Multiply rows of codes with ``x``: 32 float32 sums, products and sums rounded; ``x`` ends in zeros."""
+    lanes, values = np.empty(32, dtype=np.float32), np.empty(32, dtype=np.float32)
+    for i in range(codes.shape[0]):
+        row = codes[i]
+        lanes[:] = 0
+        values[:] = 0
+        for start in range(0, row.size, 32):
+            size = min(32, row.size - start)
+            for lane in range(size):
+                values[lane] = table[row[start + lane]]
+            for lane in range(size):
+                lanes[lane] += values[lane] * x[start + lane]
+        out[i] = _sum_lanes(lanes)

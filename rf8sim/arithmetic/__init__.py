@@ -1,0 +1,1 @@
+"""Operations on codes, accumulators and matrix products."""

@@ -1,0 +1,277 @@
+"""What sums are held in while a dot product runs, and how they are rounded there."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._base.checks import choose
+from ..codec.codec import whole_table
+from ..codec.rounding import CellTable, RoundingMode, StepTable, cell_table, check_choices, step_table, stochastic_table
+from ..formats import Format, format_names, get_format
+
+__all__ = ["FLOATS", "Accumulator", "Order", "Rule", "get_accumulator", "get_order", "get_rule"]
+
+
+class FloatType(NamedTuple):
+    """A binary floating-point type: bits of precision, exponents of the smallest normal and the largest binade."""
+
+    precision: int
+    smallest: int
+    largest: int
+
+    @property
+    def max(self) -> float:
+        """The largest finite value."""
+        return math.ldexp(2.0 - 2.0 ** (1 - self.precision), self.largest)
+
+
+FLOATS = {
+    "float32": FloatType(24, -126, 127),
+    "float16": FloatType(11, -14, 15),
+    "bfloat16": FloatType(8, -126, 127),
+    "tf32": FloatType(11, -126, 127),
+}
+"""The floating-point accumulators, subnormals and infinities included."""
+
+_WIDEST = 53
+_EXAMPLES = ("int:16", "int:24", "int:32", "int:24:wrap")
+_MODES = {
+    RoundingMode.NEAREST_EVEN: 0, RoundingMode.NEAREST_AWAY: 1, RoundingMode.TOWARD_ZERO: 2, RoundingMode.UP: 3,
+    RoundingMode.DOWN: 4, RoundingMode.TO_ODD: 5, RoundingMode.STOCHASTIC: 6,
+}  # fmt: skip
+
+
+class Accumulator(NamedTuple):
+    """A named accumulator; all but one of the last three are None, or all of them for ``exact``.
+
+    Attributes
+    ----------
+    name : str
+        As the caller gave it.
+    floating : FloatType or None
+        The floating-point type.
+    format : Format or None
+        The 8-bit format.
+    integer : tuple of (int, bool) or None
+        Width in bits, and whether it wraps around.
+    """
+
+    name: str
+    floating: FloatType | None = None
+    format: Format | None = None
+    integer: tuple[int, bool] | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing is rounded before the end."""
+        return self.floating is None and self.format is None and self.integer is None
+
+    @property
+    def dtype(self) -> type[np.floating[Any]]:
+        """The numpy type that holds the accumulator's value: float64 for ``exact`` and integers, else float32."""
+        return np.float64 if self.exact or self.integer else np.float32
+
+    @property
+    def nearest_float(self) -> bool:
+        """Whether it is a binary floating-point type, so that rounding errors have a unit."""
+        return self.floating is not None
+
+
+def get_accumulator(name: str | Format | Accumulator, what: str = "accumulator") -> Accumulator:
+    """Return the accumulator of a name.
+
+    Parameters
+    ----------
+    name : str, Format or Accumulator
+        ``exact``, ``float32``, ``float16``, ``bfloat16``, ``tf32``, ``int:n`` or ``int:n:wrap`` (n from 2 to 53), or a
+        format.
+    what : str
+        What it is for, to say if there is none.
+
+    Returns
+    -------
+    Accumulator
+        The accumulator.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+
+    Examples
+    --------
+    >>> get_accumulator("int:24:wrap").integer, get_accumulator("float16").floating.max
+    ((24, True), 65504.0)
+    """
+    if isinstance(name, Accumulator):
+        return name
+    if isinstance(name, Format):
+        return Accumulator(name.name, format=name)
+    if name == "exact":
+        return Accumulator(name)
+    if name in FLOATS:
+        return Accumulator(name, floating=FLOATS[name])
+    if str(name).startswith("int:"):
+        _, width, *option = str(name).split(":")
+        if not width.isdecimal() or not 2 <= int(width) <= _WIDEST or option not in ([], ["wrap"], ["saturate"]):
+            raise ValueError(
+                f"{what} {name!r}: expected 'int:n' (saturating) or 'int:n:wrap', n from 2 to {_WIDEST} bits"
+            )
+        return Accumulator(name, integer=(int(width), option == ["wrap"]))
+    try:
+        return Accumulator(name, format=get_format(name))
+    except ValueError:
+        choose(what, name, ["exact", *FLOATS, *_EXAMPLES, *format_names()])
+        raise
+
+
+class Order(NamedTuple):
+    """The order of the sums: ``sequential`` or ``pairwise``, or ``blocked`` with the number of products in a block."""
+
+    name: str
+    block: int = 1
+
+
+def get_order(name: str) -> Order:
+    """Return the order of a name: ``sequential``, ``pairwise`` or ``blocked:k``.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+
+    Examples
+    --------
+    >>> get_order("blocked:16")
+    Order(name='blocked', block=16)
+    """
+    kind, colon, block = str(name).partition(":")
+    if kind == "blocked" and colon:
+        if not block.isdecimal() or int(block) < 1:
+            raise ValueError(f"order {name!r}: expected 'blocked:k' with k products in a block, k at least 1")
+        return Order("blocked", int(block))
+    choose("order", name, ["sequential", "pairwise", "blocked:4", "blocked:16", "blocked:32"])
+    return Order(kind)
+
+
+class Rule(NamedTuple):
+    """How a sum is rounded into an accumulator: arrays and integers alone, for the kernels.
+
+    Attributes
+    ----------
+    kind : int64
+        0 float, 1 format, 2 saturating integer, 3 wrapping integer.
+    number : tuple
+        Of a float: precision, smallest exponent, mode, largest value, what lies beyond it above and below.
+    bounds : tuple of float
+        Of an integer: smallest value, largest value, and the period of wrapping.
+    table : tuple
+        Of a format: threshold, result and shift of its cells, first patterns to search by, values of codes.
+    fine, coarse : tuple
+        Of a format that rounds stochastically: see `rf8sim.codec.rounding.StochasticTable`.
+    drawn : bool
+        Whether random words are drawn.
+    key : tuple of uint64
+        The key of the generator.
+    """
+
+    kind: Any
+    number: tuple[Any, ...]
+    bounds: tuple[float, float, float]
+    table: tuple[Any, ...]
+    fine: tuple[Any, ...]
+    coarse: tuple[Any, ...]
+    drawn: bool
+    key: tuple[Any, Any]
+
+
+_NO_FLOAT = (np.int64(0), np.int64(0), np.int64(0), 0.0, 0.0, 0.0)
+_NO_TABLE = (
+    np.zeros(1, np.uint64), np.zeros(2, np.uint16), np.uint64(0), np.zeros(0, np.uint64), np.zeros(256)
+)  # fmt: skip
+_NO_FINE = (np.zeros(1, np.uint8), np.zeros(2, np.uint8))
+_NO_COARSE = (np.zeros(1), np.zeros(1), np.zeros(1, np.uint16))
+
+
+def get_rule(accumulator: Accumulator, rounding: str, overflow: str, seed: int, unit: int) -> Rule:
+    """Return how sums are rounded into an accumulator that is not exact.
+
+    Parameters
+    ----------
+    accumulator : Accumulator
+        The accumulator.
+    rounding, overflow : str
+        As for `rf8sim.encode`; a floating-point accumulator has infinities, whatever ``overflow`` says, and no mode
+        ``residual``; an integer never rounds.
+    seed : int
+        Of ``stochastic``.
+    unit : int
+        Base-2 logarithm of what an integer accumulator counts in.
+
+    Returns
+    -------
+    Rule
+        The rule.
+
+    Raises
+    ------
+    ValueError
+        If an option is unknown or does not fit the accumulator.
+    """
+    if not 0 <= seed < 1 << 64:
+        raise ValueError(f"seed must be from 0 to 2**64 - 1, got {seed}")
+    key = np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)
+    mode = RoundingMode(choose("rounding mode", rounding, list(RoundingMode)))
+    empty = Rule(np.int64(0), _NO_FLOAT, (0.0, 0.0, 0.0), _NO_TABLE, _NO_FINE, _NO_COARSE, False, key)
+    if accumulator.integer is not None:
+        width, wraps = accumulator.integer
+        half = math.ldexp(1.0, width - 1 + unit)
+        return empty._replace(
+            kind=np.int64(3 if wraps else 2), bounds=(-half, half - math.ldexp(1.0, unit), 2.0 * half)
+        )
+    drawn = mode is RoundingMode.STOCHASTIC
+    if accumulator.floating is not None:
+        if mode not in _MODES:
+            raise ValueError(f"rounding {str(mode)!r} is not for accumulator {accumulator.name!r}: use 'nearest-even'")
+        kind = accumulator.floating
+        stops_above = mode in (RoundingMode.TOWARD_ZERO, RoundingMode.DOWN)
+        stops_below = mode in (RoundingMode.TOWARD_ZERO, RoundingMode.UP)
+        number = (
+            np.int64(kind.precision), np.int64(kind.smallest), np.int64(_MODES[mode]), kind.max,
+            kind.max if stops_above else math.inf, -kind.max if stops_below else -math.inf,
+        )  # fmt: skip
+        return empty._replace(number=number, drawn=drawn)
+    assert accumulator.format is not None
+    table, fine, coarse = _format_tables(accumulator.format, str(mode), overflow)
+    return empty._replace(kind=np.int64(1), table=table, fine=fine, coarse=coarse, drawn=drawn)
+
+
+@lru_cache(maxsize=128)
+def _format_tables(
+    fmt: Format, rounding: str, overflow: str
+) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
+    mode, option = check_choices(fmt, rounding, overflow)
+    fine, coarse = _NO_FINE, _NO_COARSE
+    if mode is RoundingMode.STOCHASTIC:
+        stochastic = stochastic_table(fmt, option, "float64")
+        cells, steps = stochastic.cells, stochastic.steps
+        fine, coarse = (stochastic.drop, stochastic.cell_codes), (stochastic.lower, stochastic.gap, stochastic.codes)
+    else:
+        cells, steps = cell_table(fmt, mode, option, "float64"), step_table(fmt, mode, option, "float64")
+    search: NDArray[np.uint64] = np.zeros(0, np.uint64)
+    if cells is None:
+        search, cells = steps.first, _cells_by_number(steps)
+    values = whole_table(fmt.values).copy()  # writable: a read-only array would be another type to the kernels
+    table = (cells.threshold, cells.result.astype(np.uint16), np.uint64(cells.shift), search, values)
+    return table, fine, coarse
+
+
+def _cells_by_number(steps: StepTable) -> CellTable:
+    """Make a cell of each step, where values are too close for cells of bit patterns: steps are found by search."""
+    numbers = np.arange(steps.first.size, dtype=np.uint64)
+    return CellTable(numbers, np.repeat(steps.result.astype(np.uint16), 2), np.uint64(0))

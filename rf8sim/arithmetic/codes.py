@@ -1,0 +1,452 @@
+"""Operations on codes: each the correctly rounded result of the exact real operation.
+
+The exact results, and the tables that they make, are in `operations`. Here they are looked up, for arrays of any
+shape; `fma`, which has too many operands for a table, is computed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._base.checks import as_codes, as_output
+from .._base.threads import in_pieces
+from .._kernels import codec as _kernels
+from ..codec.codec import drawn_words, whole_table
+from ..codec.rounding import RoundingMode, check_choices
+from ..formats import Format, get_format
+from .operations import (
+    OPERATIONS,
+    DrawTable,
+    Flags,
+    OperationTable,
+    conversion_table,
+    draw_table,
+    draws,
+    exact_sum,
+    operation_table,
+    order_table,
+    round_exact,
+    sum_in_words,
+)
+
+__all__ = [
+    "OPERATIONS", "DrawTable", "Flags", "OperationTable", "absolute", "add", "compare", "conversion_table", "convert",
+    "divide", "draw_table", "fma", "maximum", "minimum", "multiply", "negate", "operation_table", "sqrt", "subtract",
+]  # fmt: skip
+
+# Elements of `fma` that are float64 at one time: they stay in the cache.
+_PIECE = 1 << 14
+
+
+class Draw(NamedTuple):
+    """Where stochastic rounding has its random words from: the arguments of `encode`."""
+
+    seed: int
+    offset: int
+    random_words: ArrayLike | None
+    random_bits: int
+
+    def words(self, shape: tuple[int, ...]) -> NDArray[np.uint32]:
+        """Return a word for each result, flat, after checking what was given."""
+        return drawn_words(shape, self.seed, self.offset, self.random_words, self.random_bits)
+
+
+def _refuse_missing(missing: NDArray[np.bool_], what: str, into: Format) -> None:
+    if missing.any():
+        where = ", ".join(map(str, np.argwhere(missing)[0]))
+        raise ValueError(
+            f"{what} gives NaN, first at index ({where}), and format {into.name!r} has no NaN code: "
+            "choose a result format with NaN"
+        )
+
+
+def _apply(
+    operation: str,
+    operands: tuple[ArrayLike, ...],
+    fmt: str | Format,
+    fmt_b: str | Format | None,
+    result: str | Format | None,
+    rounding: str,
+    overflow: str,
+    draw: Draw,
+    out: NDArray[np.uint8] | None,
+    with_flags: bool,
+) -> Any:
+    first = get_format(fmt)
+    second = first if fmt_b is None else get_format(fmt_b)
+    into = first if result is None else get_format(result)
+    table: OperationTable | DrawTable
+    if rounding == RoundingMode.STOCHASTIC:
+        table = draw_table(operation, first, fmt_b=second, result=into, overflow=overflow)
+    else:
+        table = operation_table(operation, first, fmt_b=second, result=into, rounding=rounding, overflow=overflow)
+    arrays, shape = _operands(operands, (first, second))
+    codes = as_output(out, shape, np.dtype(np.uint8))
+    # As in numpy, operands that share memory with `out` are read before it is written.
+    in_place = codes.flags.c_contiguous and not any(np.may_share_memory(codes, array) for array in arrays)
+    target = codes.reshape(-1) if in_place else None
+    if isinstance(table, DrawTable):
+        words = draw.words(shape)
+    if table.missing.any():
+        _refuse_missing(_look_up(arrays, table.missing).reshape(shape), operation, into)
+    flags = None
+    if isinstance(table, DrawTable):
+        chosen = arrays, table.fraction, words, draw.random_bits
+        if with_flags:
+            flags = _look_up_drawn(table.flags, *chosen).reshape(shape)
+        found = _look_up_drawn(table.codes, *chosen, target)
+    else:
+        if with_flags:
+            flags = _look_up(arrays, table.flags).reshape(shape)
+        found = _look_up(arrays, table.codes, target)
+    if not in_place:
+        codes[...] = found.reshape(shape)
+    return codes if flags is None else (codes, flags)
+
+
+def _operands(
+    operands: tuple[ArrayLike, ...], formats: tuple[Format, ...]
+) -> tuple[list[NDArray[np.uint8]], tuple[int, ...]]:
+    """Check codes, broadcast them; return them flat, and their common shape."""
+    checked = [as_codes(x, f.bits, f.name) for x, f in zip(operands, formats, strict=False)]
+    try:
+        arrays = np.broadcast_arrays(*checked)
+    except ValueError:
+        shapes = " and ".join(str(array.shape) for array in checked)
+        raise ValueError(f"operands of shapes {shapes} do not broadcast to one shape") from None
+    return [np.ascontiguousarray(array).reshape(-1) for array in arrays], arrays[0].shape
+
+
+def _look_up(operands: list[NDArray[np.uint8]], table: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Return what a table says of flat operands."""
+    a, flat = operands[0], table.reshape(-1)
+    target = np.empty(a.size, dtype=table.dtype) if out is None else out
+    if len(operands) == 1:
+        in_pieces(lambda start, stop: _kernels.look_up(a[start:stop], flat, target[start:stop]), a.size)
+    else:
+        b = operands[1]
+        in_pieces(
+            lambda start, stop: _kernels.look_up_pair(a[start:stop], b[start:stop], flat, target[start:stop]), a.size
+        )
+    return target
+
+
+def _look_up_drawn(
+    pairs: NDArray[np.uint16],
+    operands: list[NDArray[np.uint8]],
+    fraction: NDArray[np.uint32],
+    words: NDArray[np.uint32],
+    random_bits: int,
+    out: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
+    """Return the lower or the upper byte of the table's entries, as the carry of fraction and word decides."""
+    index: NDArray[Any] = operands[0]
+    if len(operands) == 2:
+        index = np.left_shift(operands[0], 8, dtype=np.uint16) | operands[1]
+    target = np.empty(index.size, dtype=np.uint8) if out is None else out
+    bits, pair, way = np.uint64(random_bits), pairs.reshape(-1), fraction.reshape(-1)
+
+    def work(start: int, stop: int) -> None:
+        _kernels.look_up_drawn(index[start:stop], pair, way, words[start:stop], bits, target[start:stop])
+
+    in_pieces(work, index.size)
+    return target
+
+
+class BinaryOperation(Protocol):
+    """The signature of `add` and its kin."""
+
+    def __call__(
+        self,
+        a: ArrayLike,
+        b: ArrayLike,
+        fmt: str | Format,
+        *,
+        fmt_b: str | Format | None = None,
+        result: str | Format | None = None,
+        rounding: str = "nearest-even",
+        overflow: str = "saturate",
+        seed: int = 0,
+        offset: int = 0,
+        random_words: ArrayLike | None = None,
+        random_bits: int = 32,
+        flags: bool = False,
+        out: NDArray[np.uint8] | None = None,
+    ) -> Any:
+        """Operate on codes."""
+
+
+class UnaryOperation(Protocol):
+    """The signature of `negate` and its kin."""
+
+    def __call__(
+        self,
+        a: ArrayLike,
+        fmt: str | Format,
+        *,
+        result: str | Format | None = None,
+        rounding: str = "nearest-even",
+        overflow: str = "saturate",
+        seed: int = 0,
+        offset: int = 0,
+        random_words: ArrayLike | None = None,
+        random_bits: int = 32,
+        flags: bool = False,
+        out: NDArray[np.uint8] | None = None,
+    ) -> Any:
+        """Operate on codes."""
+
+
+_BINARY_DOC = """{summary}
+
+Parameters
+----------
+a, b : array_like of uint8
+    Codes; they broadcast as numpy's ufuncs do.
+fmt : str or Format
+    Format of ``a``, and by default of ``b`` and the result.
+fmt_b, result : str or Format, optional
+    Format of ``b`` and of the result.
+rounding, overflow : str
+    As for `rf8sim.encode`.
+seed, offset, random_words, random_bits
+    Of ``stochastic``, as for `rf8sim.encode`: a result draws the word of its flat index.
+flags : bool
+    Return IEEE 754's flags of each element too, as bits of `Flags`.
+out : ndarray of uint8, optional
+    Where to put the codes.
+
+Returns
+-------
+ndarray of uint8, or a pair of them with ``flags``
+    Canonical codes of the correctly rounded results.
+
+Raises
+------
+ValueError
+    If an option is unknown, shapes do not broadcast, or NaN can result and the result's format has none.
+
+Examples
+--------
+>>> import rf8sim
+>>> a, b = rf8sim.encode([1.5, 0.25], "rf8"), rf8sim.encode([0.5, -0.125], "rf8")
+>>> rf8sim.decode(rf8sim.{name}(a, b, "rf8"), "rf8").tolist()
+{example}
+"""
+
+_UNARY_DOC = """{summary}
+
+Parameters
+----------
+a : array_like of uint8
+    Codes.
+fmt : str or Format
+    Their format, and by default that of the result.
+result, rounding, overflow, seed, offset, random_words, random_bits, flags, out
+    As for `add`.
+
+Returns
+-------
+ndarray of uint8, or a pair of them with ``flags``
+    Canonical codes.
+
+Raises
+------
+ValueError
+    As for `add`.
+
+Examples
+--------
+>>> import rf8sim
+>>> rf8sim.decode(rf8sim.{name}(rf8sim.encode([0.25, 1.0], "rf8"), "rf8"), "rf8").tolist()
+{example}
+"""
+
+
+def _binary(name: str, summary: str, example: str) -> BinaryOperation:
+    def operation(
+        a: ArrayLike,
+        b: ArrayLike,
+        fmt: str | Format,
+        *,
+        fmt_b: str | Format | None = None,
+        result: str | Format | None = None,
+        rounding: str = "nearest-even",
+        overflow: str = "saturate",
+        seed: int = 0,
+        offset: int = 0,
+        random_words: ArrayLike | None = None,
+        random_bits: int = 32,
+        flags: bool = False,
+        out: NDArray[np.uint8] | None = None,
+    ) -> Any:
+        draw = Draw(seed, offset, random_words, random_bits)
+        return _apply(name, (a, b), fmt, fmt_b, result, rounding, overflow, draw, out, flags)
+
+    operation.__name__ = operation.__qualname__ = name
+    operation.__doc__ = _BINARY_DOC.format(name=name, summary=summary, example=example)
+    return operation
+
+
+def _unary(name: str, summary: str, example: str) -> UnaryOperation:
+    def operation(
+        a: ArrayLike,
+        fmt: str | Format,
+        *,
+        result: str | Format | None = None,
+        rounding: str = "nearest-even",
+        overflow: str = "saturate",
+        seed: int = 0,
+        offset: int = 0,
+        random_words: ArrayLike | None = None,
+        random_bits: int = 32,
+        flags: bool = False,
+        out: NDArray[np.uint8] | None = None,
+    ) -> Any:
+        draw = Draw(seed, offset, random_words, random_bits)
+        return _apply(name, (a,), fmt, None, result, rounding, overflow, draw, out, flags)
+
+    operation.__name__ = operation.__qualname__ = name
+    operation.__doc__ = _UNARY_DOC.format(name=name, summary=summary, example=example)
+    return operation
+
+
+add = _binary("add", "Add codes.", "[1.5, 0.125]")
+subtract = _binary("subtract", "Subtract codes.", "[1.0, 0.375]")
+multiply = _binary("multiply", "Multiply codes.", "[0.75, -0.03125]")
+divide = _binary("divide", "Divide codes; x/0 is NaN, or infinity where the result's format has one.", "[1.5, -1.5]")
+minimum = _binary("minimum", "Take the smaller of two codes; NaN if either is NaN, -0 below +0.", "[0.5, -0.125]")
+maximum = _binary("maximum", "Take the larger of two codes; NaN if either is NaN, +0 above -0.", "[1.5, 0.25]")
+negate = _unary("negate", "Change the sign of codes.", "[-0.25, -1.0]")
+absolute = _unary("absolute", "Clear the sign of codes.", "[0.25, 1.0]")
+sqrt = _unary("sqrt", "Take the square root of codes; NaN below zero.", "[0.5, 1.0]")
+convert = _unary("convert", "Round codes to the format ``result``.", "[0.25, 1.0]")
+
+
+def fma(
+    a: ArrayLike,
+    b: ArrayLike,
+    c: ArrayLike,
+    fmt: str | Format,
+    *,
+    fmt_b: str | Format | None = None,
+    fmt_c: str | Format | None = None,
+    result: str | Format | None = None,
+    rounding: str = "nearest-even",
+    overflow: str = "saturate",
+    seed: int = 0,
+    offset: int = 0,
+    random_words: ArrayLike | None = None,
+    random_bits: int = 32,
+    flags: bool = False,
+    out: NDArray[np.uint8] | None = None,
+) -> Any:
+    """Compute ``a * b + c`` with one rounding.
+
+    The product of two values is exact in float64, the sum is taken rounded to odd, so the result is correctly rounded.
+    For ``stochastic`` it is taken in integers of any size, which is some 30 times slower.
+
+    Parameters
+    ----------
+    a, b, c : array_like of uint8
+        Codes; they broadcast.
+    fmt : str or Format
+        Format of ``a``, and by default of all.
+    fmt_b, fmt_c, result : str or Format, optional
+        Format of ``b``, ``c`` and the result; ``result`` is by default that of ``c``.
+    rounding, overflow, seed, offset, random_words, random_bits, flags, out
+        As for `add`.
+
+    Returns
+    -------
+    ndarray of uint8, or a pair of them with ``flags``
+        Canonical codes.
+
+    Raises
+    ------
+    ValueError
+        As for `add`.
+
+    Examples
+    --------
+    >>> import rf8sim
+    >>> one, small = rf8sim.encode([1.0, 0.03125], "rf8")
+    >>> float(rf8sim.decode(rf8sim.fma(one, small, one, "rf8"), "rf8"))
+    1.0
+    """
+    first = get_format(fmt)
+    second = first if fmt_b is None else get_format(fmt_b)
+    third = first if fmt_c is None else get_format(fmt_c)
+    into = third if result is None else get_format(result)
+    mode, _ = check_choices(into, rounding, overflow)
+    arrays, shape = _operands((a, b, c), (first, second, third))
+    codes = as_output(out, shape, np.dtype(np.uint8))
+    drawn = mode is RoundingMode.STOCHASTIC
+    words = Draw(seed, offset, random_words, random_bits).words(shape) if drawn else np.empty(0, np.uint32)
+    x, y, z = (whole_table(f.values) for f in (first, second, third))
+    size = arrays[0].size
+    found, raised = np.empty(size, dtype=np.uint8), np.empty(size, dtype=np.uint8)
+    missing = np.empty(size, dtype=np.bool_)
+
+    def work(start: int, stop: int) -> None:
+        for low in range(start, stop, _PIECE):
+            part = slice(low, min(low + _PIECE, stop))
+            factor, other, addend = x[arrays[0][part]], y[arrays[1][part]], z[arrays[2][part]]
+            with np.errstate(all="ignore"):
+                product = factor * other
+                down = mode is RoundingMode.DOWN
+                value = -exact_sum(-product, -addend) if down else exact_sum(product, addend)
+            invalid = np.isnan(value) & ~(np.isnan(factor) | np.isnan(other) | np.isnan(addend))
+            own = np.where(invalid, Flags.INVALID, 0)
+            if not drawn:
+                found[part], raised[part], missing[part] = round_exact(value, own, into, rounding, overflow)
+                continue
+
+            def magnitude(here: NDArray[np.bool_], product: Any = product, addend: Any = addend) -> Any:
+                return sum_in_words(product[here], addend[here])
+
+            table = draws(value, own, into, overflow, magnitude)
+            index = np.arange(value.size, dtype=np.uint16)
+            for pairs, target in ((table.codes, found), (table.flags, raised)):
+                _kernels.look_up_drawn(index, pairs, table.fraction, words[part], np.uint64(random_bits), target[part])
+            missing[part] = table.missing
+
+    in_pieces(work, size)
+    _refuse_missing(missing.reshape(shape), "fma", into)
+    codes[...] = found.reshape(shape)
+    return (codes, raised.reshape(shape)) if flags else codes
+
+
+def compare(a: ArrayLike, b: ArrayLike, fmt: str | Format, *, fmt_b: str | Format | None = None) -> NDArray[np.int8]:
+    """Compare codes by value: -1 below, 0 equal, 1 above, 2 unordered (a NaN).
+
+    Parameters
+    ----------
+    a, b : array_like of uint8
+        Codes; they broadcast.
+    fmt, fmt_b : str or Format
+        Format of ``a`` and ``b``.
+
+    Returns
+    -------
+    ndarray of int8
+        The order of each pair.
+
+    Raises
+    ------
+    ValueError
+        If a format is unknown or shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import rf8sim
+    >>> rf8sim.compare([0x7B, 0x08, 0x80], [0x7F, 0x07, 0x00], "rf8").tolist()
+    [-1, 0, 2]
+    """
+    first = get_format(fmt)
+    second = first if fmt_b is None else get_format(fmt_b)
+    arrays, shape = _operands((a, b), (first, second))
+    return _look_up(arrays, order_table(first, second)).reshape(shape)

@@ -1,0 +1,250 @@
+"""Where the error of a matrix product comes from: the inputs' quantization, the accumulation, the output's rounding."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..codec.rounding import RoundingMode, boundaries, check_choices
+from ..formats import Format
+from ..quantization.scaling import quantize
+from .accumulators import Accumulator, get_accumulator, get_order
+from .linalg import matmul
+from .products import step_count
+
+__all__ = ["MatmulError", "accumulation_bound", "matmul_error", "unit_roundoff"]
+
+Array = NDArray[np.float64]
+
+_NEAREST = ("nearest-even", "nearest-away")
+
+
+@dataclass(frozen=True)
+class MatmulError:
+    """The parts of a matrix product's forward error; they add up to the whole.
+
+    Parameters
+    ----------
+    exact : ndarray of float64, shape (rows, columns)
+        The product of the unquantized matrices.
+    inputs : ndarray of float64
+        What quantizing the inputs adds: the exact product of the quantized matrices, less ``exact``.
+    accumulation : ndarray of float64
+        What the accumulator adds.
+    output : ndarray of float64
+        What rounding the result to a format adds; zeros without one.
+    bound : ndarray of float64
+        The a-priori bound of ``abs(accumulation)``; see `accumulation_bound`. Infinite where there is none.
+    """
+
+    exact: Array
+    inputs: Array
+    accumulation: Array
+    output: Array
+    bound: Array
+
+    @property
+    def total(self) -> Array:
+        """The whole error."""
+        return self.inputs + self.accumulation + self.output
+
+    def relative(self) -> dict[str, float]:
+        """Return the root mean square of each part and of the whole, over that of the exact product."""
+        signal = _rms(self.exact)
+        parts = {name: getattr(self, name) for name in ("inputs", "accumulation", "output", "total")}
+        return {name: _rms(part) / signal if signal else math.nan for name, part in parts.items()}
+
+
+def _rms(x: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(x)))) if x.size else math.nan
+
+
+def matmul_error(
+    a: ArrayLike,
+    b: ArrayLike,
+    fmt: str | Format,
+    *,
+    fmt_b: str | Format | None = None,
+    scaling: str = "tensor",
+    scale_rule: str = "max",
+    input_rounding: str = "nearest-even",
+    accumulator: str | Format | Accumulator = "float32",
+    order: str = "sequential",
+    rounding: str = "nearest-even",
+    result: str | Format | None = None,
+    result_rounding: str = "nearest-even",
+    seed: int = 0,
+) -> MatmulError:
+    """Quantize two matrices, multiply them, and say where the error comes from.
+
+    Parameters
+    ----------
+    a, b : array_like of float32
+        Of shapes (rows, depth) and (depth, columns).
+    fmt, fmt_b : str or Format
+        Format of ``a``, and of ``b`` if it is another.
+    scaling : str
+        ``tensor``, or ``channel``: a scale for each row of ``a`` and each column of ``b``.
+    scale_rule, input_rounding : str
+        Of the inputs' quantization; see `rf8sim.quantize`. The result's scale is that of its tensor, by the same rule.
+    accumulator, order, rounding, seed
+        As for `rf8sim.matmul`.
+    result, result_rounding
+        Format of the result, if it is rounded to one, and how.
+
+    Returns
+    -------
+    MatmulError
+        The parts.
+
+    Raises
+    ------
+    ValueError
+        If an option is unknown, or scaling is by blocks.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> a, b = (rng.normal(size=(64, 64)).astype(np.float32) for _ in range(2))
+    >>> error = matmul_error(a, b, "rf8", accumulator="bfloat16").relative()
+    >>> {name: round(value, 4) for name, value in error.items()}
+    {'inputs': 0.054, 'accumulation': 0.009, 'output': 0.0, 'total': 0.0548}
+    """
+    if scaling not in ("tensor", "channel"):
+        raise ValueError(f"scaling of an analysed product is 'tensor' or 'channel', got {scaling!r}")
+    first, second = np.asarray(a, dtype=np.float32), np.asarray(b, dtype=np.float32)
+    left = quantize(first, fmt, scaling=scaling, axis=0, scale_rule=scale_rule, rounding=input_rounding)
+    right = quantize(
+        second, fmt if fmt_b is None else fmt_b, scaling=scaling, axis=1, scale_rule=scale_rule, rounding=input_rounding
+    )
+    scale = left.scale.astype(np.float64) * right.scale.astype(np.float64)
+    exact: Array = matmul(first, second, "float32", fmt_b="float32")
+    ideal = matmul(left.codes, right.codes, left.format, fmt_b=right.format)
+    held = get_accumulator(accumulator)
+    summed = matmul(
+        left.codes, right.codes, left.format, fmt_b=right.format, accumulator=held, order=order, rounding=rounding,
+        seed=seed,
+    ).astype(np.float64)  # fmt: skip
+    output = np.zeros_like(ideal)
+    if result is not None:
+        rounded = quantize(summed * scale, result, scale_rule=scale_rule, rounding=result_rounding, seed=seed)
+        output = rounded.dequantize(np.float64) - summed * scale
+    values = [np.abs(q.format.values)[q.codes] for q in (left, right)]
+    bound = accumulation_bound(values[0] @ values[1], first.shape[1], held, order=order, rounding=rounding)
+    return MatmulError(exact, ideal * scale - exact, (summed - ideal) * scale, output, bound * scale)
+
+
+def unit_roundoff(accumulator: str | Format | Accumulator, rounding: str = "nearest-even") -> tuple[float, float]:
+    """Return ``(u, eta)``: rounding x into the accumulator changes it by at most ``max(u * abs(x), eta)``.
+
+    That is so for results in range. Of a float, u is the unit roundoff and eta half the smallest subnormal, both twice
+    that in modes that do not round to nearest. Of a format, u is the largest relative error, at the turn from one value
+    to the next, and eta the largest error below the smallest normal value.
+
+    Parameters
+    ----------
+    accumulator : str, Format or Accumulator
+        A float, a format, or ``exact`` or an integer, which do not round.
+    rounding : str
+        The mode.
+
+    Returns
+    -------
+    tuple of float
+        u and eta.
+
+    Raises
+    ------
+    ValueError
+        If there is no such accumulator.
+
+    Examples
+    --------
+    >>> unit_roundoff("float16") == (2.0**-11, 2.0**-25), unit_roundoff("rf8")[0] == 0.125 / 1.375
+    (True, True)
+    """
+    held = get_accumulator(accumulator)
+    whole = 1.0 if rounding in _NEAREST else 2.0
+    if held.floating is not None:
+        kind = held.floating
+        return whole * 2.0**-kind.precision, whole * math.ldexp(1.0, kind.smallest - kind.precision)
+    if held.format is None:
+        return 0.0, 0.0
+    fmt = held.format
+    if not fmt.signed or fmt.zero is None:  # negative sums, or zero, are out of range
+        return math.inf, math.inf
+    mode = check_choices(fmt, rounding, "saturate")[0]
+    relative, absolute = 0.0, 0.0
+    for negative, side in enumerate(fmt.sides):
+        lower, upper = side.magnitudes[:-1], side.magnitudes[1:]
+        placed = boundaries(fmt, mode, bool(negative))[: lower.size]
+        turn = np.array([float(point.rational) + float(point.root) * math.sqrt(2) for point in placed])
+        if mode is RoundingMode.STOCHASTIC:  # which may turn anywhere
+            turn = lower
+        worst = np.maximum(turn - lower, upper - turn)
+        normal = (lower >= (fmt.smallest if fmt.subnormals_below is None else fmt.subnormals_below)) & (lower > 0)
+        relative = max(relative, float(np.max(worst[normal] / turn[normal], initial=0.0)))
+        absolute = max(absolute, float(np.max(worst[~normal], initial=0.0)))
+    return relative, absolute
+
+
+def accumulation_bound(
+    magnitudes: ArrayLike,
+    depth: int,
+    accumulator: str | Format | Accumulator,
+    *,
+    order: str = "sequential",
+    rounding: str = "nearest-even",
+) -> Array:
+    """Bound the error of accumulation before it happens: ``gamma_n * magnitudes`` and what underflow adds.
+
+    ``gamma_n = n u / (1 - n u)`` with n the most roundings that a product goes through: ``depth`` in sequence, the
+    number of blocks in blocks, ``ceil(log2(depth))`` in a tree (Higham, Accuracy and Stability of Numerical Algorithms,
+    2002, sections 3.1 and 4.2, with one rounding for a product and its addition). Each of all roundings may add eta
+    where it underflows, and later ones enlarge that by at most ``1 + gamma_n``.
+
+    Parameters
+    ----------
+    magnitudes : array_like
+        The exact products of the absolute values, ``abs(a) @ abs(b)``.
+    depth : int
+        Length of the dot products.
+    accumulator, order, rounding
+        As for `rf8sim.matmul`.
+
+    Returns
+    -------
+    ndarray of float64
+        The bound of each absolute error; infinite where a sum could overflow, or n u is 1 or more.
+
+    Raises
+    ------
+    ValueError
+        If an option is unknown.
+
+    Examples
+    --------
+    >>> float(accumulation_bound(1.0, 100, "float16")) > 100 * 2.0**-11
+    True
+    """
+    held, plan = get_accumulator(accumulator), get_order(order)
+    sizes = np.asarray(magnitudes, dtype=np.float64)
+    unit, eta = unit_roundoff(held, rounding)
+    roundings = step_count(plan, depth) if depth else 0
+    passed = max(math.ceil(math.log2(depth)), 1) if plan.name == "pairwise" and depth else roundings
+    gamma = passed * unit / (1 - passed * unit) if passed * unit < 1 else math.inf
+    if held.exact:
+        largest = math.inf
+    elif held.floating is not None:
+        largest = held.floating.max
+    elif held.format is not None:
+        largest = min(held.format.max, -held.format.min)
+    else:
+        largest = 0.0  # an integer overflows without rounding: there is no bound that does not know its unit
+    with np.errstate(invalid="ignore"):
+        bound = np.where(sizes > 0, gamma * sizes, 0.0) + roundings * eta * (1 + gamma)
+        return np.where(sizes + bound <= largest, bound, np.inf)  # NaN, of infinite operands, has none

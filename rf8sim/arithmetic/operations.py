@@ -1,0 +1,478 @@
+"""The exact results of operations on codes, and the tables of all of them rounded.
+
+A two-operand operation is a table of 256 x 256 codes, made when first asked for and kept in memory. That takes 1 to 3
+milliseconds, and 5 more where the mode's boundaries in the format are new to the process; to read and verify a file of
+it would take 0.3, so nothing is kept on disk.
+
+Exact results that need more than 53 bits are kept as float64 *rounded to odd* (Boldo and Melquiond, IEEE Transactions
+on Computers 57, 2008): the last bit says that something was cut off, so rounding that to the 26 or fewer bits of a
+decision boundary is rounding the exact result. The boundaries of the mode ``residual`` are irrational; that no quotient
+and no root is so close to one that the bits cut off matter is tested for all named formats.
+
+Stochastic rounding compares 32 bits of the way from one value to the next, which together are more than 53. Its tables
+are of whole numbers: what lies below and above, and that fraction, cut off in integers of any size.
+
+An infinite result is exact where the result's format has that infinity, whatever the option ``overflow`` says: it is
+about finite results. Where there is no infinity an infinite operand overflows, and x/0 is NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from enum import IntFlag
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import reference
+from .._base.checks import choose
+from ..codec.codec import encode, whole_table
+from ..codec.rounding import RoundingMode, check_choices, overflow_start
+from ..formats import Format, get_format
+
+__all__ = [
+    "OPERATIONS", "DrawTable", "Flags", "Operation", "OperationTable", "conversion_table", "draw_table", "draws",
+    "exact_sum", "operation_table", "order_table", "round_exact",
+]  # fmt: skip
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.object_]
+
+
+class Flags(IntFlag):
+    """IEEE 754's exception flags, with the values of TestFloat's flag byte.
+
+    Underflow is raised where the exact result is tiny (below the smallest normal value, for formats without subnormals
+    below the smallest value) and inexact; tininess is detected before rounding. Overflow is raised where the result is
+    out of the format's range: beyond the largest value were the grid to go on, negative in an unsigned format, infinite
+    in a format without infinities. Posits and quantile tables have no grid to go on: finite results never overflow.
+    """
+
+    INEXACT = 1
+    UNDERFLOW = 2
+    OVERFLOW = 4
+    DIVIDE_BY_ZERO = 8
+    INVALID = 16
+
+
+# --- exact results as float64 rounded to odd --------------------------------------------------------------------------
+
+
+def _to_odd(nearest: Array, error: Array) -> Array:
+    """Return a number whose exact value is ``nearest + error`` rounded to odd."""
+    if not error.any():
+        return nearest
+    even = nearest.view(np.int64) & 1 == 0
+    return np.where((error != 0) & even, np.nextafter(nearest, np.copysign(np.inf, error)), nearest)
+
+
+def exact_sum(a: Array, b: Array) -> Array:
+    """Return ``a + b``, rounded to odd if it needs more than 53 bits."""
+    total = a + b
+    # Knuth's TwoSum: the rounding error of the sum, exactly.
+    shadow = total - a
+    error = (a - (total - shadow)) + (b - shadow)
+    return np.where(np.isfinite(total), _to_odd(total, np.where(np.isfinite(error), error, 0.0)), total)
+
+
+def _integers(x: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return ``(n, e)`` with ``|x| = n * 2**e``; n has 24 bits, or is zero."""
+    fraction, exponent = np.frexp(np.abs(np.where(np.isfinite(x), x, 0.0)))
+    return np.ldexp(fraction, 24).astype(np.int64), exponent.astype(np.int64) - 24
+
+
+def _quotient(a: Array, b: Array) -> Array:
+    ordinary = a / b
+    (n, e), (m, f) = _integers(a), _integers(b)
+    whole, rest = np.divmod(n << 38, np.where(m == 0, 1, m))
+    magnitude = np.ldexp((whole << 1 | (rest != 0)).astype(np.float64), e - f - 39)
+    exact = np.copysign(magnitude, ordinary)
+    return np.where(np.isfinite(a) & np.isfinite(b) & (a != 0) & (b != 0), exact, ordinary)
+
+
+def _root(a: Array, _: Array) -> Array:
+    ordinary = np.sqrt(a)
+    n, e = _integers(a)
+    odd = e & 1
+    wide = n << (36 + odd)
+    # Cutting off the float64 root is right for each of the 2**24 numbers that there are.
+    root = np.sqrt(wide.astype(np.float64)).astype(np.int64)
+    exact = np.ldexp((root << 1 | (root * root != wide)).astype(np.float64), (e - odd - 36) // 2 - 1)
+    return np.where(np.isfinite(a) & (a > 0), exact, ordinary)
+
+
+def _extreme(choose_first: Callable[[Array, Array], NDArray[np.bool_]]) -> Callable[[Array, Array], Array]:
+    """IEEE 754-2019 minimum and maximum: NaN wins, and -0 is below +0."""
+
+    def operation(a: Array, b: Array) -> Array:
+        first = choose_first(a, b) | ((a == b) & choose_first(np.copysign(1.0, a), np.copysign(1.0, b)))
+        return np.where(np.isnan(a) | np.isnan(b), np.nan, np.where(first, a, b))
+
+    return operation
+
+
+# --- exact results as integers, for stochastic rounding ---------------------------------------------------------------
+
+_UNIT = 400  # products of two float32 numbers, as float64, are whole in units of 2**-400
+_WORD = 32  # bits of a random word
+
+
+def as_integers(x: Array) -> Integers:
+    """Return finite float64 numbers, exactly, as Python's integers in units of ``2**-400``."""
+    fraction, exponent = np.frexp(x)
+    whole: Integers = np.ldexp(fraction, 53).astype(np.int64).astype(object)
+    whole <<= exponent.astype(object) + (_UNIT - 53)
+    return whole
+
+
+def _in_words(x: Array) -> Integers:
+    magnitude: Integers = abs(as_integers(x)) << _WORD
+    return magnitude
+
+
+def sum_in_words(a: Array, b: Array) -> Integers:
+    """Return ``abs(a + b)`` in units of ``2**-432``."""
+    total: Integers = abs(as_integers(a) + as_integers(b)) << _WORD
+    return total
+
+
+def _quotient_in_words(a: Array, b: Array) -> Integers:
+    dividend: Integers = abs(as_integers(a)) << (_UNIT + _WORD)
+    quotient: Integers = dividend // abs(as_integers(b))
+    return quotient
+
+
+_integer_root = np.frompyfunc(math.isqrt, 1, 1)
+
+
+def _root_in_words(a: Array, _: Array) -> Integers:
+    root: Integers = _integer_root(as_integers(a) << (_UNIT + 2 * _WORD))
+    return root
+
+
+class Operation(NamedTuple):
+    """An operation on finite numbers, NaN and infinities.
+
+    Attributes
+    ----------
+    operands : int
+        How many there are.
+    exact : callable
+        The exact result as float64, rounded to odd if it needs more than 53 bits.
+    in_words : callable, optional
+        Of finite results, the magnitude in units of ``2**-432``, cut off to an integer; None if ``exact`` never rounds.
+    """
+
+    operands: int
+    exact: Callable[[Array, Array], Array]
+    in_words: Callable[[Array, Array], Integers] | None = None
+
+
+OPERATIONS: dict[str, Operation] = {
+    "add": Operation(2, exact_sum, sum_in_words),
+    "subtract": Operation(2, lambda a, b: exact_sum(a, -b), lambda a, b: sum_in_words(a, -b)),
+    "multiply": Operation(2, np.multiply),
+    "divide": Operation(2, _quotient, _quotient_in_words),
+    "minimum": Operation(2, _extreme(np.less)),
+    "maximum": Operation(2, _extreme(np.greater)),
+    "negate": Operation(1, lambda a, _: -a),
+    "absolute": Operation(1, lambda a, _: np.abs(a)),
+    "sqrt": Operation(1, _root, _root_in_words),
+    "convert": Operation(1, lambda a, _: a),
+}
+"""The operations that are tables of codes."""
+
+
+class OperationTable(NamedTuple):
+    """The codes of an operation's results, and the flags that it raises.
+
+    Attributes
+    ----------
+    codes, flags : ndarray of uint8, shape (256, 256), or (256,) for one operand
+        Indexed by the operands' codes; rows and columns beyond a narrow format's codes repeat it.
+    missing : ndarray of bool
+        Where the result is NaN and the result's format has no code for it.
+    """
+
+    codes: NDArray[np.uint8]
+    flags: NDArray[np.uint8]
+    missing: NDArray[np.bool_]
+
+
+def operation_table(
+    operation: str,
+    fmt: str | Format,
+    *,
+    fmt_b: str | Format | None = None,
+    result: str | Format | None = None,
+    rounding: str = "nearest-even",
+    overflow: str = "saturate",
+) -> OperationTable:
+    """Return the whole table of an operation.
+
+    Parameters
+    ----------
+    operation : str
+        A key of `OPERATIONS`.
+    fmt : str or Format
+        Format of the first operand, and by default of all.
+    fmt_b, result : str or Format, optional
+        Format of the second operand and of the result.
+    rounding, overflow : str
+        As for `encode`; not ``stochastic``.
+
+    Returns
+    -------
+    OperationTable
+        Codes and flags.
+
+    Raises
+    ------
+    ValueError
+        If an option is unknown.
+
+    Examples
+    --------
+    >>> table = operation_table("multiply", "rf8")
+    >>> int(table.codes[0x7B, 0x6F]) == 0x6F, Flags(int(table.flags[0x7F, 0x7F]))
+    (True, <Flags.INEXACT|OVERFLOW: 5>)
+    """
+    choose("operation", operation, OPERATIONS)
+    first = get_format(fmt)
+    second = first if fmt_b is None else get_format(fmt_b)
+    into = first if result is None else get_format(result)
+    if rounding == "stochastic":
+        raise ValueError("operation_table gives one code for each pair, 'stochastic' draws one of two: use draw_table")
+    check_choices(into, rounding, overflow)
+    return _table(operation, first, second, into, str(rounding), str(overflow))
+
+
+@lru_cache(maxsize=256)
+def _table(operation: str, first: Format, second: Format, into: Format, rounding: str, overflow: str) -> OperationTable:
+    # A sum that cancels is +0, and -0 in this one mode (IEEE 754-2019, 6.3).
+    minus_zero = rounding == "down" and operation in ("add", "subtract")
+    _, value, flags = _results(operation, first, second, into, minus_zero)
+    table = round_exact(value, flags, into, rounding, overflow)
+    for column in table:  # it is handed out and kept
+        column.flags.writeable = False
+    return table
+
+
+def _results(
+    operation: str, first: Format, second: Format, into: Format, minus_zero: bool = False
+) -> tuple[tuple[Array, Array], Array, NDArray[Any]]:
+    """Return the operands of all codes, the exact results, and the flags of the operation itself."""
+    operands, exact, _ = OPERATIONS[operation]
+    a, b = whole_table(first.values), whole_table(second.values)
+    if operands == 2:
+        a, b = (np.ascontiguousarray(x) for x in np.broadcast_arrays(a[:, None], b[None, :]))
+    with np.errstate(all="ignore"):
+        value = -exact(-a, -b) if minus_zero else exact(a, b)
+    nan = np.isnan(a) | np.isnan(b) if operands == 2 else np.isnan(a)
+    flags = np.where(np.isnan(value) & ~nan, Flags.INVALID, 0)
+    if operation == "divide":
+        by_zero = (b == 0) & np.isfinite(a) & (a != 0)
+        flags = np.where(by_zero, Flags.DIVIDE_BY_ZERO, flags)
+        if into.sides[0].infinity is None:  # there is no infinity: x/0 is NaN
+            value = np.where(by_zero, np.nan, value)
+    return (a, b), value, flags
+
+
+def round_exact(value: Array, flags: NDArray[Any], into: Format, rounding: str, overflow: str) -> OperationTable:
+    """Round exact results to codes, and add the flags of rounding."""
+    missing = np.isnan(value) & (into.nan is None)
+    value = np.where(missing, 0.0, value)
+    codes = encode(value, into, rounding=rounding, overflow=overflow)
+    mode = RoundingMode(rounding)
+    over = np.zeros(value.shape, dtype=np.bool_)
+    for negative, side in enumerate(into.sides):
+        magnitude = -value if negative else value
+        if side.infinity is not None:
+            codes[magnitude == np.inf] = side.infinity  # exact: what the option decides is what finite results become
+            over |= (magnitude >= overflow_start(into, mode, bool(negative))) & (magnitude < np.inf)
+        elif negative and not into.signed:
+            over |= magnitude > 0
+        else:
+            over |= magnitude >= overflow_start(into, mode, bool(negative))
+    inexact = over | (whole_table(into.values)[codes] != value) & ~np.isnan(value)
+    tiny = (
+        inexact & ~over & (np.abs(value) < (into.smallest if into.subnormals_below is None else into.subnormals_below))
+    )
+    for flag, where in ((Flags.INEXACT, inexact), (Flags.OVERFLOW, over), (Flags.UNDERFLOW, tiny)):
+        flags = flags | np.where(where, flag, 0)
+    return OperationTable(codes, flags.astype(np.uint8), missing)
+
+
+class DrawTable(NamedTuple):
+    """The two results that stochastic rounding chooses from, and how far the exact result is on the way.
+
+    With ``k`` random bits and ``r`` the low k bits of a word, the upper is taken where
+    ``(fraction >> (32 - k)) + r >= 2**k``: the carry of an adder.
+
+    Attributes
+    ----------
+    codes, flags : ndarray of uint16, shape (256, 256), or (256,) for one operand
+        ``lower | upper << 8``, the lower in magnitude; equal where nothing is drawn.
+    fraction : ndarray of uint32
+        ``floor(p * 2**32)`` for the exact result ``lower + p * (upper - lower)``; 0 where nothing is drawn.
+    missing : ndarray of bool
+        Where the result is NaN and the result's format has no code for it.
+    """
+
+    codes: NDArray[np.uint16]
+    flags: NDArray[np.uint16]
+    fraction: NDArray[np.uint32]
+    missing: NDArray[np.bool_]
+
+
+def draw_table(
+    operation: str,
+    fmt: str | Format,
+    *,
+    fmt_b: str | Format | None = None,
+    result: str | Format | None = None,
+    overflow: str = "saturate",
+) -> DrawTable:
+    """Return the whole table of an operation that rounds stochastically.
+
+    Parameters
+    ----------
+    operation : str
+        A key of `OPERATIONS`.
+    fmt, fmt_b, result, overflow
+        As for `operation_table`.
+
+    Returns
+    -------
+    DrawTable
+        Both codes and flags of each result, and the fraction that a random word is added to.
+
+    Raises
+    ------
+    ValueError
+        If an option is unknown.
+
+    Examples
+    --------
+    1 / 1.5 lies between 0.625 and 0.75, a third of the way:
+
+    >>> from rf8sim import decode
+    >>> table = draw_table("divide", "rf8")
+    >>> pair = int(table.codes[0x7B, 0x7F])
+    >>> decode([pair & 255, pair >> 8], "rf8").tolist(), int(table.fraction[0x7B, 0x7F]) == 2**32 // 3
+    ([0.625, 0.75], True)
+    """
+    choose("operation", operation, OPERATIONS)
+    first = get_format(fmt)
+    second = first if fmt_b is None else get_format(fmt_b)
+    into = first if result is None else get_format(result)
+    check_choices(into, "stochastic", overflow)
+    return _draw_table(operation, first, second, into, str(overflow))
+
+
+@lru_cache(maxsize=64)
+def _draw_table(operation: str, first: Format, second: Format, into: Format, overflow: str) -> DrawTable:
+    (a, b), value, flags = _results(operation, first, second, into)
+    in_words = OPERATIONS[operation].in_words
+
+    def magnitude(here: NDArray[np.bool_]) -> Integers:
+        return _in_words(value[here]) if in_words is None else in_words(a[here], b[here])
+
+    table = draws(value, flags, into, overflow, magnitude)
+    for column in table:
+        column.flags.writeable = False
+    return table
+
+
+def draws(
+    value: Array,
+    flags: NDArray[Any],
+    into: Format,
+    overflow: str,
+    magnitude: Callable[[NDArray[np.bool_]], Integers],
+) -> DrawTable:
+    """Return what stochastic rounding chooses from.
+
+    Parameters
+    ----------
+    value : ndarray of float64
+        Exact results, or rounded to odd.
+    flags : ndarray of int
+        Those of the operation itself.
+    into, overflow
+        Format of the result, and what becomes of results beyond its largest value.
+    magnitude : callable
+        From a mask to the exact magnitudes there, cut off to integers of ``2**-432``. With those, cutting off the
+        fraction is right: values of a format are whole in these units, so ``floor((x - n) / m) = floor((floor(x) - n)
+        / m)``.
+
+    Returns
+    -------
+    DrawTable
+        Of value's shape.
+    """
+    lower, up, down = (round_exact(value, flags, into, mode, overflow) for mode in ("toward-zero", "up", "down"))
+    negative = value < 0
+    upper_codes, upper_flags = (np.where(negative, d, u) for d, u in zip(down[:2], up[:2], strict=True))
+    over = lower.flags & Flags.OVERFLOW != 0  # beyond what any draw can reach
+    codes = np.where(over, upper_codes, lower.codes)
+    raised = np.where(over, upper_flags, lower.flags)
+    drawn = (codes != upper_codes) | (raised != upper_flags)
+    fraction = np.zeros(value.shape, dtype=np.uint32)
+    for below_zero, side in enumerate(into.sides):
+        here = drawn & (negative == bool(below_zero))
+        if here.any():
+            beyond = [side.beyond] if math.isfinite(side.beyond) else []
+            grid = as_integers(np.array([*side.magnitudes, *beyond]))
+            rank = into.rank[codes[here]]
+            fraction[here] = (magnitude(here) - (grid[rank] << _WORD)) // (grid[rank + 1] - grid[rank])
+    upper_codes, upper_flags = (column.astype(np.uint16) << 8 for column in (upper_codes, upper_flags))
+    return DrawTable(codes | upper_codes, raised | upper_flags, fraction, lower.missing)
+
+
+@lru_cache(maxsize=64)
+def order_table(first: Format, second: Format) -> NDArray[np.int8]:
+    """Return how each pair of codes compares: -1, 0, 1, or 2 where one is NaN."""
+    a, b = whole_table(first.values)[:, None], whole_table(second.values)[None, :]
+    order = (a > b).astype(np.int8) - (a < b).astype(np.int8)
+    order[np.isnan(a) | np.isnan(b)] = 2
+    return order
+
+
+@lru_cache(maxsize=256)
+def conversion_table(fmt: Format, into: Format, ratio: Fraction, rounding: str, overflow: str) -> OperationTable:
+    """Return the codes, flags and missing NaNs of every value of a format times a positive ratio, rounded once.
+
+    Parameters
+    ----------
+    fmt, into : Format
+        From which format to which.
+    ratio : Fraction
+        Of the scale of the codes to the scale of the result.
+    rounding, overflow : str
+        As for `operation_table`.
+
+    Returns
+    -------
+    OperationTable
+        Of 2**bits entries.
+
+    Examples
+    --------
+    >>> table = conversion_table(get_format("rf8"), get_format("int8"), Fraction(64), "nearest-even", "saturate")
+    >>> int(table.codes[0x7B]), bool(table.missing[0x80])
+    (64, True)
+    """
+    check_choices(into, rounding, overflow)
+    results = [reference.multiply(reference.number(code, fmt), ratio) for code in range(1 << fmt.bits)]
+    missing = np.array([into.nan is None and math.isnan(result) for result in results])
+    rounded = [
+        (0, 0) if absent else reference.round_with_flags(result, into, rounding, overflow)
+        for result, absent in zip(results, missing, strict=True)
+    ]
+    codes, flags = np.array(rounded, dtype=np.uint8).T.copy()
+    return OperationTable(codes, flags, missing)

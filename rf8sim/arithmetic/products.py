@@ -1,0 +1,504 @@
+"""The sums of one matrix product, in a stated accumulator and order.
+
+`rf8sim.arithmetic.linalg` checks what callers say and calls this; here are two matrices and a plan.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._base.checks import as_codes
+from .._base.threads import in_pieces
+from .._kernels import codec as _kernels
+from ..codec.codec import whole_table
+from ..formats import Format, get_format
+from .accumulators import Accumulator, Order, Rule
+
+__all__ = [
+    "Operand", "Plan", "accumulate", "accumulate_blocks", "accumulate_rounded", "get_operand", "grid_of",
+    "nibble_tables", "scaled_to_odd", "step_count",
+]  # fmt: skip
+
+Array = NDArray[np.float64]
+
+_SLICE = 20  # bits of a slice: 2**13 products of two slices sum exactly in float64
+_PANEL = 1 << 22  # float64 numbers that the terms of one panel of rows may take
+_FLOAT32 = "float32"
+
+
+# --- operands ---------------------------------------------------------------------------------------------------------
+
+
+class _Grid(NamedTuple):
+    """Of a set of numbers: all are multiples of ``2**unit``, below ``2**(unit + bits)``, with that many digits."""
+
+    unit: int
+    bits: int
+    digits: int
+
+    def slices(self, values: Array) -> list[Array]:
+        """Cut numbers into parts of at most 20 bits that sum to them; the highest part first."""
+        count = max(-(-self.bits // _SLICE), 1)
+        width = -(-self.bits // count)
+        parts, rest = [], values
+        for place in range(count - 1, 0, -1):
+            step = math.ldexp(1.0, self.unit + place * width)
+            parts.append(np.trunc(rest / step) * step)
+            rest = rest - parts[-1]
+        return [*parts, rest]
+
+
+def _grid(values: Array) -> _Grid:
+    fraction, exponent = np.frexp(np.abs(values[np.isfinite(values) & (values != 0)]))
+    if not fraction.size:
+        return _Grid(0, 1, 1)
+    integer = (fraction * 2.0**53).astype(np.int64)
+    zeros = np.bitwise_count((integer & -integer) - 1).astype(np.int64)
+    digits = 53 - zeros
+    unit = int((exponent - digits).min())
+    return _Grid(unit, int(exponent.max()) - unit, int(digits.max()))
+
+
+def grid_of(held: Accumulator) -> tuple[int, int]:
+    """Of the values of a float or a format: all are multiples of ``2**unit``, below ``2**(unit + bits)``."""
+    if held.floating is not None:
+        unit = held.floating.smallest - held.floating.precision + 1
+        return unit, held.floating.largest + 1 - unit
+    assert held.format is not None
+    return _table(held.format)[1][:2]
+
+
+class Operand(NamedTuple):
+    """A matrix (or a stack of them): codes and the values of their format, or float32 numbers."""
+
+    data: NDArray[Any]
+    table: Array | None
+    grid: _Grid
+    parts: tuple[Array, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the data."""
+        return self.data.shape
+
+    def along(self, start: int, stop: int, axis: int) -> Operand:
+        """Return a slice along an axis."""
+        return self._replace(data=self.data[:, start:stop] if axis else self.data[start:stop])
+
+    def values(self) -> Array:
+        """Return the numbers."""
+        return self.data.astype(np.float64) if self.table is None else self.table[self.data]
+
+    def slices(self) -> list[Array]:
+        """Return the finite values cut into parts whose products sum exactly in float64; zero parts left out."""
+        if self.table is None:
+            values = self.values()
+            parts = self.grid.slices(np.where(np.isfinite(values), values, 0.0))
+        else:
+            parts = [part[self.data] for part in self.parts]
+        return [part for part in parts if part.any()] or parts[:1]
+
+    def signs(self) -> Array | None:
+        """Return the signs of finite values and the other values as they are; None if all are finite.
+
+        Sums of products of these are not finite where IEEE arithmetic's are not: infinity times zero is NaN.
+        """
+        values = self.values()
+        finite = np.isfinite(values)
+        return None if finite.all() else np.where(finite, np.sign(values), values)
+
+
+@lru_cache(maxsize=64)
+def _table(fmt: Format) -> tuple[Array, _Grid, tuple[Array, ...]]:
+    values = whole_table(fmt.values)
+    grid = _grid(values)
+    return values, grid, tuple(grid.slices(np.where(np.isfinite(values), values, 0.0)))
+
+
+@lru_cache(maxsize=64)
+def nibble_tables(fmt: Format) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+    """Return lower and upper bytes by which `_kernels.matvec_nibbles` decodes a format; None if it cannot.
+
+    It can if code 0 is zero, 0x80 the only NaN, and the upper half of each other value's float32 pattern is a number
+    that the lower four bits of the code choose, plus the next three bits at bit 8, plus the sign.
+    """
+    if fmt.bits != 8:
+        return None
+    pattern = fmt.values.astype(np.float32).view(np.uint32)
+    code = np.arange(256, dtype=np.uint32)
+    chosen = (pattern >> 16)[0x10:0x20] - (1 << 8)
+    made = ((chosen[code & 15] + ((code >> 4 & 7) << 8)) | (code & 0x80) << 8) << 16
+    ordinary = (code != 0) & (code != 0x80)
+    if fmt.nan != 0x80 or pattern[0] != 0 or not np.array_equal(made[ordinary], pattern[ordinary]):
+        return None
+    return np.tile(chosen.astype(np.uint8), 2), np.tile((chosen >> 8).astype(np.uint8), 2)
+
+
+def get_operand(x: ArrayLike, fmt: str | Format) -> Operand:
+    """Return codes of a format, or numbers for ``"float32"``, as an operand.
+
+    Raises
+    ------
+    ValueError
+        If the format is unknown or a code is out of range.
+    TypeError
+        If the codes are not integers, or the numbers not float32, float16 or bfloat16.
+    """
+    if isinstance(fmt, str) and fmt == _FLOAT32:
+        array = np.asarray(x)
+        if array.dtype.name not in ("float32", "float16", "bfloat16"):
+            raise TypeError(f"format 'float32' expects float32 numbers, got dtype {array.dtype.name}: convert first")
+        data = array.astype(np.float32)
+        return Operand(data, None, _grid(data.astype(np.float64)), ())
+    fmt = get_format(fmt)
+    table, grid, parts = _table(fmt)
+    return Operand(as_codes(x, fmt.bits, fmt.name), table, grid, parts)
+
+
+# --- one matrix product -----------------------------------------------------------------------------------------------
+
+
+class Plan(NamedTuple):
+    """How products are summed: everything but the operands. ``products`` says how each is rounded first, if it is."""
+
+    accumulator: Accumulator
+    order: Order
+    rule: Rule | None
+    rounding: str
+    to_odd: bool
+    threads: int | None
+    products: Rule | None = None
+
+
+def _terms(a: list[Array], b: list[Array], start: int, stop: int, chunk: int) -> Iterator[Array]:
+    """Yield matrices that are exact in float64 and sum to ``a[:, start:stop] @ b[start:stop]``."""
+    for first in range(start, stop, chunk):
+        part = slice(first, min(first + chunk, stop))
+        for left in a:
+            for right in b:
+                yield left[:, part] @ right[part]
+
+
+def _sum_terms(terms: list[Array], odd: bool, threads: int | None) -> Array:
+    """Sum matrices exactly, and round once to nearest even or to odd."""
+    if len(terms) == 1:
+        return terms[0]
+    stack = np.stack(terms).reshape(len(terms), -1)
+    out = np.empty(stack.shape[1])
+    in_pieces(
+        lambda start, stop: _kernels.sum_terms(stack[:, start:stop], odd, out[start:stop]),
+        out.size,
+        threads,
+        weight=8 * len(terms),
+    )
+    return out.reshape(terms[0].shape)
+
+
+def _chunk(a: _Grid, b: _Grid) -> int:
+    """Return how many products of slices sum exactly in float64: their partial sums are integers below 2**53."""
+    widths = [-(-grid.bits // max(-(-grid.bits // _SLICE), 1)) for grid in (a, b)]
+    return 1 << (53 - sum(widths))
+
+
+def _exact(a: Operand, b: Operand, scales: tuple[Array, Array] | None, block: int, plan: Plan) -> Array:
+    """Return exact sums rounded once; blocks along the summed axis scaled if there are scales."""
+    rows, depth = a.shape
+    columns = b.shape[1]
+    chunk = _chunk(a.grid, b.grid)
+    left, right = a.slices(), b.slices()
+    out = np.empty((rows, columns))
+    step = chunk if scales is None else min(chunk, block)
+    count = -(-depth // step) * len(left) * len(right) * (1 if scales is None else 2)
+    panel = max(1, _PANEL // max(count * columns, 1)) if count > 1 else max(rows, 1)
+    for first in range(0, rows, panel):
+        part = slice(first, first + panel)
+        sliced = [matrix[part] for matrix in left]
+        terms: list[Array] = []
+        if scales is None:
+            terms += _terms(sliced, right, 0, depth, chunk)
+        else:
+            for number, start in enumerate(range(0, depth, block)):
+                scale = scales[0][part, number, None] * scales[1][number]
+                for term in _terms(sliced, right, start, min(start + block, depth), chunk):
+                    terms += _scaled(term, scale)
+        out[part] = _sum_terms(terms, plan.to_odd, plan.threads) if terms else 0.0
+    return _with_specials(out, a, b)
+
+
+def _with_specials(out: Array, a: Operand, b: Operand) -> Array:
+    """Put NaN and infinities where the operands' own make them."""
+    special = _special_sums(a, b)
+    return out if special is None else np.where(np.isfinite(special), out, special)
+
+
+def _special_sums(a: Operand, b: Operand) -> Array | None:
+    left, right = a.signs(), b.signs()
+    if left is None and right is None:
+        return None
+    with np.errstate(invalid="ignore"):
+        left = np.sign(a.values()) if left is None else left
+        right = np.sign(b.values()) if right is None else right
+        product: Array = left @ right
+    return product
+
+
+def _scaled(x: Array, scale: Array) -> list[Array]:
+    """Return one or two arrays that sum to ``x * scale`` exactly (Dekker's product; no overflow in our range)."""
+    high = x * scale
+    if np.all(np.frexp(scale)[0] == 0.5):
+        return [high]
+    (x1, x2), (s1, s2) = _halves(x), _halves(scale)
+    return [high, ((x1 * s1 - high) + x1 * s2 + x2 * s1) + x2 * s2]
+
+
+def scaled_to_odd(x: Array, scale: Array) -> Array:
+    """Return ``x * scale`` rounded to odd, so that rounding it to at most 51 bits is rounding the exact product."""
+    finite = np.isfinite(x)
+    terms = _scaled(np.where(finite, x, 0.0), np.broadcast_to(scale, x.shape))
+    return np.where(finite, _sum_terms(terms, True, None), x)
+
+
+def _halves(x: Array) -> tuple[Array, Array]:
+    """Cut float64 numbers in two of at most 26 bits (Veltkamp)."""
+    shifted = x * 134217729.0
+    high = shifted - (shifted - x)
+    return high, x - high
+
+
+def _sums_fit(a: Operand, b: Operand, plan: Plan, depth: int) -> bool:
+    """Say whether a sum and a product add up in float64 without an error that rounding once more would show.
+
+    To nearest, an accumulator's sum grows by at most twice the product (the old sum is no farther from the exact one),
+    in a tree by less than four times all products; so everything stays an integer below 2**53 of the products' unit.
+    Or both have at most the accumulator's precision, at most 24 digits: an error at the 53rd digit means that one is so
+    much smaller than the other, which is no midpoint, that it decides nothing (Figueroa, SIGNUM Newsletter 30, 1995).
+    """
+    if plan.accumulator.integer is not None:
+        return True
+    kind = plan.accumulator.floating
+    if kind is None or plan.rounding not in ("nearest-even", "nearest-away"):
+        return False
+    products = a.grid.bits + b.grid.bits
+    if products + max(4 * depth - 1, 1).bit_length() <= 53:
+        return True
+    return plan.order.name == "sequential" and a.grid.digits + b.grid.digits <= kind.precision
+
+
+def _is_plain_float32(a: Operand, b: Operand, plan: Plan) -> bool:
+    """Say whether float32 arithmetic does it: products are exact there, so an addition rounds the exact sum once."""
+    unit = a.grid.unit + b.grid.unit
+    return (
+        plan.accumulator.name == _FLOAT32
+        and plan.rounding == "nearest-even"
+        and plan.order.name == "sequential"
+        and a.grid.digits + b.grid.digits <= 24
+        and unit >= -149
+        and unit + a.grid.bits + b.grid.bits <= 128
+        and min(a.grid.unit, b.grid.unit) >= -149
+    )
+
+
+def step_count(order: Order, depth: int) -> int:
+    """Return how many sums of one output of that many products are rounded."""
+    if order.name == "sequential":
+        return depth
+    if order.name == "blocked":
+        return -(-depth // order.block)
+    count, total = depth, 0
+    while count > 1 or not total:
+        count = (count + 1) // 2
+        total += count
+    return total
+
+
+def accumulate(a: Operand, b: Operand, plan: Plan, first: int, step: int = 1) -> Array:
+    """Sum the products of two matrices from zero.
+
+    Parameters
+    ----------
+    a, b : Operand
+        Of shapes (rows, depth) and (depth, columns).
+    plan : Plan
+        Accumulator, order, rounding.
+    first, step : int
+        Flat index of the first output and number of the first sum, for stochastic rounding.
+
+    Returns
+    -------
+    ndarray of float64, shape (rows, columns)
+        The values in the accumulator; for ``exact`` the sum rounded once, to nearest even or to odd.
+    """
+    if plan.accumulator.exact:
+        return _exact(a, b, None, 0, plan)
+    if plan.order.name == "blocked":
+        return _blocked(a, b, plan, first, step)
+    rows, depth = a.shape
+    columns = b.shape[1]
+    assert plan.rule is not None
+    if columns < 8 and rows > columns and not plan.rule.drawn:  # the kernels work along rows of the result
+        return np.ascontiguousarray(accumulate(_transposed(b), _transposed(a), plan, first, step).T)
+    sums = np.zeros((rows, columns))
+    if not depth:
+        return sums
+    left, right = np.ascontiguousarray(a.values()), np.ascontiguousarray(b.values())
+    if _is_plain_float32(a, b, plan):
+        return _plain_float32(left.astype(np.float32), right.astype(np.float32), plan.threads)
+    integer = plan.accumulator.integer is not None
+    if integer:
+        left, right = (np.where(np.isfinite(values), values, 0.0) for values in (left, right))
+    exact, rule = _sums_fit(a, b, plan, depth), tuple(plan.rule)
+    kernel = _kernels.accumulate_tree if plan.order.name == "pairwise" else _kernels.accumulate
+
+    def work(start: int, stop: int) -> None:
+        index = np.uint64(first + start * columns)
+        kernel(left[start:stop], right, sums[start:stop], exact, rule, index, np.uint64(step))
+
+    in_pieces(work, rows, plan.threads, weight=columns * depth)
+    return _with_specials(sums, a, b) if integer else sums
+
+
+def accumulate_rounded(a: Operand, b: Operand, rule: Rule, plan: Plan, first: int) -> Array:
+    """Sum the products of two matrices, each first rounded by a rule: as `accumulate` sums ones times the products.
+
+    Parameters
+    ----------
+    a, b, plan, first
+        As for `accumulate`.
+    rule : Rule
+        Of what holds one product; nothing is drawn.
+
+    Returns
+    -------
+    ndarray of float64, shape (rows, columns)
+        The values in the accumulator.
+    """
+    rows, depth = a.shape
+    columns = b.shape[1]
+    out = np.empty((rows, columns))
+    ones = _numbers(np.ones((1, depth)))
+    panel = max(1, _PANEL // max(depth * columns, 1))
+    right = b.values()[:, None, :]
+    for start in range(0, rows, panel):
+        part = slice(start, start + panel)
+        with np.errstate(invalid="ignore"):
+            products = a._replace(data=a.data[part]).values().T[:, :, None] * right
+        target = out[part]
+        rounded = _numbers(_settled(products, rule, plan.threads).reshape(depth, target.size))
+        target[...] = accumulate(ones, rounded, plan, first + start * columns).reshape(target.shape)
+    return out
+
+
+def _numbers(values: Array) -> Operand:
+    return Operand(values, None, _grid(values), ())
+
+
+def _settled(x: Array, rule: Rule, threads: int | None) -> Array:
+    """Round float64 numbers by a rule that draws nothing."""
+    flat = np.ascontiguousarray(x).reshape(1, -1)
+    one, out = np.ones((1, 1)), np.zeros(flat.shape)
+    in_pieces(
+        lambda start, stop: _kernels.accumulate(
+            one, flat[:, start:stop], out[:, start:stop], True, tuple(rule), np.uint64(0), np.uint64(0)
+        ),
+        flat.size,
+        threads,
+    )
+    return out.reshape(x.shape)
+
+
+def _transposed(x: Operand) -> Operand:
+    return x._replace(data=x.data.T)
+
+
+def _plain_float32(a: NDArray[np.float32], b: NDArray[np.float32], threads: int | None) -> Array:
+    sums = np.zeros((a.shape[0], b.shape[1]), np.float32)
+    in_pieces(
+        lambda start, stop: _kernels.accumulate_float32(a[start:stop], b, sums[start:stop]),
+        a.shape[0],
+        threads,
+        weight=b.size,
+    )
+    return sums.astype(np.float64)
+
+
+def _blocked(a: Operand, b: Operand, plan: Plan, first: int, step: int) -> Array:
+    """Sum k products exactly, then add them to the accumulator with one rounding."""
+    depth = a.shape[1]
+    left, right, chunk = a.slices(), b.slices(), _chunk(a.grid, b.grid)
+    fits = _sums_fit(a, b, plan, depth)
+    integer = plan.accumulator.integer is not None
+    finite = integer or (a.signs() is None and b.signs() is None)
+    sums = np.zeros((a.shape[0], b.shape[1]))
+    for number, start in enumerate(range(0, depth, plan.order.block)):
+        stop = min(start + plan.order.block, depth)
+        special = None if finite else _special_sums(a.along(start, stop, 1), b.along(start, stop, 0))
+        _add(sums, list(_terms(left, right, start, stop, chunk)), special, fits, plan, first, step + number)
+    return _with_specials(sums, a, b) if integer else sums
+
+
+def _add(sums: Array, terms: list[Array], special: Array | None, fits: bool, plan: Plan, first: int, step: int) -> None:
+    """Add terms to the accumulator with one rounding, in place; ``special`` holds what is not finite in their sum."""
+    assert plan.rule is not None
+    if len(terms) == 1:
+        total = terms[0]
+    else:  # everything at once, rounded to odd, then from there into the accumulator
+        finite = np.isfinite(sums)
+        total = np.where(finite, _sum_terms([np.where(finite, sums, 0.0), *terms], True, plan.threads), sums)
+        sums[finite] = 0.0
+    if special is not None:
+        total = np.where(np.isfinite(special), total, special)
+    flat, one, row = sums.reshape(1, -1), np.ones((1, 1)), np.ascontiguousarray(total).reshape(1, -1)
+    rule = tuple(plan.rule)
+    in_pieces(
+        lambda start, stop: _kernels.accumulate(
+            one, row[:, start:stop], flat[:, start:stop], fits, rule, np.uint64(first + start), np.uint64(step)
+        ),
+        flat.size,
+        plan.threads,  # BLAS' own threads wait busily between its calls: only large results gain by ours
+    )
+
+
+def accumulate_blocks(a: Operand, b: Operand, scales: tuple[Array, Array], block: int, plan: Plan, first: int) -> Array:
+    """Sum the products of two matrices whose blocks along the summed axis have scales.
+
+    Each block is summed from zero in the accumulator (exactly if the order is ``blocked`` with that block), its sum is
+    multiplied by the two scales exactly, and the product is added with one rounding.
+
+    Parameters
+    ----------
+    a, b, plan, first
+        As for `accumulate`.
+    scales : pair of ndarray of float64
+        Of shapes (rows, blocks) and (blocks, columns).
+    block : int
+        Products in a block.
+
+    Returns
+    -------
+    ndarray of float64, shape (rows, columns)
+        The values in the accumulator.
+    """
+    if plan.accumulator.exact:
+        return _exact(a, b, scales, block, plan)
+    depth = a.shape[1]
+    sums = np.zeros((a.shape[0], b.shape[1]))
+    whole = plan.order == Order("blocked", block)
+    steps = 1 if whole else 1 + step_count(plan.order, min(block, depth))
+    for number, start in enumerate(range(0, depth, block)):
+        part = a.along(start, min(start + block, depth), 1), b.along(start, min(start + block, depth), 0)
+        scale = scales[0][:, number, None] * scales[1][number]
+        if whole:
+            special = _special_sums(*part)
+            partial = list(_terms(part[0].slices(), part[1].slices(), 0, part[0].shape[1], _chunk(a.grid, b.grid)))
+        else:
+            special = accumulate(*part, plan, first, 1 + number * steps)
+            partial = [np.where(np.isfinite(special), special, 0.0)]
+        terms = [scaled for term in partial for scaled in _scaled(term, scale)]
+        _add(sums, terms, special, False, plan, first, (number + 1) * steps)
+    return sums

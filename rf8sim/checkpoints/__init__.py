@@ -1,0 +1,1 @@
+"""Reading checkpoints, and writing and checking quantized ones."""

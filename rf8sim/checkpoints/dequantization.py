@@ -1,0 +1,166 @@
+"""Plain checkpoints from quantized ones, and what they remember.
+
+A plain file carries in its header the recipes, the scales and the places of exact values of the quantized file that it
+came from. They are in no tensor, so the file has the tensors of the original and no others.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._base.files import check_place, flush, staged
+from .quantized import QuantizedCheckpoint, StoredTensor, open_quantized
+from .safetensors import SEAL, Entry, Header, Writer, dtype_of, read_header, stored_type
+
+__all__ = ["MEMORY", "OURS", "data_size", "dequantize_checkpoint", "unpacked", "write_dequantized", "write_flushed"]
+
+MEMORY = "rf8sim_dequantized"
+"""The key of the header under which a plain file remembers."""
+
+OURS = ("rf8sim", SEAL, MEMORY, "quantization_config")
+"""Keys of a header that are not handed on."""
+
+
+def dequantize_checkpoint(
+    path: str | Path,
+    output: str | Path,
+    dtype: str | None = None,
+    *,
+    plain: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> QuantizedCheckpoint:
+    """Write the numbers of a quantized checkpoint as a plain one.
+
+    Parameters
+    ----------
+    path : str or Path
+        The quantized checkpoint.
+    output : str or Path
+        A ``.safetensors`` file, or a folder that does not exist or is empty.
+    dtype : str, optional
+        ``float32``, ``float16`` or ``bfloat16``; by default the type that each tensor had.
+    plain : bool
+        Leave out what makes it possible to quantize again to the same bytes.
+    progress : callable, optional
+        As for `write_quantized`.
+
+    Returns
+    -------
+    QuantizedCheckpoint
+        What was read.
+
+    Raises
+    ------
+    CheckpointError
+        If anything in it is damaged; then nothing is written.
+    ValueError
+        If the scales do not fit in a header: ``plain`` leaves them out.
+    OSError
+        If it cannot be written.
+    """
+    check_place(Path(output))
+    checkpoint = open_quantized(path)
+    with staged(Path(output)) as (beside, place):
+        write_dequantized(checkpoint, Path(output), beside, dtype, plain=plain, progress=progress)
+        place()
+    return checkpoint
+
+
+def write_dequantized(
+    checkpoint: QuantizedCheckpoint,
+    output: Path,
+    target: Path,
+    dtype: str | None = None,
+    *,
+    plain: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> None:
+    """Write the numbers of an open checkpoint to ``target``, in the form that ``output`` asks for by its name."""
+    single = output.name.endswith(".safetensors")
+    groups: dict[Path, list[Header]] = {}
+    if not single:
+        target.mkdir()
+    for header in checkpoint.headers:
+        groups.setdefault(target if single else target / header.path.name, []).append(header)
+    total, done = sum(tensor.size for tensor in checkpoint), 0
+    placed: dict[str, str] = {}
+    for file, headers in groups.items():
+        names = [name for header in headers for name in json.loads(header.metadata["rf8sim"])["tensors"]]
+        tensors = [checkpoint[name] for name in names]
+        strings = {key: text for header in headers for key, text in header.metadata.items() if key not in OURS}
+        if not plain and len(headers) == 1:
+            strings[MEMORY] = json.dumps(_memory(headers[0], tensors), separators=(",", ":"))
+        entries = [_plain_entry(tensor, dtype) for tensor in tensors]
+        try:
+            writer = Writer(file, entries, len(json.dumps(strings)) + 4096)
+        except ValueError as error:
+            raise ValueError(f"{error}: the scales do not fit; leave them out with --plain") from None
+        with writer:
+            for tensor, entry in zip(tensors, entries, strict=True):
+                if progress:
+                    progress(tensor.name, done, total)
+                _write_plain(tensor, entry, writer)
+                done += tensor.size
+            writer.finish(strings)
+        placed |= {entry.name: file.name for entry in entries}
+    if not single and len(groups) > 1:
+        size = sum(data_size(file) for file in groups)
+        index = {"metadata": {"total_size": size}, "weight_map": placed}
+        write_flushed(target / checkpoint.path.name, json.dumps(index, indent=2).encode())
+    if not single:
+        flush(target)
+
+
+def _plain_entry(tensor: StoredTensor, dtype: str | None) -> Entry:
+    if tensor.recipe is None:
+        return tensor.entry
+    return Entry(tensor.name, stored_type(dtype or tensor.dtype), tensor.shape)
+
+
+def _write_plain(tensor: StoredTensor, entry: Entry, writer: Writer) -> None:
+    if not tensor.size:
+        tensor.check()
+        writer.put(tensor.name, np.zeros(0, np.uint8))
+        return
+    writer.begin(tensor.name)
+    for piece in tensor.values(None if tensor.recipe is None else dtype_of(entry.dtype)):
+        writer.write(piece)
+
+
+def _memory(header: Header, tensors: Sequence[StoredTensor]) -> dict[str, Any]:
+    """Return what a plain file remembers: all that was said, and the scales and places, packed."""
+    arrays = {part: _packed(tensor.part(part)) for tensor in tensors for part in tensor.layout_parts}
+    return {"form": json.loads(header.metadata["rf8sim"]), "arrays": arrays}
+
+
+def _packed(array: NDArray[Any]) -> list[Any]:
+    data = base64.b64encode(zlib.compress(array.tobytes(), 9)).decode()
+    return [array.dtype.newbyteorder("=").name, list(array.shape), data]
+
+
+def unpacked(packed: Sequence[Any]) -> NDArray[Any]:
+    """Return an array that a plain file remembers: scales as `QuantizedTensor` has them, or places."""
+    name, shape, data = packed
+    array = np.frombuffer(zlib.decompress(base64.b64decode(data)), np.dtype(name).newbyteorder("<")).reshape(shape)
+    if array.dtype == np.int8:
+        return np.ldexp(np.float32(1), array).reshape(() if shape == [1] else shape)
+    return array.reshape(() if shape == [1] and name == "float32" else shape)
+
+
+def data_size(path: Path) -> int:
+    """Return the bytes of all tensors of a file."""
+    return max((entry.end for entry in read_header(path).entries.values()), default=0)
+
+
+def write_flushed(path: Path, data: bytes) -> None:
+    """Write a file and have it on the disk."""
+    path.write_bytes(data)
+    flush(path)

@@ -1,0 +1,292 @@
+"""Guard rails: a quantized checkpoint takes its place only when every check has passed.
+
+`quantize_checkpoint` writes beside, reads what it wrote back from the disk, compares it with the original, holds it to
+the requirements, and only then puts it in place in one step, with a manifest of every check.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import re
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from .._base.display import bits_in_words
+from .._base.files import check_place, staged
+from .._version import __version__
+from .checkpoint import Checkpoint, open_checkpoint
+from .comparison import Comparison, compare, decibels
+from .conversion import Written, file_sha256, write_quantized
+from .dequantization import write_dequantized, write_flushed
+from .manifest import Check, Manifest, RefusedError, manifest_path
+from .plan import Plan
+from .protect import Protection
+from .quantized import QuantizedCheckpoint, find_damage, open_quantized
+from .requirements import Requirement, parse_requirement
+
+__all__ = ["command_metric", "quantize_checkpoint"]
+
+Progress = Callable[[str, int, int], None]
+Evaluate = Callable[["Path | None"], float]
+"""Returns the figure of a plain checkpoint at a path, or that of the original for None."""
+
+
+# --- evaluating ---------------------------------------------------------------------------------------------
+
+
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|\bnan\b|[-+]?\binf\b", re.IGNORECASE)
+
+
+def command_metric(command: str, source: Path) -> Evaluate:
+    """Return what evaluates a plain checkpoint by somebody's command: the last number that it prints.
+
+    Parameters
+    ----------
+    command : str
+        A command line, in which ``{}`` stands for the checkpoint.
+    source : Path
+        The original, which it gets to find the figure that others are held to.
+
+    Returns
+    -------
+    callable
+        From a path to the number; from None to the original's.
+
+    Raises
+    ------
+    ValueError
+        If there is no ``{}`` in it. The callable raises it if the command fails or prints no number.
+
+    Examples
+    --------
+    >>> command_metric("echo {} has accuracy 0.75", Path("original.npz"))(None)
+    0.75
+    """
+    if "{}" not in command:
+        raise ValueError(f"the evaluation command must have {{}} where the checkpoint's path goes, got {command!r}")
+
+    def evaluate(path: Path | None) -> float:
+        line = command.replace("{}", shlex.quote(str(path or source)))
+        done = subprocess.run(line, shell=True, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            raise ValueError(f"the evaluation command failed with exit status {done.returncode}: {line}")
+        numbers = _NUMBER.findall(done.stdout)
+        if not numbers:
+            raise ValueError(f"the evaluation command printed no number: {line}")
+        return float(numbers[-1])
+
+    return evaluate
+
+
+# --- quantizing, held to all of this ------------------------------------------------------------------------
+
+
+def quantize_checkpoint(
+    source: str | Path,
+    output: str | Path,
+    plan: Plan | None = None,
+    *,
+    protection: Protection | None = None,
+    require: Sequence[str | Requirement] = (),
+    evaluate: Evaluate | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Quantize a checkpoint, check the result, and put it in place if all is as required.
+
+    Parameters
+    ----------
+    source : str or Path
+        Any checkpoint that `rf8sim.checkpoints.checkpoint.open_checkpoint` reads.
+    output : str or Path
+        A ``.safetensors`` file, which replaces one that is there; or a folder, with as many files as the source has,
+        that does not exist or is empty.
+    plan : Plan, optional
+        What each tensor gets; by default what it had before it was dequantized, or else the defaults of `Plan`.
+    protection : Protection, optional
+        Which weights are kept exactly.
+    require : sequence of str or Requirement
+        Bounds, as `rf8sim.checkpoints.requirements.parse_requirement` reads them.
+    evaluate : callable, optional
+        What measures ``loss`` and ``metric``: `model_loss` or `command_metric`.
+    progress : callable, optional
+        Called with what is at work, what is done and what there is in all.
+
+    Returns
+    -------
+    Manifest
+        Every check, all passed. It is written beside the file, or into the folder.
+
+    Raises
+    ------
+    RefusedError
+        If a check failed: nothing is written and what was there is as it was.
+    ValueError
+        If an option is unknown or the source cannot be read or quantized.
+    OSError
+        If a file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     out = Path(folder) / "lm.rf8.safetensors"
+    ...     manifest = quantize_checkpoint("examples/lm/model.safetensors", out, require=["sqnr>=25dB"])
+    ...     names = sorted(path.name for path in out.parent.iterdir())
+    >>> names
+    ['lm.rf8.safetensors', 'lm.rf8.safetensors.manifest.json']
+    >>> [(check.name, check.passed) for check in manifest.checks]
+    [('read back', True), ('same tensors', True), ('sqnr>=25dB', True)]
+    """
+    requirements = [parse_requirement(one) if isinstance(one, str) else one for one in require]
+    needs = [one for one in requirements if one.quantity in ("loss", "metric")]
+    if needs and evaluate is None:
+        raise ValueError(f"{needs[0].text!r} needs an evaluation: a command, or a model with its data")
+    checkpoint, output = open_checkpoint(source), Path(output)
+    single = output.name.endswith(".safetensors")
+    check_place(output)
+    if not single and output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(f"{output}: is there and not empty: name a new folder, or a file that ends in .safetensors")
+    for file in dict.fromkeys(tensor.source for tensor in checkpoint):
+        if output.exists() and single and os.path.samefile(file, output):
+            raise ValueError(f"{output}: is the checkpoint itself: name another file, the original is worth keeping")
+    with staged(output) as (beside, place):
+        written = write_quantized(checkpoint, output, beside, plan, protection, progress)
+        damage = find_damage(beside)
+        figure = float(len(damage))
+        checks = [Check("read back", not damage, damage[0] if damage else "every byte reads back", figure, 0.0)]
+        if damage:
+            raise RefusedError(_manifest(checkpoint, output, None, checks, (), written, protection))
+        quantized = open_quantized(beside)
+        compared = tuple(compare(checkpoint, quantized, progress))
+        checks.append(_same_tensors(compared))
+        figures = _Figures(quantized, compared, evaluate, progress)
+        checks += _required(requirements, figures)
+        manifest = _manifest(checkpoint, output, quantized, checks, compared, written, protection)
+        if not manifest.passed:
+            raise RefusedError(manifest)
+        if protection is not None:
+            gain = _gain(checkpoint, beside.with_name("unprotected.safetensors"), plan, figures)
+            manifest = dataclasses.replace(manifest, gain=gain)
+        record = manifest_path(beside)
+        write_flushed(record, manifest.to_bytes())
+        place()
+        if single:
+            os.replace(record, manifest_path(output))
+    return manifest
+
+
+def _same_tensors(compared: Sequence[Comparison]) -> Check:
+    wrong = [tensor for tensor in compared if tensor.not_finite]
+    if not wrong:
+        return Check("same tensors", True, "every tensor is there, and finite where the original is", 0.0, 0.0)
+    first = wrong[0]
+    what = (
+        f"{first.name!r} has {first.not_finite} infinite or NaN elements that would become numbers: replace them in "
+        f"the original (numpy.nan_to_num), or keep the tensor as it is (--keep {first.name!r}, keep = true in a plan)"
+        if first.format
+        else f"{first.name!r} did not stay as it was"
+    )
+    return Check("same tensors", False, what, float(len(wrong)), 0.0)
+
+
+class _Figures:
+    """What a quantized checkpoint comes to, measured when first asked for."""
+
+    def __init__(
+        self,
+        quantized: QuantizedCheckpoint,
+        compared: Sequence[Comparison],
+        evaluate: Evaluate | None,
+        progress: Progress | None,
+    ) -> None:
+        self.quantized, self.evaluate, self.progress = quantized, evaluate, progress
+        self.changed = [tensor for tensor in compared if tensor.format]
+
+    @cached_property
+    def sqnr(self) -> float:
+        return decibels(sum(t.signal for t in self.changed), sum(t.noise for t in self.changed))
+
+    @cached_property
+    def worst_sqnr(self) -> float:
+        return min((tensor.sqnr_db for tensor in self.changed if tensor.signal), default=math.inf)
+
+    @cached_property
+    def bits(self) -> float:
+        return self.quantized.bits_per_weight
+
+    @cached_property
+    def evaluated(self) -> float:
+        """The figure of the numbers of the checkpoint, written as a plain one that is removed again."""
+        assert self.evaluate is not None
+        with tempfile.TemporaryDirectory(dir=self.quantized.path.parent) as folder:
+            plain = Path(folder) / "model.safetensors"
+            write_dequantized(self.quantized, plain, plain, plain=True, progress=self.progress)
+            return self.evaluate(plain)
+
+    @cached_property
+    def original(self) -> float:
+        assert self.evaluate is not None
+        return self.evaluate(None)
+
+
+_FIGURES = {"sqnr": "sqnr", "worst-sqnr": "worst_sqnr", "bits": "bits", "loss": "evaluated", "metric": "evaluated"}
+
+
+def _required(requirements: Sequence[Requirement], figures: _Figures) -> Iterator[Check]:
+    for requirement in requirements:
+        try:
+            figure = getattr(figures, _FIGURES[requirement.quantity])
+            original = figures.original if requirement.relative else math.nan
+        except ValueError as error:  # of an evaluation
+            yield Check(requirement.text, False, str(error))
+            continue
+        bound, met = requirement.bound(original), requirement.met(figure, original)
+        beside = f" (the original's is {original:.6g})" if requirement.relative else ""
+        if requirement.quantity == "bits":
+            beside = f" ({bits_in_words(figures.quantized.bits)})"
+        word = "keeps" if met else "breaks"
+        sentence = f"{requirement.quantity} {figure:.6g} {word} the bound {requirement.operator} {bound:.6g}{beside}"
+        yield Check(requirement.text, met, sentence, figure, bound)
+
+
+def _gain(checkpoint: Checkpoint, beside: Path, plan: Plan | None, figures: _Figures) -> dict[str, tuple[float, float]]:
+    """Quantize without protection, beside, and return what that comes to and what protection does."""
+    write_quantized(checkpoint, beside, beside, plan, None, figures.progress)
+    quantized = open_quantized(beside)
+    bare = _Figures(quantized, tuple(compare(checkpoint, quantized)), figures.evaluate, figures.progress)
+    gain = {"sqnr_db": (bare.sqnr, figures.sqnr), "bits_per_weight": (bare.bits, figures.bits)}
+    if figures.evaluate is not None:
+        gain["evaluated"] = bare.evaluated, figures.evaluated
+    beside.unlink()
+    return gain
+
+
+def _manifest(
+    checkpoint: Checkpoint,
+    output: Path,
+    quantized: QuantizedCheckpoint | None,
+    checks: Sequence[Check],
+    compared: Sequence[Comparison],
+    written: Sequence[Written],
+    protection: Protection | None,
+) -> Manifest:
+    sources = dict.fromkeys(tensor.source for tensor in checkpoint)
+    said = "" if protection is None else f"{protection.share:.3%} kept in {protection.kept_in}, by {protection.measure}"
+    return Manifest(
+        output=output.name,
+        source=checkpoint.path.name,
+        version=__version__,
+        seals={} if quantized is None else quantized.seals,
+        sources={path.name: file_sha256(path) for path in sources},
+        bits={} if quantized is None else quantized.bits,
+        checks=tuple(checks),
+        tensors=tuple(compared),
+        written=tuple(written),
+        protection=said,
+    )

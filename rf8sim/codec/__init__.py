@@ -1,0 +1,1 @@
+"""Rounding modes as thresholds, and encoding and decoding with them."""

@@ -1,0 +1,392 @@
+"""From numbers to codes and back."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from .._base.checks import as_codes, as_data, as_output, dtype_name
+from .._base.threads import in_pieces
+from .._kernels import codec as _kernels
+from ..formats import Format, get_format
+from .rounding import (
+    CellTable,
+    Overflow,
+    RoundingMode,
+    cell_table,
+    check_choices,
+    full_table,
+    integer_codes,
+    step_table,
+    stochastic_table,
+)
+
+__all__ = ["canonical", "decode", "encode", "random_words"]
+
+_PATTERN = {"float64": np.uint64, "float32": np.uint32, "float16": np.uint16, "bfloat16": np.uint16}
+_INFINITY = {
+    "float64": (np.uint64((1 << 63) - 1), np.uint64(0x7FF << 52)),
+    "float32": (np.uint32((1 << 31) - 1), np.uint32(0xFF << 23)),
+    "float16": (np.uint16((1 << 15) - 1), np.uint16(0x1F << 10)),
+    "bfloat16": (np.uint16((1 << 15) - 1), np.uint16(0xFF << 7)),
+}
+
+
+def encode(
+    x: ArrayLike,
+    fmt: str | Format,
+    *,
+    rounding: str = "nearest-even",
+    overflow: str = "saturate",
+    seed: int = 0,
+    offset: int = 0,
+    random_words: ArrayLike | None = None,
+    random_bits: int = 32,
+    threads: int | None = None,
+    out: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
+    """Round numbers to a format, once and exactly, and return the codes.
+
+    The mode sees the exact value of each input: nothing is first rounded to another type.
+
+    Parameters
+    ----------
+    x : array_like
+        float64, float32, float16, bfloat16 or integers, of any shape and layout. Small floats of ml_dtypes are read
+        as the float32 numbers that they are.
+    fmt : str or Format
+        The format.
+    rounding : str
+        ``nearest-even``, ``nearest-away``, ``toward-zero``, ``up``, ``down``, ``to-odd``, ``residual`` (RF family)
+        or ``stochastic``.
+    overflow : str
+        What an input beyond the largest value becomes: ``saturate``, ``nan`` (formats with NaN) or ``infinity``
+        (formats with infinities).
+    seed : int
+        Seed of ``stochastic``, 0 to 2**64 - 1.
+    offset : int
+        Flat index of the first element in the whole that ``x`` is a piece of: the draws of ``stochastic`` depend on
+        the seed and an element's index in the whole alone.
+    random_words : array_like of uint32, optional
+        One word for each element instead of the generator's (a hardware LFSR's, say).
+    random_bits : int
+        ``stochastic`` compares the low ``random_bits`` bits of each word, as an adder of that width does: the upper
+        neighbour is taken with probability ``floor(p * 2**k) / 2**k``, so that the bias is toward zero and below
+        ``2**-k`` of a gap.
+    threads : int, optional
+        At most this many threads; the result does not depend on it.
+    out : ndarray of uint8, optional
+        Where to put the codes; of x's shape.
+
+    Returns
+    -------
+    ndarray of uint8
+        Canonical codes, of x's shape.
+
+    Raises
+    ------
+    ValueError
+        If the format, mode or option is unknown or they do not fit each other; if x holds NaN and the format has none.
+    TypeError
+        If x is not real numbers.
+
+    See Also
+    --------
+    decode, quantize
+
+    Examples
+    --------
+    >>> import rf8sim
+    >>> codes = rf8sim.encode([1.0, -0.3, 0.026, 7.0], "rf8")
+    >>> codes
+    array([123, 238,  81, 127], dtype=uint8)
+    >>> rf8sim.decode(codes, "rf8")
+    array([ 1.        , -0.3125    ,  0.02734375,  1.5       ], dtype=float32)
+    """
+    fmt = get_format(fmt)
+    mode, option = check_choices(fmt, rounding, overflow)
+    data = as_data(x)
+    codes: NDArray[np.uint8] = as_output(out, data.shape, np.dtype(np.uint8))
+    flat = np.ascontiguousarray(data).reshape(-1)
+    target = codes.reshape(-1) if codes.flags.c_contiguous else np.empty(data.size, dtype=np.uint8)
+    if fmt.nan is None:
+        _refuse_nan(flat, data.shape, fmt)
+    if mode is RoundingMode.STOCHASTIC:
+        words = _checked_words(random_words, data.shape)
+        _encode_stochastic(flat, fmt, option, seed, offset, words, random_bits, threads, target)
+    else:
+        _encode_flat(flat, fmt, mode, option, threads, target)
+    if target.base is not codes and target is not codes and not np.shares_memory(target, codes):
+        codes[...] = target.reshape(data.shape)
+    return codes
+
+
+def _encode_flat(
+    flat: NDArray[Any], fmt: Format, mode: RoundingMode, option: Overflow, threads: int | None, out: NDArray[np.uint8]
+) -> None:
+    """Encode a flat, contiguous array by the smallest table that its dtype allows."""
+    name = dtype_name(flat.dtype)
+    if flat.dtype.itemsize <= 2:
+        table = full_table(fmt, mode, option, name)
+        index = flat.view(np.uint16 if flat.dtype.itemsize == 2 else np.uint8)
+        in_pieces(lambda start, stop: _kernels.look_up(index[start:stop], table, out[start:stop]), flat.size, threads)
+        return
+    if flat.dtype.kind in "iu":
+        out[:] = integer_codes(fmt, mode, option, flat)
+        return
+    bits = flat.view(_PATTERN[name])
+    cells = cell_table(fmt, mode, option, name)
+    if cells is None:
+        steps = step_table(fmt, mode, option, name)
+        out[:] = steps.result[np.searchsorted(steps.first, bits.astype(np.uint64), side="right") - 1]
+        return
+    threshold, result, shift = cells
+    in_pieces(
+        lambda start, stop: _kernels.encode_cells(bits[start:stop], threshold, result, shift, out[start:stop]),
+        flat.size,
+        threads,
+    )
+
+
+def _encode_stochastic(
+    flat: NDArray[Any],
+    fmt: Format,
+    option: Overflow,
+    seed: int,
+    offset: int,
+    words: NDArray[np.uint32] | None,
+    random_bits: int,
+    threads: int | None,
+    out: NDArray[np.uint8],
+) -> None:
+    _check_random_bits(random_bits)
+    key = _philox_key(seed, offset, flat.size)
+    if flat.dtype.itemsize == 2 and flat.dtype.kind not in "iu":
+        flat = flat.astype(np.float32)
+    elif flat.dtype.kind in "iu":
+        flat = _integers_as_float64(flat, fmt)
+    table = stochastic_table(fmt, option, dtype_name(flat.dtype))
+    bits = flat.view(_PATTERN[dtype_name(flat.dtype)])
+    cells = table.cells
+    if cells is None:  # find the intervals by search, and let each be a cell of its own
+        bits = (np.searchsorted(table.steps.first, bits.astype(np.uint64), side="right") - 1).astype(np.uint32)
+        cells = CellTable(
+            np.arange(table.steps.first.size, dtype=np.uint32),
+            np.repeat(table.steps.result.astype(np.uint16), 2),
+            np.uint32(0),
+        )
+    fine, coarse = (table.drop, table.cell_codes), (table.lower, table.gap, table.codes)
+    down, k = np.uint64(flat.dtype.itemsize * 8 - 32), np.uint64(random_bits)
+
+    def work(start: int, stop: int) -> None:
+        where = flat[start:stop], bits[start:stop], tuple(cells), fine, coarse, down
+        if words is None:
+            _kernels.encode_drawn(*where, key, np.uint64(offset + start), k, out[start:stop])
+        else:
+            _kernels.encode_stochastic(*where, words[start:stop], k, out[start:stop])
+
+    in_pieces(work, flat.size, threads)
+
+
+def _check_random_bits(random_bits: int) -> None:
+    if not 1 <= random_bits <= 32:
+        raise ValueError(f"random_bits must be from 1 to 32, got {random_bits}")
+
+
+def _philox_key(seed: int, offset: int, size: int) -> tuple[np.uint64, np.uint64]:
+    if not 0 <= seed < 1 << 64:
+        raise ValueError(f"seed must be from 0 to 2**64 - 1, got {seed}")
+    if not 0 <= offset <= (1 << 64) - max(size, 1):
+        raise ValueError(f"offset plus the number of elements must not pass 2**64, got {offset} and {size}")
+    return np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)
+
+
+def random_words(seed: int, size: int, offset: int = 0) -> NDArray[np.uint32]:
+    """Return the words that ``stochastic`` draws: Philox4x32-10 keyed by the seed, counted by the flat index.
+
+    Element i of the whole takes word ``i % 4`` of the block of counter ``i // 4``.
+
+    Parameters
+    ----------
+    seed : int
+        0 to 2**64 - 1.
+    size : int
+        How many words.
+    offset : int
+        Flat index of the first.
+
+    Returns
+    -------
+    ndarray of uint32, shape (size,)
+        The words.
+
+    Examples
+    --------
+    >>> [hex(word) for word in random_words(0, 4).tolist()]
+    ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
+    """
+    skip = offset % 4
+    buffer = np.empty(-(-(skip + size) // 4) * 4, dtype=np.uint32)
+    _kernels.philox_words(*_philox_key(seed, offset, size), np.uint64(offset // 4), buffer)
+    return buffer[skip : skip + size]
+
+
+def drawn_words(
+    shape: tuple[int, ...], seed: int, offset: int, given: ArrayLike | None, random_bits: int
+) -> NDArray[np.uint32]:
+    """Return the words of stochastic rounding, flat, for results of a shape: those given, or else the generator's."""
+    _check_random_bits(random_bits)
+    size = math.prod(shape)
+    _philox_key(seed, offset, size)
+    words = _checked_words(given, shape)
+    return random_words(seed, size, offset) if words is None else words
+
+
+def _checked_words(words: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.uint32] | None:
+    if words is None:
+        return None
+    array = np.asarray(words)
+    if array.shape != shape or array.dtype.kind not in "iu":
+        raise ValueError(
+            f"random_words must be uint32 of x's shape {shape}, got {array.dtype.name} of shape {array.shape}"
+        )
+    if array.size and (int(array.min()) < 0 or int(array.max()) >> 32):
+        raise ValueError("random_words must fit in 32 bits")
+    return np.ascontiguousarray(array, dtype=np.uint32).reshape(-1)
+
+
+def _integers_as_float64(x: NDArray[Any], fmt: Format) -> NDArray[np.float64]:
+    """Convert integers to float64, those above 2**53 truncated: a draw of 32 bits in a gap of 2**43 sees no more."""
+    wide = x.astype(np.int64 if x.dtype.kind == "i" else np.uint64)
+    negative = wide < 0
+    magnitude = np.where(negative, np.uint64(0) - wide.view(np.uint64), wide.view(np.uint64))
+    if np.any(magnitude >> np.uint64(53)):
+        for side in fmt.sides:
+            if np.any(np.diff(side.magnitudes)[side.magnitudes[1:] > 2.0**53] < 2.0**43):
+                raise ValueError(
+                    f"integers beyond 2**53 cannot round stochastically to {fmt.name!r}: convert to float64"
+                )
+    magnitude = np.where(magnitude >> np.uint64(53) != 0, magnitude & ~np.uint64((1 << 11) - 1), magnitude)
+    return np.where(negative, -magnitude.astype(np.float64), magnitude.astype(np.float64))
+
+
+def _refuse_nan(flat: NDArray[Any], shape: tuple[int, ...], fmt: Format) -> None:
+    if flat.dtype.kind in "iu" or not flat.size:
+        return
+    name = dtype_name(flat.dtype)
+    first = _kernels.first_above(flat.view(_PATTERN[name]), *_INFINITY[name])
+    if first >= 0:
+        where = ", ".join(map(str, np.unravel_index(first, shape))) if shape else ""
+        raise ValueError(
+            f"x holds NaN, first at index ({where}), and format {fmt.name!r} has no NaN code: "
+            "replace it (numpy.nan_to_num), or choose a format with NaN"
+        )
+
+
+def decode(
+    codes: ArrayLike,
+    fmt: str | Format,
+    *,
+    dtype: DTypeLike = np.float32,
+    threads: int | None = None,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    """Return the values of codes; exact in float32 and float64.
+
+    Parameters
+    ----------
+    codes : array_like of uint8
+        Codes of the format, canonical or not.
+    fmt : str or Format
+        The format.
+    dtype : dtype
+        float32, float64, float16 or bfloat16; the latter two round the table once, to nearest even.
+    threads : int, optional
+        At most this many threads.
+    out : ndarray, optional
+        Where to put the values; of the codes' shape and of ``dtype``.
+
+    Returns
+    -------
+    ndarray
+        The values, of the codes' shape.
+
+    Raises
+    ------
+    ValueError
+        If the format is unknown or a code is out of range.
+    TypeError
+        If the codes are not integers or the dtype is not one of the four.
+
+    Examples
+    --------
+    >>> import rf8sim
+    >>> rf8sim.decode([0x00, 0x7B, 0xFF, 0x80], "rf8")
+    array([ 0. ,  1. , -1.5,  nan], dtype=float32)
+    """
+    fmt = get_format(fmt)
+    table = _value_table(fmt, np.dtype(dtype))
+    array = as_codes(codes, fmt.bits, fmt.name)
+    values = as_output(out, array.shape, table.dtype)
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return _fill(values, flat, table, threads)
+
+
+def canonical(codes: ArrayLike, fmt: str | Format, *, threads: int | None = None) -> NDArray[np.uint8]:
+    """Replace each code by the canonical code of its value: aliases by what an encoder produces, NaNs by the NaN.
+
+    Parameters
+    ----------
+    codes : array_like of uint8
+        Codes of the format.
+    fmt : str or Format
+        The format.
+    threads : int, optional
+        At most this many threads.
+
+    Returns
+    -------
+    ndarray of uint8
+        Canonical codes, of the same shape.
+
+    Raises
+    ------
+    ValueError
+        If the format is unknown or a code is out of range.
+
+    Examples
+    --------
+    >>> import rf8sim
+    >>> rf8sim.canonical([0x07, 0x08], "rf8")
+    array([7, 7], dtype=uint8)
+    """
+    fmt = get_format(fmt)
+    array = as_codes(codes, fmt.bits, fmt.name)
+    values: NDArray[np.uint8] = np.empty(array.shape, dtype=np.uint8)
+    return _fill(values, np.ascontiguousarray(array).reshape(-1), whole_table(fmt.canonical), threads)
+
+
+def _fill(values: NDArray[Any], flat: NDArray[np.uint8], table: NDArray[Any], threads: int | None) -> NDArray[Any]:
+    contiguous = values.flags.c_contiguous and values.flags.aligned
+    target = values.reshape(-1) if contiguous else np.empty(flat.size, dtype=values.dtype)
+    # numba knows no bfloat16: a look-up moves bits, whatever they mean.
+    bits, moved = (table.view(np.uint16), target.view(np.uint16)) if table.dtype.itemsize == 2 else (table, target)
+    in_pieces(lambda start, stop: _kernels.look_up(flat[start:stop], bits, moved[start:stop]), flat.size, threads)
+    if not contiguous:
+        values[...] = target.reshape(values.shape)
+    return values
+
+
+def _value_table(fmt: Format, dtype: np.dtype[Any]) -> NDArray[Any]:
+    if dtype.name not in _PATTERN or not dtype.isnative:
+        raise TypeError(f"decode gives float32, float64, float16 or bfloat16, not {dtype.name}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        return whole_table(fmt.values).astype(dtype)
+
+
+def whole_table(table: NDArray[Any]) -> NDArray[Any]:
+    """Extend a table of a narrow format to all 256 bytes: a look-up needs no check, codes are checked before."""
+    return table if table.size == 256 else np.resize(table, 256)

@@ -1,0 +1,1 @@
+"""Lengths of entropy codes, and the coders."""

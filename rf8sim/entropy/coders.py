@@ -1,0 +1,243 @@
+"""The coders of single blocks, and their tables: how a blob of `rf8sim.entropy.coding` is made of bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .code_lengths import (
+    MAX_PRECISION,
+    CodeLengths,
+    canonical_codes,
+    exp_golomb_best,
+    exp_golomb_lengths,
+    quantized_frequencies,
+)
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = ["CODERS", "Decode", "Encode", "count_symbols", "decode_raw", "encode_raw", "make_decoder", "make_encoder"]
+
+CODERS = ("rans", "huffman", "eg")
+"""The coders, in the order of their numbers in a blob, from 1 on; 0 is none."""
+
+STREAMS = 4
+"""States of rANS, or streams of a prefix code: so many symbols are at work at once."""
+
+_RANS_LOW = 1 << 24
+_LONGEST = 17  # bits of a prefix code for 256 symbols: Exp-Golomb of order 0
+
+Bytes: TypeAlias = NDArray[np.uint8]
+Encode: TypeAlias = Callable[[Bytes], bytes]
+Decode: TypeAlias = Callable[[Bytes, Bytes], bool]
+"""Decodes bytes into an array of the right size; returns whether all went well."""
+
+
+def count_symbols(symbols: Bytes) -> NDArray[np.int64]:
+    """Return how often each of 256 codes occurs."""
+    counts = np.zeros((4, 256), dtype=np.int64)
+    _kernels().count_symbols(symbols, counts)
+    total: NDArray[np.int64] = counts.sum(axis=0)
+    return total
+
+
+def _kernels() -> ModuleType:
+    from .._kernels import entropy as _kernels_coding  # here, since it loads numba
+
+    return _kernels_coding
+
+
+def make_encoder(coder: str, lengths: CodeLengths) -> tuple[bytes, Encode]:
+    """Return the table that a decoder needs, and what encodes a block."""
+    assert lengths.parameter is not None
+    parameter, bits, used = lengths.parameter, _Bits(), np.flatnonzero(lengths.counts)
+    if coder == "eg":
+        # By length, then by symbol: codes of one length cost the same.
+        order = used[np.lexsort((used, lengths.lengths[used]))]
+        return order.astype(np.uint8).tobytes(), _prefix_encoder(*_exp_golomb_codes(order, parameter))
+    bits.put_used(used)
+    if coder == "huffman":
+        whole = np.zeros(256, dtype=np.int64)
+        whole[used] = lengths.lengths[used].astype(np.int64)
+        for symbol in used:
+            bits.put(int(whole[symbol]), 4)
+        return bits.bytes(), _prefix_encoder(canonical_codes(whole), whole)
+    frequencies = np.zeros(256, dtype=np.int64)
+    frequencies[used] = quantized_frequencies(lengths.counts[used], parameter)
+    bits.put_exp_golomb(frequencies[used] - 1)
+    return bits.bytes(), _rans_encoder(frequencies, parameter)
+
+
+def make_decoder(coder: str, parameter: int, table: bytes) -> Decode:
+    """Return what decodes a block; raise ValueError if no encoder makes such a table."""
+    if coder == "eg":
+        order = np.frombuffer(table, dtype=np.uint8)
+        if np.unique(order).size != order.size or not order.size:
+            raise ValueError("codes repeat or are missing")
+        return _prefix_decoder(*_exp_golomb_codes(order, parameter))
+    bits, whole = _Bits(table), np.zeros(256, dtype=np.int64)
+    used = bits.take_used()
+    if coder == "huffman":
+        whole[used] = [bits.take(4) for _ in used]
+        if len(used) > 1 and int(whole[used].min()) < 1:
+            raise ValueError("a code has no bits")
+        return _prefix_decoder(canonical_codes(whole), whole, used[0] if len(used) == 1 else None)
+    whole[used] = np.add(bits.take_exp_golomb(len(used)), 1)
+    if not 1 <= parameter <= MAX_PRECISION or int(whole.sum()) != 1 << parameter:
+        raise ValueError("frequencies do not sum up")
+    return _rans_decoder(whole, parameter)
+
+
+def encode_raw(symbols: Bytes) -> bytes:
+    """Encode a block as it is."""
+    return symbols.tobytes()
+
+
+def decode_raw(part: Bytes, out: Bytes) -> bool:
+    """Decode a block that is as it is."""
+    if part.size != out.size:
+        return False
+    out[:] = part
+    return True
+
+
+def _rans_table(frequencies: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Return each symbol's frequency below its start shifted by 16 bits."""
+    starts = np.cumsum(frequencies) - frequencies
+    return (starts.astype(np.uint64) << np.uint64(16)) | frequencies.astype(np.uint64)
+
+
+def _rans_encoder(frequencies: NDArray[np.int64], bits: int) -> Encode:
+    table, inverse = _rans_table(frequencies), np.nextafter(1.0 / np.maximum(frequencies, 1), 2.0)
+    precision, kernel = np.uint64(bits), _kernels().rans_encode
+
+    def encode(symbols: Bytes) -> bytes:
+        words, states = np.empty(symbols.size + 1, np.uint16), np.full(STREAMS, _RANS_LOW, dtype=np.uint64)
+        at = kernel(symbols, table, inverse, precision, words, states)
+        low, high = states.astype("<u4"), (states >> np.uint64(32)).astype(np.uint8)
+        return low.tobytes() + high.tobytes() + words[at:].astype("<u2", copy=False).tobytes()
+
+    return encode
+
+
+def _rans_decoder(frequencies: NDArray[np.int64], bits: int) -> Decode:
+    slots, table = np.repeat(np.arange(256, dtype=np.uint8), frequencies), _rans_table(frequencies)
+    precision, kernel = np.uint64(bits), _kernels().rans_decode
+
+    def decode(part: Bytes, out: Bytes) -> bool:
+        head = 5 * STREAMS
+        if part.size < head or part.size % 2:
+            return False
+        low = np.frombuffer(part[: 4 * STREAMS].tobytes(), dtype="<u4").astype(np.uint64)
+        states = low | (part[4 * STREAMS : head].astype(np.uint64) << np.uint64(32))
+        words = np.frombuffer(part[head:].tobytes(), dtype="<u2").astype(np.uint16, copy=False)
+        return bool(kernel(words, states, slots, table, precision, out))
+
+    return decode
+
+
+def _exp_golomb_codes(order: NDArray[np.integer], k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the codes and lengths of 256 symbols: rank + 2**k in binary, after one 0 for each bit beyond k + 1."""
+    codes, lengths = np.zeros(256, dtype=np.int64), np.zeros(256, dtype=np.int64)
+    rank = np.arange(order.size)
+    codes[order], lengths[order] = rank + (1 << k), exp_golomb_lengths(rank, k)
+    return codes, lengths
+
+
+def _reversed_bits(codes: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return codes with their first bit lowest."""
+    turned = np.zeros_like(codes)
+    for bit in range(_LONGEST):
+        turned |= ((codes >> bit) & 1) << np.maximum(lengths - 1 - bit, 0) * (bit < lengths)
+    return turned
+
+
+def _prefix_encoder(codes: NDArray[np.int64], lengths: NDArray[np.int64]) -> Encode:
+    entries = ((_reversed_bits(codes, lengths) << 8) | lengths).astype(np.uint64)
+    longest, kernel = int(lengths.max()), _kernels().prefix_encode
+
+    def encode(symbols: Bytes) -> bytes:
+        quarter = symbols.size // STREAMS
+        parts, ends = [], []
+        for stream in range(STREAMS):
+            last = stream == STREAMS - 1
+            own = symbols[stream * quarter :] if last else symbols[stream * quarter : (stream + 1) * quarter]
+            words = np.empty(own.size * longest // 32 + 1, dtype=np.uint32)
+            parts.append(words[: kernel(own, entries, words)].astype("<u4", copy=False).tobytes())
+            ends.append(sum(map(len, parts)) // 4)
+        return np.array(ends[:-1], dtype="<u4").tobytes() + b"".join(parts)
+
+    return encode
+
+
+def _prefix_decoder(codes: NDArray[np.int64], lengths: NDArray[np.int64], only: int | None = None) -> Decode:
+    longest = int(lengths.max())
+    table = np.full(1 << longest, 0xFF, dtype=np.uint16)
+    turned = _reversed_bits(codes, lengths)
+    for symbol in np.flatnonzero(lengths):
+        table[turned[symbol] :: 1 << int(lengths[symbol])] = (symbol << 8) | lengths[symbol]
+    if only is not None:  # a single symbol, whose code is empty
+        table[:] = only << 8
+    mask, kernel = np.uint64((1 << longest) - 1), _kernels().prefix_decode
+
+    def decode(part: Bytes, out: Bytes) -> bool:
+        head = 4 * (STREAMS - 1)
+        if part.size < head or part.size % 4:
+            return False
+        words = np.frombuffer(part[head:].tobytes(), dtype="<u4").astype(np.uint32, copy=False)
+        ends = np.append(np.frombuffer(part[:head].tobytes(), dtype="<u4").astype(np.int64), words.size)
+        if np.any(np.diff(ends, prepend=0) < 0):
+            return False
+        return bool(kernel(words, ends, table, mask, out, out.size // STREAMS))
+
+    return decode
+
+
+class _Bits:
+    """The bits of a table, the first the highest of its byte."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.text, self.at = "".join(f"{byte:08b}" for byte in data), 0
+
+    def bytes(self) -> bytes:
+        padded = self.text + "0" * (-len(self.text) % 8)
+        return int("1" + padded, 2).to_bytes(len(padded) // 8 + 1, "big")[1:]
+
+    def put(self, number: int, bits: int) -> None:
+        self.text += f"{number:0{bits}b}" if bits else ""
+
+    def take(self, bits: int) -> int:
+        if self.at + bits > len(self.text):
+            raise ValueError("it ends early")
+        self.at += bits
+        return int(self.text[self.at - bits : self.at], 2) if bits else 0
+
+    def put_used(self, used: NDArray[np.intp]) -> None:
+        """Write the last symbol that occurs in 8 bits, then a bit for each symbol up to it."""
+        self.put(int(used[-1]), 8)
+        marks = np.zeros(int(used[-1]) + 1, dtype=np.int64)
+        marks[used] = 1
+        self.text += "".join(map(str, marks))
+
+    def take_used(self) -> list[int]:
+        return [symbol for symbol in range(self.take(8) + 1) if self.take(1)]
+
+    def put_exp_golomb(self, numbers: NDArray[np.int64]) -> None:
+        """Write the order k of least total in 4 bits, then each number."""
+        k, _ = exp_golomb_best(numbers)
+        self.put(k, 4)
+        for n in numbers.tolist():
+            self.put(n + (1 << k), 2 * ((n >> k) + 1).bit_length() - 1 + k)
+
+    def take_exp_golomb(self, count: int) -> list[int]:
+        k, numbers = self.take(4), []
+        for _ in range(count):
+            zeros = 0
+            while not self.take(1):
+                zeros += 1
+            numbers.append((1 << (zeros + k)) + self.take(zeros + k) - (1 << k))
+        return numbers

@@ -1,0 +1,1 @@
+"""What a design must answer: exact results of operations, rounded."""

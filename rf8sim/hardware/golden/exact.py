@@ -1,0 +1,192 @@
+"""The exact results of operations, before they are rounded: float64 rounded to odd, or integers.
+
+Products of two values are exact in float64; a sum that needs more than 53 bits is rounded to odd, so that rounding it
+once more is rounding the exact sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..._base.threads import in_pieces
+from ..._kernels import codec as _kernels
+from ...arithmetic.operations import OPERATIONS as TABLES
+from ...arithmetic.operations import Flags, exact_sum
+from ...arithmetic.products import get_operand
+from ...formats import Format
+from .model import Model
+from .ports import Fixed
+
+__all__ = ["OPERATIONS", "Exact", "Operation", "State", "accumulate", "unless_nan"]
+
+Array = NDArray[np.float64]
+
+
+class Exact(NamedTuple):
+    """Exact results before they are rounded.
+
+    Attributes
+    ----------
+    values : ndarray of float64, or of int64
+        Rounded to odd where they need more than 53 bits; integers in units of the last place of a fixed-point sum.
+    flags : ndarray of int
+        Those of the operation itself.
+    """
+
+    values: NDArray[Any]
+    flags: NDArray[np.int64]
+
+
+class State(NamedTuple):
+    """What an accumulator holds between two pieces of a stream: its sum, in parts, and the specials it has seen."""
+
+    parts: Array
+    whole: np.int64
+    specials: NDArray[np.int64]
+
+
+def _invalid(values: Array, operands: Sequence[Array]) -> NDArray[np.int64]:
+    """Raise ``invalid`` where NaN comes of none."""
+    nan = np.zeros(values.shape, dtype=np.bool_)
+    for operand in operands:
+        nan |= np.isnan(operand).any(axis=1) if operand.ndim > values.ndim else np.isnan(operand)
+    return np.where(np.isnan(values) & ~nan, Flags.INVALID, 0).astype(np.int64)
+
+
+def _same(model: Model, values: Sequence[Array]) -> Exact:
+    return Exact(values[0], np.zeros(values[0].shape, np.int64))
+
+
+def _binary(name: str) -> Callable[[Model, Sequence[Array]], Exact]:
+    exact = TABLES[name].exact
+
+    def operation(model: Model, values: Sequence[Array]) -> Exact:
+        a, b = values[:2]
+        # A sum that cancels is +0, and -0 in this one mode (IEEE 754-2019, 6.3).
+        down = model.rounding == "down" and name in ("add", "subtract")
+        result = -exact(-a, -b) if down else exact(a, b)
+        flags = _invalid(result, (a, b))
+        if name == "divide":
+            by_zero = (b == 0) & np.isfinite(a) & (a != 0)
+            flags = np.where(by_zero, Flags.DIVIDE_BY_ZERO, flags)
+            if not model.has_infinity:  # x/0 is NaN
+                result = np.where(by_zero, np.nan, result)
+        return Exact(result, flags)
+
+    return operation
+
+
+def _fma(model: Model, values: Sequence[Array]) -> Exact:
+    a, b, c = values[:3]
+    result = -exact_sum(-(a * b), -c) if model.rounding == "down" else exact_sum(a * b, c)
+    return Exact(result, _invalid(result, (a, b, c)))
+
+
+def _dot(model: Model, values: Sequence[Array]) -> Exact:
+    a, b = values[:2]
+    products = a * b
+    finite = np.isfinite(products)
+    special = np.where(finite, 0.0, products).sum(axis=1)
+    flags = _invalid(special, (a, b))
+    kept = np.where(finite, products, 0.0)
+    if isinstance(model.result.kind, Fixed):
+        whole = _whole(kept, model.result.kind).sum(axis=1)
+        return unless_nan(whole, np.isnan(special), flags)
+    total = np.empty(len(kept))
+    terms = np.ascontiguousarray(kept.T)
+    in_pieces(lambda start, stop: _kernels.sum_terms(terms[:, start:stop], True, total[start:stop]), total.size)
+    return Exact(np.where(special == 0, total, special), flags)
+
+
+def _whole(values: Array, kind: Fixed) -> NDArray[np.int64]:
+    """Return products as integers in units of a fixed-point result's last place."""
+    scaled = np.ldexp(values, kind.fraction)
+    if np.any(scaled != np.rint(scaled)) or np.any(np.abs(scaled) >= 2.0**63):
+        raise ValueError(f"products are finer or larger than {kind.name} holds: give it more bits")
+    return scaled.astype(np.int64)
+
+
+def unless_nan(whole: NDArray[np.int64], nan: NDArray[np.bool_], flags: NDArray[np.int64]) -> Exact:
+    """Put 0 for NaN, which fixed point does not have, and raise ``invalid``."""
+    return Exact(np.where(nan, 0, whole), np.where(nan, Flags.INVALID, flags))
+
+
+class Operation(NamedTuple):
+    """An operation as vectors know it.
+
+    Attributes
+    ----------
+    operands : tuple of str
+        Names of the operands.
+    exact : callable, optional
+        From the model and the operands' values to the exact results; None for ``accumulate``, which has a memory.
+    summary : str
+        What it does.
+    """
+
+    operands: tuple[str, ...]
+    exact: Callable[[Model, Sequence[Array]], Exact] | None
+    summary: str
+
+
+OPERATIONS: dict[str, Operation] = {
+    "decode": Operation(("a",), _same, "a code's value"),
+    "encode": Operation(("x",), _same, "a number rounded to a code"),
+    "add": Operation(("a", "b"), _binary("add"), "a + b"),
+    "sub": Operation(("a", "b"), _binary("subtract"), "a - b"),
+    "mul": Operation(("a", "b"), _binary("multiply"), "a * b"),
+    "div": Operation(("a", "b"), _binary("divide"), "a / b"),
+    "fma": Operation(("a", "b", "c"), _fma, "a * b + c, rounded once"),
+    "dot": Operation(("a", "b"), _dot, "dot:n, the sum of n products, rounded once"),
+    "accumulate": Operation(("clear", "a", "b"), None, "the sum of products since clear was 1, kept exactly"),
+}
+"""The operations that vectors are made for."""
+
+
+def accumulate(model: Model, values: Sequence[NDArray[Any]], state: State | None) -> tuple[Exact, State]:
+    """Return the exact sums of a stream after each vector, and what the accumulator then holds."""
+    clear, a, b = values[0].astype(np.bool_), values[1], values[2]
+    products = a * b
+    finite = np.isfinite(products)
+    kept = np.where(finite, products, 0.0)
+    kinds = [products == np.inf, products == -np.inf, np.isnan(a) | np.isnan(b)]
+    specials = np.stack([*kinds, np.isnan(products) & ~kinds[2]]).astype(np.int64)
+    kind = model.result.kind
+    parts = np.stack(_product_grid(*model.formats[:2]).slices(kept))
+    whole = _whole(kept, kind) if isinstance(kind, Fixed) else np.zeros(clear.shape, np.int64)
+    if state is None:
+        state = State(np.zeros(len(parts)), np.int64(0), np.zeros(4, np.int64))
+    first = np.maximum.accumulate(np.where(clear, np.arange(clear.size), -1))
+    # Each part is so many 20-bit integers that their float64 sums are exact: any order gives the same.
+    parts = _since(parts, first, state.parts)
+    whole = _since(whole[None], first, np.array([state.whole]))[0]
+    specials = _since(specials, first, state.specials)
+    after = State(parts[:, -1].copy(), whole[-1], specials[:, -1].copy()) if clear.size else state
+    plus, minus, nan, invalid = specials > 0
+    flags = np.where((plus & minus | invalid) & ~nan, Flags.INVALID, 0).astype(np.int64)
+    nan |= plus & minus | invalid
+    if isinstance(kind, Fixed):
+        return unless_nan(whole, nan | plus | minus, flags), after
+    total = np.empty(clear.size)
+    _kernels.sum_terms(np.ascontiguousarray(parts), True, total)
+    infinite = np.where(plus, np.inf, np.where(minus, -np.inf, total))
+    return Exact(np.where(nan, np.nan, infinite), flags), after
+
+
+def _since(terms: NDArray[Any], first: NDArray[np.int64], before: NDArray[Any]) -> NDArray[Any]:
+    """Sum along the last axis from ``first`` on, from the start and what was ``before`` where that is -1."""
+    sums = np.cumsum(terms, axis=1)
+    base = sums[:, first] - terms[:, first]
+    since: NDArray[Any] = np.where(first < 0, sums + before[:, None], sums - base)
+    return since
+
+
+@lru_cache(maxsize=16)
+def _product_grid(first: Format, second: Format) -> Any:
+    a, b = (get_operand(np.zeros(0, np.uint8), fmt).grid for fmt in (first, second))
+    return a._replace(unit=a.unit + b.unit, bits=a.bits + b.bits)

@@ -1,0 +1,325 @@
+"""The golden model: what a design must answer, operation by operation.
+
+An answer is made in three steps, each open to whoever wants to know what a faulty design would do: operands are *read*
+as numbers, the operation gives its *exact* result, and that is *rounded* once. Everything is integers and exact tables,
+so the answers are the same on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..._base.checks import choose
+from ...arithmetic.operations import DrawTable, as_integers, draws, round_exact
+from ...arithmetic.products import get_operand
+from ...codec.rounding import RoundingMode, boundaries, check_choices
+from ...formats import Format, get_format
+from .exact import OPERATIONS, Exact, State, accumulate, unless_nan
+from .model import Model
+from .options import check_given
+from .ports import EXHAUSTIVE_BITS, Bits, Codes, Fixed, Float, Kind, Patterns, Port, get_kind, unsigned
+
+__all__ = ["OPERATIONS", "Answers", "Exact", "Golden", "State", "all_operands", "golden", "joined"]
+
+Array = NDArray[np.float64]
+
+_PIECE = 1 << 15  # vectors that are float64 at one time
+
+
+class Answers(NamedTuple):
+    """What a design must answer to some vectors.
+
+    Attributes
+    ----------
+    results : ndarray of unsigned integers
+        Bit patterns.
+    flags : ndarray of uint8
+        IEEE 754's exceptions, as bits of `rf8sim.arithmetic.codes.Flags` (TestFloat's).
+    missing : ndarray of bool
+        Where the result is NaN and its format has no code for it: such vectors are never asked.
+    ties : ndarray of bool
+        Where the exact result lies where the nearest modes must choose.
+    """
+
+    results: Patterns
+    flags: NDArray[np.uint8]
+    missing: NDArray[np.bool_]
+    ties: NDArray[np.bool_]
+
+    def at(self, where: NDArray[Any] | slice) -> Answers:
+        """Return the answers to some of the vectors."""
+        return Answers(self.results[where], self.flags[where], self.missing[where], self.ties[where])
+
+
+def joined(pieces: Sequence[Answers]) -> Answers:
+    """Return the answers of successive pieces as one."""
+    results, flags, missing, ties = zip(*pieces, strict=True)
+    return Answers(np.concatenate(results), np.concatenate(flags), np.concatenate(missing), np.concatenate(ties))
+
+
+class Golden(Model):
+    """A golden model, in three steps; `golden` makes one. Its attributes are those of `Model`."""
+
+    def read(self, operands: Sequence[Patterns]) -> list[NDArray[Any]]:
+        """Return the numbers that operands stand for; control bits and random words as they are."""
+        return [
+            patterns if isinstance(port.kind, Bits) else port.kind.values(patterns)
+            for port, patterns in zip(self.operands, operands, strict=True)
+        ]
+
+    def exact(self, values: Sequence[NDArray[Any]], state: State | None = None) -> tuple[Exact, State | None]:
+        """Return exact results, and what an accumulator then holds."""
+        operation = OPERATIONS[self.operation].exact
+        with np.errstate(all="ignore"):
+            if operation is None:
+                return accumulate(self, values, state)
+            found = operation(self, values)
+            if isinstance(self.result.kind, Fixed) and found.values.dtype == np.float64:
+                finite = np.isfinite(found.values)
+                patterns = self.result.kind.patterns(np.where(finite, found.values, 0.0))
+                found = unless_nan(self.result.kind.integers(patterns), ~finite, found.flags)
+        return found, None
+
+    def round(self, exact: Exact, words: Patterns | None = None) -> Answers:
+        """Round exact results; ``words`` are the random words of ``stochastic``."""
+        values, flags = exact
+        nowhere = np.zeros(values.shape, dtype=np.bool_)
+        kind = self.result.kind
+        if isinstance(kind, Fixed):
+            return Answers(kind.wrapped(values), flags.astype(np.uint8), nowhere, nowhere)
+        if isinstance(kind, Float):
+            return Answers(kind.patterns(values), flags.astype(np.uint8), nowhere, nowhere)
+        assert isinstance(kind, Codes)
+        if not self.stochastic:
+            rounded = round_exact(values, flags, kind.format, self.rounding, self.overflow)
+            return Answers(*rounded, _ties(values, kind.format))
+        assert words is not None
+        return self._drawn(self._draws(exact), words)
+
+    def _drawn(self, table: DrawTable, words: Patterns) -> Answers:
+        one = np.uint64(1) << np.uint64(self.random_bits)
+        fraction = table.fraction.astype(np.uint64) >> np.uint64(32 - self.random_bits)
+        shift = np.where(fraction + (words.astype(np.uint64) & (one - np.uint64(1))) >= one, 8, 0).astype(np.uint16)
+        codes, raised = ((column >> shift).astype(np.uint8) for column in (table.codes, table.flags))
+        return Answers(codes, raised, table.missing, np.zeros(codes.shape, dtype=np.bool_))
+
+    def _draws(self, exact: Exact) -> DrawTable:
+        values, flags = exact
+        assert self.into is not None
+        # Far below every value it does not matter how far: the fraction is 0.
+        tiny = (np.abs(values) < 2.0**-300) & (values != 0)
+        values = np.where(tiny, np.copysign(2.0**-300, values), values)
+        return draws(values, flags, self.into, self.overflow, lambda here: abs(as_integers(values[here])) << 32)
+
+    def first_word_up(self, operands: Sequence[Patterns]) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
+        """Say of operands without their words where something is drawn, and the first word that rounds up there.
+
+        That is ``2**random_bits`` where none does.
+        """
+        exact, _ = self.changed(operands=self.operands[:-1]).exact(
+            self.changed(operands=self.operands[:-1]).read(operands)
+        )
+        table = self._draws(exact)
+        fraction = table.fraction.astype(np.uint64) >> np.uint64(32 - self.random_bits)
+        return table.fraction != 0, np.uint64(1 << self.random_bits) - fraction
+
+    def compute(self, operands: Sequence[Patterns], state: State | None = None) -> tuple[Answers, State | None]:
+        """Return the answers to some vectors, and what an accumulator then holds.
+
+        Parameters
+        ----------
+        operands : sequence of ndarray
+            One array a port: of shape (vectors,), or (vectors, lanes) for ports of several lanes.
+        state : State, optional
+            What an accumulator held before; by default it is cleared.
+
+        Returns
+        -------
+        Answers
+            Of the vectors, in order.
+        State or None
+            None for operations without memory.
+        """
+        if self.exhaustive and not self.stochastic:
+            index = _index(self.operands, operands)
+            table = _whole_answers(self)
+            return table.at(index), None
+        if self.stochastic and sum(port.bits for port in self.operands[:-1]) <= EXHAUSTIVE_BITS and not self.streams:
+            index = _index(self.operands[:-1], operands[:-1])
+            codes, flags, fraction, missing = _whole_draws(self)
+            drawn = DrawTable(codes[index], flags[index], fraction[index], missing[index])
+            return self._drawn(drawn, operands[-1]), None
+        pieces: list[Answers] = []
+        size = len(operands[0])
+        for start in range(0, max(size, 1), _PIECE):
+            part = [patterns[start : start + _PIECE] for patterns in operands]
+            found, state = self.exact(self.read(part), state)
+            pieces.append(self.round(found, part[-1] if self.stochastic else None))
+        return joined(pieces), state
+
+
+@lru_cache(maxsize=16)
+def _midpoints(fmt: Format, negative: bool) -> Array:
+    return np.array([float(point.rational) for point in boundaries(fmt, RoundingMode.NEAREST_AWAY, negative)])
+
+
+def _ties(values: Array, fmt: Format) -> NDArray[np.bool_]:
+    """Say which numbers lie exactly where the nearest modes choose between two neighbours."""
+    found = np.zeros(values.shape, dtype=np.bool_)
+    for negative in (False, True)[: 1 + fmt.signed]:
+        points = np.append(_midpoints(fmt, negative), np.inf)
+        magnitudes = -values if negative else values
+        place = np.searchsorted(points[:-1], magnitudes)
+        found |= (points[place] == magnitudes) & np.isfinite(values) & (values != 0)
+    return found
+
+
+def _index(ports: Sequence[Port], operands: Sequence[Patterns]) -> NDArray[np.uint32]:
+    index: NDArray[np.uint32] = np.zeros(len(operands[0]), dtype=np.uint32)
+    for port, patterns in zip(ports, operands, strict=True):
+        for lane in range(port.lanes - 1, -1, -1):
+            column = patterns[:, lane] if port.lanes > 1 else patterns
+            index = index << np.uint32(port.kind.bits) | column.astype(np.uint32)
+    return index
+
+
+@lru_cache(maxsize=8)
+def _whole_answers(model: Golden) -> Answers:
+    """Return the answers to all operands of at most 16 bits together, in ascending order."""
+    return model.round(model.exact(model.read(all_operands(model.operands)))[0])
+
+
+@lru_cache(maxsize=8)
+def _whole_draws(model: Golden) -> DrawTable:
+    """Return what random words choose from for all operands of at most 16 bits together."""
+    unworded = model.changed(operands=model.operands[:-1])
+    return model._draws(unworded.exact(unworded.read(all_operands(unworded.operands)))[0])
+
+
+def all_operands(ports: Sequence[Port]) -> tuple[Patterns, ...]:
+    """Return every combination of the operands' bits, the last operand's moving fastest."""
+    below = sum(port.bits for port in ports)
+    index: NDArray[np.uint64] = np.arange(1 << below, dtype=np.uint64)
+    operands: list[Patterns] = []
+    for port in ports:
+        lanes = []
+        for _ in range(port.lanes):
+            below -= port.kind.bits
+            lane = index >> np.uint64(below) & np.uint64((1 << port.kind.bits) - 1)
+            lanes.append(lane.astype(unsigned(port.kind.bits)))
+        # The first lane taken is the last of the array: lane 0 is in the lowest bits.
+        operands.append(lanes[0] if port.lanes == 1 else np.stack(lanes[::-1], axis=1))
+    return tuple(operands)
+
+
+def golden(
+    operation: str,
+    fmt: str | Format = "rf8",
+    *,
+    fmt_b: str | Format | None = None,
+    fmt_c: str | Format | None = None,
+    source: str | None = None,
+    result: str | Format | None = None,
+    rounding: str | None = None,
+    overflow: str | None = None,
+    random_bits: int | None = None,
+) -> Golden:
+    """Make the golden model of an operation.
+
+    Parameters
+    ----------
+    operation : str
+        ``decode``, ``encode``, ``add``, ``sub``, ``mul``, ``div``, ``fma``, ``dot:n`` or ``accumulate``.
+    fmt : str or Format
+        Format of the operands, and of the result of all but ``decode``.
+    fmt_b, fmt_c : str or Format, optional
+        Format of the second and the third operand.
+    source : str, optional
+        What ``encode`` is given: ``float32`` (default), ``float16``, ``bfloat16``, ``float64`` or fixed point,
+        ``fixed:I.F``.
+    result : str or Format, optional
+        What the result is: by default ``fmt``, and float32 for ``decode``. ``fixed:I.F`` for exact sums and products,
+        which wrap around; other results that do not fit are refused.
+    rounding, overflow : str, optional
+        As for `rf8sim.encode`: by default ``nearest-even`` and ``saturate``.
+    random_bits : int, optional
+        Width of the random word of ``stochastic``, the last operand: 32 by default.
+
+    Returns
+    -------
+    Golden
+        The model.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, the options do not fit together, or one of them changes nothing
+        (`rf8sim.hardware.golden.options`).
+
+    Examples
+    --------
+    >>> model = golden("mul", "rf8")
+    >>> [port.name for port in model.operands], model.bits
+    (['a', 'b'], 16)
+    >>> answers, _ = model.compute([np.array([0x7B], np.uint8), np.array([0x6F], np.uint8)])
+    >>> hex(answers.results[0]), int(answers.flags[0])
+    ('0x6f', 0)
+    """
+    name, colon, length = operation.partition(":")
+    if name != "dot":
+        choose("operation", name, ["dot:n" if known == "dot" else known for known in OPERATIONS])
+    lanes = int(length) if length.isdecimal() else 0
+    if (name == "dot") != bool(colon) or (colon and not 1 <= lanes <= 1024):
+        raise ValueError(f"operation {operation!r}: write dot:n for a dot product of n products, n from 1 to 1024")
+    width = 32 if random_bits is None else random_bits
+    if not 1 <= width <= 32:
+        raise ValueError(f"`random_bits` must be from 1 to 32, got {width}")
+    first = get_format(fmt)
+    formats = {"a": first, "b": get_format(fmt_b or first), "c": get_format(fmt_c or first)}
+    kinds: dict[str, Kind] = {key: get_kind(value) for key, value in formats.items()}
+    kinds |= {"clear": Bits("bits:1", 1)} | ({"x": _source(source or "float32")} if name == "encode" else {})
+    ports = [Port(key, kinds[key], lanes if name == "dot" and lanes > 1 else 1) for key in OPERATIONS[name].operands]
+    given = {"fmt_b": fmt_b, "fmt_c": fmt_c, "source": source, "result": result, "rounding": rounding,
+             "overflow": overflow, "random_bits": random_bits}  # fmt: skip
+    kind = get_kind(result if result is not None else "float32" if name == "decode" else first)
+    mode, beyond = rounding or "nearest-even", overflow or "saturate"
+    if isinstance(kind, Codes):
+        check_choices(kind.format, mode, beyond)
+        if mode == "stochastic":
+            _check_digits(name, kind)
+            ports.append(Port("word", Bits(f"bits:{width}", width)))
+    else:
+        _check_exact_result(name, kind)
+    model = Golden(name, tuple(ports), Port("result", kind), mode, beyond, width)
+    check_given(model, given)
+    if not isinstance(kind, Codes) and model.exhaustive:
+        _whole_answers(model)  # a result that does not hold every answer is refused now
+    return model
+
+
+def _check_digits(name: str, kind: Kind) -> None:
+    """Refuse stochastic results that 53 bits do not decide: 32 bits of the way between values of so many digits."""
+    assert isinstance(kind, Codes)
+    digits = get_operand(np.zeros(0, np.uint8), kind.format).grid.digits
+    if digits > 20 and name not in ("encode", "mul"):
+        raise ValueError(
+            f"values of {kind.name} have {digits} digits: {name} does not round to them stochastically; use another"
+        )
+
+
+def _source(name: str) -> Kind:
+    kind = get_kind(name)
+    if isinstance(kind, Codes):
+        raise ValueError(f"encode is given numbers: `source` is a float or fixed:I.F, got the format {name!r}")
+    return kind
+
+
+def _check_exact_result(name: str, kind: Kind) -> None:
+    able = ["decode", "add", "sub", "mul", *(["dot", "accumulate"] if isinstance(kind, Fixed) else [])]
+    if name not in able:
+        raise ValueError(f"the result of {name} is a code, not {kind.name}: leave `result` out, or name a format")

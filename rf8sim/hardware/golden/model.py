@@ -1,0 +1,82 @@
+"""The description of an operation of a design, which the golden model computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from ...formats import Format
+from .ports import EXHAUSTIVE_BITS, Codes, Float, Port
+
+__all__ = ["Model"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What an operation of a design is: its operands, its result, and how that is rounded.
+
+    Attributes
+    ----------
+    operation : str
+        A key of `rf8sim.hardware.golden.exact.OPERATIONS`.
+    operands : tuple of Port
+        What a design is given.
+    result : Port
+        What it answers.
+    rounding, overflow : str
+        As for `rf8sim.encode`.
+    random_bits : int
+        Of ``stochastic``: width of the random word, which is the last operand.
+    """
+
+    operation: str
+    operands: tuple[Port, ...]
+    result: Port
+    rounding: str
+    overflow: str
+    random_bits: int
+
+    @property
+    def name(self) -> str:
+        """The operation as it is asked for: with the length of a dot product."""
+        return f"dot:{self.operands[0].lanes}" if self.operation == "dot" else self.operation
+
+    @property
+    def into(self) -> Format | None:
+        """Format of the result, if it is one."""
+        return self.result.kind.format if isinstance(self.result.kind, Codes) else None
+
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """Formats of the operands that hold codes, in order."""
+        return tuple(port.kind.format for port in self.operands if isinstance(port.kind, Codes))
+
+    @property
+    def has_infinity(self) -> bool:
+        """Whether the result can be infinite."""
+        kind = self.result.kind
+        return isinstance(kind, Float) or (isinstance(kind, Codes) and kind.format.sides[0].infinity is not None)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether a random word is the last operand."""
+        return self.rounding == "stochastic"
+
+    @property
+    def bits(self) -> int:
+        """Width of all operands."""
+        return sum(port.bits for port in self.operands)
+
+    @property
+    def streams(self) -> bool:
+        """Whether an answer depends on the vectors before it: there is an operand that clears a memory."""
+        return any(port.name == "clear" for port in self.operands)
+
+    @property
+    def exhaustive(self) -> bool:
+        """Whether all combinations of operands are asked: they have few bits together, and no memory."""
+        return self.bits <= EXHAUSTIVE_BITS and not self.streams
+
+    def changed(self, **options: Any) -> Self:
+        """Return a model that differs in some attributes."""
+        return replace(self, **options)

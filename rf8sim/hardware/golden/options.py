@@ -1,0 +1,77 @@
+"""Which options mean something for an operation: one that would change nothing is refused, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .model import Model
+from .ports import EXHAUSTIVE_BITS
+
+__all__ = ["IDLE", "check_given"]
+
+Given = Mapping[str, Any]
+
+
+def _without_operand(name: str) -> Callable[[Model, Given], str]:
+    def why(model: Model, given: Given) -> str:
+        return "" if name in (port.name for port in model.operands) else f"{model.name} has no operand {name}"
+
+    return why
+
+
+def _if_exact(model: Model, given: Given) -> str:
+    return f"a result in {model.result.kind.name} is exact" if model.into is None else ""
+
+
+def _level(model: Model, given: Given) -> str:
+    if model.exhaustive:
+        return f"all {1 << model.bits:,} combinations of operands are asked at every level"
+    unworded = model.bits - (model.random_bits if model.stochastic else 0)
+    grows = model.streams or model.operation in ("fma", "dot") or unworded > EXHAUSTIVE_BITS
+    return "" if grows or "n" not in given else "the level is but the number of random vectors, which `n` says"
+
+
+def _seed(model: Model, given: Given) -> str:
+    random = given.get("n", 0 if model.exhaustive else None)
+    return "there are no random vectors, unless `n` asks for some" if random == 0 else ""
+
+
+IDLE: dict[str, Callable[[Model, Given], str]] = {
+    "fmt_b": _without_operand("b"),
+    "fmt_c": _without_operand("c"),
+    "source": lambda model, given: "" if model.operation == "encode" else f"{model.name} is given codes, of `fmt`",
+    "result": lambda model, given: "the result of encode is a code of `fmt`" if model.operation == "encode" else "",
+    "rounding": _if_exact,
+    "overflow": _if_exact,
+    "random_bits": lambda model, given: "" if model.stochastic else "only stochastic rounding has a random word",
+    "level": _level,
+    "seed": _seed,
+}
+"""For each option of `vectors`, from the model and what was given: why it changes nothing.
+
+``fmt`` and ``n`` are not here: they always mean something.
+"""
+
+
+def check_given(model: Model, options: Given) -> None:
+    """Refuse options that change nothing; those that are None were not given.
+
+    Raises
+    ------
+    ValueError
+        If there is one. Options are named in grave accents, by their names here.
+
+    Examples
+    --------
+    >>> from rf8sim.hardware.vectors.vectors import vectors
+    >>> vectors("mul", "rf8", source="float16")
+    Traceback (most recent call last):
+    ...
+    ValueError: `source` changes nothing: mul is given codes, of `fmt`; leave it out
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        why = IDLE[name](model, given) if name in IDLE else ""
+        if why:
+            raise ValueError(f"`{name}` changes nothing: {why}; leave it out")

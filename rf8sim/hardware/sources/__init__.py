@@ -1,0 +1,1 @@
+"""Sources for designers: SystemVerilog, VHDL and C, their test benches, their area."""

@@ -1,0 +1,299 @@
+"""A format as a C99 header: decode, encode from floats and fixed point, multiply; exact, and nothing to link."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ...codec.rounding import Boundary, RoundingMode, boundaries
+from ...formats import Format, get_format
+from .packages import identifier
+
+__all__ = ["c_dpi", "c_header", "dpi_package"]
+
+_MODES: tuple[RoundingMode, ...] = tuple(mode for mode in RoundingMode if mode is not RoundingMode.STOCHASTIC)
+_ABOVE_ZERO = (-32767, 0)  # the threshold of every magnitude but zero
+
+_TEMPLATE = """\
+/* {name}: {description}. Generated.
+ *
+ * Exact: {prefix}_encode sees the value of a double (a float converts to one exactly), {prefix}_encode_fixed that of
+ * x * 2^-fraction, whatever its 64 bits, and each rounds once, by integer comparisons with the format's thresholds.
+ * C99, nothing to link. {nan_note} */
+#ifndef {guard}_H
+#define {guard}_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+/* How to round, and what a number beyond the largest value becomes. */
+enum {{ {modes} }};
+enum {{ {overflows} }};
+
+/* The upper neighbour is taken from octave.significand on: significand / 2^63 * 2^octave, rounded up to 64 bits. */
+typedef struct {{ int16_t octave; uint64_t significand; }} {prefix}_threshold;
+
+static const double {prefix}_values[{count}] = {{
+{values}
+}};
+static const uint8_t {prefix}_canonicals[{count}] = {{
+{canonicals}
+}};
+/* By sign: canonical codes of ascending magnitude, then what is beyond by overflow option. */
+static const uint8_t {prefix}_ladder[2][{ladder_length}] = {{
+{ladder}
+}};
+static const int {prefix}_ladder_length[2] = {{{lengths}}};
+static const uint8_t {prefix}_beyond[{overflow_count}][2] = {{{beyond}}};
+static const int {prefix}_threshold_count[2] = {{{threshold_lengths}}};
+static const {prefix}_threshold {prefix}_thresholds[{mode_count}][2][{threshold_length}] = {{
+{thresholds}
+}};
+
+static inline double {prefix}_decode(uint8_t code) {{ return {prefix}_values[code{mask}]; }}
+
+/* The code that an encoder produces for the same value. */
+static inline uint8_t {prefix}_canonical(uint8_t code) {{ return {prefix}_canonicals[code{mask}]; }}
+
+static inline uint8_t {prefix}_place(int negative, int octave, uint64_t significand, int rounding, int overflow) {{
+    const {prefix}_threshold *thresholds = {prefix}_thresholds[rounding][negative];
+    int low = 0, high = {prefix}_threshold_count[negative];
+    while (low < high) {{
+        int middle = (low + high) / 2;
+        {prefix}_threshold at = thresholds[middle];
+        if (octave > at.octave || (octave == at.octave && significand >= at.significand)) low = middle + 1;
+        else high = middle;
+    }}
+    if (low >= {prefix}_ladder_length[negative]) return {prefix}_beyond[overflow][negative];
+    return {prefix}_ladder[negative][low];
+}}
+
+static inline uint8_t {prefix}_encode(double x, int rounding, int overflow) {{
+    uint64_t pattern, mantissa;
+    int negative, exponent;
+    memcpy(&pattern, &x, sizeof pattern);
+    negative = (int)(pattern >> 63);
+    exponent = (int)(pattern >> 52 & 0x7ff);
+    mantissa = pattern & 0xfffffffffffffu;
+    if (exponent == 0x7ff) return mantissa ? {nan_code} : {prefix}_beyond[overflow][negative];
+    if (exponent == 0) {{
+        if (mantissa == 0) return {prefix}_ladder[negative][0];
+        for (exponent = 1; !(mantissa >> 52); exponent--) mantissa <<= 1;
+    }}
+    return {prefix}_place(negative, exponent - 1023, (mantissa | 1ull << 52) << 11, rounding, overflow);
+}}
+
+/* x * 2^-fraction. */
+static inline uint8_t {prefix}_encode_fixed(int64_t x, int fraction, int rounding, int overflow) {{
+    int negative = x < 0, octave = 63 - fraction;
+    uint64_t magnitude = negative ? 0 - (uint64_t)x : (uint64_t)x;
+    if (magnitude == 0) return {prefix}_ladder[0][0];
+    for (; !(magnitude >> 63); octave--) magnitude <<= 1;
+    return {prefix}_place(negative, octave, magnitude, rounding, overflow);
+}}
+
+/* The product of two codes, rounded once: the product of their values is exact as a double. */
+static inline uint8_t {prefix}_multiply(uint8_t a, uint8_t b, int rounding, int overflow) {{
+    double product = {prefix}_decode(a) * {prefix}_decode(b);
+{exact_infinity}    return {prefix}_encode(product, rounding, overflow);
+}}
+
+#endif
+"""
+
+_DPI = """\
+/* {name} for SystemVerilog's DPI: import them with {prefix}_dpi_pkg.sv. Generated. */
+#include "{prefix}.h"
+
+#ifdef __cplusplus /* Verilator compiles C as C++ */
+extern "C" {{
+#endif
+double {prefix}_dpi_decode(unsigned char code) {{ return {prefix}_decode(code); }}
+unsigned char {prefix}_dpi_encode(double x, int rounding, int overflow) {{
+    return {prefix}_encode(x, rounding, overflow);
+}}
+unsigned char {prefix}_dpi_encode_fixed(long long x, int fraction, int rounding, int overflow) {{
+    return {prefix}_encode_fixed(x, fraction, rounding, overflow);
+}}
+unsigned char {prefix}_dpi_multiply(unsigned char a, unsigned char b, int rounding, int overflow) {{
+    return {prefix}_multiply(a, b, rounding, overflow);
+}}
+#ifdef __cplusplus
+}}
+#endif
+"""
+
+_DPI_PACKAGE = """\
+// {name} by its C functions, for simulators with DPI (Verilator and the commercial ones; Icarus has none). Generated.
+package {prefix}_dpi_pkg;
+{choices}
+  import "DPI-C" function real {prefix}_dpi_decode(input byte unsigned code);
+  import "DPI-C" function byte unsigned {prefix}_dpi_encode(input real x, input int rounding, input int overflow);
+  import "DPI-C" function byte unsigned {prefix}_dpi_encode_fixed(
+      input longint x, input int fraction, input int rounding, input int overflow);
+  import "DPI-C" function byte unsigned {prefix}_dpi_multiply(
+      input byte unsigned a, input byte unsigned b, input int rounding, input int overflow);
+endpackage
+"""
+
+
+def _choices(fmt: Format) -> tuple[list[RoundingMode], list[str]]:
+    modes = [mode for mode in _MODES if mode is not RoundingMode.RESIDUAL or fmt.depth is not None]
+    return modes, ["saturate"] + (["nan"] if fmt.nan is not None else [])
+
+
+def _constants(fmt: Format) -> tuple[list[str], list[str]]:
+    prefix = identifier(fmt).upper()
+    modes, options = _choices(fmt)
+    return (
+        [f"{prefix}_{mode.value.upper().replace('-', '_')} = {index}" for index, mode in enumerate(modes)],
+        [f"{prefix}_OVERFLOW_{option.upper()} = {index}" for index, option in enumerate(options)],
+    )
+
+
+def _threshold(boundary: Boundary) -> tuple[int, int]:
+    """Return the octave and the 64-bit significand of the first number that goes up."""
+    if not boundary.rational and not boundary.root:
+        return _ABOVE_ZERO
+    far = 200  # 2**-200 is below every boundary of a format whose values are float32
+    octave = boundary.ceiling(-far).bit_length() - 1 - far
+    significand = boundary.ceiling(octave - 63)
+    # Rounding up may reach the next octave, or the estimate of the octave have rounded up to it.
+    while significand < 1 << 63:
+        octave -= 1
+        significand = boundary.ceiling(octave - 63)
+    while significand >= 1 << 64:
+        octave += 1
+        significand = boundary.ceiling(octave - 63)
+    return (octave, significand)
+
+
+def _rows(elements: Sequence[str]) -> str:
+    """Join elements by commas in lines of at most 112 characters."""
+    lines, line = [], ""
+    for element in elements:
+        if len(line) + len(element) > 110:
+            lines.append(line)
+            line = ""
+        line += ("" if not line else " ") + element + ","
+    return "\n".join(f"    {row}" for row in [*lines, line]).rstrip(",")
+
+
+def _beyond(fmt: Format, option: str, negative: bool) -> int:
+    if option == "nan":
+        assert fmt.nan is not None
+        return fmt.nan
+    return int(fmt.sides[negative].codes[-1])
+
+
+def c_header(fmt: str | Format) -> str:
+    """Return a C99 header of a format, every function ``static inline`` and exact.
+
+    With ``rf8`` for the format's name: ``rf8_decode``, ``rf8_canonical``, ``rf8_encode`` (from double or float),
+    ``rf8_encode_fixed`` (from 64-bit fixed point) and ``rf8_multiply``, in every deterministic rounding mode of the
+    format, with saturation or NaN on overflow.
+
+    Parameters
+    ----------
+    fmt : str or Format
+        The format.
+
+    Returns
+    -------
+    str
+        The header.
+
+    Examples
+    --------
+    >>> "static inline uint8_t rf8_multiply(uint8_t a, uint8_t b, int rounding, int overflow)" in c_header("rf8")
+    True
+    """
+    fmt = get_format(fmt)
+    prefix = identifier(fmt)
+    modes, options = _choices(fmt)
+    mode_names, option_names = _constants(fmt)
+    placed = {mode: [_thresholds(fmt, mode, negative) for negative in (False, True)] for mode in modes}
+    threshold_length = max(len(side) for sides in placed.values() for side in sides)
+    lengths = [side.codes.size for side in fmt.sides]
+    first = placed[modes[0]]
+    return _TEMPLATE.format(
+        name=fmt.name,
+        description=fmt.description.replace("*/", "* /"),
+        prefix=prefix,
+        guard=prefix.upper(),
+        nan_note="NaN gives NaN." if fmt.nan is not None else "The format has no NaN: do not encode one (it gives 0).",
+        modes=", ".join(mode_names),
+        overflows=", ".join(option_names),
+        count=fmt.values.size,
+        mask="" if fmt.bits == 8 else f" & {fmt.values.size - 1}",
+        values=_rows([_c_double(value) for value in fmt.values.tolist()]),
+        canonicals=_rows([f"0x{code:02x}" for code in fmt.canonical.tolist()]),
+        ladder_length=max(lengths),
+        ladder=",\n".join(
+            f"  {{\n{_rows([f'0x{code:02x}' for code in side.codes.tolist()])}\n  }}" for side in fmt.sides
+        ),
+        lengths=", ".join(map(str, lengths)),
+        overflow_count=len(options),
+        beyond=", ".join(
+            f"{{0x{_beyond(fmt, option, False):02x}, 0x{_beyond(fmt, option, True):02x}}}" for option in options
+        ),
+        threshold_lengths=", ".join(str(len(side)) for side in first),
+        mode_count=len(modes),
+        threshold_length=max(threshold_length, 1),
+        thresholds=",\n".join(_c_thresholds(mode, sides) for mode, sides in placed.items()),
+        exact_infinity=_exact_infinity(fmt),
+        nan_code=f"0x{fmt.nan:02x}" if fmt.nan is not None else f"{prefix}_ladder[0][0]",
+    )
+
+
+def _thresholds(fmt: Format, mode: RoundingMode, negative: bool) -> list[tuple[int, int]]:
+    if negative and not fmt.signed:  # every negative number is out of range
+        return [_ABOVE_ZERO]
+    return [_threshold(boundary) for boundary in boundaries(fmt, mode, negative)]
+
+
+def _c_thresholds(mode: RoundingMode, sides: list[list[tuple[int, int]]]) -> str:
+    rows = [_rows([f"{{{octave}, {significand:#x}u}}" for octave, significand in side or [(0, 0)]]) for side in sides]
+    return "  {" + ",\n   ".join(f"{{\n{row}\n   }}" for row in rows) + f"}} /* {mode.value} */"
+
+
+def _c_double(value: float) -> str:
+    if math.isnan(value):
+        return "NAN"
+    if math.isinf(value):
+        return "-INFINITY" if value < 0 else "INFINITY"
+    return repr(value)
+
+
+def _exact_infinity(fmt: Format) -> str:
+    """Return the line that keeps an infinite product, which is exact, whatever the overflow option."""
+    codes = [side.infinity for side in fmt.sides]
+    if None in codes:
+        return ""
+    return f"    if (isinf(product)) return product < 0 ? 0x{codes[1]:02x} : 0x{codes[0]:02x};\n"
+
+
+def c_dpi(fmt: str | Format) -> str:
+    """Return a C file that exports the header's functions under names that DPI can import.
+
+    Examples
+    --------
+    >>> "rf8_dpi_multiply" in c_dpi("rf8")
+    True
+    """
+    fmt = get_format(fmt)
+    return _DPI.format(name=fmt.name, prefix=identifier(fmt))
+
+
+def dpi_package(fmt: str | Format) -> str:
+    """Return the SystemVerilog package that imports `c_dpi`.
+
+    Examples
+    --------
+    >>> "RF8_RESIDUAL = 6" in dpi_package("rf8")
+    True
+    """
+    fmt = get_format(fmt)
+    constants = [f"  localparam int {constant};" for group in _constants(fmt) for constant in group]
+    return _DPI_PACKAGE.format(name=fmt.name, prefix=identifier(fmt), choices="\n".join(constants))

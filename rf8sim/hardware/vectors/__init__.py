@@ -1,0 +1,1 @@
+"""Test vectors and their files."""

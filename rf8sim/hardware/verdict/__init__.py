@@ -1,0 +1,1 @@
+"""The verdict on what a design answered, and its explanation."""

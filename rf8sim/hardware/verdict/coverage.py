@@ -1,0 +1,164 @@
+"""What the vectors that were answered have exercised, bin by bin, and what they have not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...arithmetic.operations import Flags
+from ...formats import Format
+from ..golden.golden import Answers, Golden
+from ..golden.ports import Codes, Fixed, Float, Patterns, Port
+
+__all__ = ["Coverage", "Group"]
+
+_FRACTION = {"float16": 10, "bfloat16": 7, "float32": 23, "float64": 52}
+
+
+class Group(NamedTuple):
+    """Bins of one aspect of one port.
+
+    Attributes
+    ----------
+    port, aspect : str
+        What was counted.
+    bins : dict of str to int
+        How many vectors fell in each.
+    """
+
+    port: str
+    aspect: str
+    bins: dict[str, int]
+
+    @property
+    def hit(self) -> int:
+        """How many bins were hit."""
+        return sum(count > 0 for count in self.bins.values())
+
+    @property
+    def missed(self) -> list[str]:
+        """Names of the bins that were not."""
+        return [name for name, count in self.bins.items() if not count]
+
+
+class Coverage:
+    """Counts of the vectors of a model, added a block at a time."""
+
+    def __init__(self, model: Golden) -> None:
+        self.model = model
+        self.counts: dict[str, NDArray[np.int64]] = {}
+        self.flags: NDArray[np.int64] = np.zeros(256, dtype=np.int64)
+        self.ties = 0
+
+    def add(self, operands: Sequence[Patterns], answers: Answers) -> None:
+        """Count some vectors and what must be answered to them."""
+        columns = (*operands, answers.results)
+        for port, patterns in zip((*self.model.operands, self.model.result), columns, strict=True):
+            for key, index, size in _indexed(port, patterns):
+                found = np.bincount(index.ravel(), minlength=size)
+                self.counts[key] = self.counts[key] + found if key in self.counts else found
+        self.flags += np.bincount(answers.flags, minlength=256)
+        self.ties += int(np.count_nonzero(answers.ties))
+
+    def groups(self) -> list[Group]:
+        """Return what was counted."""
+        found = []
+        for port in (*self.model.operands, self.model.result):
+            found += [group for group in _groups(port, self.counts, port is self.model.result) if len(group.bins)]
+        flag = np.arange(256)
+        raised = {
+            str(kind.name).lower().replace("_", " "): int(self.flags[flag & kind != 0].sum())
+            for kind in Flags
+            if kind is not Flags.DIVIDE_BY_ZERO or self.model.operation == "div"
+        }
+        exact = int(self.flags[flag & Flags.INEXACT == 0].sum())
+        if self.model.into is not None:
+            ties = {} if self.model.stochastic else {"tie": self.ties}
+            found.append(Group("result", "how it is rounded", {"exact": exact, **ties, **raised}))
+        return found
+
+
+def _indexed(port: Port, patterns: Patterns) -> list[tuple[str, NDArray[Any], int]]:
+    """Return what is counted of a port: a key, small integers, and how many there are."""
+    kind = port.kind
+    if isinstance(kind, Codes) or kind.bits <= 8:
+        return [(port.name, patterns, 1 << kind.bits)]
+    if isinstance(kind, Float):
+        fraction = patterns.dtype.type(_FRACTION[kind.name])
+        field = (patterns >> fraction).astype(np.int64)
+        whole = patterns & patterns.dtype.type((1 << int(fraction)) - 1) == 0
+        size = 1 << (kind.bits - int(fraction))
+        return [(port.name, field, size), (f"{port.name} whole", field[whole], size)]
+    integers = kind.integers(patterns) if isinstance(kind, Fixed) else patterns.astype(np.int64)
+    _, length = np.frexp(np.abs(integers.astype(np.float64)))
+    negative = (integers < 0).astype(np.int64)
+    return [(port.name, length.astype(np.int64) * 2 + negative, 2 * 66)]
+
+
+def _groups(port: Port, counts: dict[str, NDArray[np.int64]], is_result: bool) -> list[Group]:
+    kind, name = port.kind, port.name
+    if name not in counts:
+        return []
+    found = counts[name]
+    if isinstance(kind, Codes):
+        return _code_groups(name, kind.format, found, is_result)
+    if isinstance(kind, Float):
+        half = found.size // 2
+        by_exponent, whole = found[:half] + found[half:], counts[f"{name} whole"]
+        whole = whole[:half] + whole[half:]
+        zero, infinite = int(whole[0]), int(whole[-1])
+        kinds = {"zero": zero, "subnormal": int(by_exponent[0]) - zero, "infinity": infinite,
+                 "NaN": int(by_exponent[-1]) - infinite}  # fmt: skip
+        signs = {"+": int(found[:half].sum()), "-": int(found[half:].sum())}
+        exponents = {str(field): int(count) for field, count in enumerate(by_exponent)}
+        groups = [Group(name, "signs", signs), Group(name, "exponent fields", exponents), Group(name, "kinds", kinds)]
+        return groups if not is_result else groups[:1]
+    if isinstance(kind, Fixed):
+        lengths = found[::2] + found[1::2]
+        top = kind.bits - kind.signed
+        bins = {str(length): int(lengths[length]) for length in range(top + 1)}
+        signs = {"+": int(found[::2].sum()), "-": int(found[1::2].sum())} if kind.signed else {}
+        return [Group(name, "signs", signs), Group(name, "lengths in bits", bins)]
+    if kind.bits <= 8:
+        return [Group(name, "values", {f"{value:X}": int(count) for value, count in enumerate(found)})]
+    return []
+
+
+def _code_groups(name: str, fmt: Format, found: NDArray[np.int64], is_result: bool) -> list[Group]:
+    values, codes = fmt.values, np.arange(1 << fmt.bits)
+    counts = found[: codes.size]
+    finite, alias = np.isfinite(values), fmt.canonical != codes
+    ordinary = finite & (values != 0)
+
+    def bins(labels: dict[str, NDArray[np.bool_]]) -> dict[str, int]:
+        # A bin that no code belongs to, or no right result, is none.
+        reachable = ~alias if is_result else np.ones(codes.size, dtype=np.bool_)
+        return {label: int(counts[where].sum()) for label, where in labels.items() if (where & reachable).any()}
+
+    groups = [
+        Group(name, "codes", bins({f"{code:02X}": codes == code for code in codes})),
+        Group(name, "signs", bins({"+": finite & (values > 0), "-": finite & (values < 0)})),
+    ]
+    if fmt.depth is not None:
+        residual_bits = fmt.depth.bit_length()
+        exponent = codes >> residual_bits & ((1 << (fmt.bits - 1 - residual_bits)) - 1)
+        residual = codes & ((1 << residual_bits) - 1)
+        labels = range(1 << residual_bits)
+        exponents = {str(field): ordinary & (exponent == field) for field in np.unique(exponent)}
+        groups.append(Group(name, "exponent fields", bins(exponents)))
+        groups.append(Group(name, "residual fields", bins({str(r): ordinary & (residual == r) for r in labels})))
+    else:
+        octave = np.frexp(np.where(ordinary, values, 1.0))[1] - 1
+        octaves = {str(e): ordinary & (octave == e) for e in np.unique(octave[ordinary])}
+        groups.append(Group(name, "octaves", bins(octaves)))
+    below = fmt.subnormals_below or 0.0
+    kinds = {
+        "zero": (values == 0) & ~np.signbit(values), "-0": (values == 0) & np.signbit(values), "NaN": np.isnan(values),
+        "infinity": np.isinf(values), "subnormal": ordinary & (np.abs(values) < below), "alias": alias & finite,
+        "smallest": np.abs(values) == fmt.smallest, "largest": values == fmt.max, "lowest": values == fmt.min,
+    }  # fmt: skip
+    groups.append(Group(name, "kinds", bins(kinds)))
+    return groups

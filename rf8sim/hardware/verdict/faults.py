@@ -1,0 +1,132 @@
+"""A golden model with one step changed: what a hypothesis about a faulty design is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...codec.codec import whole_table
+from ...formats import Format
+from ..golden.golden import Exact, Golden
+from ..golden.ports import Codes, Patterns, Port
+
+__all__ = [
+    "Answer", "Found", "Hypothesis", "code_ports", "codes_per_octave", "computed_by", "is_exact", "misread",
+    "residual_fields", "with_codes", "with_exact", "with_reading", "with_result", "words_of",
+]  # fmt: skip
+
+Answer = Callable[[Sequence[Patterns]], Patterns]
+
+
+class Hypothesis(NamedTuple):
+    """A fault that a design may have.
+
+    Attributes
+    ----------
+    name : str
+        Short, for programs.
+    sentence : str
+        What the design does, for people.
+    answer : callable
+        From operands to what it would answer.
+    """
+
+    name: str
+    sentence: str
+    answer: Answer
+
+
+Found: TypeAlias = Iterator[Hypothesis]
+
+
+def computed_by(model: Golden) -> Answer:
+    """Return the answers of a design that is right by another model."""
+    return lambda operands: model.compute(operands)[0].results
+
+
+def words_of(model: Golden, operands: Sequence[Patterns]) -> Patterns | None:
+    """Return the random words among operands, if there are any."""
+    return operands[-1] if model.stochastic else None
+
+
+def with_reading(model: Golden, read: Callable[[list[NDArray[Any]], Sequence[Patterns]], list[NDArray[Any]]]) -> Answer:
+    """Return the answers of a design that reads its operands otherwise."""
+
+    def answer(operands: Sequence[Patterns]) -> Patterns:
+        values = read(model.read(operands), operands)
+        return model.round(model.exact(values)[0], words_of(model, operands)).results
+
+    return answer
+
+
+def with_exact(model: Golden, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Answer:
+    """Return the answers of a design that changes the exact result before it is rounded."""
+
+    def answer(operands: Sequence[Patterns]) -> Patterns:
+        found = model.exact(model.read(operands))[0]
+        with np.errstate(all="ignore"):
+            return model.round(Exact(change(found.values), found.flags), words_of(model, operands)).results
+
+    return answer
+
+
+def with_result(model: Golden, change: Callable[[Patterns], Patterns]) -> Answer:
+    """Return the answers of a design that changes the right result."""
+    right = computed_by(model)
+    return lambda operands: change(right(operands))
+
+
+def with_codes(model: Golden, table: NDArray[Any]) -> Answer:
+    """Return the answers of a design that answers ``table[code]`` for each code."""
+    return with_result(model, lambda results: np.asarray(whole_table(table.astype(np.uint8))[results]))
+
+
+def code_ports(model: Golden) -> list[tuple[int, Port, Format]]:
+    """Return the operands that hold codes: their place, the port, the format."""
+    return [(i, port, port.kind.format) for i, port in enumerate(model.operands) if isinstance(port.kind, Codes)]
+
+
+def misread(
+    model: Golden, name: str, sentence: str, table: Callable[[Format], NDArray[np.float64] | None]
+) -> Iterator[Hypothesis]:
+    """Yield hypotheses of another table of values: of each operand that holds codes, and of all."""
+    tables = {i: table(fmt) for i, _, fmt in code_ports(model)}
+    changed = {i: new for i, new in tables.items() if new is not None}
+    sets = [*([i] for i in changed), *([list(changed)] if len(changed) > 1 else [])]
+    for places in sets:
+        which = " and ".join(model.operands[i].name for i in places)
+
+        def read(
+            values: list[NDArray[Any]], operands: Sequence[Patterns], places: list[int] = places
+        ) -> list[NDArray[Any]]:
+            return [whole_table(changed[i])[operands[i]] if i in places else value for i, value in enumerate(values)]
+
+        yield Hypothesis(f"{name} of {which}", sentence.format(which), with_reading(model, read))
+
+
+def is_exact(model: Golden) -> bool:
+    """Say whether nothing is rounded to a format."""
+    return model.into is None
+
+
+def codes_per_octave(fmt: Format) -> int | None:
+    """Return how many codes apart a value and its double are; None if that is not the same everywhere."""
+    side = fmt.sides[0]
+    codes, values = side.codes.astype(np.int64), side.magnitudes
+    top = values[-1] / 2
+    for step in (1, 2, 4, 8, 16, 32):
+        inside = (values <= top) & (values >= max(fmt.subnormals_below or 0, 4 * fmt.smallest))
+        index = np.clip(codes[inside] + step, 0, fmt.values.size - 1)
+        if inside.any() and np.array_equal(fmt.values[index], 2 * values[inside]):
+            return step
+    return None
+
+
+def residual_fields(fmt: Format) -> tuple[NDArray[np.int64], int]:
+    """Return all codes of an RF format, and the mask of the residual field."""
+    assert fmt.depth is not None
+    codes: NDArray[np.int64] = np.arange(1 << fmt.bits)
+    return codes, (1 << fmt.depth.bit_length()) - 1

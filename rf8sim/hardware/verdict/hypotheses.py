@@ -1,0 +1,36 @@
+"""What a design with a certain fault would answer: a table of faults that designers make.
+
+Each family yields hypotheses that have sense for a model: a name, a sentence, and a function from operands to the
+answers of a design with that fault. A hypothesis proves itself, or not, by predicting every answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from ..golden.golden import Golden
+from . import arithmetic_faults, code_faults
+from .faults import Hypothesis
+
+__all__ = ["FAMILIES", "Hypothesis", "hypotheses"]
+
+FAMILIES: tuple[Callable[[Golden], Iterator[Hypothesis]], ...] = (
+    *arithmetic_faults.FAMILIES[:2],  # rounding and overflow: the first that comes to mind
+    *code_faults.FAMILIES,
+    *arithmetic_faults.FAMILIES[2:],
+)
+"""The families of faults: of several that explain the same, the first is told."""
+
+
+def hypotheses(model: Golden) -> Iterator[Hypothesis]:
+    """Yield every hypothesis that has sense for a model.
+
+    Examples
+    --------
+    >>> from rf8sim.hardware.golden.golden import golden
+    >>> names = [hypothesis.name for hypothesis in hypotheses(golden("mul", "rf8"))]
+    >>> names[:3], "aliases not canonical" in names
+    (['rounds nearest-away', 'rounds toward-zero', 'rounds up'], True)
+    """
+    for family in FAMILIES:
+        yield from family(model)

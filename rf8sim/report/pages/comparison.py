@@ -1,0 +1,272 @@
+"""Two reports side by side: what changed, and what got worse."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ...studies.experiment import Experiment, FormatRecord, TensorRecord
+from ..sections.contents import Contents
+from ..tables.tables import Column, Table, label
+
+__all__ = ["Change", "Comparison", "Thresholds", "compare", "read_report"]
+
+ALL = "all weights"
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """From when on a change counts.
+
+    Attributes
+    ----------
+    sqnr_db : float
+        Of an SQNR, in dB.
+    bits : float
+        Of entropy-coded bits per weight.
+    share : float
+        Of the share of weights that become zero or lie beyond the range: 0.001 is 0.1 % of the weights.
+    """
+
+    sqnr_db: float = 0.5
+    bits: float = 0.05
+    share: float = 0.001
+
+    def check(self) -> None:
+        """Raise ValueError if one is negative or no number."""
+        for name, value in asdict(self).items():
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"a threshold is a number that is not negative, got {value} for {name}")
+
+
+# What is compared: the quantity, its field of the record, the threshold, whether more is better, how it is written.
+_QUANTITIES = (
+    ("SQNR, dB", "sqnr_db", "sqnr_db", True),
+    ("coded, bits/w.", "coded_bits_per_weight", "bits", False),
+    ("underflow, share", "underflow_share", "share", False),
+    ("overflow, share", "overflow_share", "share", False),
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One number in both reports.
+
+    Attributes
+    ----------
+    where : str
+        A tensor, or all weights.
+    format : str
+        The format; empty where it is about the weights themselves.
+    quantity : str
+        What is compared.
+    before, after : float or None
+        Its values; None if it does not exist.
+    verdict : str
+        ``worse``, ``better``, ``same``, or ``paid``: fewer bits, but paid for with a worse error.
+    """
+
+    where: str
+    format: str
+    quantity: str
+    before: float | None
+    after: float | None
+    verdict: str
+
+    @property
+    def change(self) -> float | None:
+        """After less before; None if one does not exist or is infinite."""
+        if self.before is None or self.after is None or math.isinf(self.before) or math.isinf(self.after):
+            return None
+        return self.after - self.before
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two reports compared.
+
+    Attributes
+    ----------
+    changes : tuple of Change
+        Every number that both have, those of all weights first.
+    notes : tuple of str
+        What else differs: settings, tensors and formats that only one report has.
+    missing : tuple of str
+        Tensors of the first report that the second has not: they count as worse.
+    """
+
+    changes: tuple[Change, ...]
+    notes: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def worse(self) -> tuple[Change, ...]:
+        """What got worse."""
+        return tuple(change for change in self.changes if change.verdict == "worse")
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything got worse or is missing."""
+        return bool(self.worse or self.missing)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for JSON; what is infinite or does not exist is None."""
+        return {
+            "worse": len(self.worse),
+            "missing": list(self.missing),
+            "notes": list(self.notes),
+            "changes": [
+                {
+                    **asdict(change),
+                    "before": _finite(change.before),
+                    "after": _finite(change.after),
+                    "change": change.change,
+                }
+                for change in self.changes
+            ],
+        }
+
+    def table(self, *, everything: bool = False) -> Table:
+        """Return the changes of all weights, and of the tensors those that count, or all of them."""
+        shown = (c for c in self.changes if everything or c.where == ALL or c.verdict != "same")
+        columns = (
+            Column("where"), Column("format"), Column("quantity"), Column("before", ".4g"), Column("after", ".4g"),
+            Column("change", "+.4g"), Column("verdict"),
+        )  # fmt: skip
+        rows = tuple((c.where, c.format, c.quantity, c.before, c.after, c.change, c.verdict) for c in shown)
+        return Table("Before and after", columns, rows)
+
+    def summary(self) -> list[str]:
+        """Say what was found."""
+        said = [f"{len(self.worse)} of {len(self.changes)} numbers got worse."]
+        if self.missing:
+            names = ", ".join(self.missing[:5]) + (" and more" if len(self.missing) > 5 else "")
+            said.append(f"{len(self.missing)} tensors of the first report are missing in the second: {names}.")
+        return [*said, *self.notes]
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def read_report(path: Path) -> Contents:
+    """Read a ``report.json``, or that of a folder.
+
+    Raises
+    ------
+    ValueError
+        If it is not a report of this version.
+    """
+    file = path / "report.json" if path.is_dir() else path
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(
+            f"{file}: no such file: a report.json of 'rf8sim report' was expected, or its folder"
+        ) from None
+    except (OSError, ValueError):
+        raise ValueError(f"{file}: not a report.json of 'rf8sim report'") from None
+    try:
+        return Contents.from_json(data if isinstance(data, dict) else {})
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+
+
+def compare(before: Contents, after: Contents, thresholds: Thresholds = Thresholds()) -> Comparison:
+    """Compare two reports: two checkpoints, or one before and after a change.
+
+    Parameters
+    ----------
+    before, after : Contents
+        The reports. Formats and tensors are matched by their names.
+    thresholds : Thresholds
+        From when on a change counts.
+
+    Returns
+    -------
+    Comparison
+        Every number that both have.
+
+    Raises
+    ------
+    ValueError
+        If the reports have no format in common, or a threshold is negative.
+    """
+    thresholds.check()
+    one, two = before.experiment, after.experiment
+    formats = [name for name in one.settings.formats if name in two.settings.formats]
+    if not formats:
+        listed = (", ".join(e.settings.formats) or "none" for e in (one, two))
+        raise ValueError(f"the reports have no format in common: {' and '.join(listed)}")
+    old, new = _by_label(one), _by_label(two)
+    pairs = [(ALL, one.total, two.total)] + [(name, old[name], new[name]) for name in old if name in new]
+    changes = tuple(change for pair in pairs for change in _changes(*pair, formats, thresholds))
+    return Comparison(changes, tuple(_notes(one, two)), tuple(name for name in old if name not in new))
+
+
+def _by_label(experiment: Experiment) -> dict[str, TensorRecord]:
+    return {label(experiment, tensor): tensor for tensor in experiment.tensors}
+
+
+def _changes(
+    where: str, before: TensorRecord, after: TensorRecord, formats: Sequence[str], thresholds: Thresholds
+) -> Iterable[Change]:
+    odd, odder = before.nans + before.infinities, after.nans + after.infinities
+    if odd or odder:
+        yield Change(where, "", "values not finite", odd, odder, _judged(odd, odder, 0.0, False))
+    for name in formats:
+        yield from _format_changes(where, before.format(name), after.format(name), thresholds)
+
+
+def _format_changes(where: str, before: FormatRecord, after: FormatRecord, thresholds: Thresholds) -> Iterable[Change]:
+    for quantity, field, threshold, more in _QUANTITIES:
+        old, new = getattr(before, field), getattr(after, field)
+        if old is None and new is None:
+            continue
+        verdict = _judged(old, new, getattr(thresholds, threshold), more)
+        if field == "coded_bits_per_weight" and verdict == "better" and _paid(before, after, thresholds):
+            verdict = "paid"
+        if field == "sqnr_db" and old is not None and new is None:  # nothing is left of the weights
+            verdict = "worse"
+        yield Change(where, before.format, quantity, old, new, verdict)
+
+
+def _paid(before: FormatRecord, after: FormatRecord, thresholds: Thresholds) -> bool:
+    """Say whether fewer bits came with a worse error, or with no error to tell: weights that became zero take none."""
+    if after.sqnr_db is None and before.sqnr_db is not None:
+        return True
+    errors = [one for one in _QUANTITIES if one[1] != "coded_bits_per_weight"]
+    return any(
+        _judged(getattr(before, field), getattr(after, field), getattr(thresholds, threshold), more) == "worse"
+        for _, field, threshold, more in errors
+    )
+
+
+def _judged(before: float | None, after: float | None, threshold: float, more_is_better: bool) -> str:
+    """Say whether a change beyond the threshold is for the better; what does not exist is neither."""
+    if before is None or after is None or before == after:
+        return "same"
+    rise = after - before
+    if abs(rise) <= threshold:
+        return "same"
+    return "better" if (rise > 0) == more_is_better else "worse"
+
+
+def _notes(before: Experiment, after: Experiment) -> Iterable[str]:
+    one, two = asdict(before.settings), asdict(after.settings)
+    for name in one:
+        if name != "formats" and one[name] != two[name]:
+            yield f"Setting {name} differs: {one[name]} and {two[name]}."
+    for name in sorted({*before.versions, *after.versions}):
+        if before.versions.get(name) != after.versions.get(name):
+            yield f"Version of {name} differs: {before.versions.get(name)} and {after.versions.get(name)}."
+    alone = {*before.settings.formats} ^ {*after.settings.formats}
+    if alone:
+        yield f"Formats that only one report has: {', '.join(sorted(alone))}."
+    added = len({*_by_label(after)} - {*_by_label(before)})
+    if added:
+        yield f"{added} tensors of the second report are new."

@@ -1,0 +1,328 @@
+"""What a model lost in each datapath: the tables, the answer in words, and the page."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..._base.files import write_files
+from ...formats import get_format
+from ...models.evaluation import Datapath, Evaluation, paired
+from ..tables.tables import Column, Table, markdown_table
+
+__all__ = ["FILES", "as_json", "everything", "verdict", "write_evaluation"]
+
+FILES = ("evaluate.md", "evaluate.json")
+"""What `write_evaluation` writes."""
+
+_SCHEMA = 1
+_TOLD_APART = 2.0  # standard errors
+_UNMOVED = 0.02  # of the divergence
+_REPEATS = "values that repeat every octave, with powers of two as scales: another scale moves the range's ends alone"
+_SCALES = {"tensor": "one scale per tensor", "channel": "scales per output channel and token"}
+
+
+def everything(results: Sequence[Evaluation]) -> Table:
+    """List all results, one row for each."""
+    columns = (
+        Column("format"), Column("rounding"), Column("activations"), Column("scaling"), Column("accumulator"),
+        Column("loss, nats/token", ".5f"), Column("cost", "+.5f"), Column("std. error", ".5f"),
+        Column("divergence", ".5f"), Column("top-1 as float32, %", "percent"), Column("sums not finite, %", "percent"),
+    )  # fmt: skip
+    rows = []
+    for result in results:
+        path, told = result.datapath, result.to_json()
+        held = path.accumulator if path.order == "sequential" else f"{path.accumulator} {path.order}"
+        head = (path.format, path.rounding, path.activations or "float32", path.scaling, held)
+        rows.append(
+            (*head, told["loss"], told["cost"], told["error"], told["divergence"], result.agreement, result.not_finite)
+        )
+    return Table("Loss by datapath", columns, tuple(rows))
+
+
+def as_json(results: Sequence[Evaluation], data: str, made_by: str) -> dict[str, Any]:
+    """Return all that is known as plain data."""
+    found = [result.to_json() for result in results]
+    return {"schema": _SCHEMA, "made_by": made_by, "data": data, "verdict": verdict(results), "results": found}
+
+
+def write_evaluation(results: Sequence[Evaluation], folder: Path, data: str, made_by: str) -> list[Path]:
+    """Write the page and its data to a folder.
+
+    Parameters
+    ----------
+    results : sequence of Evaluation
+        The results, at least one.
+    folder : Path
+        Made if it is missing.
+    data : str
+        What the model was run on.
+    made_by : str
+        The command, which the page states.
+
+    Returns
+    -------
+    list of Path
+        The files written: both, or none on failure.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
+    """
+    page = "\n\n".join(_page(results, data, made_by)) + "\n"
+    plain = json.dumps(as_json(results, data, made_by), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    contents = {folder / name: text.encode("utf-8") for name, text in zip(FILES, (page, plain), strict=True)}
+    write_files(contents)
+    return list(contents)
+
+
+def verdict(results: Sequence[Evaluation]) -> list[str]:
+    r"""Say what wins and what loses, and claim no difference that the windows do not show.
+
+    Parameters
+    ----------
+    results : sequence of Evaluation
+        The results, at least one.
+
+    Returns
+    -------
+    list of str
+        Sentences.
+
+    Examples
+    --------
+    >>> losses = {"rf8": (1.1, 2.1, 3.2), "int8": (1.0, 2.0, 3.1)}
+    >>> spread = {"rf8": (0.3, 0.2, 0.2), "int8": (0.1, 0.1, 0.1)}
+    >>> both = [Evaluation("m", Datapath(n), 6, (1.0, 2.0, 3.0), losses[n], spread[n], 1.0, 0.0) for n in losses]
+    >>> print(*verdict(both), sep="\n")
+    In float32 the model m loses 2.0000 nats per token, on 6 tokens in 3 windows.
+    Weights only, one scale per tensor, accumulator exact: int8 costs least, +0.0333 ± 0.0333. Worse than it: rf8 (by
+    0.1000 ± 0.0000). By divergence from float32's predictions: int8 0.1000 < rf8 0.2333.
+    """
+    first = results[0]
+    count = len(first.losses)
+    counted = f"{first.tokens:,} tokens in {count} window{'' if count == 1 else 's'}"
+    return [
+        f"In float32 the model {first.model} loses {first.baseline:.4f} nats per token, on {counted}.",
+        *_winners(results),
+        *_accumulators(results),
+        *_residual(results),
+        *_channels(results),
+        *_overflows(results),
+    ]
+
+
+def _page(results: Sequence[Evaluation], data: str, made_by: str) -> Iterator[str]:
+    yield "# What a datapath costs the model"
+    yield (
+        f"Made by `{made_by}`; the same command gives the same page, but for last digits where "
+        "another machine's BLAS sums float32 in another order."
+    )
+    yield "## The answer"
+    yield "\n".join(f"* {sentence}" for sentence in verdict(results))
+    yield "## How it was measured"
+    rules = sorted({result.datapath.scale_rule for result in results})
+    yield (
+        f"Every weight matrix of {results[0].model} is applied by `rf8sim.matmul` in the stated formats and "
+        f"accumulator, on windows of {data}; norms, softmax, attention's products of activations with activations and "
+        "residual sums stay in float32."
+    )
+    yield (
+        "*Cost* is the loss less that of float32 on the same tokens, in nats per token, ± its standard error over "
+        "windows (the tokens of a window are not independent). Differences below "
+        f"{_TOLD_APART:g} standard errors, taken window by window, are not claimed; of twenty comparisons of equals "
+        "about one would pass that by chance. *Divergence* is the mean Kullback-Leibler divergence of the predicted "
+        "distributions from those of float32, in nats per token: it does not depend on which byte came next, and is "
+        "the less noisy measure. In a ranking, < is a difference beyond those standard errors, ≈ one that is not."
+    )
+    yield (
+        f"Scale rule of the weights: {', '.join(rules)}. Activations, where they have a format, have with *tensor* one "
+        "static scale for each product, by the same rule on what it gets in float32, and with *channel* one for each "
+        "token that fits its largest magnitude. A float16 or 8-bit accumulator holds products divided by a power of "
+        "two that puts the largest possible one 6 bits below its largest value, the same for all formats, unless a "
+        "shift was given."
+    )
+    if len({result.datapath.accumulator for result in results}) > 1:
+        yield from _pivots(results)
+    yield "## All results"
+    yield markdown_table(everything(results))
+
+
+def _pivots(results: Sequence[Evaluation]) -> Iterator[str]:
+    """Write tables of formats by accumulators."""
+    held = list(dict.fromkeys(result.datapath.accumulator for result in results))
+    groups: dict[Datapath, dict[str, dict[str, Evaluation]]] = {}
+    for result in results:
+        path = result.datapath
+        rows = groups.setdefault(replace(_setting(path), accumulator=""), {})
+        rows.setdefault(_name(path), {})[path.accumulator] = result
+    for setting, rows in groups.items():
+        columns = tuple(Column(title) for title in ("weights", *held, *(f"{name}: divergence" for name in held)))
+        told = tuple(
+            (name, *(_cost(row[a]) if a in row else None for a in held), *(_divergence(row.get(a)) for a in held))
+            for name, row in rows.items()
+        )
+        yield f"## {_words(setting)}"
+        yield markdown_table(Table("", columns, told))
+
+
+def _setting(path: Datapath) -> Datapath:
+    """Return what of a datapath is not its formats: those of one setting are compared with each other."""
+    return replace(
+        path,
+        format="",
+        rounding="",
+        activations="as the weights" if path.activations == path.format else path.activations,
+    )
+
+
+def _words(setting: Datapath) -> str:
+    """Say what a setting is."""
+    if setting.activations is None:
+        what = "Weights only"
+    elif setting.activations == "as the weights":
+        what = "Weights and activations"
+    else:
+        what = f"Weights, and activations in {setting.activations}"
+    parts = [what, _SCALES.get(setting.scaling, setting.scaling)]
+    if setting.accumulator:
+        order = "" if setting.order == "sequential" else f" {setting.order}"
+        parts.append(f"accumulator {setting.accumulator}{order}")
+    elif setting.order != "sequential":
+        parts.append(setting.order)
+    return ", ".join(parts)
+
+
+def _name(path: Datapath) -> str:
+    return path.format if path.rounding == "nearest-even" else f"{path.format} {path.rounding}"
+
+
+def _cost(result: Evaluation) -> str:
+    if not math.isfinite(result.cost):
+        return "not finite"
+    return f"{result.cost:+.4f}" + (f" ± {result.error:.4f}" if math.isfinite(result.error) else "")
+
+
+def _divergence(result: Evaluation | None) -> str | None:
+    if result is None or not math.isfinite(result.divergence):
+        return None
+    return f"{result.divergence:.4f}"
+
+
+def _winners(results: Sequence[Evaluation]) -> Iterator[str]:
+    """Compare formats, in the first accumulator."""
+    groups: dict[Datapath, list[Evaluation]] = {}
+    for result in results:
+        if result.datapath.accumulator == results[0].datapath.accumulator:
+            groups.setdefault(_setting(result.datapath), []).append(result)
+    for setting, group in groups.items():
+        finite = sorted((r for r in group if math.isfinite(r.loss)), key=lambda r: r.loss)
+        if not finite:
+            continue
+        best, *others = finite
+        words = f"{_words(setting)}: {_name(best.datapath)} costs {'least, ' if others else ''}{_cost(best)}."
+        equal, worse = [], []
+        for other in others:
+            gap, error = paired(best.losses, other.losses)
+            if math.isfinite(error) and gap > _TOLD_APART * error:
+                worse.append(f"{_name(other.datapath)} (by {gap:.4f} ± {error:.4f})")
+            else:
+                equal.append(_name(other.datapath))
+        words += f" Not told apart from it: {', '.join(equal)}." if equal else ""
+        words += f" Worse than it: {', '.join(worse)}." if worse else ""
+        yield f"{words} By divergence from float32's predictions: {_ranked(group)}."
+
+
+def _ranked(group: Sequence[Evaluation]) -> str:
+    """Order by divergence: ``<`` where one is told apart from the one before, ``≈`` where not."""
+    words, before = "", None
+    for result in sorted((r for r in group if math.isfinite(r.divergence)), key=lambda r: r.divergence):
+        if before:
+            gap, error = paired(before.divergences, result.divergences)
+            words += " < " if gap > _TOLD_APART * error else " ≈ "
+        words += f"{_name(result.datapath)} {result.divergence:.4f}"
+        before = result
+    return words
+
+
+def _accumulators(results: Sequence[Evaluation]) -> Iterator[str]:
+    """Compare each other accumulator with the first."""
+    first = results[0].datapath.accumulator
+    found = {result.datapath: result for result in results}
+    for name in dict.fromkeys(result.datapath.accumulator for result in results):
+        pairs = [
+            (found[replace(path, accumulator=first)], result)
+            for path, result in found.items()
+            if path.accumulator == name != first and replace(path, accumulator=first) in found
+        ]
+        pairs = [(a, b) for a, b in pairs if math.isfinite(a.loss) and math.isfinite(b.loss)]
+        if not pairs:
+            continue
+        moves = [(*paired(a.losses, b.losses), b) for a, b in pairs]
+        gap, error, largest = max(moves, key=lambda move: abs(move[0]))
+        shown = sum(gap > _TOLD_APART * error for gap, error, _ in moves)
+        where = f"{_name(largest.datapath)}, {_words(replace(_setting(largest.datapath), accumulator='')).lower()}"
+        yield (
+            f"Accumulator {name} in place of {first} moves the loss by at most {abs(gap):.1g} ({gap:+.1g} ± "
+            f"{error:.1g}: {where}); it is worse by more than {_TOLD_APART:g} standard "
+            f"errors in {shown} of {len(moves)} cases; in divergence it is in {sum(_diverges(a, b) for a, b in pairs)}."
+        )
+
+
+def _residual(results: Sequence[Evaluation]) -> Iterator[str]:
+    """Compare residual rounding with rounding to nearest."""
+    pairs = [(a, b) for a, b in _pairs(results, rounding="nearest-even") if b.datapath.rounding == "residual"]
+    if pairs:
+        gaps, shown = zip(*(_gap(a, b) for a, b in pairs), strict=True)
+        yield (
+            f"Rounding residual in place of nearest-even adds {'; '.join(gaps)}. Beyond {_TOLD_APART:g} standard "
+            f"errors it is worse in {sum(shown)} of {len(pairs)} cases; in divergence it is in "
+            f"{sum(_diverges(a, b) for a, b in pairs)}."
+        )
+
+
+def _channels(results: Sequence[Evaluation]) -> Iterator[str]:
+    """Compare scales of channels with those of tensors."""
+    pairs = [(a, b) for a, b in _pairs(results, scaling="tensor") if b.datapath.scaling == "channel"]
+    for inputs in dict.fromkeys(_setting(b.datapath).activations for _, b in pairs):
+        own = [(a, b) for a, b in pairs if _setting(b.datapath).activations == inputs]
+        moves = (f"{_name(b.datapath)} {a.divergence:.4f} to {b.divergence:.4f}" for a, b in own)
+        what = _words(replace(_setting(own[0][1].datapath), accumulator="")).partition(",")[0]
+        words = (
+            f"{what}: {_SCALES['channel']} in place of {_SCALES['tensor']} take the divergence of {', '.join(moves)}."
+        )
+        same = (b.datapath.format for a, b in own if abs(b.divergence - a.divergence) < _UNMOVED * a.divergence)
+        octaves = [name for name in dict.fromkeys(same) if get_format(name).family == "residual"]
+        yield words + (f" {' and '.join(octaves)}: {_REPEATS}." if octaves else "")
+
+
+def _pairs(results: Sequence[Evaluation], **change: str) -> list[tuple[Evaluation, Evaluation]]:
+    """Pair each result in the first accumulator with that of a changed datapath, the changed one first."""
+    found = {r.datapath: r for r in results if r.datapath.accumulator == results[0].datapath.accumulator}
+    pairs = [(found.get(replace(path, **change)), result) for path, result in found.items()]  # type: ignore[arg-type]
+    return [(a, b) for a, b in pairs if a and a is not b and math.isfinite(a.loss) and math.isfinite(b.loss)]
+
+
+def _gap(before: Evaluation, after: Evaluation) -> tuple[str, bool]:
+    gap, error = paired(before.losses, after.losses)
+    where = _words(replace(_setting(after.datapath), accumulator="")).lower()
+    return f"{gap:+.4f} ± {error:.4f} ({after.datapath.format}, {where})", gap > _TOLD_APART * error
+
+
+def _diverges(before: Evaluation, after: Evaluation) -> bool:
+    gap, error = paired(before.divergences, after.divergences)
+    return gap > _TOLD_APART * error
+
+
+def _overflows(results: Sequence[Evaluation]) -> Iterator[str]:
+    """Name the datapaths whose sums overflowed."""
+    broken = [result for result in results if result.not_finite]
+    if broken:
+        named = (f"{_name(r.datapath)} ({_words(_setting(r.datapath)).lower()})" for r in broken[:3])
+        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+        yield f"Sums overflowed in {', '.join(named)}{more}: a larger shift brings them into range."

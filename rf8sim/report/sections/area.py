@@ -1,0 +1,82 @@
+"""The section of a report about error against hardware area, from a table that `rf8sim hdl --area --json` printed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..figures import charts
+from ..figures.figures import Figure
+from ..tables.tables import Column, Table
+from .contents import Contents, Section
+
+__all__ = ["area", "read_area"]
+
+_UNIT = "MAC"  # the blocks that are drawn: what an array of multipliers is made of
+
+
+def read_area(path: Path) -> dict[str, Any]:
+    """Read a table of areas.
+
+    Raises
+    ------
+    ValueError
+        If the file is not one.
+    """
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        known = [_gates(block) for block in data["blocks"] if isinstance(block["block"], str)]
+        if not (isinstance(data["caption"], str) and known and all(known)):
+            raise KeyError("blocks")
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file: --area takes what 'rf8sim hdl --area --json' prints") from None
+    except (KeyError, TypeError, ValueError, AttributeError, OSError):
+        raise ValueError(f"{path}: not what 'rf8sim hdl --area --json' prints") from None
+    return data
+
+
+def _gates(block: Mapping[str, Any]) -> dict[str, float]:
+    """Return the gates of a block by format."""
+    titles = {title.removeprefix("gates "): value for title, value in block.items() if title.startswith("gates ")}
+    return {name: float(value) for name, value in titles.items() if "/" not in name and value is not None}
+
+
+def area(contents: Contents, with_figures: bool) -> Section | None:
+    """Set the error of the formats beside the gates of their blocks."""
+    if contents.area is None:
+        return None
+    experiment = contents.experiment
+    blocks = {block["block"]: _gates(block) for block in contents.area["blocks"]}
+    names = [name for name in experiment.settings.formats if any(name in gates for gates in blocks.values())]
+    if not names:
+        return None
+    columns = (Column("block"), *(Column(f"{name}, gates", ".0f") for name in names))
+    rows = tuple((block, *(gates.get(name) for name in names)) for block, gates in blocks.items())
+    quality = {name: experiment.total.format(name).sqnr_db for name in names}
+    points = {
+        name: [
+            charts.AreaPoint(block, gates[name], sqnr)
+            for block, gates in blocks.items()
+            if block.startswith(_UNIT) and name in gates and sqnr is not None and math.isfinite(sqnr)
+        ]
+        for name, sqnr in quality.items()
+    }
+    words = (
+        f"{contents.area['caption']}. Formats without blocks of their own are not shown. The error is that of the "
+        "weights of this report; that of a model is less simple.",
+    )
+    drawn: tuple[Figure, ...] = ()
+    if with_figures and any(points.values()):
+        drawn = (
+            charts.error_against_area(
+                points,
+                "area",
+                "Error against area",
+                "SQNR over all weights against the gate equivalents of a multiply-accumulate unit with an exact sum; a "
+                "mark for each unit. Up and to the left is better.",
+            ),
+        )
+    return Section("area", "Error against hardware area", words, (Table("Gate equivalents", columns, rows),), drawn)

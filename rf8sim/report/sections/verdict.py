@@ -1,0 +1,145 @@
+"""What a report says in words. Every number comes from the records; nothing is known beforehand."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+
+from ...studies.experiment import Experiment, FitRecord, FormatRecord
+from . import guards
+
+__all__ = ["verdict"]
+
+
+def verdict(experiment: Experiment) -> list[str]:
+    """Say in a few sentences what was found.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What was measured.
+
+    Returns
+    -------
+    list of str
+        Each a sentence or two: the answer in short, what was measured, what the weights are like, which format is
+        most accurate, which needs the fewest bits, what was lost, and what to watch.
+    """
+    ranked = [record for record in experiment.total.formats if record.sqnr_db is not None]
+    ranked.sort(key=lambda record: -(record.sqnr_db or 0.0))
+    said = [_answer(ranked)] if len(ranked) > 1 else []
+    said.append(_measured(experiment))
+    if experiment.total.fit is not None:
+        said.append(_distribution(experiment, experiment.total.fit))
+    if ranked:
+        said.append(_accuracy(experiment, ranked))
+        said.append(_size(ranked))
+    said += [sentence for record in experiment.total.formats for sentence in _losses(record)]
+    said += _watch(experiment)
+    said += _oddities(experiment)
+    return said
+
+
+def _answer(ranked: Sequence[FormatRecord]) -> str:
+    """Name the most accurate format, and the smallest if that is another."""
+    best, least = ranked[0], min(ranked, key=lambda record: record.coded_bits_per_weight or 0.0)
+    said = f"For accuracy take {best.format}: {_db(best)} at {best.bits_per_weight or 0:.2f} bits per weight"
+    if least.format == best.format:
+        return f"{said}; it is the smallest too, {least.coded_bits_per_weight or 0:.2f} bits if its codes are coded."
+    gap = "" if best.sqnr_db == math.inf else f", {(best.sqnr_db or 0) - (least.sqnr_db or 0):.1f} dB less accurate"
+    coded = least.coded_bits_per_weight or 0
+    return f"{said}. For size, entropy-coded, take {least.format}: {coded:.2f} bits per weight{gap}."
+
+
+def _watch(experiment: Experiment) -> Iterable[str]:
+    """Say where to look, in a sentence for the tensors and one for the channels."""
+    found = guards.concerns(experiment)
+    tensors = list(dict.fromkeys(one.tensor for one in found))
+    if tensors and len(experiment.tensors) > 1:
+        shown = ", ".join(tensors[:3]) + (f" and {len(tensors) - 3} more" if len(tensors) > 3 else "")
+        count = f"{_counted(len(tensors), 'tensor')} of {len(experiment.tensors)}"
+        yield f"To watch: {count} ({shown}); see the guard rails."
+
+
+def _measured(experiment: Experiment) -> str:
+    total = experiment.total
+    zeros = f", {_percent(total.zeros / total.count)} of them zero" if total.zeros else ""
+    what = f"{_counted(total.count, 'weight')} in {_counted(len(experiment.tensors), 'tensor')}{zeros}"
+    left = f"; {_counted(len(experiment.skipped), 'tensor')} not measured" if experiment.skipped else ""
+    return f"{_listed(experiment.checkpoints)}: {what}{left}."
+
+
+def _distribution(experiment: Experiment, fit: FitRecord) -> str:
+    trusted = [tensor.fit for tensor in experiment.tensors if tensor.fit is not None and not tensor.fit_doubt]
+    shapes = [own.shape for own in trusted]
+    said = ""
+    if len(shapes) > 1:
+        of = f"{len(trusted)} of the {len(experiment.tensors)} tensors"
+        said = (
+            f"Generalized Gaussians fitted to {of if len(trusted) < len(experiment.tensors) else 'each tensor'} have "
+            f"shape {min(shapes):.2f} to {max(shapes):.2f}, median {statistics.median(shapes):.2f} (2 is Gaussian, 1 "
+            "Laplace). "
+        )
+    whole = "All together they fit" if said else "A generalized Gaussian fitted to the weights has"
+    costs = [
+        f"a {name} density would cost {excess:.3f} bits a weight more"
+        for family, name in (("gaussian", "Gaussian"), ("laplace", "Laplace"))
+        if not math.isnan(excess := fit.bits.get(family, math.nan) - fit.bits.get("ggd", math.nan))
+    ]
+    hint = "" if said else " (2 is Gaussian, 1 Laplace)"
+    return f"{said}{whole} shape {fit.shape:.2f}{hint}{'; ' if costs else ''}{_listed(costs)}."
+
+
+def _accuracy(experiment: Experiment, ranked: Sequence[FormatRecord]) -> str:
+    settings, best = experiment.settings, ranked[0]
+    said = f"Most accurate is {best.format} with {_db(best)}"
+    if len(ranked) > 1:
+        said += "; then " + ", ".join(f"{record.format} {_db(record)}" for record in ranked[1:])
+    how = {
+        "none": "without scales",
+        "block": f"one scale for each block of {settings.block_size}, by the rule {settings.scale_rule!r}",
+    }.get(settings.scaling, f"one scale for each {settings.scaling}, by the rule {settings.scale_rule!r}")
+    return f"{said} (SQNR over all weights; {how}; rounding {settings.rounding})."
+
+
+def _size(ranked: Sequence[FormatRecord]) -> str:
+    coded = sorted(ranked, key=lambda record: record.coded_bits_per_weight or 0.0)
+    listed = ", ".join(f"{record.format} {record.coded_bits_per_weight:.2f}" for record in coded)
+    return f"If the codes were entropy-coded, bits per weight with the scales would be: {listed}."
+
+
+def _losses(record: FormatRecord) -> Iterable[str]:
+    if (record.underflow_share or 0) > guards.UNDERFLOW:
+        yield f"{record.format} makes zeros of {_percent(record.underflow_share)} of the weights."
+    if (record.overflow_share or 0) > guards.OVERFLOW:
+        yield f"{_percent(record.overflow_share)} of the weights lie beyond the range of {record.format}."
+
+
+def _oddities(experiment: Experiment) -> Iterable[str]:
+    total = experiment.total
+    if total.nans or total.infinities:
+        yield (
+            f"Warning: the weights hold {total.nans:,} NaN and "
+            f"{_counted(total.infinities, 'infinite value')}; these were left out and the finite weights "
+            "measured."
+        )
+
+
+def _percent(share: float | None) -> str:
+    if share is None:
+        return "–"
+    return "less than 0.01 %" if 0 < share < 1e-4 else f"{100 * share:.2f} %"
+
+
+def _db(record: FormatRecord) -> str:
+    value = record.sqnr_db
+    return "no error" if value == math.inf else f"{value:.1f} dB"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

@@ -1,0 +1,223 @@
+"""The section of a report about the weights themselves: which distribution, where, and what hides it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+import ggd
+from ggd.survey import depth_of, kind_of
+
+from ...studies.experiment import Experiment, TensorRecord
+from ..figures import charts, figures
+from ..figures.figures import Figure, bin_edges
+from ..tables import tables
+from ..tables.tables import Column, Table
+from .contents import Contents, Section
+from .limits import trusted
+
+__all__ = ["by_kind", "folded_density", "largest", "weights"]
+
+_MOST_MARKS = 400
+
+
+def weights(contents: Contents, with_figures: bool) -> Section:
+    """Say what the weights are like: the families, shapes by layer and kind, outliers, zeros, pooling."""
+    experiment = contents.experiment
+    words = (
+        "The generalized Gaussian (GGD) has density proportional to exp(-|w/scale|^shape): shape 2 is "
+        "Gaussian, 1 Laplace, smaller is heavier-tailed. The columns of the rival families say how many "
+        "bits per weight each costs more than it. Zeros are counted apart, not fitted.",
+        *filter(None, (_families(experiment), _pooling(experiment), _extremes(experiment))),
+    )
+    kinds = by_kind(experiment)
+    drawn = tuple(_figures(experiment)) if with_figures else ()
+    shown = (kinds, tables.fits(experiment)) if len(kinds.rows) > 1 else (tables.fits(experiment),)
+    return Section("distribution", "The weights and their distribution", words, shown, drawn)
+
+
+def _families(experiment: Experiment) -> str:
+    found = trusted(experiment)
+    if not found:
+        return "No tensor has a fit to be trusted; the remarks in the table say why."
+    count = Counter(tensor.fit.family for tensor in found if tensor.fit is not None and tensor.fit.family)
+    listed = ", ".join(f"{family} in {number}" for family, number in count.most_common())
+    excess = [
+        (max(tensor.fit.bits["ggd"] - min(tensor.fit.bits.values()), 0.0), tables.label(experiment, tensor))
+        for tensor in found
+        if tensor.fit is not None and "ggd" in tensor.fit.bits
+    ]
+    lost = ""
+    if excess:
+        most, name = max(excess)
+        mean = statistics.mean(cost for cost, _ in excess)
+        lost = (
+            " Beside the family that is best for each tensor, the generalized Gaussian costs "
+            f"{mean:.4f} bits a weight more on average, at most {most:.4f} ({name})."
+        )
+    return (
+        f"The simplest family that loses nothing to speak of, of the {len(found)} tensors with a fit to trust "
+        f"(of {len(experiment.tensors)}): {listed}.{lost}"
+    )
+
+
+def _pooling(experiment: Experiment) -> str:
+    found, total = trusted(experiment), experiment.total
+    if len(found) < 2 or total.fit is None:
+        return ""
+    shapes = [tensor.fit.shape for tensor in found if tensor.fit is not None]
+    median, spread = statistics.median(shapes), [tensor.rms for tensor in found if tensor.rms > 0]
+    apart = max(spread) / min(spread)
+    if total.fit.shape < median:
+        return (
+            f"Pooling hides this: all weights together fit shape {total.fit.shape:.2f}, the median tensor "
+            f"{median:.2f}, because tensors whose RMS differ (here up to {apart:.1f} times) make a mixture with "
+            "heavier tails than any of them."
+        )
+    return (
+        f"All weights together fit shape {total.fit.shape:.2f}, the median tensor {median:.2f}; the RMS of tensors "
+        f"differ up to {apart:.1f} times."
+    )
+
+
+def _extremes(experiment: Experiment) -> str:
+    sized = [tensor for tensor in experiment.tensors if tensor.rms > 0]
+    if not sized:
+        return ""
+    far = max(sized, key=lambda tensor: tensor.largest / tensor.rms)
+    said = (
+        f"Farthest out lies a weight of {tables.label(experiment, far)}, {far.largest / far.rms:.1f} times the RMS of "
+        "its tensor."
+    )
+    outliers = [tensor for tensor in experiment.tensors if "outlier" in tensor.fit_doubt]
+    if outliers:
+        said += f" {len(outliers)} tensors have outliers that their fit does not explain (see the remarks)."
+    zeros = [tensor for tensor in experiment.tensors if tensor.zeros]
+    if zeros:
+        most = max(zeros, key=lambda tensor: tensor.zeros / tensor.count)
+        share = 100 * most.zeros / most.count
+        some = f"{len(zeros)} tensor{'s have' if len(zeros) > 1 else ' has'}"
+        said += f" {some} zeros, most of all {tables.label(experiment, most)} ({share:.2f} %)."
+    return said
+
+
+def by_kind(experiment: Experiment) -> Table:
+    """Compare the kinds of tensors: their shapes one by one and pooled.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What was measured.
+
+    Returns
+    -------
+    Table
+        A row for each kind, as names tell it (`ggd.survey.kind_of`).
+    """
+    columns = (
+        Column("kind"), Column("tensors", "count"), Column("fits to trust", "count"), Column("weights", "count"),
+        Column("zero, %", "percent"), Column("lowest shape", ".3f"), Column("median", ".3f"), Column("highest", ".3f"),
+        Column("pooled", ".3f"), Column("largest / RMS", ".1f"),
+    )  # fmt: skip
+    good = {id(tensor) for tensor in trusted(experiment)}
+    groups: dict[str, list[TensorRecord]] = {}
+    for tensor in experiment.tensors:
+        groups.setdefault(kind_of(tensor.name), []).append(tensor)
+    rows = []
+    for kind, members in groups.items():
+        fits = [tensor for tensor in members if id(tensor) in good]
+        shapes = [tensor.fit.shape for tensor in fits if tensor.fit is not None]
+        spread = (min(shapes), statistics.median(shapes), max(shapes)) if shapes else (None, None, None)
+        count = sum(tensor.count for tensor in members)
+        far = max((tensor.largest / tensor.rms for tensor in members if tensor.rms > 0), default=None)
+        zeros = sum(tensor.zeros for tensor in members) / count
+        rows.append((kind, len(members), len(fits), count, zeros, *spread, _pooled_shape(fits), far))
+    return Table("Shapes by kind of tensor, of fits to trust", columns, tuple(rows))
+
+
+def _pooled_shape(members: Sequence[TensorRecord]) -> float | None:
+    """Fit the members' histograms, added up, in quarter octaves."""
+    if not members:
+        return None
+    first = min(tensor.first_bin for tensor in members)
+    last = max(tensor.first_bin + len(tensor.bins) for tensor in members)
+    counts = np.zeros(last - first, dtype=np.int64)
+    for tensor in members:
+        start = tensor.first_bin - first
+        counts[start : start + len(tensor.bins)] += tensor.bins
+    edges = bin_edges(first, counts.size)
+    # As many weights on either side, which the histogram of magnitudes does not tell apart.
+    result = ggd.fit_grouped(np.concatenate([-edges[::-1], edges]), np.concatenate([counts[::-1], [0], counts]))
+    return result.shape if math.isfinite(result.shape) else None
+
+
+def _figures(experiment: Experiment) -> Iterable[Figure]:
+    yield from _shape_figure(experiment)
+    if experiment.total.bins:
+        yield figures.densities(
+            [_panel("all", experiment.total)],
+            "density",
+            "All weights and fitted densities",
+            "Histogram of the magnitudes of the nonzero weights in quarter octaves, and the densities "
+            "fitted to them. Both axes are logarithmic, so that the tails can be compared.",
+        )
+    some = [tensor for tensor in largest(experiment, 6) if tensor.bins]
+    if len(experiment.tensors) > 1 and some:
+        yield figures.densities(
+            [_panel(tables.label(experiment, tensor), tensor) for tensor in some],
+            "densities",
+            "The largest tensors one by one",
+            f"The same for the {len(some)} tensors with the most weights.",
+        )
+
+
+def _shape_figure(experiment: Experiment) -> Iterable[Figure]:
+    fitted = {id(tensor) for tensor in trusted(experiment)}
+    shown = [tensor for tensor in largest(experiment, _MOST_MARKS) if id(tensor) in fitted]
+    points: dict[str, list[charts.ShapePoint]] = {}
+    for tensor in shown:
+        if tensor.fit is not None:
+            point = charts.ShapePoint(tables.label(experiment, tensor), depth_of(tensor.name), tensor.fit.shape)
+            points.setdefault(kind_of(tensor.name), []).append(point)
+    if len(shown) > 1:
+        yield charts.shapes(
+            points,
+            "shapes",
+            "Shapes by layer and kind",
+            f"The fitted shape of {len(shown)} tensors, each with a fit to trust"
+            + (f", of the {_MOST_MARKS} largest" if len(experiment.tensors) > _MOST_MARKS else "")
+            + ", by the number of the layer in its name; below the line of Laplace tails are heavier than exponential.",
+        )
+
+
+def _panel(title: str, tensor: TensorRecord) -> figures.Density:
+    # Like the fit, the rivals describe the weights that are not zero.
+    nonzero = sum(tensor.bins)
+    finite = nonzero + tensor.zeros
+    densities = {
+        "generalized Gaussian": ggd.GGD(shape=tensor.fit.shape, scale=tensor.fit.scale) if tensor.fit else None,
+        "Laplace": ggd.GGD(shape=1.0, scale=tensor.mean_magnitude * finite / nonzero),
+        "Gaussian": ggd.GGD(shape=2.0, scale=tensor.rms * math.sqrt(2 * finite / nonzero)),
+    }
+    return figures.Density(
+        title,
+        tensor.first_bin,
+        tensor.bins,
+        {name: folded_density(d) for name, d in densities.items() if d is not None},
+    )
+
+
+def folded_density(density: ggd.GGD) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """Return the density of the magnitude."""
+    return lambda x: np.asarray(2 * density.pdf(x))
+
+
+def largest(experiment: Experiment, count: int) -> list[TensorRecord]:
+    """Return the tensors with the most weights, in their usual order."""
+    order = sorted(range(len(experiment.tensors)), key=lambda i: (-experiment.tensors[i].count, i))
+    return [experiment.tensors[i] for i in sorted(order[:count])]

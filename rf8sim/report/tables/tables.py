@@ -1,0 +1,260 @@
+"""The tables of reports and of the terminal, as raw values with how each column is written."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...formats import get_format
+from ...studies.experiment import Experiment, FormatRecord, TensorRecord
+
+__all__ = [
+    "MOST_ROWS", "WORDS", "Column", "Table", "brief", "cell", "details", "fits", "format_values", "label",
+    "markdown_table", "not_finite", "settings", "skipped", "sqnr_by_tensor", "summary",
+]  # fmt: skip
+
+WORDS = ("text", "note")
+"""Kinds of columns that hold words."""
+
+MOST_ROWS = 40
+"""A longer table is folded away, and a figure has at most so many rows."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading, and how its cells are written.
+
+    ``kind`` is ``text``, ``note`` (text of many words), ``count``, ``percent`` (of a share) or a format specification
+    such as ``.2f``.
+    """
+
+    title: str
+    kind: str = "text"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of raw values; None is a number that does not exist, inf one without bound.
+
+    ``folded`` tables are closed at first; the last row of one that ``has_total`` stays last however it is sorted.
+    """
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    folded: bool = False
+    has_total: bool = False
+
+
+def cell(value: object, kind: str) -> str:
+    """Write one cell.
+
+    Examples
+    --------
+    >>> [cell(0.5, "percent"), cell(1e-9, "percent"), cell(None, ".2f"), cell(1234, "count")]
+    ['50.00', '<0.01', '–', '1,234']
+    """
+    if value is None:
+        return "–"
+    if kind in WORDS:
+        return str(value)
+    assert isinstance(value, int | float)
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if kind == "count":
+        return f"{value:,}"
+    if kind == "percent":
+        return "0" if value == 0 else "<0.01" if value < 1e-4 else f"{100 * value:.2f}"
+    return format(value, kind)
+
+
+def markdown_table(table: Table) -> str:
+    """Write a table as Markdown."""
+
+    def row(cells: Sequence[Any]) -> str:
+        return f"| {' | '.join(str(text).replace('|', chr(92) + '|') for text in cells)} |"
+
+    kinds = [column.kind for column in table.columns]
+    lines = [
+        row([column.title for column in table.columns]),
+        row([":--" if kind in WORDS else "--:" for kind in kinds]),
+    ]
+    lines += [row([cell(value, kind) for value, kind in zip(values, kinds, strict=True)]) for values in table.rows]
+    return "\n".join(lines)
+
+
+def label(experiment: Experiment, tensor: TensorRecord) -> str:
+    """Return a tensor's name, with its checkpoint's where there are several."""
+    return f"{tensor.checkpoint}: {tensor.name}" if len(experiment.checkpoints) > 1 else tensor.name
+
+
+_SQNR = Column("SQNR, dB", ".2f")
+_COSTS = (
+    Column("mean rel. error, %", "percent"),
+    Column("max rel. error, %", "percent"),
+    Column("underflow, %", "percent"),
+    Column("overflow, %", "percent"),
+    Column("entropy, bits", ".3f"),
+    Column("stored, bits/w.", ".3f"),
+    Column("coded, bits/w.", ".3f"),
+)
+
+
+def _costs(record: FormatRecord) -> tuple[float | None, ...]:
+    return (
+        record.mean_relative_error,
+        record.max_relative_error,
+        record.underflow_share,
+        record.overflow_share,
+        record.entropy_bits,
+        record.bits_per_weight,
+        record.coded_bits_per_weight,
+    )
+
+
+def summary(experiment: Experiment) -> Table:
+    """Compare the formats over all weights."""
+    rows = []
+    for record in experiment.total.formats:
+        found = (tensor.format(record.format).sqnr_db for tensor in experiment.tensors)
+        by_tensor = [value for value in found if value is not None]
+        median = statistics.median(by_tensor) if by_tensor else None
+        worst = min(by_tensor, default=None)
+        rows.append((record.format, record.sqnr_db, median, worst, *_costs(record)))
+    columns = (
+        Column("format"),
+        _SQNR,
+        Column("median, dB", ".2f"),
+        Column("worst, dB", ".2f"),
+        *_COSTS,
+    )
+    return Table("All weights that were measured", columns, tuple(rows))
+
+
+def brief(experiment: Experiment) -> Table:
+    """Return the part of `summary` that fits a terminal."""
+    whole = summary(experiment)
+    kept = [0, 1, 2, 3, 4, 6, 8]
+    columns = tuple(whole.columns[i] for i in kept)
+    return Table(whole.caption, columns, tuple(tuple(row[i] for i in kept) for row in whole.rows))
+
+
+_RIVALS = ("gaussian", "laplace")
+
+
+def fits(experiment: Experiment) -> Table:
+    """List the fit of each tensor and of all together, with what the rival families cost beside it."""
+    records = [*experiment.tensors, experiment.total]
+    rivals = [name for name in _RIVALS if any(r.fit and name in r.fit.bits for r in records)]
+
+    def row(name: str, tensor: TensorRecord) -> tuple[Any, ...]:
+        zeros = tensor.zeros / tensor.count if tensor.count else None
+        head = (name, " × ".join(map(str, tensor.shape)), tensor.count, zeros, tensor.rms, tensor.largest)
+        fit = tensor.fit
+        if fit is None:
+            return (*head, None, None, None, *(None for _ in rivals), "–", tensor.fit_doubt)
+        own = fit.bits.get("ggd", math.nan)
+        excess = (_existing(fit.bits.get(rival, math.nan) - own) for rival in rivals)
+        best = fit.family or "–"
+        return (*head, fit.shape, fit.shape_error, fit.scale, *excess, best, tensor.fit_doubt)
+
+    rows = [row(label(experiment, tensor), tensor) for tensor in experiment.tensors]
+    if len(rows) > 1:
+        rows.append(row("all together", experiment.total))
+    columns = (
+        Column("tensor"),
+        Column("size"),
+        Column("weights", "count"),
+        Column("zero, %", "percent"),
+        Column("RMS", ".3g"),
+        Column("largest", ".3g"),
+        Column("GGD shape", ".3f"),
+        Column("std. error", ".3f"),
+        Column("GGD scale", ".3g"),
+        *(Column(f"{rival}, + bits/w.", ".4f") for rival in rivals),
+        Column("best"),
+        Column("remark", "note"),
+    )
+    whole = len(rows) > len(experiment.tensors)
+    return Table("Fits by tensor", columns, tuple(rows), folded=len(rows) > MOST_ROWS, has_total=whole)
+
+
+def _existing(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def sqnr_by_tensor(experiment: Experiment) -> Table:
+    """List the SQNR of every tensor in every format."""
+    names = experiment.settings.formats
+    rows = tuple(
+        (label(experiment, tensor), tensor.count, *(tensor.format(name).sqnr_db for name in names))
+        for tensor in experiment.tensors
+    )
+    columns = (
+        Column("tensor"),
+        Column("weights", "count"),
+        *(Column(f"{name}, dB", ".2f") for name in names),
+    )
+    return Table("SQNR by tensor", columns, rows, folded=len(rows) > MOST_ROWS)
+
+
+def details(experiment: Experiment, name: str) -> Table:
+    """List everything about one format, tensor by tensor."""
+    rows = []
+    for tensor in experiment.tensors:
+        record = tensor.format(name)
+        rows.append((label(experiment, tensor), tensor.count, record.sqnr_db, *_costs(record)))
+    columns = (Column("tensor"), Column("weights", "count"), _SQNR, *_COSTS)
+    return Table(f"{name} by tensor", columns, tuple(rows), folded=True)
+
+
+def format_values(experiment: Experiment) -> Table:
+    """List what values the formats have."""
+    columns = (
+        Column("format"),
+        Column("bits", "count"),
+        Column("values", "count"),
+        Column("largest", ".6g"),
+        Column("smallest positive", ".6g"),
+        Column("octaves", ".1f"),
+        Column("description", "note"),
+    )
+    formats = [get_format(name) for name in experiment.settings.formats]
+    rows = tuple((f.name, f.bits, f.count, f.max, f.smallest, f.octaves, f.description) for f in formats)
+    return Table("The formats, unscaled", columns, rows)
+
+
+def settings(experiment: Experiment) -> Table:
+    """List what was asked, and the versions that the numbers depend on."""
+    asked = experiment.settings
+    rows = [
+        ("checkpoints", ", ".join(experiment.checkpoints)),
+        ("formats", ", ".join(asked.formats)),
+        ("scaling", asked.scaling + (f", {asked.block_size} elements" if asked.scaling == "block" else "")),
+        ("scale rule", asked.scale_rule if asked.scaling != "none" else "–"),
+        ("rounding", asked.rounding + (f", seed {asked.seed}" if asked.rounding == "stochastic" else "")),
+        *((name, ", ".join(value)) for name in ("include", "exclude") if (value := getattr(asked, name))),
+        *experiment.versions.items(),
+    ]
+    return Table("Settings and versions", (Column("what"), Column("value", "note")), tuple(rows))
+
+
+def not_finite(experiment: Experiment) -> Table:
+    """List the tensors with NaN or infinities."""
+    odd = [tensor for tensor in experiment.tensors if tensor.nans or tensor.infinities]
+    rows = tuple((label(experiment, tensor), tensor.nans, tensor.infinities) for tensor in odd)
+    columns = (Column("tensor"), Column("NaN", "count"), Column("infinite", "count"))
+    return Table("Tensors with NaN or infinities, which were left out", columns, rows)
+
+
+def skipped(experiment: Experiment) -> Table:
+    """List the tensors that were not measured."""
+    rows = tuple(
+        (tensor.name, tensor.checkpoint, tensor.dtype, " × ".join(map(str, tensor.shape)), tensor.reason)
+        for tensor in experiment.skipped
+    )
+    columns = (Column("tensor"), Column("checkpoint"), Column("type"), Column("size"), Column("why", "note"))
+    return Table("Tensors not measured", columns, rows, folded=len(rows) > MOST_ROWS)

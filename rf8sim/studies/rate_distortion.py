@@ -1,0 +1,206 @@
+"""What a way to store a tensor costs, in bits with everything counted, and what error it makes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..checkpoints.checkpoint import CheckpointError, TensorInfo, open_checkpoint
+from ..checkpoints.plan import Recipe
+from ..entropy.code_lengths import code_lengths
+from ..entropy.coding import stored_bits
+from ..quantization.metrics import measure
+from ..quantization.scaling import QuantizedTensor, quantize
+
+__all__ = ["CODES", "Cost", "Matrix", "coded_bits", "cost_of", "open_matrices"]
+
+CODES = {"rans": "rans", "huffman": "huffman", "eg": "exp-golomb"}
+"""The code of each coder, as `code_lengths` names it."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Rate and distortion of some weights; costs of different weights add up with ``|``.
+
+    Attributes
+    ----------
+    weights : int
+        How many.
+    code_bits : float
+        Bits of their codes as they are stored: codes, tables, heads and checksums.
+    scale_bits : float
+        Bits of the scales.
+    entropy_bits : float
+        Bits of the codes alone by their entropy in each tensor: a bound, which no decoder can read.
+    signal, error : float
+        Sum of squares, and of squared errors.
+    """
+
+    weights: int = 0
+    code_bits: float = 0.0
+    scale_bits: float = 0.0
+    entropy_bits: float = 0.0
+    signal: float = 0.0
+    error: float = 0.0
+
+    def __or__(self, other: Cost) -> Cost:
+        return Cost(
+            self.weights + other.weights,
+            self.code_bits + other.code_bits,
+            self.scale_bits + other.scale_bits,
+            self.entropy_bits + other.entropy_bits,
+            self.signal + other.signal,
+            self.error + other.error,
+        )
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits for each weight, everything counted; NaN without a weight."""
+        return (self.code_bits + self.scale_bits) / self.weights if self.weights else math.nan
+
+    @property
+    def entropy_per_weight(self) -> float:
+        """Entropy of the codes for each weight, without scales, tables and heads."""
+        return self.entropy_bits / self.weights if self.weights else math.nan
+
+    @property
+    def sqnr_db(self) -> float:
+        """Signal to quantization noise ratio in dB; inf without error, NaN without signal."""
+        if not self.signal > 0:
+            return math.nan
+        return math.inf if self.error == 0 else 10 * math.log10(self.signal / self.error)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A tensor of at least two axes, as a matrix: axis 0 by all the rest."""
+
+    name: str
+    info: TensorInfo
+
+    def read(self) -> NDArray[Any]:
+        """Return the whole tensor, of shape (rows, columns); raise CheckpointError if it holds NaN or infinities."""
+        [chunk] = self.info.chunks(elements=max(self.info.size, 1))
+        values = chunk.values.astype(np.float32) if chunk.values.dtype.itemsize == 1 else chunk.values
+        if not np.isfinite(values).all():
+            raise CheckpointError(
+                f"{self.info.source}: {self.name!r} holds NaN or infinities: replace them (numpy.nan_to_num), or leave "
+                "the tensor out"
+            )
+        return values
+
+
+def open_matrices(path: str | Path, wants: Callable[[str], bool] = lambda name: True) -> list[Matrix]:
+    """List the tensors of a checkpoint that have two axes or more and are wanted.
+
+    Parameters
+    ----------
+    path : str or Path
+        As for `rf8sim.checkpoints.checkpoint.open_checkpoint`.
+    wants : callable
+        Of a tensor's name.
+
+    Returns
+    -------
+    list of Matrix
+        At least one.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint cannot be read, or no such tensor is left.
+
+    Examples
+    --------
+    >>> [matrix.name for matrix in open_matrices("examples/lm/model.safetensors", lambda name: "mlp.up" in name)][:2]
+    ['blocks.0.mlp.up.weight', 'blocks.1.mlp.up.weight']
+    """
+    checkpoint = open_checkpoint(path)
+    found = [
+        Matrix(info.name, info)
+        for info in checkpoint
+        if info.skipped is None and len(info.shape) > 1 and info.size and wants(info.name)
+    ]
+    if not found:
+        raise CheckpointError(f"{checkpoint.path}: no tensor of two axes or more is left by the patterns")
+    return found
+
+
+def cost_of(
+    values: NDArray[Any], recipe: Recipe, scale: NDArray[np.float32] | None = None
+) -> tuple[Cost, QuantizedTensor]:
+    """Quantize a matrix and say what it costs.
+
+    Parameters
+    ----------
+    values : ndarray, shape (rows, columns)
+        The weights.
+    recipe : Recipe
+        How.
+    scale : ndarray of float32, optional
+        Scales to use instead of those of the recipe's rule.
+
+    Returns
+    -------
+    cost : Cost
+        Exact error; the bits are those of a file, but for the last bytes of each block of codes.
+    quantized : QuantizedTensor
+        The codes and scales.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(256, 256))
+    >>> cost, _ = cost_of(x, Recipe("rf8", scaling="tensor", entropy="rans"))
+    >>> round(cost.bits_per_weight, 1), round(cost.sqnr_db)
+    (6.2, 29)
+    """
+    quantized = quantize(
+        values,
+        recipe.format,
+        scaling=recipe.scaling,
+        axis=1 if recipe.scaling == "block" else 0,
+        block_size=recipe.block_size,
+        scale_rule=recipe.scale_rule,
+        rounding=recipe.rounding,
+        seed=recipe.seed,
+        scale=scale,
+    )
+    found = measure(values, quantized)
+    scales = 0 if recipe.scaling == "none" else quantized.scale.size
+    each = 8 if quantized.format.power_of_two_scale else 32
+    code, entropy = coded_bits(found.code_counts, recipe.entropy)
+    return Cost(values.size, code, float(scales * each), entropy, found.sum_squares, found.sum_squared_error), quantized
+
+
+def coded_bits(counts: NDArray[np.int64], entropy: str) -> tuple[float, float]:
+    """Return the bits of codes of given counts as a coder stores them, and their entropy in bits.
+
+    Parameters
+    ----------
+    counts : ndarray of int64, shape (n,)
+        How often each code occurs.
+    entropy : str
+        ``rans``, ``huffman``, ``eg``, or ``none`` for one byte a code.
+    """
+    bound = code_lengths(counts, "entropy").payload_bits
+    if entropy == "none":
+        return 8.0 * int(counts.sum()), bound
+    return stored_bits(code_lengths(counts, CODES[entropy])), bound
+
+
+def with_progress(
+    matrices: Sequence[Matrix], progress: Callable[[str, int, int], None] | None
+) -> Iterator[tuple[Matrix, NDArray[Any]]]:
+    """Read matrices one after the other, and say which is at work."""
+    total, done = sum(matrix.info.size for matrix in matrices), 0
+    for matrix in matrices:
+        if progress:
+            progress(matrix.name, done, total)
+        yield matrix, matrix.read()
+        done += matrix.info.size
