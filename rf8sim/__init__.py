@@ -49,8 +49,12 @@ if TYPE_CHECKING:
     from .formats import register as register
     from .quantization.metrics import QuantizationError as QuantizationError
     from .quantization.metrics import measure as measure
-    from .quantization.scaling import QuantizedTensor as QuantizedTensor
-    from .quantization.scaling import quantize as quantize
+    from .quantization.scheme import Scales as Scales
+    from .quantization.scheme import Scheme as Scheme
+    from .quantization.scheme import as_scheme as as_scheme
+    from .quantization.scheme import scheme_names as scheme_names
+    from .quantization.tensor import QuantizedTensor as QuantizedTensor
+    from .quantization.tensor import quantize as quantize
 
 # Names are imported when first used, so that `import rf8sim` costs nothing.
 _HOMES = {
@@ -62,8 +66,11 @@ _HOMES = {
     "Overflow": "codec.rounding",
     "QuantizationError": "quantization.metrics",
     "QArray": "arithmetic.qarray",
-    "QuantizedTensor": "quantization.scaling",
+    "QuantizedTensor": "quantization.tensor",
     "RoundingMode": "codec.rounding",
+    "Scales": "quantization.scheme",
+    "Scheme": "quantization.scheme",
+    "as_scheme": "quantization.scheme",
     "canonical": "codec.codec",
     "decode": "codec.codec",
     "dequantize_checkpoint": "checkpoints.dequantization",
@@ -73,10 +80,11 @@ _HOMES = {
     "load_quantized": "checkpoints.loading",
     "measure": "quantization.metrics",
     "open_quantized": "checkpoints.quantized",
-    "quantize": "quantization.scaling",
+    "quantize": "quantization.tensor",
     "quantize_checkpoint": "checkpoints.guard",
     "random_words": "codec.codec",
     "register": "formats",
+    "scheme_names": "quantization.scheme",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -29,8 +29,8 @@ _builders: dict[str, Callable[[], Format]] = {
     "binary8p3": lambda: p3109_format(3),
     "binary8p4": lambda: p3109_format(4),
     "binary8p5": lambda: p3109_format(5),
-    "int8": lambda: integer_format(signed=True),
-    "uint8": lambda: integer_format(signed=False),
+    **{f"int{bits}": partial(integer_format, bits) for bits in (8, 4)},
+    **{f"uint{bits}": partial(integer_format, bits, signed=False) for bits in (8, 4)},
     "posit8_es0": lambda: posit_format(0),
     "posit8_es1": lambda: posit_format(1),
     "posit8_es2": lambda: posit_format(2),
@@ -42,7 +42,9 @@ _built: dict[str, Format] = {}
 
 # Formats with parameters, written as calls: rf(4,4,12) or quantile(8,0.7).
 _parametric: dict[str, Callable[..., Format]] = {
+    "int": integer_format,
     "rf": residual_format,
+    "uint": partial(integer_format, signed=False),
     "quantile": quantile_format,
 }
 
