@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..codec.codec import decode, encode
-from ..formats import Format, get_format
+from .._base.checks import choose
+from ..formats import Format, format_names, get_format
 
 __all__ = ["is_stored", "number_bits", "number_dtype", "number_format", "number_range", "stored_number"]
 
@@ -24,7 +25,13 @@ def number_bits(name: str) -> int:
 
 def number_format(name: str) -> Format | None:
     """Return the format of a name, or None for a float layout."""
-    return None if name in _LAYOUTS else get_format(name)
+    if name in _LAYOUTS:
+        return None
+    try:
+        return get_format(name)
+    except ValueError:
+        choose("number to store scales in", name, [*_LAYOUTS, *format_names()])  # suggests the nearest of both
+        raise
 
 
 def number_dtype(name: str) -> np.dtype[Any] | None:
@@ -85,7 +92,8 @@ def stored_number(x: ArrayLike, name: str, rounding: str = "nearest-even") -> ND
         rounded = nearest.astype(np.float64)
         if rounding != "nearest-even":
             wrong = rounded < clipped if rounding == "up" else rounded > clipped
-            beside = np.nextafter(nearest, dtype.type(np.inf if rounding == "up" else 0)).astype(np.float64)
+            with np.errstate(over="ignore", under="ignore"):
+                beside = np.nextafter(nearest, dtype.type(np.inf if rounding == "up" else 0)).astype(np.float64)
             rounded = np.where(wrong, beside, rounded)
     return np.where(np.signbit(values), -rounded, rounded)
 
