@@ -1,9 +1,10 @@
-"""How a tensor is stored, as one value: its forms, its geometry, its bits, and the field's block formats bit for bit."""
+"""How a tensor is stored, as one value: forms, geometry, bits, and the field's block formats bit for bit."""
 
 from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -35,7 +36,9 @@ def schemes(draw):
     overflow = draw(st.sampled_from(["saturate", "nan"])) if rf8sim.get_format(fmt).nan is not None else "saturate"
     if draw(st.booleans()) and fmt in ("int4", "uint4", "int8"):
         zero = draw(st.sampled_from(["uint4", "uint8", "float16", "bfloat16"]))
-        return Scheme(fmt, Scales(draw(blocks), draw(st.sampled_from(["", "float16"])), "max", zero=zero), mode, overflow)
+        return Scheme(
+            fmt, Scales(draw(blocks), draw(st.sampled_from(["", "float16"])), "max", zero=zero), mode, overflow
+        )
     block, number = draw(blocks), draw(st.sampled_from(["", "float32", "float16", "bfloat16", "e4m3fn", "e8m0fnu"]))
     rules = ["mse", "ggd", "max", *(["floor", "ceil", "rceil", "even"] if number == "e8m0fnu" else [])]
     rule = draw(st.sampled_from(rules))
@@ -118,7 +121,7 @@ def test_text_forms_by_example():
     ],
 )
 def test_a_wrong_text_is_refused_in_a_sentence(text, message):
-    with pytest.raises(ValueError, match=".") as refusal:
+    with pytest.raises(ValueError, match=r"\w") as refusal:
         as_scheme(text)
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
@@ -222,8 +225,8 @@ def test_bits_per_weight_of_named_schemes():
 def test_bits_are_those_of_the_arrays(scheme, shape):
     """Counted on the arrays that quantizing gives."""
     x = np.random.default_rng(0).normal(size=shape)
-    scheme = Scheme(scheme.format, scheme.scales and Scales(scheme.scales.block, scheme.scales.format, "max",
-                                                           outer=scheme.scales.outer, zero=scheme.scales.zero))  # fmt: skip
+    if scheme.scales is not None and scheme.scales.rule != "signed":
+        scheme = Scheme(scheme.format, replace(scheme.scales, rule="max", rounding="up"))
     q = rf8sim.quantize(np.abs(x) if not scheme.format.signed else x, scheme)
     width = {"float32": 32, "float16": 16, "bfloat16": 16, "e8m0fnu": 8, "e4m3fn": 8, "uint4": 4, "uint8": 8}
     bits = scheme.format.bits * x.size
@@ -262,7 +265,8 @@ def test_stored_numbers_are_rounded_as_the_oracle_rounds(name, rounding):
             assert one <= value < above
         else:
             assert abs(Fraction(value) - Fraction(one)) <= min(
-                abs(Fraction(value) - Fraction(below)), abs(Fraction(above) - Fraction(value)) if above < np.inf else 1e300
+                abs(Fraction(value) - Fraction(below)),
+                abs(Fraction(above) - Fraction(value)) if above < np.inf else 1e300,
             )
     assert (stored[x < smallest] == smallest).all()
     assert (stored[x > largest] == largest).all()
@@ -294,7 +298,7 @@ def test_a_scale_that_the_scheme_does_not_store_is_refused():
         rf8sim.quantize(x, "rf8", scale=0.3)
     assert rf8sim.quantize(x, "rf8", scale=0.25).scale == 0.25
     assert rf8sim.quantize(x, "int8", scale=np.float32(0.3)).scale == np.float32(0.3)
-    with pytest.raises(ValueError, match="which has no 0.3"):
+    with pytest.raises(ValueError, match=r"which has no 0\.3"):
         rf8sim.quantize(x, "int8", scale=0.3)
     with pytest.raises(ValueError, match=r"have shape \(2, 1\), got \(2,\)"):
         rf8sim.quantize(x, "int8/channel", scale=[1.0, 2.0])
@@ -362,7 +366,7 @@ def test_the_error_bound_of_every_named_scheme(name, shape, seed):
     assert (error <= bound * (1 + 1e-9)).all()
 
 
-# --- the field's block formats, bit for bit -----------------------------------------------------------------------------
+# --- the field's block formats, bit for bit ---------------------------------------------------------------------------
 
 MODES = {"floor": "FLOOR", "ceil": "CEIL", "rceil": "RCEIL", "even": "EVEN"}
 
@@ -375,7 +379,9 @@ def hard_blocks(seed: int, rows: int = 64) -> np.ndarray:
     largest = np.abs(x.reshape(rows, 8, 32)).max(axis=2)
     for block in range(8):  # the largest element: just below and at each fraction of an octave
         power = np.exp2(np.floor(np.log2(largest[:, block])))
-        fraction = rng.choice([1, 1.25, 1.4375, 1.5, 1.75, 1.8125, 1.875, 1.9375, 1.96875, 1.984375, 2 - 2.0**-23], rows)
+        fraction = rng.choice(
+            [1, 1.25, 1.4375, 1.5, 1.75, 1.8125, 1.875, 1.9375, 1.96875, 1.984375, 2 - 2.0**-23], rows
+        )
         x[:, 32 * block] = (power * fraction).astype(np.float32)
         x[:, 32 * block + 1 : 32 * block + 32] = np.clip(
             x[:, 32 * block + 1 : 32 * block + 32], -power[:, None], power[:, None]
@@ -493,7 +499,7 @@ def test_nvfp4_equals_torchao():
     assert np.mean(rf8sim.decode(codes, "e2m1fn") == rf8sim.decode(q.codes, "e2m1fn")) > 0.999
 
 
-# --- zero points --------------------------------------------------------------------------------------------------------
+# --- zero points ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("zero", ["uint4", "uint8", "float16", "float32"])
