@@ -9,7 +9,7 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,9 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..quantization.blocks import matrix_shape
+from .errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch
@@ -51,12 +54,8 @@ _FOLDER_PATTERNS = (
 )  # fmt: skip
 
 
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be read; the message says which file, what is wrong with it and what to do."""
-
-
 class Chunk(NamedTuple):
-    """A piece of a tensor, seen as a matrix whose rows are the entries of axis 0.
+    """A piece of a tensor, seen as the matrix of its channels (`TensorInfo.matrix_shape`).
 
     Attributes
     ----------
@@ -106,10 +105,8 @@ class TensorInfo:
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
-        """The shape as a matrix: axis 0 by all the rest; a tensor of fewer than two axes is one row."""
-        if len(self.shape) < 2:
-            return 1, self.size
-        return self.shape[0], math.prod(self.shape[1:])
+        """The shape as the matrix whose rows are the channels (`rf8sim.quantization.blocks.matrix_shape`)."""
+        return matrix_shape(self.shape)
 
     def chunks(self, elements: int = CHUNK_ELEMENTS, multiple: int = 1, rows: range | None = None) -> Iterator[Chunk]:
         """Read the tensor piece by piece: whole rows together, or parts of a row that alone is too large.
@@ -159,6 +156,32 @@ class TensorInfo:
         data = self._stream((height * width for _, _, height, width in pieces), rows.start * columns)
         for (row, column, height, width), flat in zip(pieces, data, strict=True):
             yield Chunk(row, column, flat.reshape(height, width))
+
+    def row_chunks(self, pieces: Sequence[range]) -> Iterator[Chunk]:
+        """Read successive rows of the matrix, a chunk for each range, in one pass.
+
+        Parameters
+        ----------
+        pieces : sequence of range
+            Rows, each range beginning where the one before ends.
+
+        Yields
+        ------
+        Chunk
+            The rows of each range.
+
+        Raises
+        ------
+        CheckpointError
+            As for `chunks`.
+        """
+        if self.skipped is not None or self._stream is None:
+            raise CheckpointError(f"{self.source}: tensor {self.name!r} is not read: {self.skipped}")
+        columns = self.matrix_shape[1]
+        if self.size:
+            data = self._stream((len(piece) * columns for piece in pieces), pieces[0].start * columns)
+            for piece, flat in zip(pieces, data, strict=True):
+                yield Chunk(piece.start, 0, flat.reshape(len(piece), columns))
 
     def stored(self, elements: int = CHUNK_ELEMENTS) -> Iterator[NDArray[Any]]:
         """Read the tensor as it is stored, also one that is not measured, to carry it over.
