@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..codec.codec import decode, encode
 from .._base.checks import choose
+from ..codec.codec import decode, encode
 from ..formats import Format, format_names, get_format
 
 __all__ = ["is_stored", "number_bits", "number_dtype", "number_format", "number_range", "stored_number"]
