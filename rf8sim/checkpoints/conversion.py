@@ -29,7 +29,7 @@ from ..quantization.blocks import matrix_shape, scale_rows
 from ..quantization.scaling import Chosen, choose_scales, outer_scales, scales_from_histogram
 from ..quantization.scheme import Scheme
 from ..quantization.tensor import QuantizedTensor, quantize
-from .checkpoint import CHUNK_ELEMENTS, Checkpoint, TensorInfo
+from .checkpoint import CHUNK_ELEMENTS, Checkpoint, Chunk, TensorInfo
 from .compressed_tensors import quantization_config
 from .dequantization import ORIGIN, OURS, Origin, data_size, read_origin, write_flushed
 from .errors import CheckpointError
@@ -494,20 +494,22 @@ def _pieces(task: _Task, places: NDArray[np.int64]) -> Iterator[QuantizedTensor]
     nearest = task.scales is not None or task.repeated
     ranges = scheme.row_pieces(info.shape, CHUNK_ELEMENTS)
     pooled = scheme.scales is not None and scheme.scales.block is not None and scheme.scales.rule == "ggd"
-    if ranges is None or (task.scales is None and scheme.scales is not None and (places.size or pooled)):
+    if ranges is None:
         matrix = _matrix(info)
         matrix.reshape(-1)[places] = 0
-        known = task.scales
-        if ranges is not None and known is None:
-            known = choose_scales(matrix.reshape(info.shape), scheme)
-        piece = _quantized(matrix.reshape(info.shape), task, scales=known, nearest=nearest)
-        yield piece if ranges is None else replace(piece, codes=piece.codes.reshape(matrix.shape))
+        yield _quantized(matrix.reshape(info.shape), task, scales=task.scales, nearest=nearest)
         return
-    known, outer = task.scales, None
-    if known is None and scheme.scales is not None and (scheme.scales.block is None or scheme.scales.outer is not None):
-        known, outer = _from_first_pass(info, scheme)
+    known, outer, chunks = task.scales, None, info.row_chunks(ranges)
+    if known is None and scheme.scales is not None:
+        if places.size or pooled:
+            matrix = _matrix(info)
+            matrix.reshape(-1)[places] = 0
+            known = choose_scales(matrix.reshape(info.shape), scheme)
+            chunks = (Chunk(rows.start, 0, matrix[rows.start : rows.stop]) for rows in ranges)
+        elif scheme.scales.block is None or scheme.scales.outer is not None:
+            known, outer = _from_first_pass(info, scheme)
     columns = info.matrix_shape[1]
-    for chunk in info.row_chunks(ranges):
+    for chunk in chunks:
         first = chunk.row * columns
         begin, end = np.searchsorted(places, [first, first + chunk.values.size])
         chunk.values.reshape(-1)[places[begin:end] - first] = 0

@@ -4,8 +4,8 @@ What is stored, tensor by tensor, is described in ``docs/checkpoints.md``; in sh
 
 * codes under the tensor's own name, packed where they have fewer than 8 bits (`packing`): U8, or F8_E4M3 and F8_E5M2
   for the formats of these types;
-* its scales: ``NAME.scale``, the outer ones ``NAME.scale_outer``, zero points ``NAME.zero``, each in the type of its
-  own format; ``NAME_scale`` beside float8 tensors with float32 scales, as the library compressed-tensors names them. Of
+* its scales: ``NAME.scale``, the outer ones ``NAME.scale_outer``, zero points ``NAME.zero``, floats in their
+  own type, codes as U8; ``NAME_scale`` beside float8 tensors with float32 scales, as the library compressed-tensors names them. Of
   `Scheme.scale_shapes`, one for the tensor as ``(1,)``;
 * exact values that stand in place of decoded ones: ``NAME.exact_index`` (places in the flat tensor) and ``NAME.exact``;
 * in the header the key ``rf8sim`` (`header`): each format's table of values, each tensor's scheme, a SHA-256 of the
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ..formats import Format
 from ..quantization.blocks import matrix_shape, scale_rows
 from ..quantization.scaling import Chosen
 from ..quantization.scheme import Scheme
@@ -78,6 +79,11 @@ class StoredTensor:
         """How it is stored."""
         assert self.recipe is not None, f"{self.name!r} is not quantized"
         return self.recipe.scheme
+
+    @property
+    def format(self) -> Format:
+        """The format of the codes, from the table of values in the file."""
+        return self.scheme.format
 
     @property
     def size(self) -> int:

@@ -13,8 +13,8 @@ from .safetensors import stored_type
 
 __all__ = ["FLOAT8", "array_type", "from_array", "to_array"]
 
-FLOAT8 = {"e4m3fn": "F8_E4M3", "e5m2": "F8_E5M2", "e8m0fnu": "F8_E8M0"}
-"""Formats whose codes have a type of their own in safetensors; codes of others are U8."""
+FLOAT8 = {"e4m3fn": "F8_E4M3", "e5m2": "F8_E5M2"}
+"""Formats whose elements are stored in a type that other tools read; codes of others, and of all scales, are U8."""
 
 
 def array_type(name: str) -> str:
@@ -22,11 +22,11 @@ def array_type(name: str) -> str:
 
     Examples
     --------
-    >>> array_type("float32"), array_type("e8m0fnu"), array_type("uint4")
-    ('F32', 'F8_E8M0', 'U8')
+    >>> array_type("float32"), array_type("e8m0fnu")
+    ('F32', 'U8')
     """
     dtype = number_dtype(name)
-    return FLOAT8.get(name, "U8") if dtype is None else stored_type(dtype.name)
+    return "U8" if dtype is None else stored_type(dtype.name)
 
 
 def to_array(values: NDArray[Any], name: str) -> NDArray[Any]:
@@ -49,5 +49,5 @@ def from_array(array: NDArray[Any], name: str) -> NDArray[np.float32]:
     fmt = number_format(name)
     if fmt is None:
         return array.astype(np.float32)
-    values: NDArray[np.float32] = decode(np.ascontiguousarray(array).view(np.uint8).reshape(array.shape), fmt)
+    values: NDArray[np.float32] = decode(array, fmt)
     return values
