@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._base.checks import as_data
 from ..formats import Format
 from .blocks import expand, layout
+from .records import Count, ExtendedFloat
 from .tensor import QuantizedTensor
 
 __all__ = ["QuantizationError", "RowErrors", "measure"]
@@ -50,15 +51,15 @@ class QuantizationError:
     (28.5, 0.0, 0.0)
     """
 
-    count: int
-    nonzero: int
-    relative_count: int
-    underflow: int
-    overflow: int
-    sum_squares: float
-    sum_squared_error: float
-    sum_relative_error: float
-    max_relative_error: float
+    count: Count
+    nonzero: Count
+    relative_count: Count
+    underflow: Count
+    overflow: Count
+    sum_squares: ExtendedFloat
+    sum_squared_error: ExtendedFloat
+    sum_relative_error: ExtendedFloat
+    max_relative_error: ExtendedFloat
     code_counts: NDArray[np.int64]
 
     def __or__(self, other: QuantizationError) -> QuantizationError:
