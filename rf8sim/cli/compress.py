@@ -86,7 +86,7 @@ def tradeoff(
     from ..studies.experiment import Settings
     from ..studies.tradeoff import measure_tradeoff
 
-    settings = Settings(formats=(), include=tuple(include or ()), exclude=tuple(exclude or ()))
+    settings = Settings((), include=tuple(include or ()), exclude=tuple(exclude or ()))
     loaded = _model(checkpoint, model, data, tokens)
     with progress_bar(quiet) as progress:
         found = measure_tradeoff(
@@ -140,7 +140,7 @@ def prune(
 
     given = [parse_pattern(text) for text in patterns or ()]
     given = given or [*(Pattern(share=share) for share in SHARES), Pattern(group=(2, 4)), Pattern(group=(1, 4))]
-    settings = Settings(formats=(), include=tuple(include or ()), exclude=tuple(exclude or ()))
+    settings = Settings((), include=tuple(include or ()), exclude=tuple(exclude or ()))
     names = tuple(dict.fromkeys(formats or ["rf8"]))
     loaded = _model(checkpoint, model, data, tokens)
     with progress_bar(quiet) as progress:

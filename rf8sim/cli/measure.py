@@ -54,30 +54,23 @@ def _survey(
 
 
 @app.command(
-    short_help="Say what each format costs on a checkpoint's weights.",
-    epilog="Example: rf8sim report model.safetensors -o report --format rf8 --format e4m3fn --scaling channel",
+    short_help="Report accuracy and size of ways to store a checkpoint's weights.",
+    epilog="Examples: rf8sim report model.safetensors -o report; "
+    "rf8sim report model.safetensors -o report -f rf8 -f mxfp4 -f nvfp4 -f int8/channel",
 )
 def report(
     checkpoints: Checkpoints,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the report.")],
     formats: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--format", "-f", metavar="NAME", help="A format to measure; repeatable. See 'rf8sim formats'."),
-    ] = None,
-    rounding: Annotated[
-        str,
         typer.Option(
-            metavar="MODE",
-            help="nearest-even, nearest-away, toward-zero, up, down, to-odd, stochastic, or residual (for RF formats).",
+            "--format",
+            "-f",
+            metavar="SCHEME",
+            help="How weights are stored (repeatable): a format, with one scale for each tensor; a named "
+            "scheme such as mxfp4; or a text form such as int8/channel. See 'rf8sim formats'.",
         ),
-    ] = "nearest-even",
-    scaling: Annotated[
-        str, typer.Option(metavar="NAME", help="One scale for each: tensor, channel, block, or none.")
-    ] = "tensor",
-    scale_rule: Annotated[str, typer.Option(metavar="NAME", help="How a scale is chosen: max, mse or ggd.")] = "mse",
-    block_size: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Elements in a block, with --scaling block.")
-    ] = 32,
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of stochastic rounding.")] = 0,
     include: Include = None,
     exclude: Exclude = None,
@@ -87,7 +80,9 @@ def report(
     ] = None,
     area: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--area", metavar="FILE", help="Set the error beside the areas of 'rf8sim hdl --area --json'."),
+        typer.Option(
+            "--area", metavar="FILE", help="Plot error against circuit area (JSON from `rf8sim hdl --area --json`)."
+        ),
     ] = None,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures in the page.")] = True,
     hashes: Annotated[bool, typer.Option("--hash/--no-hash", help="State the SHA-256 of the files read.")] = True,
@@ -96,25 +91,17 @@ def report(
     scheduler: Scheduler = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Say what each format costs on the weights of checkpoints: report.html, report.md and report.json."""
+    """Report accuracy and size of each scheme on the weights of checkpoints: report.html, report.md, report.json."""
+    import msgspec
+
+    from ..quantization.scheme import as_scheme
     from ..report.sections.area import read_area
     from ..report.sections.contents import Contents, command, hash_inputs, read_evaluation
     from ..studies.experiment import Settings
 
-    chosen = {"formats": tuple(dict.fromkeys(formats))} if formats else {}
-    if rounding == "residual" and not formats:  # the mode of the RF family, so its formats
-        chosen = {"formats": ("rf8", "rf8_e3", "rf6")}
-    settings = Settings(
-        **chosen,
-        scaling=scaling,
-        scale_rule=scale_rule,
-        rounding=rounding,
-        block_size=block_size,
-        seed=seed,
-        include=tuple(include or ()),
-        exclude=tuple(exclude or ()),
-    )
-    settings.check()
+    settings = Settings(seed=seed, include=tuple(include or ()), exclude=tuple(exclude or ()))
+    if formats:
+        settings = msgspec.structs.replace(settings, schemes=tuple(map(as_scheme, formats)))
     evaluated = read_evaluation(evaluation) if evaluation else None
     areas = read_area(area) if area else None
     where = cluster(scheduler, workers)
@@ -140,7 +127,7 @@ def report(
 
 
 @app.command(
-    short_help="Fit the generalized Gaussian and its rivals to weights.",
+    short_help="Fit a generalized Gaussian and alternatives; report the best family.",
     epilog="Examples: rf8sim fit model.safetensors --include '*.weight'; "
     "rf8sim fit model.safetensors --family student-t --csv > fits.csv; rf8sim fit model.safetensors --report fit.md",
 )
@@ -187,7 +174,7 @@ def fit(
         choose("family", name, family_names())
     if report is not None:
         fit_report.check_page(report)
-    settings = Settings(formats=(), include=tuple(include or ()), exclude=tuple(exclude or ()))
+    settings = Settings((), include=tuple(include or ()), exclude=tuple(exclude or ()))
     where = cluster(scheduler, workers)
     found, skipped = _survey(checkpoints, settings, quiet, threads=threads, cluster=where)
     written = [] if figures is None else fit_report.write_figures(found, figures)
@@ -225,8 +212,8 @@ def evaluate(
             "--format",
             "-f",
             metavar="SCHEME",
-            help="How weights are stored: a format (one scale for each matrix), a named scheme such as mxfp4, or a text "
-            "form such as int8/channel. (repeatable), on each of the next two",
+            help="How weights are stored: a format (one scale for each matrix), a named scheme such as mxfp4, or a "
+            "text form such as int8/channel. (repeatable), on each of the next two",
         ),
     ] = None,
     activations: Annotated[

@@ -107,6 +107,11 @@ class Scales:
             if self.outer is not None:
                 raise ValueError("scales with a zero point have no outer scale")
 
+    @property
+    def block_text(self) -> str:
+        """The block as the text form has it: ``tensor``, ``channel``, ``1x32``."""
+        return _block_text(self.block)
+
     def __str__(self) -> str:
         """Return the text form, as part of that of a scheme."""
         parts = [f"{_block_text(self.block)}{f':{self.format}' if self.format else ''}"]
