@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 import ggd
 import rf8sim
 from rf8sim import cli, get_format
-from rf8sim.checkpoints.plan import Recipe, read_plan
+from rf8sim.checkpoints.plan import read_plan
 from rf8sim.checkpoints.quantized import open_quantized
 from rf8sim.checkpoints.requirements import parse_requirement
 from rf8sim.studies.allocation import hull_path, least

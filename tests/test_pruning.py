@@ -93,7 +93,7 @@ def test_what_is_measured_is_the_thing_itself(checkpoint):
         bytes_, error, zeros = 0, 0.0, 0
         for matrix in values.values():
             pruned = np.where(kept(matrix, pattern), matrix, np.float32(0))
-            q = rf8sim.quantize(pruned, "rf8", scale_rule="mse")
+            q = rf8sim.quantize(pruned, "rf8")
             bytes_ += len(compress(q.codes)) + 1
             error += float(np.sum((matrix.astype(np.float64) - q.dequantize(np.float64)) ** 2))
             zeros += int(np.count_nonzero(q.dequantize() == 0))

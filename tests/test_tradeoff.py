@@ -142,7 +142,7 @@ def test_lloyd_max_lies_between(found):
 def test_codes_are_compared_on_the_same_codes(found, checkpoint):
     by_format = {costs.scheme: dict(zip(CODE_COLUMNS, costs.bits, strict=True)) for costs in found.codes}
     assert list(by_format) == list(FORMATS)
-    codes = [rf8sim.quantize(m.read(), "int8", scale_rule="mse").codes for m in open_matrices(checkpoint)]
+    codes = [rf8sim.quantize(m.read(), "int8").codes for m in open_matrices(checkpoint)]
     total = sum(code_lengths(np.bincount(c.ravel(), minlength=256), "huffman").total_bits for c in codes) / 600_000
     assert by_format["int8"]["Huffman"] == pytest.approx(total)
     for bits in by_format.values():
