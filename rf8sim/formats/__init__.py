@@ -18,7 +18,8 @@ from .residual import residual_format
 
 __all__ = [
     "FloatLayout", "Format", "Side", "format_names", "get_format", "get_layout", "integer_format", "layout_names",
-    "logarithmic_format", "ml_dtypes_format", "p3109_format", "posit_format", "quantile_format", "register", "residual_format",
+    "logarithmic_format", "ml_dtypes_format", "p3109_format", "posit_format", "quantile_format", "register",
+    "residual_format",
 ]  # fmt: skip
 
 # A format is built when first asked for: listing names costs nothing.

@@ -22,7 +22,9 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ARRAY_LAYOUTS", "FloatLayout", "Specials", "get_layout", "layout_names", "layouts"]
+__all__ = [
+    "ARRAY_LAYOUTS", "SAFETENSORS_LAYOUTS", "FloatLayout", "Specials", "get_layout", "layout_names", "layouts",
+]  # fmt: skip
 
 _WIDEST_EXPONENT, _WIDEST_MANTISSA = 11, 52  # float64 holds every number
 
@@ -295,6 +297,9 @@ _BY_NAME = {layout.name: layout for layout in _TABLE}
 
 ARRAY_LAYOUTS = {layout.name: layout for layout in _TABLE if layout.bits >= 16 and layout.dtype is not None}
 """By name, the layouts of the arrays that are encoded as they are: those of 16 bits and more that have a dtype."""
+
+SAFETENSORS_LAYOUTS = {layout.safetensors_name: layout for layout in _TABLE if layout.safetensors_name is not None}
+"""By the dtype in a safetensors header, the layouts that it may name."""
 
 
 def layouts() -> tuple[FloatLayout, ...]:

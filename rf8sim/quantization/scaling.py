@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .._base import display as _display
-from .._base.checks import as_data, choose
+from .._base.checks import choose
 from .._base.threads import in_pieces
 from .._kernels import codec as _kernels
 from ..codec.codec import decode, encode
+from ..codec.inputs import as_data
 from ..codec.rounding import RoundingMode, boundaries, check_choices
-from ..formats import Format, get_format
+from ..formats import Format, get_format, get_layout
 
 if TYPE_CHECKING:
     from ggd import MagnitudeHistogram
@@ -398,7 +399,7 @@ def _as_scale(scale: NDArray[np.float64], fmt: Format) -> NDArray[np.float64]:
     """Return the nearest scale that is stored: a power of two of an int8 exponent, or a positive float32."""
     if fmt.power_of_two_scale:
         return _power(np.round(np.log2(scale)))
-    limits = np.finfo(np.float32)
+    limits = get_layout("float32")
     return np.clip(scale, limits.smallest_subnormal, limits.max).astype(np.float32).astype(np.float64)
 
 
