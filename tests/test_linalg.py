@@ -16,7 +16,7 @@ from rf8sim.arithmetic.products import get_operand, nibble_tables
 
 import rf8sim
 from rf8sim import reference
-from rf8sim.arithmetic.codes import linalg
+from rf8sim.arithmetic import linalg
 
 MODES = ("nearest-even", "nearest-away", "toward-zero", "up", "down", "to-odd", "stochastic")
 ORDERS = ("sequential", "pairwise", "blocked:3", "blocked:100")
