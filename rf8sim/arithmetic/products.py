@@ -280,8 +280,9 @@ def _sums_fit(a: Operand, b: Operand, plan: Plan, depth: int) -> bool:
 
     To nearest, an accumulator's sum grows by at most twice the product (the old sum is no farther from the exact one),
     in a tree by less than four times all products; so everything stays an integer below 2**53 of the products' unit.
-    Or both have at most the accumulator's precision, at most 24 digits: an error at the 53rd digit means that one is so
-    much smaller than the other, which is no midpoint, that it decides nothing (Figueroa, SIGNUM Newsletter 30, 1995).
+    Or both have at most the accumulator's precision, which is at most 24 digits: an error at the 53rd digit means that
+    one is so much smaller than the other, which is no midpoint, that it decides nothing (Figueroa, SIGNUM Newsletter
+    30, 1995).
     """
     if plan.accumulator.integer is not None:
         return True
@@ -291,7 +292,7 @@ def _sums_fit(a: Operand, b: Operand, plan: Plan, depth: int) -> bool:
     products = a.grid.bits + b.grid.bits
     if products + max(4 * depth - 1, 1).bit_length() <= 53:
         return True
-    return plan.order.name == "sequential" and a.grid.digits + b.grid.digits <= min(kind.precision, 24)
+    return plan.order.name == "sequential" and a.grid.digits + b.grid.digits <= kind.precision <= 24
 
 
 def _is_plain_float32(a: Operand, b: Operand, plan: Plan) -> bool:
