@@ -174,7 +174,7 @@ def unit_roundoff(accumulator: str | Format | Accumulator, rounding: str = "near
     whole = 1.0 if rounding in _NEAREST else 2.0
     if held.floating is not None:
         kind = held.floating
-        return whole * 2.0**-kind.precision, whole * math.ldexp(1.0, kind.smallest - kind.precision)
+        return whole * 2.0**-kind.precision, whole * math.ldexp(1.0, kind.emin - kind.precision)
     if held.format is None:
         return 0.0, 0.0
     fmt = held.format

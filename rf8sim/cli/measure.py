@@ -226,7 +226,7 @@ def evaluate(
     ] = None,
     accumulator: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(metavar="NAME", help="exact (default), float32, float16, bfloat16, tf32, int:n or a format."),
+        typer.Option(metavar="NAME", help="exact (default), float32, bfloat16, tf32, e8m13, ..., int:n or a format."),
     ] = None,
     order: Annotated[
         str, typer.Option(metavar="NAME", help="Order of sums: sequential, pairwise or blocked:k.")

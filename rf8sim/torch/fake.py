@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..codec.codec import decode
 from ..codec.rounding import Overflow, RoundingMode, check_choices, step_table, stochastic_table
-from ..formats import Format, get_format
+from ..formats import FloatLayout, Format, get_format
+from ..formats.floats import ARRAY_LAYOUTS
 from ..quantization.blocks import expand
 from ..quantization.scaling import Chosen, choose_scales
 from ..quantization.scheme import Scheme, as_scheme
@@ -21,25 +22,37 @@ __all__ = ["chosen_for", "fake_quantize", "rounded_by", "scale_for", "spread"]
 
 
 class _Pattern(NamedTuple):
-    """A dtype's name in the tables, its bits as torch and numpy hold them, and the pattern of its infinity."""
+    """A dtype's layout, and its bits as torch and numpy hold them."""
 
-    name: str
+    layout: FloatLayout
     bits: torch.dtype
     unsigned: Any
     signed: Any
-    infinity: int
+
+    @property
+    def name(self) -> str:
+        """The dtype's name in the tables."""
+        return self.layout.name
 
     @property
     def sign(self) -> Any:
         """Pattern of the sign bit."""
-        return self.unsigned(1 << (8 * np.dtype(self.unsigned).itemsize - 1))
+        return self.unsigned(self.layout.sign_mask)
+
+    @property
+    def infinity(self) -> Any:
+        """Pattern of infinity."""
+        return self.unsigned(self.layout.infinity)
 
 
 _PATTERNS = {
-    torch.float64: _Pattern("float64", torch.int64, np.uint64, np.int64, 0x7FF << 52),
-    torch.float32: _Pattern("float32", torch.int32, np.uint32, np.int32, 0xFF << 23),
-    torch.float16: _Pattern("float16", torch.int16, np.uint16, np.int16, 0x1F << 10),
-    torch.bfloat16: _Pattern("bfloat16", torch.int16, np.uint16, np.int16, 0xFF << 7),
+    getattr(torch, str(layout.torch_name)): _Pattern(
+        layout,
+        getattr(torch, f"int{layout.bits}"),
+        layout.pattern_dtype.type,
+        np.dtype(f"int{layout.bits}").type,
+    )
+    for layout in ARRAY_LAYOUTS.values()
 }
 
 
@@ -58,7 +71,7 @@ def _values(codes: Any, first: Any, fmt: Format, dtype: torch.dtype) -> Tensor:
     values = decode(codes, fmt, dtype=np.float64)
     if fmt.nan is None:
         magnitude = first.astype(pattern.unsigned) & ~pattern.sign
-        values = np.where(magnitude > pattern.unsigned(pattern.infinity), np.nan, values)
+        values = np.where(magnitude > pattern.infinity, np.nan, values)
     return torch.from_numpy(values)
 
 
@@ -243,7 +256,7 @@ def _stochastic(x: Tensor, fmt: str | Format, overflow: str, generator: torch.Ge
 
 def _stochastic_by(x: Tensor, words: Tensor, fmt: str | Format, overflow: str) -> Tensor:
     """Take the upper neighbour where ``floor(p * 2**32) + word >= 2**32``, decided as the codec's kernel does."""
-    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    wide = x.float() if _PATTERNS[x.dtype].layout.bits == 16 else x
     first, lower, gap, low, high = _constant_intervals(fmt, str(overflow), wide.dtype, x.device)
     number = _place(wide, first)
     exact = gap.dtype
