@@ -85,7 +85,8 @@ def stored_number(x: ArrayLike, name: str, rounding: str = "nearest-even") -> ND
         rounded = nearest.astype(np.float64)
         if rounding != "nearest-even":
             wrong = rounded < clipped if rounding == "up" else rounded > clipped
-            beside = np.nextafter(nearest, dtype.type(np.inf if rounding == "up" else 0)).astype(np.float64)
+            with np.errstate(over="ignore", under="ignore"):  # of numbers that are not wrong
+                beside = np.nextafter(nearest, dtype.type(np.inf if rounding == "up" else 0)).astype(np.float64)
             rounded = np.where(wrong, beside, rounded)
     return np.where(np.signbit(values), -rounded, rounded)
 
