@@ -20,7 +20,7 @@ from harness import Contender, machine, race, version
 
 import rf8sim
 from rf8sim._base.threads import available_threads
-from rf8sim.codec.codec import rounding
+from rf8sim.codec import rounding
 
 SLOW = 1 << 20  # peers slower than 1e8 a second get fewer elements: their rate does not depend on the size
 

@@ -13,12 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from oracle_helpers import modes, overflows
-from rf8sim.arithmetic.codes import OPERATIONS, Flags, operation_table
 
 import rf8sim
 from rf8sim import reference
 from rf8sim._base import threads as _parallel
-from rf8sim.arithmetic.codes import operations
+from rf8sim.arithmetic import OPERATIONS, Flags, operation_table, operations
 from rf8sim.formats import Format, format_names, get_format
 
 # Operands, and the result. The last is the case that makes RF8 hardware small: RF8 weights, int8 activations.

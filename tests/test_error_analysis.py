@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from rf8sim.arithmetic.error_analysis import accumulation_bound, matmul_error, unit_roundoff
 
 import rf8sim
+from rf8sim.arithmetic.error_analysis import accumulation_bound, matmul_error, unit_roundoff
 
 ACCUMULATORS = ("float32", "float16", "bfloat16", "tf32", "rf8", "e4m3fn", "e5m2", "e3m4", "posit8_es1", "lns8", "int8")
 MODES = ("nearest-even", "nearest-away", "toward-zero", "up", "down", "to-odd", "stochastic")
@@ -99,9 +99,9 @@ def test_bounds_of_orders():
 def test_the_parts_add_up(scaling):
     rng = np.random.default_rng(1)
     a, b = (rng.normal(size=shape).astype(np.float32) for shape in ((12, 200), (200, 9)))
-    error = matmul_error(a, b, "rf8", fmt_b="int8", scaling=scaling, accumulator="float16", result="e4m3fn")
-    left = rf8sim.quantize(a, "rf8", scaling=scaling, axis=0)
-    right = rf8sim.quantize(b, "int8", scaling=scaling, axis=1)
+    error = matmul_error(a, b, f"rf8/{scaling}", scheme_b=f"int8/{scaling}", accumulator="float16", result="e4m3fn")
+    left = rf8sim.quantize(a, f"rf8/{scaling}")
+    right = rf8sim.quantize(b, "int8" if scaling == "tensor" else "int8/*x1")
     held = rf8sim.matmul(left.codes, right.codes, "rf8", fmt_b="int8", accumulator="float16",
                          scale_a=left.scale, scale_b=right.scale)  # fmt: skip
     final = rf8sim.quantize(held, "e4m3fn").dequantize(np.float64)
@@ -120,7 +120,7 @@ def test_the_parts_add_up(scaling):
 
 
 def test_what_is_refused():
-    with pytest.raises(ValueError, match="'tensor' or 'channel'"):
-        matmul_error(np.ones((1, 1)), np.ones((1, 1)), "rf8", scaling="block")
+    with pytest.raises(ValueError, match="one scale for the tensor or the channel, got rf8/1x32"):
+        matmul_error(np.ones((1, 1)), np.ones((1, 1)), "rf8/1x32")
     with pytest.raises(ValueError, match="unknown accumulator"):
         unit_roundoff("float8")

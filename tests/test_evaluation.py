@@ -16,7 +16,7 @@ from rf8sim.checkpoints.checkpoint import CheckpointError
 from rf8sim.models import evaluation
 from rf8sim.models.evaluation import Datapath, Evaluation, evaluate, paired
 from rf8sim.models.transformer import forward, load_model, read_windows
-from rf8sim.quantization.scaling import choose_scale
+from rf8sim.quantization.scaling import choose_scales
 from rf8sim.report.pages import evaluation as evaluation_report
 
 LM = Path(__file__).parents[1] / "examples" / "lm"
@@ -81,15 +81,24 @@ def test_windows(model):
 # --- the datapath -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scaling", ["tensor", "channel"])
-@pytest.mark.parametrize(("name", "rounding"), [("rf8", "residual"), ("e4m3fn", "nearest-even")])
-def test_weights_only_is_the_model_with_dequantized_weights(model, config, windows, name, rounding, scaling):
-    options = {"scaling": scaling, "scale_rule": "mse", "rounding": rounding}
-    changed = {
-        key: rf8sim.quantize(w, name, **options).dequantize() if w.ndim == 2 else w for key, w in model.weights.items()
-    }
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        "rf8@residual",
+        "rf8/channel@residual",
+        "e4m3fn",
+        "e4m3fn/channel",
+        "mxfp4",
+        "nvfp4",
+        "q4_0",
+        "q4_1",
+        "fp8_128x128",
+    ],
+)
+def test_weights_only_is_the_model_with_dequantized_weights(model, config, windows, scheme):
+    changed = {key: rf8sim.quantize(w, scheme).dequantize() if w.ndim == 2 else w for key, w in model.weights.items()}
     expected = numpy_model.evaluate(changed, config["model"], windows)
-    [result] = evaluate(model, windows, [Datapath(name, **options)])
+    [result] = evaluate(model, windows, [Datapath(scheme)])
     assert result.loss == pytest.approx(expected, abs=2e-6)
     assert abs(result.cost) > 1e-4  # so that leaving weights as they are would be seen
 
@@ -106,23 +115,22 @@ def test_weights_and_activations(model, windows, inputs, scaling):
 
     forward(model, tokens, plain)
     weights = {
-        key: rf8sim.quantize(w, "rf8", scaling=scaling, scale_rule="mse").dequantize()
-        for key, w in model.weights.items()
-        if w.ndim == 2
+        key: rf8sim.quantize(w, f"rf8/{scaling}").dequantize() for key, w in model.weights.items() if w.ndim == 2
     }
 
     def product(name, x):
         if scaling == "tensor":
-            scale = choose_scale(seen[name], inputs, scale_rule="mse")
-            rounded = rf8sim.quantize(x, inputs, scale=scale)
+            rounded = rf8sim.quantize(x, inputs, scale=choose_scales(seen[name], inputs))
         else:
-            rounded = rf8sim.quantize(x, inputs, scaling="channel", axis=0)
+            rounded = rf8sim.quantize(x, f"{inputs}/channel,max")
         exact = rounded.dequantize(np.float64) @ weights[f"{name}.weight"].T.astype(np.float64)
         return exact.astype(np.float32)
 
     logits = forward(model, tokens, product, {**model.weights, **weights})
     expected = evaluation._predictions(logits, windows[:, 1:].astype(np.int64))
-    [result] = evaluate(model, windows, [Datapath("rf8", inputs, scaling=scaling)])
+    [result] = evaluate(
+        model, windows, [Datapath(f"rf8/{scaling}", inputs if scaling == "tensor" else f"{inputs}/channel,max")]
+    )
     np.testing.assert_allclose(result.losses, expected.losses, atol=2e-3)  # a rounding that flips moves one activation
     assert result.loss == pytest.approx(expected.losses.mean(), abs=5e-4)
     assert result.divergence > 2e-3
@@ -172,7 +180,7 @@ def test_shift(model, windows):
 
 @pytest.mark.parametrize("rounding", ["nearest-even", "stochastic"])
 def test_batches_do_not_matter(model, windows, monkeypatch, rounding):
-    path = Datapath("rf8", "rf8", scaling="channel", rounding=rounding, seed=3)
+    path = Datapath(f"rf8/channel@{rounding}", f"rf8/channel,max@{rounding}", seed=3)
     [together] = evaluate(model, windows[:3], [path])
     monkeypatch.setattr(evaluation, "_BATCH", 1)
     [single] = evaluate(model, windows[:3], [path])
@@ -182,22 +190,23 @@ def test_batches_do_not_matter(model, windows, monkeypatch, rounding):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "rf9"}, "unknown format 'rf9': did you mean 'rf8'"),
+        ({"weights": "rf9"}, "unknown format 'rf9': did you mean 'rf8'"),
         ({"activations": "int9"}, "unknown format 'int9'"),
         ({"accumulator": "float61"}, "unknown accumulator 'float61': did you mean 'float16'"),
         ({"accumulator": "int:24"}, "give the activations a format too"),
         ({"order": "backwards"}, "unknown order"),
-        ({"scaling": "block"}, "unknown scaling 'block'"),
-        ({"scale_rule": "least"}, "unknown scale rule"),
-        ({"rounding": "nearest"}, "unknown rounding mode"),
-        ({"format": "int8", "rounding": "residual"}, "for the RF family only"),
+        ({"weights": "rf8/row"}, "unknown block 'row'"),
+        ({"weights": "rf8/tensor,least"}, "unknown scale rule"),
+        ({"weights": "rf8@nearest"}, "unknown rounding mode"),
+        ({"weights": "int8@residual"}, "for the RF family only"),
+        ({"weights": "mxfp4", "activations": "int8", "accumulator": "int:24"}, "the scales of mxfp4 change along"),
         ({"accumulator": "float32", "accumulator_rounding": "residual"}, "is not for accumulator"),
         ({"shift": 65}, "shift must be -64 to 64"),
     ],
 )
 def test_bad_datapath(model, windows, options, message):
     with pytest.raises(ValueError, match=message):
-        evaluate(model, windows[:1], [Datapath(**{"format": "rf8", **options})])
+        evaluate(model, windows[:1], [Datapath(**{"weights": "rf8", **options})])
 
 
 def test_no_windows(model, windows):
@@ -245,8 +254,8 @@ def test_what_else_is_compared():
     worse, noisy = (1.2, 2.2, 3.2), (1.5, 2.0, 3.0)
     results = [
         made(base, (1.1, 2.1, 3.1)),
-        made(replace(base, rounding="residual"), worse, (0.3, 0.3, 0.4)),
-        made(replace(base, scaling="channel"), (1.1, 2.1, 3.1), (0.05, 0.05, 0.05)),
+        made(Datapath("rf8@residual", "rf8@residual"), worse, (0.3, 0.3, 0.4)),
+        made(Datapath("rf8/channel", "rf8/channel,max"), (1.1, 2.1, 3.1), (0.05, 0.05, 0.05)),
         made(replace(base, accumulator="float16"), noisy, (0.2, 0.2, 0.3)),
         replace(made(replace(base, accumulator="e5m2"), worse), not_finite=0.5),
     ]

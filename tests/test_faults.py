@@ -45,7 +45,7 @@ def source(tmp_path):
 
 
 def quantize(source, output, fmt="int8", **options):
-    plan = Plan(Recipe(fmt, "block", block_size=4, entropy=options.pop("entropy", "none")))
+    plan = Plan(Recipe(f"{fmt}/1x4", entropy=options.pop("entropy", "none")))
     return rf8sim.quantize_checkpoint(source, output, plan, **options)
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rf8sim.arithmetic.products import get_operand, nibble_tables
 
 import rf8sim
 from rf8sim import reference
-from rf8sim.arithmetic.codes import linalg
+from rf8sim.arithmetic import linalg
+from rf8sim.arithmetic.products import get_operand, nibble_tables
 
 MODES = ("nearest-even", "nearest-away", "toward-zero", "up", "down", "to-odd", "stochastic")
 ORDERS = ("sequential", "pairwise", "blocked:3", "blocked:100")
@@ -351,9 +351,9 @@ def blocks(
 def test_scales_of_quantized_tensors_fit():
     rng = np.random.default_rng(13)
     x, w = rng.normal(size=(8, 64)), rng.normal(size=(64, 6)) * 0.1
-    for scaling, axes, block in (("tensor", (0, 1), None), ("channel", (0, 1), None), ("block", (1, 0), 32)):
-        a = rf8sim.quantize(x, "rf8", scaling=scaling, axis=axes[0])
-        b = rf8sim.quantize(w, "e4m3fn", scaling=scaling, axis=axes[1])
+    for left, right, block in ((None, None, None), ((1, -1), (-1, 1), None), ((1, 32), (32, 1), 32)):
+        a = rf8sim.quantize(x, rf8sim.Scheme("rf8", rf8sim.Scales(left)))
+        b = rf8sim.quantize(w, rf8sim.Scheme("e4m3fn", rf8sim.Scales(right)))
         got = rf8sim.matmul(a.codes, b.codes, "rf8", fmt_b="e4m3fn", scale_a=a.scale, scale_b=b.scale, block_size=block)
         expected = a.dequantize(np.float64) @ b.dequantize(np.float64)
         np.testing.assert_allclose(got, expected, rtol=1e-13, atol=1e-13)

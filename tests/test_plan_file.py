@@ -8,45 +8,45 @@ from rf8sim.checkpoints.requirements import QUANTITIES, parse_requirement
 
 def test_the_first_rule_decides_then_what_stays_then_the_defaults():
     plan = Plan(
-        Recipe("rf8", "block"),
-        (Rule("*.up.*", {"format": "int8"}), Rule("*.up.weight", keep=True), Rule("norm.scale", {"scaling": "tensor"})),
+        Recipe("rf8/1x32", 3),
+        (Rule("*.up.*", {"scheme": "int8"}), Rule("*.up.weight", keep=True), Rule("norm.scale", {"scheme": "mxfp4"})),
     )
-    assert plan.choose("m.up.weight", (2, 2)) == Recipe("int8", "block")
-    assert plan.choose("norm.scale", (4,)) == Recipe("rf8", "tensor")
+    assert plan.choose("m.up.weight", (2, 2)) == Recipe("int8/channel", 3)
+    assert plan.choose("norm.scale", (4,)) == Recipe("mxfp4", 3)
     for name, shape in [("Norm.weight", (4, 4)), ("x.bias", (4, 1)), ("wte", (4, 4)), ("pos_embed", (1, 4, 4))]:
         assert plan.choose(name, shape) == "norms, embeddings and biases stay as they are"
     assert plan.choose("gain", (4,)) == "tensors of one axis stay as they are"
-    assert plan.choose("lm_head.weight", (4, 4)) == Recipe("rf8", "block")
+    assert plan.choose("lm_head.weight", (4, 4)) == Recipe("rf8/1x32", 3)
     assert Plan(kept=()).choose("embed.bias", (4,)) == Recipe()
     assert Plan(rules=(Rule("a", keep=True),)).choose("a", (4, 4)) == "the plan keeps 'a'"
 
 
 def test_a_plan_is_read_as_it_was_written(tmp_path):
     odd = 'wei"rd\\[0]\tü\x7f'
-    rules = (Rule(odd, {"format": "rf(4,4,12)", "block_size": 8}), Rule("b.*", keep=True))
+    rules = (Rule(odd, {"scheme": "rf(4,4,12)/1x8", "entropy": "eg"}), Rule("b.*", keep=True))
     for kept in (Plan().kept, (), ("x*",)):
-        plan = Plan(Recipe("int8", "block", "max", "stochastic", 16, 3, "rans"), rules, kept)
-        write_plan(tmp_path / "plan.toml", plan, comment="made by\nsomebody")
-        assert read_plan(tmp_path / "plan.toml") == plan
+        for scheme in ("int8/1x16,max@stochastic", "rf8/tensor", "rf8/channel", "nvfp4", "rf8/none", "rf8@up"):
+            plan = Plan(Recipe(scheme, 3, "rans"), rules, kept)
+            write_plan(tmp_path / "plan.toml", plan, comment="made by\nsomebody")
+            assert read_plan(tmp_path / "plan.toml") == plan
     assert (tmp_path / "plan.toml").read_text(encoding="utf-8").startswith("# made by\n# somebody\n")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("format = ", "not a plan"),
-        ("[default]\nformat = 'rf8'", "unknown key of the plan 'default': did you mean 'defaults'?"),
-        ("[defaults]\nformt = 'rf8'", r"unknown key of \[defaults\] 'formt': did you mean 'format'?"),
-        ("[defaults]\nformat = 'rf9'", "unknown format 'rf9'"),
-        ("[defaults]\nscaling = 'row'", "unknown scaling 'row'"),
+        ("scheme = ", "not a plan"),
+        ("[default]\nscheme = 'rf8'", "unknown key of the plan 'default': did you mean 'defaults'?"),
+        ("[defaults]\nschema = 'rf8'", r"unknown key of \[defaults\] 'schema': did you mean 'scheme'?"),
+        ("[defaults]\nscheme = 'rf9'", "unknown format 'rf9'"),
+        ("[defaults]\nscheme = 'rf8/row'", "unknown block 'row'"),
         ("[defaults]\nentropy = 'zip'", "unknown entropy coder 'zip'"),
-        ("[defaults]\nblock_size = 0", "block_size must be a whole number of at least 1, got 0"),
-        ("[defaults]\nblock_size = true", "block_size must be a whole number of at least 1, got True"),
-        ("[defaults]\nseed = 1.5", "seed must be a whole number of at least 0, got 1.5"),
-        ("[defaults]\nformat = 8", "a format is given by its name"),
-        ("[[tensor]]\nformat = 'rf8'", r"each \[\[tensor\]\] needs a pattern"),
+        ("[defaults]\nseed = true", "seed must be an integer of at least 0, got True"),
+        ("[defaults]\nseed = 1.5", "seed must be an integer of at least 0, got 1.5"),
+        ("[defaults]\nscheme = 8", "a scheme is given by its name"),
+        ("[[tensor]]\nscheme = 'rf8'", r"each \[\[tensor\]\] needs a pattern"),
         ("[[tensor]]\npattern = 'a'\nkeep = 1", "keep is true or false"),
-        ("[[tensor]]\npattern = 'a'\nformat = 'e5m2'\nrounding = 'residual'", "residual"),
+        ("[[tensor]]\npattern = 'a'\nscheme = 'e5m2@residual'", "residual"),
         ("[tensor]\npattern = 'a'", r"expected a table \[defaults\] and tables \[\[tensor\]\]"),
         ("kept = 'norm'", "'kept' must be a list of patterns"),
     ],

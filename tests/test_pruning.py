@@ -85,7 +85,7 @@ def test_what_is_measured_is_the_thing_itself(checkpoint):
     from safetensors.numpy import load_file
 
     found = measure_sparsity(checkpoint, [Pattern(share=0.7), Pattern(group=(2, 4))], scopes=["tensor"])
-    assert [(r.pattern, r.format) for r in found.results] == [
+    assert [(r.pattern, r.scheme) for r in found.results] == [
         ("70%", "float32"), ("70%", "rf8"), ("2:4", "float32"), ("2:4", "rf8"),
     ]  # fmt: skip
     values = load_file(checkpoint)
@@ -93,7 +93,7 @@ def test_what_is_measured_is_the_thing_itself(checkpoint):
         bytes_, error, zeros = 0, 0.0, 0
         for matrix in values.values():
             pruned = np.where(kept(matrix, pattern), matrix, np.float32(0))
-            q = rf8sim.quantize(pruned, "rf8", scale_rule="mse")
+            q = rf8sim.quantize(pruned, "rf8")
             bytes_ += len(compress(q.codes)) + 1
             error += float(np.sum((matrix.astype(np.float64) - q.dequantize(np.float64)) ** 2))
             zeros += int(np.count_nonzero(q.dequantize() == 0))
@@ -115,7 +115,7 @@ def test_one_threshold_for_all_spares_the_large_tensor(checkpoint):
 def test_more_pruning_costs_more_and_takes_less(checkpoint):
     found = measure_sparsity(checkpoint, [Pattern(share=s / 10) for s in range(10)], scopes=["tensor"])
     for fmt in ("float32", "rf8"):
-        own = [result.cost for result in found.results if result.format == fmt]
+        own = [result.cost for result in found.results if result.scheme == fmt]
         assert all(a.bits_per_weight > b.bits_per_weight for a, b in itertools.pairwise(own[1:]))
         assert all(a.sqnr_db > b.sqnr_db for a, b in itertools.pairwise(own))
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from test_linalg import draw, numbers
 
 import rf8sim
-from rf8sim.arithmetic.codes import products
+from rf8sim.arithmetic import products
 
 TYPES = ("float32", "float16", "bfloat16", "tf32", "rf8", "e5m2", "e4m3", "lns8")
 MODES = ("nearest-even", "nearest-away", "toward-zero", "up", "down", "to-odd")

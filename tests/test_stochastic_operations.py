@@ -11,11 +11,11 @@ from arithmetic_oracle import ONE, TWO, exact, formats_of, raised, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle_helpers import overflows
-from rf8sim.arithmetic.codes import DrawTable, Flags, draw_table
 
 import rf8sim
 from rf8sim import reference
 from rf8sim._base import threads as _parallel
+from rf8sim.arithmetic.codes import DrawTable, Flags, draw_table
 from rf8sim.formats import Format, format_names, get_format
 from rf8sim.reference import Number
 

@@ -16,10 +16,10 @@ def row_errors(
     """Add up the error of each row, element after element, so that cutting rows into pieces changes no bit.
 
     ``grid`` is scales and offsets, float64: each has a row for each row of ``x`` or one for all, and a column for each
-    ``block`` elements of a row; a value of 8 bits times a scale of float32 is exact in float64. ``sums``: squares of x, squared error, relative error,
-    largest relative error. ``counts``: finite elements, nonzero ones, those with a relative error, underflows,
-    overflows. Elements that are not finite, themselves or as coded, count as overflows or as nothing; with
-    ``finite_only`` those not finite themselves are passed over.
+    ``block`` elements of a row; a value of 8 bits times a scale of float32 is exact in float64. ``sums``: squares of x,
+    squared error, relative error, largest relative error. ``counts``: finite elements, nonzero ones, those with a
+    relative error, underflows, overflows. Elements that are not finite, themselves or as coded, count as overflows or
+    as nothing; with ``finite_only`` those not finite themselves are passed over.
     """
     scale, offset = grid
     for i in range(x.shape[0]):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..codec.rounding import RoundingMode, boundaries, check_choices
 from ..formats import Format
-from ..quantization.scaling import quantize
+from ..quantization.scheme import Scheme, as_scheme
+from ..quantization.tensor import QuantizedTensor, quantize
 from .accumulators import Accumulator, get_accumulator, get_order
 from .linalg import matmul
 from .products import step_count
@@ -62,20 +63,25 @@ def _rms(x: Array) -> float:
     return float(np.sqrt(np.mean(np.square(x)))) if x.size else math.nan
 
 
+def _transposed(quantized: QuantizedTensor) -> QuantizedTensor:
+    """Return a matrix with its channels along the columns."""
+    scales = tuple(scale.T for scale in quantized.scales)
+    scheme = quantized.scheme
+    if scheme.scales is not None and scheme.scales.block is not None:
+        scheme = replace(scheme, scales=replace(scheme.scales, block=(-1, 1)))
+    return QuantizedTensor(np.ascontiguousarray(quantized.codes.T), scales, scheme)
+
+
 def matmul_error(
     a: ArrayLike,
     b: ArrayLike,
-    fmt: str | Format,
+    scheme: str | Scheme,
     *,
-    fmt_b: str | Format | None = None,
-    scaling: str = "tensor",
-    scale_rule: str = "max",
-    input_rounding: str = "nearest-even",
+    scheme_b: str | Scheme | None = None,
     accumulator: str | Format | Accumulator = "float32",
     order: str = "sequential",
     rounding: str = "nearest-even",
-    result: str | Format | None = None,
-    result_rounding: str = "nearest-even",
+    result: str | Scheme | None = None,
     seed: int = 0,
 ) -> MatmulError:
     """Quantize two matrices, multiply them, and say where the error comes from.
@@ -84,16 +90,13 @@ def matmul_error(
     ----------
     a, b : array_like of float32
         Of shapes (rows, depth) and (depth, columns).
-    fmt, fmt_b : str or Format
-        Format of ``a``, and of ``b`` if it is another.
-    scaling : str
-        ``tensor``, or ``channel``: a scale for each row of ``a`` and each column of ``b``.
-    scale_rule, input_rounding : str
-        Of the inputs' quantization; see `rf8sim.quantize`. The result's scale is that of its tensor, by the same rule.
+    scheme, scheme_b : str or Scheme
+        How ``a`` is stored, and ``b`` if it is another: with one scale, or one for each channel, which are the rows of
+        ``a`` and the columns of ``b``.
     accumulator, order, rounding, seed
         As for `rf8sim.matmul`.
-    result, result_rounding
-        Format of the result, if it is rounded to one, and how.
+    result : str or Scheme, optional
+        How the result is stored, if it is rounded.
 
     Returns
     -------
@@ -103,24 +106,24 @@ def matmul_error(
     Raises
     ------
     ValueError
-        If an option is unknown, or scaling is by blocks.
+        If an option is unknown, or a scheme has other scales.
 
     Examples
     --------
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
     >>> a, b = (rng.normal(size=(64, 64)).astype(np.float32) for _ in range(2))
-    >>> error = matmul_error(a, b, "rf8", accumulator="bfloat16").relative()
+    >>> error = matmul_error(a, b, "rf8/tensor,max", accumulator="bfloat16").relative()
     >>> {name: round(value, 4) for name, value in error.items()}
     {'inputs': 0.054, 'accumulation': 0.009, 'output': 0.0, 'total': 0.0548}
     """
-    if scaling not in ("tensor", "channel"):
-        raise ValueError(f"scaling of an analysed product is 'tensor' or 'channel', got {scaling!r}")
+    stored = as_scheme(scheme)
+    other = stored if scheme_b is None else as_scheme(scheme_b)
+    for one in (stored, other):
+        if one.scales is not None and (one.scales.block not in (None, (1, -1)) or one.scales.outer or one.scales.zero):
+            raise ValueError(f"an analysed product has one scale for the tensor or the channel, got {one}")
     first, second = np.asarray(a, dtype=np.float32), np.asarray(b, dtype=np.float32)
-    left = quantize(first, fmt, scaling=scaling, axis=0, scale_rule=scale_rule, rounding=input_rounding)
-    right = quantize(
-        second, fmt if fmt_b is None else fmt_b, scaling=scaling, axis=1, scale_rule=scale_rule, rounding=input_rounding
-    )
+    left, right = quantize(first, stored), _transposed(quantize(second.T, other))
     scale = left.scale.astype(np.float64) * right.scale.astype(np.float64)
     exact: Array = matmul(first, second, "float32", fmt_b="float32")
     ideal = matmul(left.codes, right.codes, left.format, fmt_b=right.format)
@@ -131,7 +134,7 @@ def matmul_error(
     ).astype(np.float64)  # fmt: skip
     output = np.zeros_like(ideal)
     if result is not None:
-        rounded = quantize(summed * scale, result, scale_rule=scale_rule, rounding=result_rounding, seed=seed)
+        rounded = quantize(summed * scale, result, seed=seed)
         output = rounded.dequantize(np.float64) - summed * scale
     values = [np.abs(q.format.values)[q.codes] for q in (left, right)]
     bound = accumulation_bound(values[0] @ values[1], first.shape[1], held, order=order, rounding=rounding)
@@ -171,7 +174,7 @@ def unit_roundoff(accumulator: str | Format | Accumulator, rounding: str = "near
     whole = 1.0 if rounding in _NEAREST else 2.0
     if held.floating is not None:
         kind = held.floating
-        return whole * 2.0**-kind.precision, whole * math.ldexp(1.0, kind.smallest - kind.precision)
+        return whole * 2.0**-kind.precision, whole * math.ldexp(1.0, kind.emin - kind.precision)
     if held.format is None:
         return 0.0, 0.0
     fmt = held.format

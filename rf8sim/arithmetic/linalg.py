@@ -6,8 +6,9 @@ machine, bit for bit, whatever the number of threads.
 
 The sums
 --------
-*accumulator* ``exact`` does not round before the end. ``float32``, ``float16``, ``bfloat16``, ``tf32`` are IEEE 754
-binary formats (tf32: 8 bits of exponent, 10 of fraction) with subnormals and infinities, into which they overflow.
+*accumulator* ``exact`` does not round before the end. ``float32``, ``float16``, ``bfloat16``, ``tf32`` (8 bits of
+exponent, 10 of mantissa) and ``e{E}m{M}`` (2 to 10 of exponent, 1 to 50 of mantissa, such as ``e8m13``) are IEEE 754
+binary formats with subnormals and infinities, into which they overflow.
 ``int:n`` is a two's complement integer of n bits that saturates, ``int:n:wrap`` one that wraps around; it counts in
 units of the products: the largest power of two that divides every value of the first format, times that of the second
 (2**-19 each for RF8). A format's name makes the accumulator an 8-bit number that overflows as ``overflow`` says.
@@ -43,8 +44,10 @@ from .._kernels import codec as _kernels
 from ..codec.codec import encode, whole_table
 from ..codec.rounding import check_choices
 from ..formats import Format, get_format
+from ..formats.floats import ARRAY_LAYOUTS
 from .accumulators import Accumulator, get_accumulator, get_order, get_rule
 from .products import (
+    FLOAT32_DTYPES,
     Operand,
     Plan,
     accumulate,
@@ -99,14 +102,16 @@ def matmul(
     block_size : int, optional
         Products that share block scales.
     accumulator : str, Format or Accumulator
-        ``exact``, ``float32``, ``float16``, ``bfloat16``, ``tf32``, ``int:n``, ``int:n:wrap`` or a format.
+        ``exact``, ``float32``, ``float16``, ``bfloat16``, ``tf32``, ``e{E}m{M}``, ``int:n``, ``int:n:wrap`` or a
+        format.
     order : str
         ``sequential``, ``pairwise`` or ``blocked:k``. Without effect on ``exact``.
     rounding : str
-        How sums are rounded into the accumulator: a mode of `encode`. Without effect on ``exact`` and integers.
+        How sums are rounded into the accumulator: a mode of `encode`. Without effect on ``exact`` and integers;
+        ``stochastic`` takes floats of at most 27 mantissa bits.
     products : str or Format
         ``exact``, or what each product is rounded to before it is summed: ``float32``, ``float16``, ``bfloat16``,
-        ``tf32`` or a format.
+        ``tf32``, ``e{E}m{M}`` or a format.
     product_rounding : str
         How; not ``stochastic``.
     result : str or Format, optional
@@ -125,7 +130,8 @@ def matmul(
     -------
     ndarray
         Codes of ``result``; without one, numbers: float64 for ``exact`` and integers (rounded once, to nearest even,
-        where the sum has more than 53 bits), float32 for the others, which it holds exactly.
+        where the sum has more than 53 bits) and for floats wider than float32, float32 for the others, which it holds
+        exactly.
 
     Raises
     ------
@@ -330,7 +336,7 @@ def weight_matvec(
     chosen = get_format(fmt)
     weights = np.ascontiguousarray(as_codes(codes, chosen.bits, chosen.name))
     vector = np.asarray(x)
-    if vector.dtype.name not in ("float32", "float16", "bfloat16"):
+    if vector.dtype.name not in FLOAT32_DTYPES:
         raise TypeError(f"x must be float32 numbers, got dtype {vector.dtype.name}: convert first")
     if weights.ndim != 2 or vector.shape != weights.shape[1:]:
         raise ValueError(f"weights (rows, depth) and x (depth,) are needed, got shapes {weights.shape}, {vector.shape}")
@@ -436,7 +442,7 @@ def _block_count(depth: int, block_size: int) -> int:
 
 def _scales(name: str, scale: ArrayLike | None, shape: tuple[int, ...]) -> Array:
     array = np.asarray(1.0 if scale is None else scale)
-    if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
+    if array.dtype.kind not in "fiu" and array.dtype.name not in ARRAY_LAYOUTS:
         raise TypeError(f"{name} must be numbers, got dtype {array.dtype.name}")
     values = array.astype(np.float32)
     if not np.all((values > 0) & np.isfinite(values) & (values == array)):

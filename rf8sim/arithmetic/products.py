@@ -17,12 +17,13 @@ from .._base.checks import as_codes
 from .._base.threads import in_pieces
 from .._kernels import codec as _kernels
 from ..codec.codec import whole_table
-from ..formats import Format, get_format
+from ..formats import Format, get_format, get_layout
+from ..formats.floats import ARRAY_LAYOUTS
 from .accumulators import Accumulator, Order, Rule
 
 __all__ = [
-    "Operand", "Plan", "accumulate", "accumulate_blocks", "accumulate_rounded", "get_operand", "grid_of",
-    "nibble_tables", "scaled_to_odd", "step_count",
+    "FLOAT32_DTYPES", "Operand", "Plan", "accumulate", "accumulate_blocks", "accumulate_rounded", "get_operand",
+    "grid_of", "nibble_tables", "scaled_to_odd", "step_count",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -30,6 +31,9 @@ Array = NDArray[np.float64]
 _SLICE = 20  # bits of a slice: 2**13 products of two slices sum exactly in float64
 _PANEL = 1 << 22  # float64 numbers that the terms of one panel of rows may take
 _FLOAT32 = "float32"
+
+FLOAT32_DTYPES = frozenset(name for name, layout in ARRAY_LAYOUTS.items() if layout.exact_in(get_layout(_FLOAT32)))
+"""Names of the dtypes whose numbers are float32 numbers."""
 
 
 # --- operands ---------------------------------------------------------------------------------------------------------
@@ -68,8 +72,8 @@ def _grid(values: Array) -> _Grid:
 def grid_of(held: Accumulator) -> tuple[int, int]:
     """Of the values of a float or a format: all are multiples of ``2**unit``, below ``2**(unit + bits)``."""
     if held.floating is not None:
-        unit = held.floating.smallest - held.floating.precision + 1
-        return unit, held.floating.largest + 1 - unit
+        unit = held.floating.emin - held.floating.mantissa_bits
+        return unit, held.floating.emax + 1 - unit
     assert held.format is not None
     return _table(held.format)[1][:2]
 
@@ -152,7 +156,7 @@ def get_operand(x: ArrayLike, fmt: str | Format) -> Operand:
     """
     if isinstance(fmt, str) and fmt == _FLOAT32:
         array = np.asarray(x)
-        if array.dtype.name not in ("float32", "float16", "bfloat16"):
+        if array.dtype.name not in FLOAT32_DTYPES:
             raise TypeError(f"format 'float32' expects float32 numbers, got dtype {array.dtype.name}: convert first")
         data = array.astype(np.float32)
         return Operand(data, None, _grid(data.astype(np.float64)), ())
@@ -276,8 +280,9 @@ def _sums_fit(a: Operand, b: Operand, plan: Plan, depth: int) -> bool:
 
     To nearest, an accumulator's sum grows by at most twice the product (the old sum is no farther from the exact one),
     in a tree by less than four times all products; so everything stays an integer below 2**53 of the products' unit.
-    Or both have at most the accumulator's precision, at most 24 digits: an error at the 53rd digit means that one is so
-    much smaller than the other, which is no midpoint, that it decides nothing (Figueroa, SIGNUM Newsletter 30, 1995).
+    Or both have at most the accumulator's precision, which is at most 24 digits: an error at the 53rd digit means that
+    one is so much smaller than the other, which is no midpoint, that it decides nothing (Figueroa, SIGNUM Newsletter
+    30, 1995).
     """
     if plan.accumulator.integer is not None:
         return True
@@ -287,20 +292,21 @@ def _sums_fit(a: Operand, b: Operand, plan: Plan, depth: int) -> bool:
     products = a.grid.bits + b.grid.bits
     if products + max(4 * depth - 1, 1).bit_length() <= 53:
         return True
-    return plan.order.name == "sequential" and a.grid.digits + b.grid.digits <= kind.precision
+    return plan.order.name == "sequential" and a.grid.digits + b.grid.digits <= kind.precision <= 24
 
 
 def _is_plain_float32(a: Operand, b: Operand, plan: Plan) -> bool:
     """Say whether float32 arithmetic does it: products are exact there, so an addition rounds the exact sum once."""
-    unit = a.grid.unit + b.grid.unit
+    unit, kind = a.grid.unit + b.grid.unit, get_layout(_FLOAT32)
+    smallest = kind.emin - kind.mantissa_bits
     return (
-        plan.accumulator.name == _FLOAT32
+        plan.accumulator.floating == kind
         and plan.rounding == "nearest-even"
         and plan.order.name == "sequential"
-        and a.grid.digits + b.grid.digits <= 24
-        and unit >= -149
-        and unit + a.grid.bits + b.grid.bits <= 128
-        and min(a.grid.unit, b.grid.unit) >= -149
+        and a.grid.digits + b.grid.digits <= kind.precision
+        and unit >= smallest
+        and unit + a.grid.bits + b.grid.bits <= kind.emax + 1
+        and min(a.grid.unit, b.grid.unit) >= smallest
     )
 
 

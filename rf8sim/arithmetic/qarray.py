@@ -17,6 +17,7 @@ from .._base.checks import as_codes
 from ..codec.codec import encode
 from ..codec.rounding import check_choices
 from ..formats import Format, get_format
+from ..formats.floats import ARRAY_LAYOUTS
 from . import codes as arithmetic
 
 __all__ = ["QArray"]
@@ -334,7 +335,7 @@ def _as_float64(x: Any) -> NDArray[np.float64]:
     array = np.asarray(x)
     if array.dtype.kind in "iu" and array.size and max(-int(array.min()), int(array.max())) >> 53:
         raise ValueError("integers beyond 2**53 are not exact in float64: they cannot be operands of a QArray")
-    if array.dtype.kind not in "biuf" and array.dtype.name not in ("bfloat16",):
+    if array.dtype.kind not in "biuf" and array.dtype.name not in ARRAY_LAYOUTS:
         raise TypeError(f"operands of a QArray are real numbers, got dtype {array.dtype.name}")
     return array.astype(np.float64)
 

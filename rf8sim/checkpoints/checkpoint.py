@@ -9,7 +9,7 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,10 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..formats.floats import ARRAY_LAYOUTS, SAFETENSORS_LAYOUTS
+from ..quantization.blocks import matrix_shape
+from .errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch
@@ -35,14 +39,8 @@ class _Stream(Protocol):
 
 _Opener = Callable[[], IO[bytes]]
 
-# safetensors' names for what can be measured; what is not here is skipped with a reason.
-_SAFETENSORS_DTYPES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
-    "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
-}  # fmt: skip
 _NOT_MEASURED = "is not a floating-point type that is measured"
-_NUMPY_FLOATS = ("float64", "float32", "float16")
+_NUMPY_FLOATS = tuple(name for name in ARRAY_LAYOUTS if hasattr(np, name))
 
 # What a folder is taken for: the first of these patterns that matches anything must match one file.
 _FOLDER_PATTERNS = (
@@ -51,12 +49,8 @@ _FOLDER_PATTERNS = (
 )  # fmt: skip
 
 
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be read; the message says which file, what is wrong with it and what to do."""
-
-
 class Chunk(NamedTuple):
-    """A piece of a tensor, seen as a matrix whose rows are the entries of axis 0.
+    """A piece of a tensor, seen as the matrix of its channels (`TensorInfo.matrix_shape`).
 
     Attributes
     ----------
@@ -106,10 +100,8 @@ class TensorInfo:
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
-        """The shape as a matrix: axis 0 by all the rest; a tensor of fewer than two axes is one row."""
-        if len(self.shape) < 2:
-            return 1, self.size
-        return self.shape[0], math.prod(self.shape[1:])
+        """The shape as the matrix whose rows are the channels (`rf8sim.quantization.blocks.matrix_shape`)."""
+        return matrix_shape(self.shape)
 
     def chunks(self, elements: int = CHUNK_ELEMENTS, multiple: int = 1, rows: range | None = None) -> Iterator[Chunk]:
         """Read the tensor piece by piece: whole rows together, or parts of a row that alone is too large.
@@ -159,6 +151,32 @@ class TensorInfo:
         data = self._stream((height * width for _, _, height, width in pieces), rows.start * columns)
         for (row, column, height, width), flat in zip(pieces, data, strict=True):
             yield Chunk(row, column, flat.reshape(height, width))
+
+    def row_chunks(self, pieces: Sequence[range]) -> Iterator[Chunk]:
+        """Read successive rows of the matrix, a chunk for each range, in one pass.
+
+        Parameters
+        ----------
+        pieces : sequence of range
+            Rows, each range beginning where the one before ends.
+
+        Yields
+        ------
+        Chunk
+            The rows of each range.
+
+        Raises
+        ------
+        CheckpointError
+            As for `chunks`.
+        """
+        if self.skipped is not None or self._stream is None:
+            raise CheckpointError(f"{self.source}: tensor {self.name!r} is not read: {self.skipped}")
+        columns = self.matrix_shape[1]
+        if self.size:
+            data = self._stream((len(piece) * columns for piece in pieces), pieces[0].start * columns)
+            for piece, flat in zip(pieces, data, strict=True):
+                yield Chunk(piece.start, 0, flat.reshape(len(piece), columns))
 
     def stored(self, elements: int = CHUNK_ELEMENTS) -> Iterator[NDArray[Any]]:
         """Read the tensor as it is stored, also one that is not measured, to carry it over.
@@ -279,7 +297,6 @@ def _open_at(path: Path, offset: int) -> IO[bytes]:
 
 def _read_safetensors(path: Path) -> Iterator[TensorInfo]:
     """List a safetensors file: its own library checks it, its header says where each tensor's bytes lie."""
-    import ml_dtypes
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -297,11 +314,11 @@ def _read_safetensors(path: Path) -> Iterator[TensorInfo]:
         )
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         stored, shape = entry["dtype"], tuple(entry["shape"])
-        known = _SAFETENSORS_DTYPES.get(stored)
-        if known is None:
+        layout = SAFETENSORS_LAYOUTS.get(stored)
+        if layout is None or layout.dtype is None or layout.dtype_name is None:
             yield TensorInfo(name, stored, shape, path, f"{stored} {_NOT_MEASURED}")
             continue
-        dtype = np.dtype(known if known in _NUMPY_FLOATS else getattr(ml_dtypes, known)).newbyteorder("<")
+        dtype, known = layout.dtype.newbyteorder("<"), layout.dtype_name
         opener = partial(_open_at, path, 8 + length + entry["data_offsets"][0])
         yield TensorInfo(name, known, shape, path, None, _byte_stream(path, name, dtype, opener), divisible=True)
 

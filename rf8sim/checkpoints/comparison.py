@@ -26,8 +26,8 @@ class Comparison:
     ----------
     name : str
         Its name.
-    format : str
-        The format, or empty for a tensor that stayed as it was.
+    scheme : str
+        How it is stored; empty for a tensor that stayed as it was.
     size : int
         Elements.
     bits : float
@@ -41,7 +41,7 @@ class Comparison:
     """
 
     name: str
-    format: str
+    scheme: str
     size: int
     bits: float
     signal: float
@@ -112,8 +112,8 @@ def _compared(info: TensorInfo, stored: StoredTensor) -> Comparison:
         different, digest = int(own.tobytes() != before), hashlib.sha256(before)
     else:
         digest = hashlib.sha256()
-        elements = max(CHUNK_ELEMENTS, stored.matrix_shape[1])
-        for chunk, values in zip(info.chunks(elements), stored.values(np.float64, elements), strict=True):
+        pieces = stored.scheme.row_pieces(info.shape, CHUNK_ELEMENTS) or [range(info.matrix_shape[0])]
+        for chunk, values in zip(info.row_chunks(pieces), stored.values(np.float64), strict=True):
             digest.update(_little_endian(chunk.values).data)
             original = chunk.values.reshape(-1).astype(np.float64)
             finite = np.isfinite(original)
@@ -121,9 +121,9 @@ def _compared(info: TensorInfo, stored: StoredTensor) -> Comparison:
             different += int(np.count_nonzero(finite != np.isfinite(values)))
             signal += float(np.sum(np.square(original[both])))
             noise += float(np.sum(np.square(original[both] - values[both])))
-    format_name = stored.recipe.format if stored.recipe else ""
+    scheme = str(stored.scheme) if stored.recipe else ""
     bits = stored.bits_per_weight
-    return Comparison(info.name, format_name, info.size, bits, signal, noise, different, digest.hexdigest())
+    return Comparison(info.name, scheme, info.size, bits, signal, noise, different, digest.hexdigest())
 
 
 def _bytes(info: TensorInfo) -> Iterator[NDArray[np.uint8]]:

@@ -11,13 +11,11 @@ nearest; they are compared with the remembered checksums, so a tensor that was c
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -27,15 +25,20 @@ from numpy.typing import NDArray
 
 from .._base.files import flush
 from .._version import __version__
-from ..formats import Format, get_format
-from ..quantization.scaling import QuantizedTensor, quantize, scale_from_histogram
-from .checkpoint import CHUNK_ELEMENTS, Checkpoint, CheckpointError, TensorInfo
+from ..quantization.blocks import matrix_shape, scale_rows
+from ..quantization.scaling import Chosen, choose_scales, outer_scales, scales_from_histogram
+from ..quantization.scheme import Scheme
+from ..quantization.tensor import QuantizedTensor, quantize
+from .checkpoint import CHUNK_ELEMENTS, Checkpoint, Chunk, TensorInfo
 from .compressed_tensors import quantization_config
-from .dequantization import MEMORY, OURS, data_size, unpacked, write_flushed
+from .dequantization import ORIGIN, OURS, Origin, data_size, read_origin, write_flushed
+from .errors import CheckpointError
+from .header import FORM, FileHeader, TensorHeader, described, written_form
+from .packing import pack, packed_shape
 from .plan import Plan, Recipe
 from .protect import Protection
-from .quantized import FLOAT8, FORM
 from .safetensors import NO_SEAL, SEAL, Entry, Writer, dtype_of, header_room, read_header, seal, stored_type
+from .scale_arrays import FLOAT8, array_type, to_array
 
 __all__ = ["Written", "file_sha256", "header_bytes", "write_quantized"]
 
@@ -72,20 +75,48 @@ class Written:
 
 @dataclass
 class _Task:
-    """A tensor to write: what it is, what it becomes, what is said of it in the header."""
+    """A tensor to write: what it is, what it becomes, what the header says of it."""
 
     info: TensorInfo
     recipe: Recipe | None
-    said: dict[str, Any]
+    header: TensorHeader
     entries: list[Entry]
     reason: str = ""
-    scale: NDArray[np.float32] | None = None  # known before: that of the quantized tensor it came from
+    scales: Chosen | None = None  # known before: those of the quantized tensor it came from
     places: NDArray[np.int64] | None = None
     repeated: bool = False
 
     @property
-    def shape(self) -> tuple[int, int]:
-        return self.info.matrix_shape
+    def scheme(self) -> Scheme:
+        """How the tensor is to be stored."""
+        assert self.recipe is not None
+        return self.recipe.scheme
+
+
+@dataclass
+class _Sources:
+    """What the files of the tensors are and, where they were dequantized, what they came from.
+
+    Attributes
+    ----------
+    files : dict of str to str
+        SHA-256 of each.
+    strings : dict of str to str
+        Strings of their headers that are handed on.
+    origins : list of Origin
+        Of the files that have one.
+    order : dict of str to int
+        The place of each tensor in the quantized file.
+    """
+
+    files: dict[str, str] = field(default_factory=dict)
+    strings: dict[str, str] = field(default_factory=dict)
+    origins: list[Origin] = field(default_factory=list)
+    order: dict[str, int] = field(default_factory=dict)
+
+    def origin_of(self, name: str) -> Origin | None:
+        """Return the origin that has a tensor."""
+        return next((origin for origin in self.origins if name in origin.form.tensors), None)
 
 
 def write_quantized(
@@ -133,16 +164,15 @@ def write_quantized(
     total, done = sum(tensor.size for tensor in source), 0
     seals, everything = {}, []
     for file, tensors in groups.items():
-        memories = _memories(tensors)
-        tasks, form, strings, spare = _prepared(tensors, plan, protection, memories)
+        tasks, form, strings, spare = _prepared(tensors, plan, protection, _sources(tensors))
         with Writer(file, [entry for task in tasks for entry in task.entries], spare) as writer:
             for task in tasks:
                 if progress:
                     progress(task.info.name, done, total)
                 _write_tensor(task, writer, protection)
                 done += task.info.size
-            form["sha256"] = {name: writer.digests[name] for name in sorted(writer.digests)}
-            strings["rf8sim"] = json.dumps(form, separators=(",", ":"), ensure_ascii=False)
+            form.sha256 = {name: writer.digests[name] for name in sorted(writer.digests)}
+            strings["rf8sim"] = written_form(form)
             seals[file.name] = writer.finish(strings)
         everything += [(task, file.name) for task in tasks]
     if not single:
@@ -164,25 +194,26 @@ def header_bytes(source: Checkpoint) -> Callable[[Plan], int]:
         From a plan to the bytes.
     """
     tensors = list(source)
-    memories = _memories(tensors)
+    sources = _sources(tensors)
 
     def of(plan: Plan) -> int:
-        tasks, _, _, spare = _prepared(tensors, plan, None, memories)
+        tasks, _, _, spare = _prepared(tensors, plan, None, sources)
         return 8 + header_room([entry for task in tasks for entry in task.entries], spare)
 
     return of
 
 
 def _prepared(
-    tensors: Sequence[TensorInfo], plan: Plan | None, protection: Protection | None, memories: Mapping[str, Any]
-) -> tuple[list[_Task], dict[str, Any], dict[str, str], int]:
-    """Return what goes into a file: its tensors in order, what it says of itself, and the bytes to leave for that."""
-    order = memories["order"]
+    tensors: Sequence[TensorInfo], plan: Plan | None, protection: Protection | None, sources: _Sources
+) -> tuple[list[_Task], FileHeader, dict[str, str], int]:
+    """Return what goes into a file: its tensors in order, its header and strings, and the bytes to leave for them."""
+    order = sources.order
     ordered = sorted(tensors, key=lambda tensor: order.get(tensor.name, len(order)))
-    tasks = [_task(tensor, plan, protection, memories) for tensor in ordered]
+    tasks = [_task(tensor, plan, protection, sources) for tensor in ordered]
     _refuse_clashes(tasks)
-    form, strings = _form(tasks, memories)
-    return tasks, form, strings, len(json.dumps(json.dumps(form))) + len(json.dumps(strings)) + 64 * len(tasks) + 4096
+    form, strings = _form(tasks, sources)
+    room = len(json.dumps(written_form(form))) + len(json.dumps(strings)) + 64 * len(tasks) + 4096
+    return tasks, form, strings, room
 
 
 def _in_folder(source: Checkpoint, target: Path) -> dict[Path, list[TensorInfo]]:
@@ -195,30 +226,29 @@ def _in_folder(source: Checkpoint, target: Path) -> dict[Path, list[TensorInfo]]
     return groups
 
 
-def _memories(tensors: Sequence[TensorInfo]) -> dict[str, Any]:
-    """Return what the files of tensors remember of the quantized checkpoint they came from, and their strings."""
-    found: dict[str, Any] = {"strings": {}, "forms": [], "tensors": {}, "files": {}, "order": {}}
+def _sources(tensors: Sequence[TensorInfo]) -> _Sources:
+    """Read the headers of the files of tensors."""
+    sources = _Sources()
     for path in dict.fromkeys(tensor.source for tensor in tensors):
-        found["files"][path.name] = file_sha256(path)
+        sources.files[path.name] = file_sha256(path)
         if path.suffix != ".safetensors":
             continue
         header = read_header(path)
-        found["strings"] |= {key: text for key, text in header.metadata.items() if key not in OURS}
-        if MEMORY in header.metadata:
-            memory = json.loads(header.metadata[MEMORY])
-            if memory["form"]["form"] == FORM:
-                found["forms"].append(memory["form"])
-                for name, said in memory["form"]["tensors"].items():
-                    found["order"][name] = len(found["order"])
-                    found["tensors"][name] = said, memory["form"]["sha256"], memory["arrays"]
-    return found
+        sources.strings |= {key: text for key, text in header.metadata.items() if key not in OURS}
+        origin = read_origin(path, header.metadata[ORIGIN]) if ORIGIN in header.metadata else None
+        if origin is not None:
+            sources.origins.append(origin)
+            for name in origin.form.tensors:
+                sources.order[name] = len(sources.order)
+    return sources
 
 
-def _task(info: TensorInfo, plan: Plan | None, protection: Protection | None, memories: Mapping[str, Any]) -> _Task:
-    said, digests, arrays = memories["tensors"].get(info.name, (None, {}, {}))
+def _task(info: TensorInfo, plan: Plan | None, protection: Protection | None, sources: _Sources) -> _Task:
+    origin = sources.origin_of(info.name)
+    before = None if origin is None else origin.form.tensors[info.name]
     choice: Recipe | str
-    if plan is None and said is not None:
-        choice = said["kept"] if "kept" in said else _recipe(said)
+    if plan is None and origin is not None and before is not None:
+        choice = before.kept or origin.recipe(info.name)
     else:
         choice = (plan or Plan()).choose(info.name, info.shape)
     if info.skipped is not None:
@@ -228,19 +258,19 @@ def _task(info: TensorInfo, plan: Plan | None, protection: Protection | None, me
     elif info.dtype.startswith("float8"):
         choice = "it is of 8 bits already"
     if isinstance(choice, str):
-        return _Task(info, None, {"kept": choice}, [_kept_entry(info)], choice)
+        return _Task(info, None, TensorHeader(kept=choice), [_kept_entry(info)], choice)
+    if len(info.shape) == 3 and "conv" in info.name.lower() and choice.scheme.scales is not None:
+        choice = _by_output(choice)
     reason = ""
-    if said is not None and "kept" not in said and choice == _recipe(said) and protection is None:
-        task = _quantized_task(info, choice, said.get("protected", 0), said.get("kept_in", ""))
-        if "scale" in said:
-            task.scale = unpacked(arrays[said["scale"]])
-        if "exact_index" in said:
-            task.places = unpacked(arrays[said["exact_index"]]).astype(np.int64)
-        task.said["dtype"] = said["dtype"]
-        if _repeats(task, digests):
-            task.repeated = True
-            return task
-        reason = "it was changed since it was dequantized: quantized anew"
+    if origin is not None and before is not None and not before.kept and protection is None:
+        if choice == origin.recipe(info.name):
+            task = _quantized_task(info, choice, before.protected, before.kept_in)
+            task.scales, task.places = origin.scales(info.name), origin.places(info.name)
+            task.header.dtype = before.dtype
+            if _repeats(task, origin.form.sha256):
+                task.repeated = True
+                return task
+        reason = "it was changed since it was dequantized: quantized anew" if choice == origin.recipe(info.name) else ""
     if protection is None:
         task = _quantized_task(info, choice, 0, "")
     else:
@@ -249,8 +279,12 @@ def _task(info: TensorInfo, plan: Plan | None, protection: Protection | None, me
     return task
 
 
-def _recipe(said: Mapping[str, Any]) -> Recipe:
-    return Recipe(**{field.name: said[field.name] for field in dataclasses.fields(Recipe)})
+def _by_output(recipe: Recipe) -> Recipe:
+    """Return a recipe whose channels are the outputs of a convolution of one dimension: (out, in, width)."""
+    scheme = recipe.scheme
+    if scheme.scales is None or scheme.scales.block != (1, -1):
+        return recipe
+    return replace(recipe, scheme=replace(scheme, scales=replace(scheme.scales, block=(1, -1, -1))))
 
 
 def _kept_entry(info: TensorInfo) -> Entry:
@@ -260,27 +294,29 @@ def _kept_entry(info: TensorInfo) -> Entry:
 
 
 def _quantized_task(info: TensorInfo, recipe: Recipe, protected: int, kept_in: str) -> _Task:
-    fmt, name = get_format(recipe.format), info.name
-    rows, columns = info.matrix_shape
-    float8 = fmt.name in FLOAT8 and recipe.entropy == "none"
-    said: dict[str, Any] = {**asdict(recipe), "shape": list(info.shape), "dtype": info.dtype, "repeat": 1}
-    entries = [Entry(name, FLOAT8[fmt.name] if float8 else "U8", (-1,) if recipe.entropy != "none" else info.shape)]
-    if recipe.scaling != "none":
-        said["scale"] = f"{name}_scale" if float8 else f"{name}.scale"
-        shape: tuple[int, ...] = (1,)
-        if recipe.scaling == "channel":
-            shape = (rows, 1)
-        elif recipe.scaling == "block":
-            shape, said["repeat"] = (rows, -(-columns // recipe.block_size)), recipe.block_size
-        entries.append(Entry(said["scale"], "I8" if fmt.power_of_two_scale else "F32", shape))
+    scheme, name = recipe.scheme, info.name
+    fmt, coded = scheme.format, recipe.entropy != "none"
+    float8 = fmt.name in FLOAT8 and not coded
+    shape = (-1,) if coded else packed_shape(info.shape, fmt.bits)
+    header = TensorHeader(scheme=scheme.to_json(), seed=recipe.seed, entropy=recipe.entropy, shape=list(info.shape),
+                          dtype=info.dtype)  # fmt: skip
+    entries = [Entry(name, FLOAT8[fmt.name] if float8 else "U8", shape)]
+    theirs = float8 and scheme.levels == (scheme.scales,) and scheme.levels[0].format == "float32"
+    names = (f"{name}_scale" if theirs else f"{name}.scale", f"{name}.scale_outer")
+    for part, level, own in zip(names, scheme.levels, scheme.scale_shapes(info.shape), strict=False):
+        header.scales.append(part)
+        entries.append(Entry(part, array_type(level.format), own or (1,)))
+    if scheme.scales is not None and scheme.scales.zero is not None:
+        header.zero = f"{name}.zero"
+        entries.append(Entry(header.zero, array_type(scheme.scales.zero), entries[1].shape))
     if protected:
-        said |= {"exact_index": f"{name}.exact_index", "exact": f"{name}.exact"}
-        said |= {"protected": protected, "kept_in": kept_in}
-        entries.append(Entry(said["exact_index"], "I32" if info.size < 2**31 else "I64", (protected,)))
-        entries.append(Entry(said["exact"], stored_type(kept_in), (protected,)))
+        header.exact_index, header.exact = f"{name}.exact_index", f"{name}.exact"
+        header.protected, header.kept_in = protected, kept_in
+        entries.append(Entry(header.exact_index, "I32" if info.size < 2**31 else "I64", (protected,)))
+        entries.append(Entry(header.exact, stored_type(kept_in), (protected,)))
     # Stand-ins of the longest there can be; the true ones come with the data.
-    said |= {"largest": -2.2250738585072014e-308, "nans": info.size}
-    return _Task(info, recipe, said, entries)
+    header.largest, header.nans = -2.2250738585072014e-308, info.size
+    return _Task(info, recipe, header, entries)
 
 
 def _refuse_idle_rules(plan: Plan, names: Sequence[str]) -> None:
@@ -299,43 +335,31 @@ def _refuse_clashes(tasks: Sequence[_Task]) -> None:
                               "rename it, or keep the other as it is")  # fmt: skip
 
 
-def _form(tasks: Sequence[_Task], memories: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return what the header says under ``rf8sim``, checksums still missing, and its other strings."""
-    strings = dict(memories["strings"])
+def _form(tasks: Sequence[_Task], sources: _Sources) -> tuple[FileHeader, dict[str, str]]:
+    """Return the header of a file, checksums still missing, and its other strings."""
+    strings = dict(sources.strings)
     config = _config(tasks)
     if config is not None:
         strings["quantization_config"] = json.dumps(config)
-    formats = {task.recipe.format: _described(get_format(task.recipe.format)) for task in tasks if task.recipe}
-    form: dict[str, Any] = {
-        "form": FORM,
-        "version": __version__,
-        "source": memories["files"],
-        "formats": formats,
-        "tensors": {task.info.name: task.said for task in tasks},
-        "sha256": {entry.name: NO_SEAL for task in tasks for entry in task.entries},
-    }
+    form = FileHeader(
+        form=FORM,
+        version=__version__,
+        source=sources.files,
+        formats={task.scheme.format.name: described(task.scheme.format) for task in tasks if task.recipe},
+        tensors={task.info.name: task.header for task in tasks},
+        sha256={entry.name: NO_SEAL for task in tasks for entry in task.entries},
+    )
     # All as it was, of one file: then so is what is said of its source.
-    if len(memories["forms"]) == 1 and [*memories["forms"][0]["tensors"]] == [*form["tensors"]]:
-        [before] = memories["forms"]
-        if all(task.repeated or before["tensors"][task.info.name] == task.said for task in tasks):
-            form |= {key: before[key] for key in ("version", "source")}
+    if len(sources.origins) == 1 and [*sources.origins[0].form.tensors] == [*form.tensors]:
+        before = sources.origins[0].form
+        if all(task.repeated or before.tensors[task.info.name] == task.header for task in tasks):
+            form.version, form.source = before.version, before.source
     return form, strings
-
-
-def _described(fmt: Format) -> dict[str, Any]:
-    """Return a format as the header has it: the value of each code, and what its family calls its parameters."""
-    values = [None if math.isnan(v) else v if math.isfinite(v) else str(v) for v in fmt.values.tolist()]
-    said: dict[str, Any] = {"bits": fmt.bits, "family": fmt.family, "power_of_two_scale": fmt.power_of_two_scale}
-    if fmt.depth is not None:
-        exponent_bits = fmt.bits - 2 - fmt.depth.bit_length() + 1
-        said |= {"exponent_bits": exponent_bits, "depth": fmt.depth}
-        said["bias"] = 2**exponent_bits - 1 - round(math.log2(fmt.max / 1.5))
-    return {**said, "values": values}
 
 
 def _config(tasks: Sequence[_Task]) -> dict[str, Any] | None:
     recipes = {task.info.name: task.recipe for task in tasks if task.recipe or len(task.info.shape) > 1}
-    return None if any("exact" in task.said for task in tasks) else quantization_config(recipes)
+    return None if any(task.header.exact for task in tasks) else quantization_config(recipes)
 
 
 # --- one tensor ---------------------------------------------------------------------------------------------
@@ -347,30 +371,43 @@ def _write_tensor(task: _Task, writer: Writer, protection: Protection | None) ->
         _copy(task, writer)
         return
     places, values = _protected(task, protection)
-    if task.said.get("protected"):
-        index = next(entry for entry in task.entries if entry.name == task.said["exact_index"])
+    if task.header.protected:
+        index = next(entry for entry in task.entries if entry.name == task.header.exact_index)
         writer.put(index.name, places.astype(dtype_of(index.dtype)))
-        writer.put(task.said["exact"], values)
-    scales, blobs = [], []
+        writer.put(task.header.exact, values)
+    coded, bits = task.recipe.entropy != "none", task.scheme.format.bits
+    pieces, blobs = [], []
     largest, nans = 0.0, 0
-    if task.recipe.entropy == "none":
+    if not coded:
         writer.begin(name)
     for piece in _pieces(task, places):
-        if task.recipe.entropy == "none":
-            writer.write(piece.codes)
+        if coded:
+            blobs.append(piece.codes.reshape(-1))
         else:
-            blobs.append(piece.codes)
-        scales.append(piece.scale)
+            writer.write(_packed(piece.codes, bits))
+        pieces.append(Chosen(piece.scales, piece.zero))
         decoded = np.abs(piece.dequantize(np.float64))
         largest = max(largest, float(np.max(decoded, initial=0.0, where=~np.isnan(decoded))))
         nans += int(np.count_nonzero(np.isnan(decoded)))
     if blobs:
         writer.put(name, _compressed(blobs, task.recipe))
-    if "scale" in task.said:
-        whole = scales[0].reshape(1) if task.recipe.scaling == "tensor" else np.concatenate(scales)
-        power = get_format(task.recipe.format).power_of_two_scale
-        writer.put(task.said["scale"], (np.frexp(whole)[1] - 1).astype(np.int8) if power else whole)
-    task.said |= {"largest": largest, "nans": nans}
+    _write_scales(task, pieces, writer)
+    task.header.largest, task.header.nans = largest, nans
+
+
+def _write_scales(task: _Task, pieces: Sequence[Chosen], writer: Writer) -> None:
+    """Write the scales of successive pieces of a tensor; those that all pieces share once."""
+    for depth, (part, level) in enumerate(zip(task.header.scales, task.scheme.levels, strict=True)):
+        shared = depth > 0 or level.block is None
+        own = [piece.scales[depth].reshape(-1) for piece in (pieces[:1] if shared else pieces)]
+        writer.put(part, to_array(np.concatenate(own), level.format))
+        if depth == 0 and level.zero is not None:
+            zeros = [piece.zero.reshape(-1) for piece in (pieces[:1] if shared else pieces) if piece.zero is not None]
+            writer.put(task.header.zero, to_array(np.concatenate(zeros), level.zero))
+
+
+def _packed(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    return pack(codes.reshape(-1, codes.shape[-1] if codes.ndim else 1), bits) if bits < 8 else codes
 
 
 def _copy(task: _Task, writer: Writer) -> None:
@@ -397,29 +434,30 @@ def _copy(task: _Task, writer: Writer) -> None:
 def _compressed(codes: Sequence[NDArray[np.uint8]], recipe: Recipe) -> NDArray[np.uint8]:
     from ..entropy.coding import compress
 
-    return np.frombuffer(compress(np.concatenate(codes).reshape(-1), recipe.entropy), np.uint8)
+    return np.frombuffer(compress(np.concatenate(codes), recipe.entropy), np.uint8)
 
 
 def _protected(task: _Task, protection: Protection | None) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """Return the places of exact values and the values, in the type they are kept in."""
     places = np.zeros(0, np.int64) if task.places is None else task.places
-    if not task.said.get("protected"):
+    if not task.header.protected:
         return places, np.zeros(0)
-    matrix = _whole(task.info)
+    matrix = _matrix(task.info)
     if task.places is None:
         assert protection is not None
-        assert task.recipe is not None
-        places = task.places = _chosen(matrix, task.recipe, task.info.name, protection)
-    kind = dtype_of(stored_type(task.said["kept_in"]))
+        places = task.places = _chosen(matrix, task, protection)
+    kind = dtype_of(stored_type(task.header.kept_in))
     return places, matrix.reshape(-1)[places].astype(kind)
 
 
-def _chosen(matrix: NDArray[Any], recipe: Recipe, name: str, protection: Protection) -> NDArray[np.int64]:
+def _chosen(matrix: NDArray[Any], task: _Task, protection: Protection) -> NDArray[np.int64]:
     """Choose the elements without which the rest of a tensor is quantized best."""
+    name = task.info.name
 
     def error(values: NDArray[Any]) -> NDArray[np.float64]:
         with np.errstate(over="ignore", invalid="ignore"):
-            difference: NDArray[np.float64] = values - _quantized(values, recipe, name).dequantize(np.float64)
+            decoded = _quantized(values.reshape(task.info.shape), task).dequantize(np.float64)
+            difference: NDArray[np.float64] = values - decoded.reshape(values.shape)
         return difference
 
     def rest(places: NDArray[np.int64]) -> float:
@@ -432,62 +470,80 @@ def _chosen(matrix: NDArray[Any], recipe: Recipe, name: str, protection: Protect
     return min(protection.candidates(name, matrix, error(matrix)), key=rest)
 
 
-def _whole(info: TensorInfo) -> NDArray[Any]:
-    [chunk] = info.chunks(info.size)
+def _matrix(info: TensorInfo) -> NDArray[Any]:
+    """Read a tensor whole, as the matrix of its channels."""
+    [chunk] = info.row_chunks([range(info.matrix_shape[0])])
     return chunk.values
 
 
 def _quantized(
-    matrix: NDArray[Any],
-    recipe: Recipe,
-    name: str,
-    *,
-    offset: int = 0,
-    scale: NDArray[np.float32] | None = None,
-    rounding: str | None = None,
+    values: NDArray[Any], task: _Task, *, offset: int = 0, scales: Chosen | None = None, nearest: bool = False
 ) -> QuantizedTensor:
+    assert task.recipe is not None
+    scheme = replace(task.scheme, rounding="nearest-even") if nearest else task.scheme
     try:
-        return quantize(
-            matrix,
-            recipe.format,
-            scaling=recipe.scaling,
-            axis=1 if recipe.scaling == "block" else 0,
-            block_size=recipe.block_size,
-            scale_rule=recipe.scale_rule,
-            rounding=rounding or recipe.rounding,
-            seed=recipe.seed,
-            offset=offset,
-            scale=scale,
-        )
+        piece = quantize(values, scheme, seed=task.recipe.seed, offset=offset, scale=scales)
     except ValueError as error:
-        raise ValueError(f"tensor {name!r}: {error}") from None
+        raise ValueError(f"tensor {task.info.name!r}: {error}") from None
+    return replace(piece, scheme=task.scheme)
 
 
 def _pieces(task: _Task, places: NDArray[np.int64]) -> Iterator[QuantizedTensor]:
     """Quantize a tensor, whole rows at a time; exact values count as zeros."""
-    info, recipe = task.info, task.recipe
-    assert recipe is not None
-    columns = task.shape[1]
-    scale, rounding = task.scale, None if task.scale is None and not task.repeated else "nearest-even"
-    whole = places.size or (recipe.scale_rule == "ggd" and recipe.scaling in ("channel", "block"))
-    if whole and scale is None and recipe.scaling != "none":
-        matrix = _whole(info)
+    info, scheme = task.info, task.scheme
+    nearest = task.scales is not None or task.repeated
+    ranges = scheme.row_pieces(info.shape, CHUNK_ELEMENTS)
+    pooled = scheme.scales is not None and scheme.scales.block is not None and scheme.scales.rule == "ggd"
+    if ranges is None:
+        matrix = _matrix(info)
         matrix.reshape(-1)[places] = 0
-        yield _quantized(matrix, recipe, info.name)
+        yield _quantized(matrix.reshape(info.shape), task, scales=task.scales, nearest=nearest)
         return
-    if recipe.scaling == "tensor" and scale is None:
-        from ggd import MagnitudeHistogram
-
-        histogram = MagnitudeHistogram()
-        for chunk in info.chunks(max(CHUNK_ELEMENTS, columns)):
-            histogram.update(chunk.values)
-        scale = scale_from_histogram(histogram, recipe.format, recipe.scale_rule, recipe.rounding)
-    for chunk in info.chunks(max(CHUNK_ELEMENTS, columns)):
+    known, outer, chunks = task.scales, None, info.row_chunks(ranges)
+    if known is None and scheme.scales is not None:
+        if places.size or pooled:
+            matrix = _matrix(info)
+            matrix.reshape(-1)[places] = 0
+            known = choose_scales(matrix.reshape(info.shape), scheme)
+            chunks = (Chunk(rows.start, 0, matrix[rows.start : rows.stop]) for rows in ranges)
+        elif scheme.scales.block is None or scheme.scales.outer is not None:
+            known, outer = _from_first_pass(info, scheme)
+    columns = info.matrix_shape[1]
+    for chunk in chunks:
         first = chunk.row * columns
         begin, end = np.searchsorted(places, [first, first + chunk.values.size])
         chunk.values.reshape(-1)[places[begin:end] - first] = 0
-        own = scale if scale is None or scale.ndim == 0 else scale[chunk.row : chunk.row + len(chunk.values)]
-        yield _quantized(chunk.values, recipe, info.name, offset=first, scale=own, rounding=rounding)
+        rows = range(chunk.row, chunk.row + len(chunk.values))
+        scales = None if known is None else _scales_of_rows(known, scheme, info.shape, rows)
+        if outer is not None:
+            scales = choose_scales(chunk.values, scheme, outer=outer)
+        yield _quantized(chunk.values, task, offset=first, scales=scales, nearest=nearest)
+
+
+def _from_first_pass(info: TensorInfo, scheme: Scheme) -> tuple[Chosen | None, NDArray[np.float32] | None]:
+    """Return the one scale of a tensor, or its outer scale, from a pass over the data."""
+    from ggd import MagnitudeHistogram
+
+    assert scheme.scales is not None
+    if scheme.scales.zero is not None:  # the range of the values, which a summary holds exactly
+        return choose_scales(_matrix(info), scheme), None
+    histogram = MagnitudeHistogram()
+    for chunk in info.chunks(max(CHUNK_ELEMENTS, info.matrix_shape[1])):
+        histogram.update(chunk.values)
+    if scheme.scales.outer is not None:
+        return None, outer_scales(histogram, scheme)
+    return scales_from_histogram(histogram, scheme), None
+
+
+def _scales_of_rows(scales: Chosen, scheme: Scheme, shape: tuple[int, ...], rows: range) -> Chosen:
+    """Return the scales of a piece of a tensor from those of the tensor."""
+    block = None if scheme.scales is None else scheme.scales.block
+    if block is None or not shape:
+        return scales
+    part = scale_rows(block, shape, rows)
+    own = scheme.scale_shapes((len(rows), matrix_shape(shape)[1]))[0]
+    zero = None if scales.zero is None else scales.zero.reshape(-1, own[1])[part]
+    return Chosen((scales.scales[0].reshape(-1, own[1])[part], *scales.scales[1:]), zero)
 
 
 def _repeats(task: _Task, digests: Mapping[str, str]) -> bool:
@@ -499,16 +555,17 @@ def _repeats(task: _Task, digests: Mapping[str, str]) -> bool:
     try:
         for piece in _pieces(task, places):
             if task.recipe.entropy == "none":
-                digest.update(np.ascontiguousarray(piece.codes).data)
+                digest.update(np.ascontiguousarray(_packed(piece.codes, task.scheme.format.bits)).data)
             else:
-                blobs.append(piece.codes)
+                blobs.append(piece.codes.reshape(-1))
     except ValueError:  # NaN where the format has none
         return False
     if blobs:
         digest.update(_compressed(blobs, task.recipe).data)
+    if digest.hexdigest() != digests[task.info.name]:
+        return False
     exact = hashlib.sha256(np.ascontiguousarray(values).view(np.uint8).data).hexdigest()
-    return digest.hexdigest() == digests[task.info.name] and ("exact" not in task.said or
-                                                              exact == digests[task.said["exact"]])  # fmt: skip
+    return not task.header.exact or exact == digests[task.header.exact]
 
 
 # --- folders ------------------------------------------------------------------------------------------------
@@ -528,10 +585,10 @@ def _finish_folder(
         write_flushed(target / name, seal(json.dumps(index, indent=2, ensure_ascii=False).encode()))
     config = source.path.parent / "config.json"
     if config.is_file():
-        data, said = config.read_bytes(), _config([task for task, _ in tasks])
-        if said is not None:
-            whole = {**json.loads(data), "quantization_config": said}
-            data = (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode()
+        data, added = config.read_bytes(), _config([task for task, _ in tasks])
+        if added is not None:
+            data = json.dumps({**json.loads(data), "quantization_config": added}, indent=2, ensure_ascii=False).encode()
+            data += b"\n"
         write_flushed(target / "config.json", data)
     flush(target)
 

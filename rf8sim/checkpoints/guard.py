@@ -189,7 +189,7 @@ def _same_tensors(compared: Sequence[Comparison]) -> Check:
     what = (
         f"{first.name!r} has {first.not_finite} infinite or NaN elements that would become numbers: replace them in "
         f"the original (numpy.nan_to_num), or keep the tensor as it is (--keep {first.name!r}, keep = true in a plan)"
-        if first.format
+        if first.scheme
         else f"{first.name!r} did not stay as it was"
     )
     return Check("same tensors", False, what, float(len(wrong)), 0.0)
@@ -206,7 +206,7 @@ class _Figures:
         progress: Progress | None,
     ) -> None:
         self.quantized, self.evaluate, self.progress = quantized, evaluate, progress
-        self.changed = [tensor for tensor in compared if tensor.format]
+        self.changed = [tensor for tensor in compared if tensor.scheme]
 
     @cached_property
     def sqnr(self) -> float:

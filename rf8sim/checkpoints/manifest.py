@@ -112,7 +112,7 @@ class Manifest:
             "tensors": [
                 {
                     "name": tensor.name,
-                    "format": tensor.format or "kept",
+                    "scheme": tensor.scheme or "kept",
                     "elements": tensor.size,
                     "bits_per_weight": tensor.bits,
                     "sqnr_db": _plain(tensor.sqnr_db),
@@ -206,7 +206,7 @@ def refuse_other(source: Checkpoint, path: Path, checkpoint: QuantizedCheckpoint
     if checkpoint is not None:
         if recorded and recorded["seals"] != checkpoint.seals:
             known, recorded = set(), {}
-        known |= {digest for form in checkpoint.forms for digest in form["source"].values()}
+        known |= {digest for form in checkpoint.forms for digest in form.source.values()}
     if not known or all(file_sha256(file) in known for file in dict.fromkeys(tensor.source for tensor in source)):
         return
     other = f"{source.path}: is not the checkpoint that {path} was quantized from"

@@ -1,14 +1,15 @@
-"""Quantized checkpoints on disk: safetensors files of codes and scales that say what they are. Reading and checking.
+"""Quantized checkpoints on disk: safetensors files of codes and scales. Reading and checking.
 
 What is stored, tensor by tensor, is described in ``docs/checkpoints.md``; in short:
 
-* codes under the tensor's own name: U8, or F8_E4M3 and F8_E5M2 for the formats of these types;
-* its scales beside them: ``NAME.scale``, int8 exponents of two for RF formats and float32 for others, or
-  ``NAME_scale``, float32, beside float8 tensors, as the library compressed-tensors names them. Of shape ``(1,)`` for a
-  tensor, ``(rows, 1)`` for channels, ``(rows, blocks)`` for blocks;
+* codes under the tensor's own name, packed where they have fewer than 8 bits (`packing`): U8, or F8_E4M3 and F8_E5M2
+  for the formats of these types;
+* its scales: ``NAME.scale``, the outer ones ``NAME.scale_outer``, zero points ``NAME.zero``, floats in their own type,
+  codes as U8; ``NAME_scale`` beside float8 tensors with float32 scales, as the library compressed-tensors names them.
+  Of `Scheme.scale_shapes`, one for the tensor as ``(1,)``;
 * exact values that stand in place of decoded ones: ``NAME.exact_index`` (places in the flat tensor) and ``NAME.exact``;
-* in the header the key ``rf8sim``: each format's table of values, each tensor's recipe, a SHA-256 of the bytes of each;
-  and a seal over the header itself.
+* in the header the key ``rf8sim`` (`header`): each format's table of values, each tensor's scheme, a SHA-256 of the
+  bytes of each array; and a seal over the header itself.
 """
 
 from __future__ import annotations
@@ -17,36 +18,29 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..formats import Format, get_format
-from ..quantization.scaling import QuantizedTensor
-from .checkpoint import CHUNK_ELEMENTS, CheckpointError
+from ..formats import Format
+from ..quantization.blocks import matrix_shape, scale_rows
+from ..quantization.scaling import Chosen
+from ..quantization.scheme import Scheme
+from ..quantization.tensor import QuantizedTensor
+from .checkpoint import CHUNK_ELEMENTS
+from .errors import CheckpointError, UnreadableError
+from .header import FileHeader, TensorHeader, format_of, read_form, scheme_of
+from .packing import packed_columns, unpack
 from .plan import Recipe
 from .safetensors import DTYPES, SEAL, Entry, Header, dtype_of, read_header, seal_of, stored_type
+from .scale_arrays import from_array
 
-__all__ = [
-    "FLOAT8", "FORM", "QuantizedCheckpoint", "StoredTensor", "UnreadableError", "find_damage", "open_quantized",
-]  # fmt: skip
-
-FORM = 1
-"""The version of the form, which a reader must know."""
-
-FLOAT8 = {"e4m3fn": "F8_E4M3", "e5m2": "F8_E5M2"}
-"""Formats whose codes are stored in a type that other tools read."""
-
-
-class UnreadableError(CheckpointError):
-    """There is no quantized checkpoint to read: nothing is there, or it is plain, or of another form. No damage."""
-
+__all__ = ["QuantizedCheckpoint", "StoredTensor", "find_damage", "open_quantized"]
 
 _PLAIN = "a plain checkpoint, not one that rf8sim quantized: 'rf8sim quantize' makes such a one of it"
-_RECIPE = tuple(field.name for field in fields(Recipe))
 
 
 @dataclass(frozen=True)
@@ -63,25 +57,33 @@ class StoredTensor:
         The type it had before, in numpy's words.
     recipe : Recipe or None
         How it was quantized; None for one that stayed as it was.
-    kept : str
-        Why it stayed as it was; empty for a quantized one.
+    header : TensorHeader
+        What the file says of it.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     recipe: Recipe | None
-    kept: str
-    _header: Header = field(repr=False)
-    _said: Mapping[str, Any] = field(repr=False)  # the tensor's own part of the metadata
+    header: TensorHeader = field(repr=False)
+    _file: Header = field(repr=False)
     _digests: Mapping[str, str] = field(repr=False)
-    _format: Format | None = field(repr=False, default=None)
+
+    @property
+    def kept(self) -> str:
+        """Why it stayed as it was; empty for a quantized one."""
+        return self.header.kept
+
+    @property
+    def scheme(self) -> Scheme:
+        """How it is stored."""
+        assert self.recipe is not None, f"{self.name!r} is not quantized"
+        return self.recipe.scheme
 
     @property
     def format(self) -> Format:
         """The format of the codes, from the table of values in the file."""
-        assert self._format is not None, f"{self.name!r} is not quantized"
-        return self._format
+        return self.scheme.format
 
     @property
     def size(self) -> int:
@@ -90,25 +92,18 @@ class StoredTensor:
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
-        """The shape as a matrix: axis 0 by all the rest; a tensor of fewer than two axes is one row."""
-        if len(self.shape) < 2:
-            return 1, self.size
-        return self.shape[0], math.prod(self.shape[1:])
+        """The shape as the matrix whose rows are the channels (`rf8sim.quantization.blocks.matrix_shape`)."""
+        return matrix_shape(self.shape)
 
     @property
     def parts(self) -> list[str]:
         """Names in the file of what the tensor is made of: itself, its scales, its exact values."""
-        return [self.name, *(self._said[key] for key in ("scale", "exact_index", "exact") if key in self._said)]
-
-    @property
-    def layout_parts(self) -> list[str]:
-        """Of `parts` those that say where codes belong: the scales and the places of exact values."""
-        return [self._said[key] for key in ("scale", "exact_index") if key in self._said]
+        return [self.name, *self.header.parts]
 
     @property
     def entry(self) -> Entry:
         """Where the tensor's own bytes lie in its file, and their type."""
-        return self._header.entries[self.name]
+        return self._file.entries[self.name]
 
     @property
     def bits_per_weight(self) -> float:
@@ -117,10 +112,11 @@ class StoredTensor:
 
     def stored_bytes(self) -> Iterator[tuple[str, int]]:
         """Yield the bytes of each of `parts`, and what they are for."""
-        own = "codes" if self.recipe else "kept tensors"
+        purposes = dict.fromkeys([*self.header.scales, self.header.zero], "scales")
+        purposes[self.name] = "codes" if self.recipe else "kept tensors"
         for part in self.parts:
-            entry, scale = self._header.entries[part], part == self._said.get("scale")
-            yield own if part == self.name else "scales" if scale else "exact values", entry.end - entry.begin
+            entry = self._file.entries[part]
+            yield purposes.get(part, "exact values"), entry.end - entry.begin
 
     def pieces(self, elements: int = CHUNK_ELEMENTS) -> Iterator[tuple[int, QuantizedTensor]]:
         """Read a quantized tensor as a matrix, whole rows at a time.
@@ -128,32 +124,39 @@ class StoredTensor:
         Parameters
         ----------
         elements : int
-            The most elements in a piece, unless one row has more.
+            The most elements in a piece, unless whole blocks have more.
 
         Yields
         ------
         row : int
             The first row.
         rows : QuantizedTensor
-            The rows. Exact values are not in them: see `exact`.
+            The rows; of the tensor's own shape where its blocks do not lie in the matrix. Exact values are not in
+            them: see `exact`.
 
         Raises
         ------
         CheckpointError
             If the bytes are not those that were written: at the latest after the last piece.
         """
-        assert self.recipe is not None, f"{self.name!r} is not quantized"
+        scheme = self.scheme
         rows, columns = self.matrix_shape
-        scale = self._scale()
-        step = max(1, elements // max(columns, 1))
-        for row, codes in self._codes(rows, columns, step):
-            own = scale if scale.ndim == 0 or scale.shape[0] != rows else scale[row : row + len(codes)]
-            kind = self.recipe.scaling
-            axis = 1 if kind == "block" else 0
-            yield (
-                row,
-                QuantizedTensor(codes, own, self.format, kind, axis, self.recipe.block_size, self.recipe.rounding),
-            )
+        scales = self._scales()
+        ranges = scheme.row_pieces(self.shape, elements)
+        if ranges is None:
+            [codes] = self._codes(rows, columns, [range(rows)])
+            yield 0, QuantizedTensor(codes.reshape(self.shape), scales.scales, scheme, scales.zero)
+            return
+        block = None if scheme.scales is None else scheme.scales.block
+        for piece, codes in zip(ranges, self._codes(rows, columns, ranges), strict=True):
+            part = scales
+            if block is not None and len(self.shape) > 0:
+                grid = scheme.scale_shapes(codes.shape)[0]
+                chosen = scale_rows(block, self.shape, piece)
+                inner = scales.scales[0].reshape(-1, grid[1])[chosen]
+                zero = None if scales.zero is None else scales.zero.reshape(-1, grid[1])[chosen]
+                part = Chosen((inner, *scales.scales[1:]), zero)
+            yield piece.start, QuantizedTensor(codes, part.scales, scheme, part.zero)
 
     def read(self) -> QuantizedTensor:
         """Read a quantized tensor whole.
@@ -161,15 +164,17 @@ class StoredTensor:
         Returns
         -------
         QuantizedTensor
-            Of the tensor's shape if it has two axes, else of that of the matrix. Exact values are not in it.
+            Of the tensor's shape. Exact values are not in it.
 
         Raises
         ------
         CheckpointError
             If it is damaged.
         """
-        [(_, whole)] = self.pieces(max(self.size, 1))
-        return whole
+        rows, columns = self.matrix_shape
+        scales = self._scales()
+        [codes] = self._codes(rows, columns, [range(rows)])
+        return QuantizedTensor(codes.reshape(self.shape), scales.scales, self.scheme, scales.zero)
 
     def exact(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
         """Read the exact values: their places in the flat tensor, ascending, and the values.
@@ -179,10 +184,10 @@ class StoredTensor:
         CheckpointError
             If they are damaged.
         """
-        if "exact" not in self._said:
+        if not self.header.exact:
             return np.zeros(0, np.int64), np.zeros(0, dtype_of(stored_type(self.dtype)))
-        places = self.part(self._said["exact_index"]).astype(np.int64)
-        values = self.part(self._said["exact"])
+        places = self.part(self.header.exact_index).astype(np.int64)
+        values = self.part(self.header.exact)
         if places.shape != values.shape or not (places[:1] >= 0).all() or not (places[-1:] < self.size).all():
             raise self._damaged("has exact values at places that it does not have")
         if not (np.diff(places) > 0).all():
@@ -197,7 +202,7 @@ class StoredTensor:
         dtype : dtype, optional
             Of the result; by default the type that the tensor had before.
         elements : int
-            The most elements in a piece, unless one row has more.
+            The most elements in a piece, unless whole blocks have more.
 
         Yields
         ------
@@ -226,11 +231,10 @@ class StoredTensor:
                 first, last = np.searchsorted(places, [row * columns, row * columns + flat.size])
                 flat[places[first:last] - row * columns] = values[first:last].astype(kind)
             yield flat
-        said = self._said["largest"], self._said["nans"]
-        if (largest, nans) != said:
+        if (largest, nans) != (self.header.largest, self.header.nans):
             raise self._damaged(
-                f"decodes to numbers up to {largest:.6g} with {nans} NaN, where up to {said[0]:.6g} with {said[1]} NaN "
-                "were written"
+                f"decodes to numbers up to {largest:.6g} with {nans} NaN, where up to {self.header.largest:.6g} with "
+                f"{self.header.nans} NaN were written"
             )
 
     def dequantize(self, dtype: DTypeLike | None = None) -> NDArray[Any]:
@@ -261,29 +265,47 @@ class StoredTensor:
     # --- bytes --------------------------------------------------------------------------------------------
 
     def _damaged(self, what: str) -> CheckpointError:
-        return CheckpointError(f"{self._header.path}: tensor {self.name!r} is damaged: it {what}")
+        return CheckpointError(f"{self._file.path}: tensor {self.name!r} is damaged: it {what}")
 
     def part(self, part: str) -> NDArray[Any]:
         """Read one of `parts` whole, as it is stored; CheckpointError if its bytes are not those that were written."""
         try:
-            found = self._header.read(part)
+            array = self._file.read(part)
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{self._header.path}: tensor {part!r} cannot be read: {error}") from None
-        if hashlib.sha256(found.reshape(-1).view(np.uint8).data).hexdigest() != self._digests[part]:
-            raise CheckpointError(f"{self._header.path}: tensor {part!r} is damaged: its checksum does not match")
-        return found
+            raise CheckpointError(f"{self._file.path}: tensor {part!r} cannot be read: {error}") from None
+        if hashlib.sha256(array.reshape(-1).view(np.uint8).data).hexdigest() != self._digests[part]:
+            raise CheckpointError(f"{self._file.path}: tensor {part!r} is damaged: its checksum does not match")
+        return array
 
-    def _scale(self) -> NDArray[np.float32]:
-        if "scale" not in self._said:
-            return np.ones((), np.float32)
-        stored = self.part(self._said["scale"])
-        scale = np.ldexp(np.float32(1), stored) if stored.dtype == np.int8 else stored.astype(np.float32)
-        if not (np.isfinite(scale) & (scale > 0)).all():
-            raise self._damaged("has scales that are not positive finite numbers")
-        assert self.recipe is not None
-        return scale.reshape(()) if self.recipe.scaling == "tensor" else scale
+    def _scales(self) -> Chosen:
+        scheme = self.scheme
+        arrays = []
+        for name, level, shape in zip(self.header.scales, scheme.levels, scheme.scale_shapes(self.shape), strict=True):
+            scale = self._numbers(name, level.format)
+            if not (np.isfinite(scale) & ((scale > 0) | ((level.rule == "signed") & (scale < 0)))).all():
+                raise self._damaged("has scales that are not positive finite numbers")
+            arrays.append(self._shaped(scale, shape))
+        if scheme.scales is None or scheme.scales.zero is None:
+            return Chosen(tuple(arrays))
+        zero = self._numbers(self.header.zero, scheme.scales.zero)
+        if not np.isfinite(zero).all():
+            raise self._damaged("has zero points that are not finite numbers")
+        return Chosen(tuple(arrays), self._shaped(zero, scheme.scale_shapes(self.shape)[0]))
 
-    def _codes(self, rows: int, columns: int, step: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def _numbers(self, part: str, name: str) -> NDArray[np.float32]:
+        try:
+            return from_array(self.part(part), name)
+        except CheckpointError:
+            raise
+        except ValueError as error:
+            raise self._damaged(f"has scales that cannot be read: {error}") from None
+
+    def _shaped(self, array: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+        if array.size != math.prod(shape):
+            raise self._damaged(f"has {array.size} scales, where {math.prod(shape)} are needed")
+        return array.reshape(shape)
+
+    def _codes(self, rows: int, columns: int, ranges: list[range]) -> Iterator[NDArray[np.uint8]]:
         assert self.recipe is not None
         if self.recipe.entropy != "none":
             from ..entropy.coding import decompress
@@ -295,25 +317,26 @@ class StoredTensor:
                     raise
                 raise self._damaged(f"cannot be decoded: {error}") from None
             self._check_codes(codes)
-            yield from ((row, codes[row : row + step]) for row in range(0, rows, step))
+            yield from (codes[piece.start : piece.stop] for piece in ranges)
             return
-        digest = hashlib.sha256()
-        with self._header.open_at(self.name) as file:
-            for row in range(0, max(rows, 1), step):
-                count = max(min(step, rows - row), 0) * columns
-                data = file.read(count)
+        digest, bits = hashlib.sha256(), self.scheme.format.bits
+        width = packed_columns(columns, bits)
+        with self._file.open_at(self.name) as file:
+            for piece in ranges:
+                data = file.read(len(piece) * width)
                 digest.update(data)
-                if len(data) < count:
+                if len(data) < len(piece) * width:
                     raise self._damaged("ends early")
-                codes = np.frombuffer(data, np.uint8).reshape(-1, columns)
+                codes = unpack(np.frombuffer(data, np.uint8).reshape(len(piece), width), columns, bits)
                 self._check_codes(codes)
-                yield row, codes
+                yield codes
         if digest.hexdigest() != self._digests[self.name]:
             raise self._damaged("holds codes whose checksum does not match")
 
     def _check_codes(self, codes: NDArray[np.uint8]) -> None:
-        if self.format.bits < 8 and codes.max(initial=0) >> self.format.bits:
-            raise self._damaged(f"holds codes that {self.format.name} does not have")
+        fmt = self.scheme.format
+        if fmt.bits < 8 and codes.max(initial=0) >> fmt.bits:
+            raise self._damaged(f"holds codes that {fmt.name} does not have")
 
 
 # --- files --------------------------------------------------------------------------------------------------
@@ -350,9 +373,9 @@ class QuantizedCheckpoint:
         return len(self.tensors)
 
     @property
-    def forms(self) -> list[dict[str, Any]]:
+    def forms(self) -> list[FileHeader]:
         """What each file says of itself, under the key ``rf8sim`` of its metadata."""
-        return [json.loads(header.metadata["rf8sim"]) for header in self.headers]
+        return [read_form(header.path, header.metadata["rf8sim"]) for header in self.headers]
 
     @property
     def bits(self) -> dict[str, float]:
@@ -491,31 +514,16 @@ def _open_file(path: Path) -> tuple[Header, dict[str, StoredTensor]]:
         raise UnreadableError(f"{path}: is {_PLAIN}")
     if seal_of(header.raw) is None:
         raise CheckpointError(f"{path}: its header is damaged: its seal does not match")
-    form = json.loads(header.metadata["rf8sim"])
-    if form.get("form") != FORM:
-        raise UnreadableError(f"{path}: is of form {form.get('form')}, this version reads form {FORM}: update rf8sim")
-    formats = {name: _format(path, name, said) for name, said in form["formats"].items()}
+    form = read_form(path, header.metadata["rf8sim"])
+    formats = {name: format_of(path, name, described) for name, described in form.formats.items()}
     tensors = {}
-    for name, said in form["tensors"].items():
-        recipe = None if "kept" in said else Recipe(**{key: said[key] for key in _RECIPE})
-        shape = tuple(said["shape"]) if recipe else header.entries[name].shape
+    for name, own in form.tensors.items():
+        missing = [part for part in (name, *own.parts) if part not in header.entries or part not in form.sha256]
+        if missing:
+            raise CheckpointError(f"{path}: its header is damaged: it names {missing[0]!r}, which is not there")
         stored = header.entries[name].dtype
-        dtype = said["dtype"] if recipe else DTYPES.get(stored, stored)
-        own = formats[recipe.format] if recipe else None
-        tensors[name] = StoredTensor(
-            name, shape, dtype, recipe, said.get("kept", ""), header, said, form["sha256"], own
-        )
+        recipe = None if own.kept else Recipe(scheme_of(path, own, formats), own.seed, own.entropy)
+        shape = tuple(own.shape) if recipe else header.entries[name].shape
+        dtype = own.dtype if recipe else DTYPES.get(stored, stored)
+        tensors[name] = StoredTensor(name, shape, dtype, recipe, own, header, form.sha256)
     return header, tensors
-
-
-def _format(path: Path, name: str, said: Mapping[str, Any]) -> Format:
-    """Return the format of a table of values: the one of that name, or one that can be decoded only."""
-    values = np.array(said["values"], dtype=np.float64)
-    try:
-        known = get_format(name)
-    except ValueError:
-        return Format(name, said["bits"], said["family"], f"from {path.name}", values,
-                      power_of_two_scale=said["power_of_two_scale"])  # fmt: skip
-    if not np.array_equal(known.values, values, equal_nan=True):
-        raise UnreadableError(f"{path}: its format {name!r} has other values than the format of that name here")
-    return known

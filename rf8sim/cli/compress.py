@@ -35,11 +35,15 @@ _Data = Annotated[
 ]
 _Formats = Annotated[
     Optional[list[str]],  # noqa: UP045
-    typer.Option("--format", "-f", metavar="NAME", help="A format; repeatable. See 'rf8sim formats'."),
+    typer.Option(
+        "--format",
+        "-f",
+        metavar="SCHEME",
+        help="A format (one scale for each tensor), a named scheme such as mxfp4, or a text form such as int8/channel; "
+        "repeatable. See 'rf8sim formats'.",
+    ),
 ]
 _Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the page, JSON and figures.")]
-_Scaling = Annotated[str, typer.Option(help="One scale for each: tensor, channel, block, or none.")]
-_Rule = Annotated[str, typer.Option(help="How a scale is chosen: max, mse or ggd.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
@@ -69,9 +73,6 @@ def tradeoff(
     checkpoint: _Checkpoint,
     output: _Output,
     formats: _Formats = None,
-    scaling: _Scaling = "tensor",
-    scale_rule: _Rule = "mse",
-    block_size: Annotated[int, typer.Option(min=1, help="Elements in a block, with --scaling block.")] = 32,
     coder: _Coder = "rans",
     model: _WithModel = False,
     tokens: _Tokens = 2048,
@@ -81,20 +82,17 @@ def tradeoff(
     quiet: _Quiet = False,
 ) -> None:
     """Measure rate (bits per weight, entropy-coded, everything counted) against distortion on a checkpoint."""
-    from ..checkpoints.plan import Recipe
     from ..report.pages import tradeoff as tradeoff_report
     from ..studies.experiment import Settings
     from ..studies.tradeoff import measure_tradeoff
 
-    settings = Settings(formats=(), include=tuple(include or ()), exclude=tuple(exclude or ()))
-    recipe = Recipe(scaling=scaling, scale_rule=scale_rule, block_size=block_size, entropy=coder)
-    recipe.check()
+    settings = Settings((), include=tuple(include or ()), exclude=tuple(exclude or ()))
     loaded = _model(checkpoint, model, data, tokens)
     with progress_bar(quiet) as progress:
         found = measure_tradeoff(
             checkpoint,
             tuple(dict.fromkeys(formats or ())),
-            recipe,
+            coder,
             wants=settings.wants,
             model=loaded[0] if loaded else None,
             windows=loaded[1] if loaded else None,
@@ -127,8 +125,6 @@ def prune(
         ),
     ] = None,
     formats: _Formats = None,
-    scaling: _Scaling = "tensor",
-    scale_rule: _Rule = "mse",
     coder: _Coder = "rans",
     model: _WithModel = False,
     tokens: _Tokens = 2048,
@@ -138,24 +134,21 @@ def prune(
     quiet: _Quiet = False,
 ) -> None:
     """Prune a checkpoint's weights by magnitude, quantize what is left, and say what it costs and saves."""
-    from ..checkpoints.plan import Recipe
     from ..report.pages import sparsity as sparsity_report
     from ..studies.experiment import Settings
     from ..studies.pruning import SHARES, Pattern, measure_sparsity, parse_pattern
 
     given = [parse_pattern(text) for text in patterns or ()]
     given = given or [*(Pattern(share=share) for share in SHARES), Pattern(group=(2, 4)), Pattern(group=(1, 4))]
-    settings = Settings(formats=(), include=tuple(include or ()), exclude=tuple(exclude or ()))
+    settings = Settings((), include=tuple(include or ()), exclude=tuple(exclude or ()))
     names = tuple(dict.fromkeys(formats or ["rf8"]))
-    for name in names:
-        Recipe(name, scaling=scaling, scale_rule=scale_rule, entropy=coder).check()
     loaded = _model(checkpoint, model, data, tokens)
     with progress_bar(quiet) as progress:
         found = measure_sparsity(
             checkpoint,
             given,
             names,
-            Recipe(scaling=scaling, scale_rule=scale_rule, entropy=coder),
+            coder,
             wants=settings.wants,
             model=loaded[0] if loaded else None,
             windows=loaded[1] if loaded else None,
@@ -169,7 +162,7 @@ def prune(
 
 
 @app.command(
-    short_help="Choose a format for each tensor within a budget.",
+    short_help="Choose a scheme for each tensor within a budget.",
     epilog="Examples: rf8sim plan model.safetensors --budget 'sqnr>=25dB' -o plan.toml; "
     "rf8sim plan examples/lm/model.safetensors --budget 'loss<=+1%' -o plan.toml; "
     "rf8sim quantize model.safetensors --plan plan.toml -o model.quantized.safetensors",
@@ -190,15 +183,9 @@ def plan(
         typer.Option("--output", "-o", metavar="FILE", help="The plan, a .toml file for 'rf8sim quantize --plan'."),
     ] = None,
     formats: _Formats = None,
-    scalings: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--scaling", help="tensor, channel, block or none to choose among; repeatable."),
-    ] = None,
     family: Annotated[
-        bool, typer.Option("--rf-family", help="Choose among all RF(p, depth) of 5 to 8 bits besides.")
+        bool, typer.Option("--rf-family", help="Also consider every RF(p, depth) of 5 to 8 bits.")
     ] = False,
-    scale_rule: _Rule = "mse",
-    block_size: Annotated[int, typer.Option(min=1, help="Elements in a block, with --scaling block.")] = 32,
     coder: Annotated[
         str, typer.Option(metavar="NAME", help="How codes are stored: rans, huffman, eg or none.")
     ] = "rans",
@@ -210,19 +197,17 @@ def plan(
     data: _Data = None,
     quiet: _Quiet = False,
 ) -> None:
-    """Choose a format and a scaling for each tensor of a checkpoint: the fewest bits within a bound, measured."""
-    from ..checkpoints.plan import KEPT_PATTERNS, Recipe, write_plan
+    """Choose a scheme for each tensor of a checkpoint: the fewest bits within a bound, measured."""
+    from ..checkpoints.plan import KEPT_PATTERNS, write_plan
     from ..checkpoints.requirements import parse_requirement
     from ..report.tables import plan as plan_tables
-    from ..studies.planning import FORMATS, SCALINGS, measure_menu, plan_checkpoint
+    from ..studies.planning import SCHEMES, measure_menu, plan_checkpoint
     from ..studies.planning import rf_family as members
 
     bound = parse_requirement(budget)
-    names = [*(formats or (() if family else FORMATS)), *(members() if family else ())]
-    base, kept = (
-        Recipe(scale_rule=scale_rule, block_size=block_size, entropy=coder),
-        () if everything else KEPT_PATTERNS,
-    )
+    names = [*(formats or (() if family else SCHEMES))]
+    names += [f"{name}/{block}" for name in (members() if family else ()) for block in ("tensor", "channel")]
+    kept = () if everything else KEPT_PATTERNS
     if output is not None and output.suffix != ".toml":
         raise ValueError(f"{output}: a plan is a TOML file: expected a name that ends in .toml")
     loaded = _model(checkpoint, model or bound.quantity == "loss", data, tokens)
@@ -230,8 +215,7 @@ def plan(
         menu = measure_menu(
             checkpoint,
             tuple(dict.fromkeys(names)),
-            tuple(dict.fromkeys(scalings or SCALINGS)),
-            base,
+            coder,
             kept=kept,
             progress=progress,
         )
@@ -255,7 +239,7 @@ def plan(
 
 @app.command(
     "rf-family",
-    short_help="Show what exponent bits and depth of the RF family buy.",
+    short_help="Compare RF(p, depth) formats in accuracy and size.",
     epilog="Example: rf8sim rf-family -o rf-family --shape 0.8 --shape 2",
 )
 def rf_family(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -29,6 +29,7 @@ from ._common import (
 if TYPE_CHECKING:
     from ggd.survey import Survey
 
+    from ..quantization.scheme import Scheme
     from ..studies.experiment import Experiment, Settings, SkippedTensor
 
 __all__ = ["evaluate", "fit", "list_formats", "report"]
@@ -53,30 +54,23 @@ def _survey(
 
 
 @app.command(
-    short_help="Say what each format costs on a checkpoint's weights.",
-    epilog="Example: rf8sim report model.safetensors -o report --format rf8 --format e4m3fn --scaling channel",
+    short_help="Report accuracy and size of ways to store a checkpoint's weights.",
+    epilog="Examples: rf8sim report model.safetensors -o report; "
+    "rf8sim report model.safetensors -o report -f rf8 -f mxfp4 -f nvfp4 -f int8/channel",
 )
 def report(
     checkpoints: Checkpoints,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the report.")],
     formats: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--format", "-f", metavar="NAME", help="A format to measure; repeatable. See 'rf8sim formats'."),
-    ] = None,
-    rounding: Annotated[
-        str,
         typer.Option(
-            metavar="MODE",
-            help="nearest-even, nearest-away, toward-zero, up, down, to-odd, stochastic, or residual (for RF formats).",
+            "--format",
+            "-f",
+            metavar="SCHEME",
+            help="How weights are stored (repeatable): a format, with one scale for each tensor; a named "
+            "scheme such as mxfp4; or a text form such as int8/channel. See 'rf8sim formats'.",
         ),
-    ] = "nearest-even",
-    scaling: Annotated[
-        str, typer.Option(metavar="NAME", help="One scale for each: tensor, channel, block, or none.")
-    ] = "tensor",
-    scale_rule: Annotated[str, typer.Option(metavar="NAME", help="How a scale is chosen: max, mse or ggd.")] = "mse",
-    block_size: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Elements in a block, with --scaling block.")
-    ] = 32,
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of stochastic rounding.")] = 0,
     include: Include = None,
     exclude: Exclude = None,
@@ -86,7 +80,9 @@ def report(
     ] = None,
     area: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--area", metavar="FILE", help="Set the error beside the areas of 'rf8sim hdl --area --json'."),
+        typer.Option(
+            "--area", metavar="FILE", help="Plot error against circuit area (JSON from `rf8sim hdl --area --json`)."
+        ),
     ] = None,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures in the page.")] = True,
     hashes: Annotated[bool, typer.Option("--hash/--no-hash", help="State the SHA-256 of the files read.")] = True,
@@ -95,25 +91,17 @@ def report(
     scheduler: Scheduler = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Say what each format costs on the weights of checkpoints: report.html, report.md and report.json."""
+    """Report accuracy and size of each scheme on the weights of checkpoints: report.html, report.md, report.json."""
+    import msgspec
+
+    from ..quantization.scheme import as_scheme
     from ..report.sections.area import read_area
     from ..report.sections.contents import Contents, command, hash_inputs, read_evaluation
     from ..studies.experiment import Settings
 
-    chosen = {"formats": tuple(dict.fromkeys(formats))} if formats else {}
-    if rounding == "residual" and not formats:  # the mode of the RF family, so its formats
-        chosen = {"formats": ("rf8", "rf8_e3", "rf6")}
-    settings = Settings(
-        **chosen,
-        scaling=scaling,
-        scale_rule=scale_rule,
-        rounding=rounding,
-        block_size=block_size,
-        seed=seed,
-        include=tuple(include or ()),
-        exclude=tuple(exclude or ()),
-    )
-    settings.check()
+    settings = Settings(seed=seed, include=tuple(include or ()), exclude=tuple(exclude or ()))
+    if formats:
+        settings = msgspec.structs.replace(settings, schemes=tuple(map(as_scheme, formats)))
     evaluated = read_evaluation(evaluation) if evaluation else None
     areas = read_area(area) if area else None
     where = cluster(scheduler, workers)
@@ -139,7 +127,7 @@ def report(
 
 
 @app.command(
-    short_help="Fit the generalized Gaussian and its rivals to weights.",
+    short_help="Fit a generalized Gaussian and alternatives; report the best family.",
     epilog="Examples: rf8sim fit model.safetensors --include '*.weight'; "
     "rf8sim fit model.safetensors --family student-t --csv > fits.csv; rf8sim fit model.safetensors --report fit.md",
 )
@@ -186,7 +174,7 @@ def fit(
         choose("family", name, family_names())
     if report is not None:
         fit_report.check_page(report)
-    settings = Settings(formats=(), include=tuple(include or ()), exclude=tuple(exclude or ()))
+    settings = Settings((), include=tuple(include or ()), exclude=tuple(exclude or ()))
     where = cluster(scheduler, workers)
     found, skipped = _survey(checkpoints, settings, quiet, threads=threads, cluster=where)
     written = [] if figures is None else fit_report.write_figures(found, figures)
@@ -210,7 +198,7 @@ def fit(
 @app.command(
     short_help="Run a language model in low precision: loss, agreement.",
     epilog="Examples: rf8sim evaluate examples/lm/model.safetensors --format rf8 --format e4m3fn; "
-    "rf8sim evaluate examples/lm/model.safetensors -f rf8 --activations int8 --accumulator int:24 --scaling channel",
+    "rf8sim evaluate examples/lm/model.safetensors -f rf8/channel -f mxfp4 --activations int8/channel,max",
 )
 def evaluate(
     context: typer.Context,
@@ -220,37 +208,36 @@ def evaluate(
     ],
     formats: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--format", "-f", metavar="NAME", help="Format of the weights; repeatable, as are the next four."),
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="SCHEME",
+            help="How weights are stored: a format (one scale for each matrix), a named scheme such as mxfp4, or a "
+            "text form such as int8/channel. (repeatable), on each of the next two",
+        ),
     ] = None,
     activations: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
-            metavar="NAME", help="Format of the activations: a name, 'same', or 'none' for float32 (default)."
+            metavar="SCHEME",
+            help="How activations are rounded: a scheme (int8/channel,max has one scale for each token), 'same' as the "
+            "weights, or 'none' for float32 (default). (repeatable)",
         ),
     ] = None,
     accumulator: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(metavar="NAME", help="exact (default), float32, float16, bfloat16, tf32, int:n or a format."),
-    ] = None,
-    scaling: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(metavar="NAME", help="tensor (default), or channel: a scale per output, and per token."),
-    ] = None,
-    rounding: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(metavar="NAME", help="Rounding to the formats; residual is left out where it is not defined."),
+        typer.Option(metavar="NAME", help="exact (default), float32, bfloat16, tf32, e8m13, ..., int:n or a format."),
     ] = None,
     order: Annotated[
         str, typer.Option(metavar="NAME", help="Order of sums: sequential, pairwise or blocked:k.")
     ] = "sequential",
     accumulator_rounding: Annotated[
-        str, typer.Option(metavar="NAME", help="Rounding of the accumulator: a mode as for --rounding.")
+        str, typer.Option(metavar="NAME", help="Rounding of the accumulator: nearest-even, toward-zero, stochastic ...")
     ] = "nearest-even",
     shift: Annotated[
         str,
         typer.Option(metavar="N", help="Divide products by 2**shift before they are summed: a number, or auto."),
     ] = "auto",
-    scale_rule: Annotated[str, typer.Option(metavar="NAME", help="How a scale is chosen: max, mse or ggd.")] = "mse",
     tokens: Annotated[
         int, typer.Option(min=0, metavar="N", help="Predictions to make, in whole windows; 0 for all.")
     ] = 2048,
@@ -269,33 +256,29 @@ def evaluate(
     """Run a language model in low precision, every combination of what is given, and say what it costs."""
     from itertools import product
 
-    from ..formats import get_format
     from ..models.evaluation import Datapath
     from ..models.evaluation import evaluate as run
     from ..models.transformer import load_model, read_windows
+    from ..quantization.scheme import as_scheme
     from ..report.pages import evaluation as evaluation_report
 
     if shift != "auto" and not shift.lstrip("-").isdecimal():
         raise ValueError(f"--shift must be a whole number or 'auto', got {shift!r}")
     paths: dict[Datapath, None] = {}
-    grid = product(scaling or ["tensor"], activations or ["none"], formats or _EVALUATED, accumulator or ["exact"])
-    for scales, inputs, name, held in grid:
-        given = rounding or ["nearest-even"]
-        for mode in [mode for mode in given if mode != "residual" or get_format(name).depth is not None] or given:
-            path = Datapath(
-                format=name,
-                activations={"none": None, "same": name}.get(inputs, inputs),
-                accumulator=held,
-                order=order,
-                scaling=scales,
-                scale_rule=scale_rule,
-                rounding=mode,
-                accumulator_rounding=accumulator_rounding,
-                shift=None if shift == "auto" else int(shift),
-                seed=seed,
-            )
-            path.check()
-            paths[path] = None
+    for inputs, name, held in product(activations or ["none"], formats or _EVALUATED, accumulator or ["exact"]):
+        weights = as_scheme(name)
+        rounded = {"none": None, "same": _same(weights)}[inputs] if inputs in ("none", "same") else as_scheme(inputs)
+        path = Datapath(
+            weights=weights,
+            activations=rounded,
+            accumulator=held,
+            order=order,
+            accumulator_rounding=accumulator_rounding,
+            shift=None if shift == "auto" else int(shift),
+            seed=seed,
+        )
+        path.check()
+        paths[path] = None
     model = load_model(checkpoint)
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     windows = read_windows(data or folder / "validation.bin", model, tokens or None)
@@ -309,6 +292,13 @@ def evaluate(
         print_table(evaluation_report.everything(results))
         for line in (*evaluation_report.verdict(results), *map(str, written)):
             terminal().print(plain(line))
+
+
+def _same(weights: Scheme) -> Scheme:
+    """Return the scheme of activations rounded as the weights are; scales of tokens fit their largest magnitude."""
+    if weights.scales is None or weights.scales.block != (1, -1):
+        return weights
+    return replace(weights, scales=replace(weights.scales, rule="max"))
 
 
 @app.command(

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .._base.checks import as_codes, as_data, as_output, dtype_name
+from .._base.checks import as_codes, as_output, dtype_name
 from .._base.threads import in_pieces
 from .._kernels import codec as _kernels
 from ..formats import Format, get_format
+from ..formats.floats import ARRAY_LAYOUTS
+from .inputs import as_data
 from .rounding import (
     CellTable,
     Overflow,
@@ -26,13 +28,7 @@ from .rounding import (
 
 __all__ = ["canonical", "decode", "encode", "random_words"]
 
-_PATTERN = {"float64": np.uint64, "float32": np.uint32, "float16": np.uint16, "bfloat16": np.uint16}
-_INFINITY = {
-    "float64": (np.uint64((1 << 63) - 1), np.uint64(0x7FF << 52)),
-    "float32": (np.uint32((1 << 31) - 1), np.uint32(0xFF << 23)),
-    "float16": (np.uint16((1 << 15) - 1), np.uint16(0x1F << 10)),
-    "bfloat16": (np.uint16((1 << 15) - 1), np.uint16(0xFF << 7)),
-}
+_PATTERN = {name: layout.pattern_dtype for name, layout in ARRAY_LAYOUTS.items()}
 
 
 def encode(
@@ -276,8 +272,10 @@ def _integers_as_float64(x: NDArray[Any], fmt: Format) -> NDArray[np.float64]:
 def _refuse_nan(flat: NDArray[Any], shape: tuple[int, ...], fmt: Format) -> None:
     if flat.dtype.kind in "iu" or not flat.size:
         return
-    name = dtype_name(flat.dtype)
-    first = _kernels.first_above(flat.view(_PATTERN[name]), *_INFINITY[name])
+    layout = ARRAY_LAYOUTS[dtype_name(flat.dtype)]
+    pattern = layout.pattern_dtype.type
+    bits = flat.view(layout.pattern_dtype)
+    first = _kernels.first_above(bits, pattern(layout.magnitude_mask), pattern(layout.infinity))
     if first >= 0:
         where = ", ".join(map(str, np.unravel_index(first, shape))) if shape else ""
         raise ValueError(

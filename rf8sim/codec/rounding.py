@@ -11,14 +11,15 @@ import math
 from collections.abc import Callable
 from enum import StrEnum
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._base.checks import choose
-from ..formats import Format, Side
+from ..formats import FloatLayout, Format, Side, get_layout
+from ..formats.floats import ARRAY_LAYOUTS
 
 __all__ = [
     "Boundary", "CellTable", "Overflow", "RoundingMode", "StepTable", "StochasticTable", "boundaries", "cell_table",
@@ -274,41 +275,19 @@ class StochasticTable(NamedTuple):
     cell_codes: NDArray[np.uint8]
 
 
-class _FloatLayout(NamedTuple):
-    width: int
-    mantissa: int
-    bias: int
-
-    @property
-    def sign(self) -> int:
-        """Pattern of the sign bit."""
-        return 1 << (self.width - 1)
-
-    @property
-    def infinity(self) -> int:
-        """Pattern of +infinity."""
-        return (self.sign - 1) >> self.mantissa << self.mantissa
-
-    def first_pattern(self, boundary: Boundary) -> int:
-        """Return the first bit pattern (sign clear) whose value goes up; at most that of infinity."""
-        if not boundary.rational and not boundary.root:  # everything above zero goes up, however small
-            return 0 if boundary.inclusive else 1
-        far = 200  # 2**-200 is below every boundary of a format whose values are float32
-        octave = boundary.ceiling(-far).bit_length() - 1 - far
-        if octave > self.bias:
-            return self.infinity
-        exponent = max(octave, 1 - self.bias) - self.mantissa
-        steps = boundary.ceiling(exponent)
-        # The encoding of steps * 2**exponent is this sum, also where a carry reaches the next binade.
-        return min(((exponent + self.mantissa + self.bias - 1) << self.mantissa) + steps, self.infinity)
-
-
-_LAYOUTS = {
-    "float16": _FloatLayout(16, 10, 15),
-    "bfloat16": _FloatLayout(16, 7, 127),
-    "float32": _FloatLayout(32, 23, 127),
-    "float64": _FloatLayout(64, 52, 1023),
-}
+def _first_pattern(layout: FloatLayout, boundary: Boundary) -> int:
+    """Return the first bit pattern (sign clear) whose value goes up; at most that of infinity."""
+    if not boundary.rational and not boundary.root:  # everything above zero goes up, however small
+        return 0 if boundary.inclusive else 1
+    far = 200  # 2**-200 is below every boundary of a format whose values are float32
+    octave = boundary.ceiling(-far).bit_length() - 1 - far
+    if octave > layout.emax:
+        return layout.infinity
+    exponent = max(octave, layout.emin) - layout.mantissa_bits
+    steps = boundary.ceiling(exponent)
+    # The encoding of steps * 2**exponent is this sum, also where a carry reaches the next binade.
+    field = exponent + layout.mantissa_bits - layout.emin
+    return min((field << layout.mantissa_bits) + steps, layout.infinity)
 
 
 def _side_steps(
@@ -354,7 +333,7 @@ def overflow_start(fmt: Format, mode: RoundingMode, negative: bool) -> float:
     placed = boundaries(fmt, mode, negative)
     if len(placed) < fmt.sides[negative].codes.size:
         return math.inf
-    return float(np.uint64(_LAYOUTS["float64"].first_pattern(placed[-1])).view(np.float64))
+    return float(np.uint64(_first_pattern(get_layout("float64"), placed[-1])).view(np.float64))
 
 
 @lru_cache(maxsize=512)
@@ -388,7 +367,7 @@ def step_table(fmt: Format, mode: RoundingMode, overflow: Overflow, dtype: str) 
     """
     if dtype.endswith("integer"):
         return _collapse(_side_steps(fmt, mode, overflow, dtype[0] == "-", lambda boundary: boundary.ceiling(0)))
-    layout = _LAYOUTS[dtype]
+    layout = get_layout(dtype)
     steps = []
     for negative in (False, True):
         # Formats without NaN never meet one: such input is refused before.
@@ -396,8 +375,8 @@ def step_table(fmt: Format, mode: RoundingMode, overflow: Overflow, dtype: str) 
             (layout.infinity, _overflow_code(fmt, overflow, negative)),
             (layout.infinity + 1, fmt.nan if fmt.nan is not None else 0),
         ]
-        side = [*_side_steps(fmt, mode, overflow, negative, layout.first_pattern), *specials]
-        steps += [(first + negative * layout.sign, code) for first, code in side]
+        side = [*_side_steps(fmt, mode, overflow, negative, partial(_first_pattern, layout)), *specials]
+        steps += [(first + negative * layout.sign_mask, code) for first, code in side]
     return _collapse(steps)
 
 
@@ -428,14 +407,14 @@ def _cells(steps: StepTable, width: int, widest: int, dtype: type[np.unsignedint
 @lru_cache(maxsize=256)
 def cell_table(fmt: Format, mode: RoundingMode, overflow: Overflow, dtype: str) -> CellTable | None:
     """Return the cell table of ``float32`` or ``float64``; None if the format's values are too close for one."""
-    layout = _LAYOUTS[dtype]
-    return _cells(step_table(fmt, mode, overflow, dtype), layout.width, layout.mantissa, np.uint8)
+    layout = get_layout(dtype)
+    return _cells(step_table(fmt, mode, overflow, dtype), layout.bits, layout.mantissa_bits, np.uint8)
 
 
 @lru_cache(maxsize=256)
 def full_table(fmt: Format, mode: RoundingMode, overflow: Overflow, dtype: str) -> NDArray[np.uint8]:
     """Return the code of every bit pattern of an 8- or 16-bit dtype, float or integer."""
-    if dtype in _LAYOUTS:
+    if dtype in ARRAY_LAYOUTS:
         steps = step_table(fmt, mode, overflow, dtype)
         patterns = np.arange(1 << 16, dtype=np.uint64)
         return steps.result[np.searchsorted(steps.first, patterns, side="right") - 1].astype(np.uint8)
@@ -463,7 +442,7 @@ class _Interval(NamedTuple):
     upper_code: int
 
 
-def _intervals(fmt: Format, overflow: Overflow, negative: bool, layout: _FloatLayout) -> list[_Interval]:
+def _intervals(fmt: Format, overflow: Overflow, negative: bool, layout: FloatLayout) -> list[_Interval]:
     """Return the intervals between the neighbours of one side, those of overflow, infinity and NaN last."""
     side = fmt.sides[negative]
     over = _overflow_code(fmt, overflow, negative)
@@ -474,7 +453,8 @@ def _intervals(fmt: Format, overflow: Overflow, negative: bool, layout: _FloatLa
         return [_Interval(0, 0.0, 0.0, smallest, smallest), _Interval(1, 0.0, 0.0, over, over), *constant]
     grid, codes = [*side.magnitudes.tolist(), side.beyond], [*side.codes.tolist(), over]
     placed = boundaries(fmt, RoundingMode.STOCHASTIC, negative)
-    firsts = [layout.first_pattern(Boundary(Fraction(grid[0]), _ZERO, True)), *map(layout.first_pattern, placed)]
+    points = (Boundary(Fraction(grid[0]), _ZERO, True), *placed)
+    firsts = [_first_pattern(layout, point) for point in points]
     intervals = [_Interval(0, 0.0, 0.0, smallest, smallest)]  # below the smallest value of a format without zero
     for rank, first in enumerate(firsts[: side.codes.size]):
         gap = grid[rank + 1] - grid[rank]
@@ -490,32 +470,32 @@ def _intervals(fmt: Format, overflow: Overflow, negative: bool, layout: _FloatLa
 @lru_cache(maxsize=64)
 def stochastic_table(fmt: Format, overflow: Overflow, dtype: str) -> StochasticTable:
     """Return the intervals of stochastic rounding for ``float32`` or ``float64`` (section 5 of the specification)."""
-    layout = _LAYOUTS[dtype]
+    layout = get_layout(dtype)
     intervals = _intervals(fmt, overflow, False, layout)
     negative = _intervals(fmt, overflow, True, layout)
-    intervals += [interval._replace(first=interval.first + layout.sign) for interval in negative]
+    intervals += [interval._replace(first=interval.first + layout.sign_mask) for interval in negative]
     steps = _collapse([(interval.first, number) for number, interval in enumerate(intervals)])
     lower, gap, low, high = (np.array(column) for column in list(zip(*intervals, strict=True))[1:])
     codes = (low | high << 8).astype(np.uint16)
 
     # In units in the last place an interval is as long as its bit patterns are many, if it lies in one binade.
     length = np.ones(len(intervals), dtype=np.uint64)
-    length[steps.result] = np.diff(steps.first, append=np.uint64(2 * layout.sign - 1))
+    length[steps.result] = np.diff(steps.first, append=np.uint64(2 * layout.sign_mask - 1))
     first = np.array([interval.first for interval in intervals], dtype=np.uint64)
     last = first + length - np.uint64(1)
-    binade = np.uint64(layout.mantissa)
+    binade = np.uint64(layout.mantissa_bits)
     even = (first >> binade == last >> binade) & (length & length - np.uint64(1) == 0)
     even &= first & length - np.uint64(1) == 0
     exponent = np.bitwise_count(length - np.uint64(1)).astype(np.int64)
     # Cells as small as the shortest such interval, so that each of these is made of whole cells.
-    widest = int(exponent[even & (gap > 0)].min(initial=layout.mantissa))
-    cells = _cells(steps, layout.width, widest, np.uint16) or _cells(steps, layout.width, layout.mantissa, np.uint16)
+    widest = int(exponent[even & (gap > 0)].min(initial=layout.mantissa_bits))
+    cells = _cells(steps, layout.bits, widest, np.uint16) or _cells(steps, layout.bits, layout.mantissa_bits, np.uint16)
     if cells is None:
         return StochasticTable(
             None, steps, lower, gap, codes, np.full(steps.first.size, 255, np.uint8), low.astype(np.uint8)
         )
     number = cells.result[::2]
-    left = np.where(gap == 0, 0, np.where(even, layout.width - exponent, 255))
+    left = np.where(gap == 0, 0, np.where(even, layout.bits - exponent, 255))
     drop = np.where(number == cells.result[1::2], left[number], 255).astype(np.uint8)
     cell_codes = np.stack([low[number], high[number]], axis=1).astype(np.uint8).ravel()
     return StochasticTable(cells, steps, lower, gap, codes, drop, cell_codes)

@@ -7,9 +7,11 @@ are looked up, not multiplied, are quantized as the matrices are.
 
 Scales
 ------
-Weights have a scale for each matrix (``tensor``) or for each output (``channel``), chosen by the scale rule.
-Activations have one static scale for each product (``tensor``), chosen by the same rule on the summary of what that
-product gets in the float32 run, or one for each token (``channel``), chosen on the fly to fit the largest magnitude.
+Weights are stored by their scheme. Where it has one scale for the tensor or for a channel, codes are multiplied and the
+scale is applied to the sum; where scales change along the summed axis, or have scales or zero points, the products
+are of the numbers that the codes stand for, as float32. An activation scheme with one scale for the tensor has a static
+one for each product, chosen by its rule on the summary of what that product gets in the float32 run; any other chooses
+its scales on the fly (``int8/channel,max``: one for each token, to fit its largest magnitude).
 
 Shift
 -----
@@ -30,12 +32,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._base.checks import choose
 from ..arithmetic.accumulators import get_accumulator, get_order, get_rule
 from ..arithmetic.linalg import matmul
-from ..codec.rounding import check_choices
-from ..formats import Format, get_format
-from ..quantization.scaling import SCALE_RULES, QuantizedTensor, quantize, scale_from_histogram
+from ..formats import Format
+from ..quantization.scaling import Chosen, scales_from_histogram
+from ..quantization.scheme import Scheme, as_scheme
+from ..quantization.tensor import QuantizedTensor, quantize
 from .transformer import Model, Product, forward
 
 if TYPE_CHECKING:
@@ -45,7 +47,6 @@ __all__ = ["Datapath", "Evaluation", "evaluate", "paired"]
 
 Array = NDArray[np.float32]
 
-_SCALINGS = ("tensor", "channel")
 _BATCH = 16  # windows run together; no result depends on it but where an accumulator rounds stochastically
 _BY_WINDOW = ("baseline_losses", "losses", "divergences")
 _MARGIN = 6  # bits of a narrow accumulator left above the largest product
@@ -61,19 +62,12 @@ class Datapath:
 
     Attributes
     ----------
-    format : str
-        Format of the weights.
-    activations : str or None
-        Format of the activations; None leaves them in float32.
+    weights : Scheme
+        How weights are stored; a text form is read.
+    activations : Scheme or None
+        How activations are rounded; None leaves them in float32.
     accumulator, order, accumulator_rounding : str
         As ``accumulator``, ``order`` and ``rounding`` of `rf8sim.arithmetic.linalg.matmul`.
-    scaling : str
-        ``tensor`` or ``channel``; see above.
-    scale_rule : str
-        ``max``, ``mse`` or ``ggd``: a rule of `rf8sim.quantize`.
-    rounding : str
-        How weights and activations are rounded to their formats. ``residual`` is for the RF family; activations in
-        another format are then rounded ``nearest-even``.
     shift : int or None
         Products are divided by ``2**shift`` before they are summed, and the sums multiplied; None chooses it.
     seed : int
@@ -87,24 +81,21 @@ class Datapath:
     ValueError: accumulator 'int:24' sums integers: give the activations a format too, such as 'int8'
     """
 
-    format: str
-    activations: str | None = None
+    weights: Scheme
+    activations: Scheme | None = None
     accumulator: str = "exact"
     order: str = "sequential"
-    scaling: str = "tensor"
-    scale_rule: str = "mse"
-    rounding: str = "nearest-even"
     accumulator_rounding: str = "nearest-even"
     shift: int | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", as_scheme(self.weights))
+        if self.activations is not None:
+            object.__setattr__(self, "activations", as_scheme(self.activations))
+
     def check(self) -> None:
         """Raise ValueError if an option is unknown or options do not go together."""
-        check_choices(get_format(self.format), self.rounding, "saturate")
-        if self.activations is not None:
-            check_choices(get_format(self.activations), self.activation_rounding, "saturate")
-        choose("scaling", self.scaling, _SCALINGS)
-        choose("scale rule", self.scale_rule, SCALE_RULES)
         get_order(self.order)
         held = get_accumulator(self.accumulator)
         if not held.exact:
@@ -113,14 +104,26 @@ class Datapath:
             raise ValueError(
                 f"accumulator {self.accumulator!r} sums integers: give the activations a format too, such as 'int8'"
             )
+        for scheme in (self.weights, self.activations):
+            if held.integer and scheme is not None and not _multiplies(scheme):
+                raise ValueError(
+                    f"accumulator {self.accumulator!r} sums products of codes: the scales of {scheme} change along the "
+                    "sum, take a scheme with one scale for the tensor or the channel"
+                )
         if self.shift is not None and abs(self.shift) > 64:
             raise ValueError(f"shift must be -64 to 64, got {self.shift}")
 
-    @property
-    def activation_rounding(self) -> str:
-        """How activations are rounded."""
-        own = self.activations is None or get_format(self.activations).depth is not None
-        return "nearest-even" if self.rounding == "residual" and not own else self.rounding
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data: schemes by their text forms."""
+        activations = None if self.activations is None else str(self.activations)
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**own, "weights": str(self.weights), "activations": activations}
+
+
+def _multiplies(scheme: Scheme) -> bool:
+    """Whether a scale is one for the tensor or a channel, which is applied to the sum of products of codes."""
+    scales = scheme.scales
+    return scales is None or (scales.block in (None, (1, -1)) and scales.outer is None and scales.zero is None)
 
 
 @lru_cache(maxsize=64)
@@ -142,48 +145,49 @@ class _Machine:
         seen: Mapping[str, MagnitudeHistogram],
     ) -> None:
         self.path = path
-        self.quantized = quantized
-        self.weight_format = get_format(path.format)
-        self.input_format = None if path.activations is None else get_format(path.activations)
+        self.operands = {
+            name: _operand(quantized[f"{name}.weight"]) for name in model.products if f"{name}.weight" in quantized
+        }
         tables = {name: quantized[name].dequantize() for name in ("embed.weight", "positions.weight")}
         self.weights = {**model.weights, **tables}
         self.numbers = {name: number for number, name in enumerate(model.products)}
-        self.shifts = {name: self._shift(seen[name].abs_max) for name in model.products}
-        self.scales: dict[str, Array] = {}
-        if self.input_format is not None and path.scaling == "tensor":
-            for name in model.products:
-                self.scales[name] = scale_from_histogram(
-                    seen[name], self.input_format, path.scale_rule, path.activation_rounding
-                )
+        self.shifts = {name: self._shift(name, seen[name].abs_max) for name in model.products}
+        self.scales: dict[str, Chosen] = {}
+        inputs = path.activations
+        if inputs is not None and inputs.scales is not None and inputs.scales.block is None:
+            self.scales = {name: scales_from_histogram(seen[name], inputs) for name in model.products}
         self.first = 0  # of the tokens at work: their place among all, for stochastic rounding
         self.sums = self.not_finite = 0
 
-    def _shift(self, largest_input: float) -> int:
+    def _shift(self, name: str, largest_input: float) -> int:
         if self.path.shift is not None:
             return self.path.shift
         held = get_accumulator(self.path.accumulator)
         kind = held.floating or held.format
         if kind is None or kind.max >= _NARROW:
             return 0
-        largest = self.weight_format.max * (largest_input if self.input_format is None else self.input_format.max)
+        inputs = self.path.activations
+        reach = inputs.format.max if inputs is not None and _multiplies(inputs) else largest_input
+        largest = self.operands[name].largest * reach
         return math.ceil(math.log2(largest / kind.max)) + _MARGIN if largest > 0 else 0
 
     def __call__(self, name: str, x: Array) -> Array:
         """Apply a matrix."""
-        weight, shift = self.quantized[f"{name}.weight"], self.shifts[name]
-        inputs: NDArray[Any]
-        kind: str | Format
-        if self.input_format is None:
-            inputs, kind, scale = np.ldexp(x, -shift), "float32", np.ones((1, 1), np.float32)
+        weight, shift = self.operands[name], self.shifts[name]
+        if self.path.activations is None:
+            inputs = _Operand(np.ldexp(x, -shift), "float32", np.ones((1, 1), np.float32), 0.0)
         else:
-            codes = self._codes(name, x, self.input_format)
-            inputs, kind, scale = codes.codes, _shifted(self.input_format, shift), codes.scale
+            inputs = _operand(self._codes(name, x, self.path.activations))
+            if isinstance(inputs.kind, Format):
+                inputs = inputs._replace(kind=_shifted(inputs.kind, shift))
+            else:
+                inputs = inputs._replace(data=np.ldexp(inputs.data, -shift))
         sums = matmul(
-            inputs,
-            weight.codes.T,
-            kind,
-            fmt_b=weight.format,
-            scale_a=np.ldexp(scale, shift),
+            inputs.data,
+            weight.data.T,
+            inputs.kind,
+            fmt_b=weight.kind,
+            scale_a=np.ldexp(inputs.scale, shift),
             scale_b=weight.scale.T,
             accumulator=self.path.accumulator,
             order=self.path.order,
@@ -194,18 +198,27 @@ class _Machine:
         self.not_finite += sums.size - int(np.count_nonzero(np.isfinite(sums)))
         return sums
 
-    def _codes(self, name: str, x: Array, fmt: Format) -> QuantizedTensor:
-        if fmt.nan is None:  # after an overflow that made infinities, which is counted
+    def _codes(self, name: str, x: Array, scheme: Scheme) -> QuantizedTensor:
+        if scheme.format.nan is None:  # after an overflow that made infinities, which is counted
             x = np.nan_to_num(x, nan=0.0, posinf=np.inf, neginf=-np.inf)
-        return quantize(
-            x,
-            fmt,
-            scaling=self.path.scaling,
-            rounding=self.path.activation_rounding,
-            seed=self.path.seed + self.numbers[name],
-            offset=self.first * x.shape[1],
-            scale=self.scales.get(name),
-        )
+        seed, first = self.path.seed + self.numbers[name], self.first * x.shape[1]
+        return quantize(x, scheme, seed=seed, offset=first, scale=self.scales.get(name))
+
+
+class _Operand(NamedTuple):
+    """What a product multiplies: codes of a format, or float32 numbers; what the sum is multiplied by; the largest."""
+
+    data: NDArray[Any]
+    kind: str | Format
+    scale: NDArray[Any]
+    largest: float
+
+
+def _operand(quantized: QuantizedTensor) -> _Operand:
+    if _multiplies(quantized.scheme):
+        return _Operand(quantized.codes, quantized.format, quantized.scale, quantized.format.max)
+    numbers = quantized.dequantize(np.float32)
+    return _Operand(numbers, "float32", np.ones((1, 1), np.float32), float(np.abs(numbers).max(initial=0.0)))
 
 
 # --- what comes of it -------------------------------------------------------------------------------------------------
@@ -283,7 +296,7 @@ class Evaluation:
         derived = {name: _existing(getattr(self, name)) for name in ("baseline", "loss", "cost", "error", "divergence")}
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         lists = {name: [_existing(loss) for loss in own[name]] for name in _BY_WINDOW}
-        return {**own, "datapath": dataclasses.asdict(self.datapath), **derived, **lists}
+        return {**own, "datapath": self.datapath.to_json(), **derived, **lists}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evaluation:
@@ -383,7 +396,7 @@ def evaluate(
     baseline = list(run("float32", plain, None))
     results = []
     for path in datapaths:
-        key = (path.format, path.scaling, path.scale_rule, path.rounding, path.seed)
+        key = (path.weights, path.seed)
         if key not in quantized:
             quantized[key] = _quantized(model, path)
         machine = _Machine(model, path, quantized[key], seen)
@@ -391,7 +404,7 @@ def evaluate(
         divergences: list[float] = []
         agreeing = 0
         for own, batch in zip(
-            baseline, run(f"{path.format} {path.accumulator}", machine, machine.weights), strict=True
+            baseline, run(f"{path.weights} {path.accumulator}", machine, machine.weights), strict=True
         ):
             losses += batch.losses.tolist()
             divergences += _divergences(own.logarithms, batch.logarithms).tolist()
@@ -415,14 +428,7 @@ def evaluate(
 
 def _quantized(model: Model, path: Datapath) -> dict[str, QuantizedTensor]:
     return {
-        name: quantize(
-            weight,
-            path.format,
-            scaling=path.scaling,
-            scale_rule=path.scale_rule,
-            rounding=path.rounding,
-            seed=path.seed,
-        )
+        name: quantize(weight, path.weights, seed=path.seed)
         for name, weight in model.weights.items()
         if weight.ndim == 2
     }

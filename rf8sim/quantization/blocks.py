@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Block", "expand", "grouped", "layout", "matrix_shape", "row_pieces", "scale_shape", "ungrouped"]
+__all__ = [
+    "Block",
+    "expand",
+    "grouped",
+    "layout",
+    "matrix_shape",
+    "row_pieces",
+    "scale_rows",
+    "scale_shape",
+    "ungrouped",
+]
 
 Block = tuple[int, ...] | None
 """Elements that share a scale along each of the last axes, -1 for a whole axis; None for all elements."""
@@ -102,6 +112,23 @@ def row_pieces(block: Block, shape: tuple[int, ...], elements: int) -> list[rang
     elif size > 1:
         step = max(step // size, 1) * size
     return [range(row, min(row + step, rows)) for row in range(0, max(rows, 1), max(step, 1))]
+
+
+def scale_rows(block: Block, shape: tuple[int, ...], rows: range) -> slice:
+    """Return which rows of the scales, as a matrix, belong to a piece of `row_pieces`.
+
+    Examples
+    --------
+    >>> scale_rows((128, 128), (300, 64), range(128, 300)), scale_rows((2, 4), (2, 3, 8), range(3, 6))
+    (slice(1, 3, None), slice(2, 4, None))
+    """
+    height = matrix_shape(shape)[0]
+    if block is None or not rows:
+        return slice(0, 1)
+    unit = shape[1] if len(shape) == 3 else height
+    size = unit if block[-2] == -1 else block[-2]
+    first, last = (row // unit * -(-unit // size) + row % unit // size for row in (rows[0], rows[-1]))
+    return slice(first, last + 1)
 
 
 def grouped(x: NDArray[Any], block: Block, fill: float = 0.0) -> NDArray[np.float64]:

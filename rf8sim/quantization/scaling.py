@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._base.checks import as_data
 from ..codec.codec import decode, encode
+from ..codec.inputs import as_data
 from ..codec.rounding import RoundingMode, boundaries
 from ..formats import Format
 from .blocks import expand, grouped, ungrouped

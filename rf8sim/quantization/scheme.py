@@ -17,7 +17,7 @@ from typing import Any
 from .._base.checks import choose
 from ..codec.rounding import check_choices
 from ..formats import Format, get_format
-from .blocks import Block, scale_shape
+from .blocks import Block, row_pieces, scale_shape
 from .named import NAMED
 from .numbers import number_bits, number_format
 from .rules import MODES, RULES
@@ -63,15 +63,28 @@ class Scales:
     '1x16:e4m3fn,max/tensor:float32,max'
     """
 
-    block: Block = None
-    format: str = ""
-    rule: str = "mse"
-    rounding: str = "up"
-    outer: Scales | None = None
-    zero: str | None = None
+    block: Block
+    format: str
+    rule: str
+    rounding: str
+    outer: Scales | None
+    zero: str | None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "block", _checked_block(self.block))
+    def __init__(
+        self,
+        block: Block | str | int = None,
+        format: str = "",
+        rule: str = "mse",
+        rounding: str = "up",
+        outer: Scales | None = None,
+        zero: str | None = None,
+    ) -> None:
+        fields = {"format": format, "rule": rule, "rounding": rounding, "outer": outer, "zero": zero}
+        for name, value in {"block": _checked_block(block), **fields}.items():
+            object.__setattr__(self, name, value)
+        self._check()
+
+    def _check(self) -> None:
         choose("scale rule", self.rule, RULES)
         choose("rounding of a scale", self.rounding, MODES)
         if RULES[self.rule].rounding and self.rounding != "up":
@@ -93,6 +106,11 @@ class Scales:
                 )
             if self.outer is not None:
                 raise ValueError("scales with a zero point have no outer scale")
+
+    @property
+    def block_text(self) -> str:
+        """The block as the text form has it: ``tensor``, ``channel``, ``1x32``."""
+        return _block_text(self.block)
 
     def __str__(self) -> str:
         """Return the text form, as part of that of a scheme."""
@@ -255,6 +273,27 @@ class Scheme:
     def bits_per_weight(self, shape: tuple[int, ...]) -> float:
         """Return the stored bits for each element of a tensor of a shape: codes, scales, zero points."""
         return self.format.bits + self.scale_bits(shape) / max(math.prod(shape), 1)
+
+    def row_pieces(self, shape: tuple[int, ...], elements: int) -> list[range] | None:
+        """Cut the matrix of a tensor into rows that can be quantized one piece after the other.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            The tensor's shape.
+        elements : int
+            The most elements of a piece, unless whole blocks have more.
+
+        Returns
+        -------
+        list of range or None
+            Rows of `rf8sim.quantization.blocks.matrix_shape`; None where the tensor is one piece in its own shape.
+        """
+        if self.scales is None:
+            return row_pieces(None, shape, elements)
+        if self.scales.outer is not None and self.scales.outer.block is not None:
+            return None
+        return row_pieces(self.scales.block, shape, elements)
 
     def to_json(self) -> dict[str, Any]:
         """Return the scheme as plain data; `from_json` reads it back."""

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .._base import display
-from .._base.checks import as_data
 from .._base.threads import in_pieces
 from .._kernels import codec as _kernels
 from ..codec.codec import decode, encode
+from ..codec.inputs import as_data
 from ..formats import Format
 from .blocks import expand
 from .numbers import is_stored, number_dtype

@@ -104,7 +104,7 @@ def alternatives(scheme: Scheme) -> Iterator[tuple[Any, Scheme]]:
         yield from _different("rounding", scheme, rounding=str(mode))
     scales = scheme.scales
     for block in BLOCKS:
-        changed = Scales(block) if scales is None else _at_block(scales, block)  # type: ignore[arg-type]
+        changed = Scales(block) if scales is None else _at_block(scales, block)
         yield from _different("block", scheme, scales=changed)
     yield from _different("block", scheme, scales=None)
     if scales is not None:

@@ -287,6 +287,11 @@ class Settings(Record, frozen=True):
         schemes = tuple(dict.fromkeys(map(as_scheme, self.schemes)))
         msgspec.structs.force_setattr(self, "schemes", schemes)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the schemes."""
+        return tuple(map(str, self.schemes))
+
     def wants(self, name: str) -> bool:
         """Return whether a tensor of that name is to be measured."""
         included = not self.include or any(fnmatchcase(name, pattern) for pattern in self.include)

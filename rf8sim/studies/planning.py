@@ -25,10 +25,11 @@ from ..entropy.coding import compress
 from ..formats import get_format
 from ..models.loss import window_losses
 from ..models.transformer import Model
+from ..quantization.scheme import Scheme, as_scheme
 from .allocation import Costs, Picks, hull_path, least
 from .rate_distortion import Cost, Matrix, cost_of, open_matrices, with_progress
 
-__all__ = ["FORMATS", "Choice", "Menu", "Planned", "measure_menu", "plan_checkpoint", "rf_family"]
+__all__ = ["FORMATS", "SCHEMES", "Choice", "Menu", "Planned", "measure_menu", "plan_checkpoint", "rf_family"]
 
 FORMATS = (
     "rf8", "rf8_e3", "rf6", "rf(3,4)", "rf(2,4)", "rf(2,2)", "e4m3fn", "e5m2", "e3m4", "e2m3fn", "e3m2fn", "e2m1fn",
@@ -36,8 +37,8 @@ FORMATS = (
 )  # fmt: skip
 """Formats that a plan chooses among by default."""
 
-SCALINGS = ("tensor", "channel")
-"""Scalings that it chooses among by default."""
+SCHEMES = tuple(f"{fmt}/{block}" for fmt in FORMATS for block in ("tensor", "channel"))
+"""Schemes that a plan chooses among by default."""
 
 _NO_BOUND = "budget {!r} cannot be planned for: plan 'sqnr>=25dB', 'worst-sqnr>=20dB', 'bits<=6' or 'loss<=+1%'"
 
@@ -112,23 +113,22 @@ class Menu:
 
 def measure_menu(
     path: str | Path,
-    formats: Sequence[str] = FORMATS,
-    scalings: Sequence[str] = SCALINGS,
-    base: Recipe | None = None,
+    schemes: Sequence[str | Scheme] = SCHEMES,
+    entropy: str = "rans",
     *,
     kept: tuple[str, ...] = KEPT_PATTERNS,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Menu:
-    """Measure every format with every scaling on each tensor that a plan quantizes.
+    """Measure every scheme on each tensor that a plan quantizes.
 
     Parameters
     ----------
     path : str or Path
         The checkpoint.
-    formats, scalings : sequence of str
-        The candidates are all their combinations.
-    base : Recipe, optional
-        Scale rule, rounding, block size, seed and entropy coder; by default those of `Recipe` with rANS.
+    schemes : sequence of str or Scheme
+        The candidates; a bare format name means one scale for the tensor.
+    entropy : str
+        How codes are stored.
     kept : tuple of str
         Patterns of names of tensors that stay as they are, as in a plan; empty to plan every tensor of two axes.
     progress : callable, optional
@@ -142,14 +142,11 @@ def measure_menu(
     Raises
     ------
     ValueError
-        If a format or an option is unknown, or no tensor is left.
+        If a scheme or an option is unknown, or no tensor is left.
     """
-    base = base or Recipe(entropy="rans")
-    recipes = tuple(replace(base, format=name, scaling=scaling) for name in formats for scaling in scalings)
-    for recipe in recipes:
-        recipe.check()
+    recipes = tuple(dict.fromkeys(Recipe(as_scheme(scheme), entropy=entropy) for scheme in schemes))
     if not recipes:
-        raise ValueError("a plan needs at least one format and one scaling to choose")
+        raise ValueError("a plan needs at least one scheme to choose from")
     shapes = {info.name: info.shape for info in open_checkpoint(path)}
     everything = Plan(kept=kept)
     matrices = open_matrices(path, lambda name: isinstance(everything.choose(name, shapes[name]), Recipe))
@@ -241,9 +238,7 @@ def _plan(sized: Sequence[tuple[str, Recipe, int]], kept: tuple[str, ...], other
         sizes[recipe] = sizes.get(recipe, 0) + size
     usual = max(sizes, key=lambda recipe: sizes[recipe])
     rules = [
-        Rule(_escaped(name), {"format": recipe.format, "scaling": recipe.scaling})
-        for name, recipe, _ in sized
-        if recipe != usual
+        Rule(_escaped(name), {"scheme": recipe.options()["scheme"]}) for name, recipe, _ in sized if recipe != usual
     ]
     stay = () if kept else others  # without patterns to keep, each by its name
     return Plan(usual, (*rules, *(Rule(_escaped(name), keep=True) for name in stay)), kept)
@@ -296,9 +291,9 @@ def plan_checkpoint(
     Examples
     --------
     >>> from rf8sim.checkpoints.requirements import parse_requirement
-    >>> menu = measure_menu("examples/lm/model.safetensors", ("rf8", "int8", "nf4"), ("tensor",))
+    >>> menu = measure_menu("examples/lm/model.safetensors", ("rf8", "int8", "nf4"))
     >>> planned = plan_checkpoint("examples/lm/model.safetensors", parse_requirement("sqnr>=25dB"), menu)
-    >>> sorted({choice.recipe.format for choice in planned.choices}), planned.sqnr_db >= 25
+    >>> sorted({str(choice.recipe.scheme) for choice in planned.choices}), planned.sqnr_db >= 25
     (['int8', 'nf4', 'rf8'], True)
     """
     bits, errors, signals = menu.bits(), menu.errors(), menu.signals()
@@ -330,8 +325,8 @@ def _for_bits(work: _Work, bits: Costs, errors: Costs, signals: Costs) -> Planne
                 "allow more, add narrower formats, or plan all tensors"
             ) from None
     else:
-        used = {menu.recipes[c].format for c in pick.tolist()}
-        of_these = [recipe.format in used for recipe in menu.recipes]
+        used = {menu.recipes[c].scheme.format for c in pick.tolist()}
+        of_these = [recipe.scheme.format in used for recipe in menu.recipes]
         _, again = _within(work, bits, np.where(of_these, errors, np.inf), work.header_bits(pick))
         found = max(found, again, key=lambda one: one.sqnr_db)
     room = (budget.value - found.bits["headers"]) * menu.weights - menu.other_bits

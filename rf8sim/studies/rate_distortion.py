@@ -16,7 +16,7 @@ from ..checkpoints.plan import Recipe
 from ..entropy.code_lengths import code_lengths
 from ..entropy.coding import stored_bits
 from ..quantization.metrics import measure
-from ..quantization.scaling import QuantizedTensor, quantize
+from ..quantization.tensor import QuantizedTensor, quantize
 
 __all__ = ["CODES", "Cost", "Matrix", "coded_bits", "cost_of", "open_matrices"]
 
@@ -79,15 +79,16 @@ class Cost:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A tensor of at least two axes, as a matrix: axis 0 by all the rest."""
+    """A tensor of at least two axes."""
 
     name: str
     info: TensorInfo
 
     def read(self) -> NDArray[Any]:
-        """Return the whole tensor, of shape (rows, columns); raise CheckpointError if it holds NaN or infinities."""
-        [chunk] = self.info.chunks(elements=max(self.info.size, 1))
+        """Return the tensor, of its own shape; raise CheckpointError if it holds NaN or infinities."""
+        [chunk] = self.info.row_chunks([range(self.info.matrix_shape[0])])
         values = chunk.values.astype(np.float32) if chunk.values.dtype.itemsize == 1 else chunk.values
+        values = values.reshape(self.info.shape)
         if not np.isfinite(values).all():
             raise CheckpointError(
                 f"{self.info.source}: {self.name!r} holds NaN or infinities: replace them (numpy.nan_to_num), or leave "
@@ -135,11 +136,11 @@ def open_matrices(path: str | Path, wants: Callable[[str], bool] = lambda name: 
 def cost_of(
     values: NDArray[Any], recipe: Recipe, scale: NDArray[np.float32] | None = None
 ) -> tuple[Cost, QuantizedTensor]:
-    """Quantize a matrix and say what it costs.
+    """Quantize a tensor and say what it costs.
 
     Parameters
     ----------
-    values : ndarray, shape (rows, columns)
+    values : ndarray
         The weights.
     recipe : Recipe
         How.
@@ -156,29 +157,19 @@ def cost_of(
     Examples
     --------
     >>> x = np.random.default_rng(0).normal(size=(256, 256))
-    >>> cost, _ = cost_of(x, Recipe("rf8", scaling="tensor", entropy="rans"))
+    >>> cost, _ = cost_of(x, Recipe("rf8/tensor", entropy="rans"))
     >>> round(cost.bits_per_weight, 1), round(cost.sqnr_db)
     (6.2, 29)
     """
-    quantized = quantize(
-        values,
-        recipe.format,
-        scaling=recipe.scaling,
-        axis=1 if recipe.scaling == "block" else 0,
-        block_size=recipe.block_size,
-        scale_rule=recipe.scale_rule,
-        rounding=recipe.rounding,
-        seed=recipe.seed,
-        scale=scale,
-    )
-    found = measure(values, quantized)
-    scales = 0 if recipe.scaling == "none" else quantized.scale.size
-    each = 8 if quantized.format.power_of_two_scale else 32
-    code, entropy = coded_bits(found.code_counts, recipe.entropy)
-    return Cost(values.size, code, float(scales * each), entropy, found.sum_squares, found.sum_squared_error), quantized
+    scheme = recipe.scheme
+    quantized = quantize(values, scheme, seed=recipe.seed, scale=scale)
+    error = measure(values, quantized)
+    code, entropy = coded_bits(error.code_counts, recipe.entropy, scheme.format.bits)
+    scales = float(scheme.scale_bits(values.shape))
+    return Cost(values.size, code, scales, entropy, error.sum_squares, error.sum_squared_error), quantized
 
 
-def coded_bits(counts: NDArray[np.int64], entropy: str) -> tuple[float, float]:
+def coded_bits(counts: NDArray[np.int64], entropy: str, width: int = 8) -> tuple[float, float]:
     """Return the bits of codes of given counts as a coder stores them, and their entropy in bits.
 
     Parameters
@@ -186,11 +177,13 @@ def coded_bits(counts: NDArray[np.int64], entropy: str) -> tuple[float, float]:
     counts : ndarray of int64, shape (n,)
         How often each code occurs.
     entropy : str
-        ``rans``, ``huffman``, ``eg``, or ``none`` for one byte a code.
+        ``rans``, ``huffman``, ``eg``, or ``none`` for packed codes.
+    width : int
+        Bits of a code, as it is packed.
     """
     bound = code_lengths(counts, "entropy").payload_bits
     if entropy == "none":
-        return 8.0 * int(counts.sum()), bound
+        return float(width * int(counts.sum())), bound
     return stored_bits(code_lengths(counts, CODES[entropy])), bound
 
 

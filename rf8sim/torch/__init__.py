@@ -8,7 +8,7 @@ Examples
 --------
 >>> import torch, rf8sim.torch
 >>> x = torch.tensor([1.0, -0.3, 0.026, 7.0], requires_grad=True)
->>> y = rf8sim.torch.fake_quantize(x, "rf8")
+>>> y = rf8sim.torch.fake_quantize(x, "rf8/none")
 >>> y.detach()
 tensor([ 1.0000, -0.3125,  0.0273,  1.5000])
 >>> y.sum().backward()

@@ -5,10 +5,10 @@ import io
 import numpy as np
 import pytest
 from rf8_design import FAULTS, multiply
-from rf8sim.hardware.vectors.vectors import vectors
 
 import rf8sim
-from rf8sim.hardware.vectors.vectors import files as vector_files
+from rf8sim.hardware.vectors import files as vector_files
+from rf8sim.hardware.vectors.vectors import vectors
 from rf8sim.hardware.verdict.hypotheses import hypotheses
 from rf8sim.hardware.verdict.verify import verify
 

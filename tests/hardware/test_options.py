@@ -3,11 +3,11 @@
 import re
 
 import pytest
-from rf8sim.hardware.golden.options import IDLE
-from rf8sim.hardware.vectors.vectors import vectors
 
 from rf8sim import cli
 from rf8sim.hardware.golden.golden import golden as golden_module
+from rf8sim.hardware.golden.options import IDLE
+from rf8sim.hardware.vectors.vectors import vectors
 from rf8sim.hardware.vectors.vectors import vectors as vectors_module
 
 OPERATIONS = ["decode", "encode", "add", "sub", "mul", "div", "fma", "dot:2", "accumulate"]

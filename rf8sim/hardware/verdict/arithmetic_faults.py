@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ...arithmetic.operations import Flags
 from ...codec.codec import whole_table
 from ...codec.rounding import Overflow, RoundingMode
-from ...formats import Format
+from ...formats import Format, get_layout
 from ..golden.golden import OPERATIONS, Exact, Golden
 from ..golden.ports import Bits, Codes, Patterns
 from .faults import (  # fmt: skip
@@ -198,7 +198,8 @@ def _arithmetic(model: Golden) -> Found:
                 f"truncated below 2**-{place}", f"bits of the exact result below 2**-{place} are cut off",
                 with_exact(model, lambda values, place=place: np.ldexp(np.trunc(np.ldexp(values, place)), -place)),  # type: ignore[misc]
             )  # fmt: skip
-    for digits, word in ((24, "float32"), (11, "float16's precision"), (8, "bfloat16's precision")):
+    for name in ("float32", "float16", "bfloat16"):
+        digits, word = get_layout(name).precision, name if name == "float32" else f"{name}'s precision"
         yield Hypothesis(
             f"rounded twice, first to {digits} bits", f"the result is rounded twice, first to {word} ({digits} bits)",
             with_exact(model, lambda values, digits=digits: _nearest(values, digits)),  # type: ignore[misc]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..._base.files import write_files
-from ...formats import get_format
 from ...models.evaluation import Datapath, Evaluation, paired
+from ...quantization.scheme import Scheme
 from ..tables.tables import Column, Table, markdown_table
 
 __all__ = ["FILES", "as_json", "everything", "verdict", "write_evaluation"]
@@ -19,17 +19,31 @@ __all__ = ["FILES", "as_json", "everything", "verdict", "write_evaluation"]
 FILES = ("evaluate.md", "evaluate.json")
 """What `write_evaluation` writes."""
 
-_SCHEMA = 1
+_SCHEMA = 2
 _TOLD_APART = 2.0  # standard errors
 _UNMOVED = 0.02  # of the divergence
 _REPEATS = "values that repeat every octave, with powers of two as scales: another scale moves the range's ends alone"
-_SCALES = {"tensor": "one scale per tensor", "channel": "scales per output channel and token"}
+_SCALES = {
+    "tensor": "one scale per tensor", "channel": "scales per output channel and token", "block": "scales per block",
+    "none": "no scales",
+}  # fmt: skip
+_SAME = "as the weights"
+
+
+class Setting(NamedTuple):
+    """What of a datapath is not the format of the weights: datapaths of one setting are compared with each other."""
+
+    activations: str | None
+    scales: str
+    accumulator: str
+    order: str
+    rest: tuple[object, ...]
 
 
 def everything(results: Sequence[Evaluation]) -> Table:
     """List all results, one row for each."""
     columns = (
-        Column("format"), Column("rounding"), Column("activations"), Column("scaling"), Column("accumulator"),
+        Column("weights"), Column("activations"), Column("accumulator"),
         Column("loss, nats/token", ".5f"), Column("cost", "+.5f"), Column("std. error", ".5f"),
         Column("divergence", ".5f"), Column("top-1 as float32, %", "percent"), Column("sums not finite, %", "percent"),
     )  # fmt: skip
@@ -37,7 +51,7 @@ def everything(results: Sequence[Evaluation]) -> Table:
     for result in results:
         path, told = result.datapath, result.to_json()
         held = path.accumulator if path.order == "sequential" else f"{path.accumulator} {path.order}"
-        head = (path.format, path.rounding, path.activations or "float32", path.scaling, held)
+        head = (str(path.weights), str(path.activations or "float32"), held)
         rows.append(
             (*head, told["loss"], told["cost"], told["error"], told["divergence"], result.agreement, result.not_finite)
         )
@@ -126,9 +140,8 @@ def _page(results: Sequence[Evaluation], data: str, made_by: str) -> Iterator[st
     yield "## The answer"
     yield "\n".join(f"* {sentence}" for sentence in verdict(results))
     yield "## How it was measured"
-    rules = sorted({result.datapath.scale_rule for result in results})
     yield (
-        f"Every weight matrix of {results[0].model} is applied by `rf8sim.matmul` in the stated formats and "
+        f"Every weight matrix of {results[0].model} is applied by `rf8sim.matmul` with the stated schemes and "
         f"accumulator, on windows of {data}; norms, softmax, attention's products of activations with activations and "
         "residual sums stay in float32."
     )
@@ -141,10 +154,10 @@ def _page(results: Sequence[Evaluation], data: str, made_by: str) -> Iterator[st
         "the less noisy measure. In a ranking, < is a difference beyond those standard errors, ≈ one that is not."
     )
     yield (
-        f"Scale rule of the weights: {', '.join(rules)}. Activations, where they have a format, have with *tensor* one "
-        "static scale for each product, by the same rule on what it gets in float32, and with *channel* one for each "
-        "token that fits its largest magnitude. A float16 or 8-bit accumulator holds products divided by a power of "
-        "two that puts the largest possible one 6 bits below its largest value, the same for all formats, unless a "
+        "Activations whose scheme has one scale for the tensor have a static one for each product, by the scheme's "
+        "rule on what it gets in float32; other schemes choose theirs on the fly, *channel* one for each token. A "
+        "float16 or 8-bit accumulator holds products divided by a power of two that puts the largest possible one 6 "
+        "bits below its largest value, the same for all formats, unless a "
         "shift was given."
     )
     if len({result.datapath.accumulator for result in results}) > 1:
@@ -156,10 +169,10 @@ def _page(results: Sequence[Evaluation], data: str, made_by: str) -> Iterator[st
 def _pivots(results: Sequence[Evaluation]) -> Iterator[str]:
     """Write tables of formats by accumulators."""
     held = list(dict.fromkeys(result.datapath.accumulator for result in results))
-    groups: dict[Datapath, dict[str, dict[str, Evaluation]]] = {}
+    groups: dict[Setting, dict[str, dict[str, Evaluation]]] = {}
     for result in results:
         path = result.datapath
-        rows = groups.setdefault(replace(_setting(path), accumulator=""), {})
+        rows = groups.setdefault(_setting(path)._replace(accumulator=""), {})
         rows.setdefault(_name(path), {})[path.accumulator] = result
     for setting, rows in groups.items():
         columns = tuple(Column(title) for title in ("weights", *held, *(f"{name}: divergence" for name in held)))
@@ -171,25 +184,32 @@ def _pivots(results: Sequence[Evaluation]) -> Iterator[str]:
         yield markdown_table(Table("", columns, told))
 
 
-def _setting(path: Datapath) -> Datapath:
-    """Return what of a datapath is not its formats: those of one setting are compared with each other."""
-    return replace(
-        path,
-        format="",
-        rounding="",
-        activations="as the weights" if path.activations == path.format else path.activations,
-    )
+def _setting(path: Datapath) -> Setting:
+    activations = None
+    if path.activations is not None:
+        activations = _SAME if path.activations.format == path.weights.format else str(path.activations)
+    rest = (path.accumulator_rounding, path.shift, path.seed)
+    return Setting(activations, _scales(path.weights), path.accumulator, path.order, rest)
 
 
-def _words(setting: Datapath) -> str:
+def _scales(scheme: Scheme) -> str:
+    """Return how many elements share a scale: a key of `_SCALES`."""
+    if scheme.scales is None:
+        return "none"
+    if scheme.scales.block is None:
+        return "tensor"
+    return "channel" if scheme.scales.block == (1, -1) else "block"
+
+
+def _words(setting: Setting) -> str:
     """Say what a setting is."""
     if setting.activations is None:
         what = "Weights only"
-    elif setting.activations == "as the weights":
+    elif setting.activations == _SAME:
         what = "Weights and activations"
     else:
         what = f"Weights, and activations in {setting.activations}"
-    parts = [what, _SCALES.get(setting.scaling, setting.scaling)]
+    parts = [what, _SCALES[setting.scales]]
     if setting.accumulator:
         order = "" if setting.order == "sequential" else f" {setting.order}"
         parts.append(f"accumulator {setting.accumulator}{order}")
@@ -199,7 +219,11 @@ def _words(setting: Datapath) -> str:
 
 
 def _name(path: Datapath) -> str:
-    return path.format if path.rounding == "nearest-even" else f"{path.format} {path.rounding}"
+    """Return the weights' format, where its scales are what the setting says; else their scheme."""
+    scheme = path.weights
+    if _scales(scheme) == "block":
+        return str(scheme)
+    return scheme.format.name if scheme.rounding == "nearest-even" else f"{scheme.format.name} {scheme.rounding}"
 
 
 def _cost(result: Evaluation) -> str:
@@ -216,7 +240,7 @@ def _divergence(result: Evaluation | None) -> str | None:
 
 def _winners(results: Sequence[Evaluation]) -> Iterator[str]:
     """Compare formats, in the first accumulator."""
-    groups: dict[Datapath, list[Evaluation]] = {}
+    groups: dict[Setting, list[Evaluation]] = {}
     for result in results:
         if result.datapath.accumulator == results[0].datapath.accumulator:
             groups.setdefault(_setting(result.datapath), []).append(result)
@@ -266,7 +290,7 @@ def _accumulators(results: Sequence[Evaluation]) -> Iterator[str]:
         moves = [(*paired(a.losses, b.losses), b) for a, b in pairs]
         gap, error, largest = max(moves, key=lambda move: abs(move[0]))
         shown = sum(gap > _TOLD_APART * error for gap, error, _ in moves)
-        where = f"{_name(largest.datapath)}, {_words(replace(_setting(largest.datapath), accumulator='')).lower()}"
+        where = f"{_name(largest.datapath)}, {_words(_setting(largest.datapath)._replace(accumulator='')).lower()}"
         yield (
             f"Accumulator {name} in place of {first} moves the loss by at most {abs(gap):.1g} ({gap:+.1g} ± "
             f"{error:.1g}: {where}); it is worse by more than {_TOLD_APART:g} standard "
@@ -276,7 +300,7 @@ def _accumulators(results: Sequence[Evaluation]) -> Iterator[str]:
 
 def _residual(results: Sequence[Evaluation]) -> Iterator[str]:
     """Compare residual rounding with rounding to nearest."""
-    pairs = [(a, b) for a, b in _pairs(results, rounding="nearest-even") if b.datapath.rounding == "residual"]
+    pairs = [(a, b) for a, b in _pairs(results, _nearest) if b.datapath.weights.rounding == "residual"]
     if pairs:
         gaps, shown = zip(*(_gap(a, b) for a, b in pairs), strict=True)
         yield (
@@ -288,30 +312,54 @@ def _residual(results: Sequence[Evaluation]) -> Iterator[str]:
 
 def _channels(results: Sequence[Evaluation]) -> Iterator[str]:
     """Compare scales of channels with those of tensors."""
-    pairs = [(a, b) for a, b in _pairs(results, scaling="tensor") if b.datapath.scaling == "channel"]
+    pairs = [(a, b) for a, b in _pairs(results, _one_scale) if _scales(b.datapath.weights) == "channel"]
     for inputs in dict.fromkeys(_setting(b.datapath).activations for _, b in pairs):
         own = [(a, b) for a, b in pairs if _setting(b.datapath).activations == inputs]
         moves = (f"{_name(b.datapath)} {a.divergence:.4f} to {b.divergence:.4f}" for a, b in own)
-        what = _words(replace(_setting(own[0][1].datapath), accumulator="")).partition(",")[0]
+        what = _words(_setting(own[0][1].datapath)._replace(accumulator="")).partition(",")[0]
         words = (
             f"{what}: {_SCALES['channel']} in place of {_SCALES['tensor']} take the divergence of {', '.join(moves)}."
         )
-        same = (b.datapath.format for a, b in own if abs(b.divergence - a.divergence) < _UNMOVED * a.divergence)
-        octaves = [name for name in dict.fromkeys(same) if get_format(name).family == "residual"]
+        same = (b.datapath.weights.format for a, b in own if abs(b.divergence - a.divergence) < _UNMOVED * a.divergence)
+        octaves = [fmt.name for fmt in dict.fromkeys(same) if fmt.family == "residual"]
         yield words + (f" {' and '.join(octaves)}: {_REPEATS}." if octaves else "")
 
 
-def _pairs(results: Sequence[Evaluation], **change: str) -> list[tuple[Evaluation, Evaluation]]:
-    """Pair each result in the first accumulator with that of a changed datapath, the changed one first."""
-    found = {r.datapath: r for r in results if r.datapath.accumulator == results[0].datapath.accumulator}
-    pairs = [(found.get(replace(path, **change)), result) for path, result in found.items()]  # type: ignore[arg-type]
+def _pairs(results: Sequence[Evaluation], change: Callable[[Scheme], Scheme]) -> list[tuple[Evaluation, Evaluation]]:
+    """Pair each result in the first accumulator with that of a datapath of changed schemes, the changed one first."""
+    accumulator = results[0].datapath.accumulator
+    by_path = {_plain(r.datapath): r for r in results if r.datapath.accumulator == accumulator}
+    pairs = [(by_path.get(_plain(_changed(result.datapath, change))), result) for result in by_path.values()]
     return [(a, b) for a, b in pairs if a and a is not b and math.isfinite(a.loss) and math.isfinite(b.loss)]
+
+
+def _changed(path: Datapath, change: Callable[[Scheme], Scheme]) -> Datapath:
+    activations = None if path.activations is None else change(path.activations)
+    return replace(path, weights=change(path.weights), activations=activations)
+
+
+def _plain(path: Datapath) -> Datapath:
+    """Return a datapath whose activations have the rule of its weights: they are paired whatever theirs is."""
+    if path.activations is None or path.activations.scales is None or path.weights.scales is None:
+        return path
+    scales = replace(path.activations.scales, rule=path.weights.scales.rule)
+    return replace(path, activations=replace(path.activations, scales=scales))
+
+
+def _nearest(scheme: Scheme) -> Scheme:
+    return replace(scheme, rounding="nearest-even")
+
+
+def _one_scale(scheme: Scheme) -> Scheme:
+    if scheme.scales is None or scheme.scales.outer is not None:
+        return scheme
+    return replace(scheme, scales=replace(scheme.scales, block=None))
 
 
 def _gap(before: Evaluation, after: Evaluation) -> tuple[str, bool]:
     gap, error = paired(before.losses, after.losses)
-    where = _words(replace(_setting(after.datapath), accumulator="")).lower()
-    return f"{gap:+.4f} ± {error:.4f} ({after.datapath.format}, {where})", gap > _TOLD_APART * error
+    where = _words(_setting(after.datapath)._replace(accumulator="")).lower()
+    return f"{gap:+.4f} ± {error:.4f} ({after.datapath.weights.format.name}, {where})", gap > _TOLD_APART * error
 
 
 def _diverges(before: Evaluation, after: Evaluation) -> bool:

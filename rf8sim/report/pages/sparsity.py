@@ -28,7 +28,7 @@ def results(found: Sparsity) -> Table:
     rows = []
     for result in found.results:
         sqnr = result.cost.sqnr_db
-        row = [result.pattern, result.scope, result.format, result.sparsity, result.cost.bits_per_weight]
+        row = [result.pattern, result.scope, result.scheme, result.sparsity, result.cost.bits_per_weight]
         row += [None if math.isnan(sqnr) else sqnr]
         row += (
             [v if math.isfinite(v) else None for v in paired(found.baseline, result.losses)] if found.baseline else []
@@ -57,9 +57,9 @@ def verdict(found: Sparsity) -> list[str]:
     said = []
     for fmt, share in underflow(found.results):
         said.append(f"By itself, without pruning, {fmt} makes {100 * share:.3g} % of the weights zero (its underflow).")
-    formats = [fmt for fmt in dict.fromkeys(result.format for result in found.results) if fmt != "float32"]
+    formats = [fmt for fmt in dict.fromkeys(result.scheme for result in found.results) if fmt != "float32"]
     for fmt in formats[:1]:
-        own = [result for result in found.results if result.format == fmt]
+        own = [result for result in found.results if result.scheme == fmt]
         none = next((result for result in own if result.pattern == "0%"), None)
         if none is not None and found.baseline:
             fine = [r for r in own if _added(found, r) <= _added(found, none) + 0.01 * _mean(found.baseline)]
@@ -95,7 +95,7 @@ def figure(found: Sparsity) -> Figure:
         The measurements.
     """
     canvas, axes = _canvas(3.9, 1, 2, sharey=True)
-    formats = list(dict.fromkeys(result.format for result in found.results))
+    formats = list(dict.fromkeys(result.scheme for result in found.results))
     with_loss = bool(found.baseline)
 
     def height(result: Pruned) -> float:
@@ -104,7 +104,7 @@ def figure(found: Sparsity) -> Figure:
     for i, fmt in enumerate(formats):
         colour = COLOURS[i % len(COLOURS)] if fmt != "float32" else _MUTED
         for scope, dashes in (("tensor", "-"), ("global", "--")):
-            own = [r for r in found.results if r.format == fmt and r.pattern.endswith("%")]
+            own = [r for r in found.results if r.scheme == fmt and r.pattern.endswith("%")]
             own = [r for r in own if r.scope == scope or r.pattern == "0%"]
             if len(own) < 2:
                 continue
@@ -112,7 +112,7 @@ def figure(found: Sparsity) -> Figure:
             axes[0].plot([100 * r.sparsity for r in own], [height(r) for r in own], label=f"{fmt}, {scope}", **look)
             if fmt != "float32":
                 axes[1].plot([r.cost.bits_per_weight for r in own], [height(r) for r in own], **look)
-        groups = [r for r in found.results if r.format == fmt and ":" in r.pattern]
+        groups = [r for r in found.results if r.scheme == fmt and ":" in r.pattern]
         if groups:
             look = {"color": colour, "linestyle": "none", "marker": "D", "markersize": 5}
             axes[0].plot([100 * r.sparsity for r in groups], [height(r) for r in groups], label=f"{fmt}, n:m", **look)
@@ -169,7 +169,6 @@ def write_sparsity(found: Sparsity, folder: Path, made_by: str) -> list[Path]:
 
 
 def _page(found: Sparsity, made_by: str, drawn: Figure) -> Iterator[str]:
-    recipe = found.recipe
     yield "# Accuracy against sparsity"
     yield f"Made by `{made_by}`; the same command gives the same page, but for last digits of losses elsewhere."
     yield "## The answer"
@@ -179,9 +178,9 @@ def _page(found: Sparsity, made_by: str, drawn: Figure) -> Iterator[str]:
     yield (
         f"The {len(found.tensors)} tensors of two axes or more of {found.checkpoint} lose their weights of least "
         "magnitude: a share of each tensor (*tensor*), of all with one threshold (*global*), or all but n of each m "
-        f"neighbours in a row (*n:m*). What is left is quantized ({recipe.scaling} scaling by rule "
-        f"{recipe.scale_rule}, {recipe.rounding}); SQNR is beside the weights before pruning. Bits are those of a file "
-        f"with {recipe.entropy} codes, everything counted; zeros are one more code, and a frequent one is cheap. For "
+        f"neighbours in a row (*n:m*). What is left is quantized (a bare format name: one scale for each "
+        f"tensor, of least error); SQNR is beside the weights before pruning. Bits are those of a file "
+        f"with {found.entropy} codes, everything counted; zeros are one more code, and a frequent one is cheap. For "
         "float32, 32 bits for each weight left and the entropy of where they are."
     )
     yield markdown_table(results(found))

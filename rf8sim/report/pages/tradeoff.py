@@ -61,7 +61,7 @@ def codes(found: Tradeoff) -> Table:
     """Compare the codes for the codes of each format."""
     columns = (Column("format"), *(Column(name, ".3f") for name in CODE_COLUMNS))
     return Table(
-        "Bits per weight of each code, tables included", columns, tuple((c.format, *c.bits) for c in found.codes)
+        "Bits per weight of each code, tables included", columns, tuple((c.scheme, *c.bits) for c in found.codes)
     )
 
 
@@ -98,7 +98,7 @@ def verdict(found: Tradeoff) -> list[str]:
         bits = dict(zip(CODE_COLUMNS, costs.bits, strict=True))
         over = {name: 100 * (bits[name] / bits["entropy"] - 1) for name in CODE_COLUMNS}
         said.append(
-            f"Over the entropy of {costs.format}'s codes, tables included: rANS {over['rANS']:.2f} %, Huffman "
+            f"Over the entropy of {costs.scheme}'s codes, tables included: rANS {over['rANS']:.2f} %, Huffman "
             f"{over['Huffman']:.2f} %, Exp-Golomb with the best k {over['Exp-Golomb, best k']:.1f} %, with k = 0 "
             f"{over['Exp-Golomb, k = 0']:.0f} %, with k = 0 and symbols in the order of values "
             f"{over['Exp-Golomb of values, k = 0']:.0f} %."
@@ -148,7 +148,6 @@ def write_tradeoff(found: Tradeoff, folder: Path, made_by: str, figures: bool = 
 
 
 def _page(found: Tradeoff, made_by: str, drawn: list[tuple[str, str, str]]) -> Iterator[str]:
-    recipe = found.recipe
     yield "# Rate against distortion"
     yield f"Made by `{made_by}`; the same command gives the same page, but for last digits of losses elsewhere."
     yield "## The answer"
@@ -158,8 +157,8 @@ def _page(found: Tradeoff, made_by: str, drawn: list[tuple[str, str, str]]) -> I
     yield "## How it was measured"
     yield (
         f"The {len(found.tensors)} tensors of two axes or more of {found.checkpoint}, each coded by itself. Formats "
-        f"have {recipe.scaling} scaling by rule {recipe.scale_rule}, rounding {recipe.rounding}. *Bits as it is* are "
-        f"the width of a code and the scales; *coded* are those of a file with {recipe.entropy} codes: scales, tables, "
+        f"have one scale for each tensor, of least error, unless their name says more. *Bits as it is* are "
+        f"the width of a code and the scales; *coded* are those of a file with {found.entropy} codes: scales, tables, "
         "heads and checksums counted. *Entropy* is that of the codes alone in each tensor, a bound. The uniform "
         "quantizers have a step that is a multiple of each tensor's root mean square, and 8-bit indices that saturate. "
         "Bounds are under the generalized Gaussian fitted to each tensor (shape to two digits), as if its weights were "

@@ -50,12 +50,12 @@ def area(contents: Contents, with_figures: bool) -> Section | None:
         return None
     experiment = contents.experiment
     blocks = {block["block"]: _gates(block) for block in contents.area["blocks"]}
-    names = [name for name in experiment.settings.formats if any(name in gates for gates in blocks.values())]
+    names = [name for name in experiment.settings.names if any(name in gates for gates in blocks.values())]
     if not names:
         return None
     columns = (Column("block"), *(Column(f"{name}, gates", ".0f") for name in names))
     rows = tuple((block, *(gates.get(name) for name in names)) for block, gates in blocks.items())
-    quality = {name: experiment.total.format(name).sqnr_db for name in names}
+    quality = {name: experiment.total.scheme(name).sqnr_db for name in names}
     points = {
         name: [
             charts.AreaPoint(block, gates[name], sqnr)

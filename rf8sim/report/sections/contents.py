@@ -7,7 +7,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -119,17 +119,16 @@ def command(
 
     Examples
     --------
-    >>> command([Path("model.safetensors")], Settings(formats=("rf8",), scaling="channel", include=("*.weight",)))
-    "rf8sim report model.safetensors --format rf8 --scaling channel --include '*.weight' -o report"
+    >>> command([Path("model.safetensors")], Settings(("rf8", "int8/channel"), include=("*.weight",)))
+    "rf8sim report model.safetensors --format rf8 --format int8/channel --include '*.weight' -o report"
     """
     words = ["rf8sim", "report", *map(_shown, checkpoints)]
     usual = Settings()
-    for field in fields(Settings):
-        value = getattr(settings, field.name)
-        if value != getattr(usual, field.name):
-            option = f"--{field.name.rstrip('s') if field.name == 'formats' else field.name.replace('_', '-')}"
-            for item in value if isinstance(value, tuple) else [value]:
-                words += [option, str(item)]
+    if settings.schemes != usual.schemes:
+        words += [word for name in settings.names for word in ("--format", name)]
+    words += ["--seed", str(settings.seed)] * (settings.seed != usual.seed)
+    for option, patterns in (("--include", settings.include), ("--exclude", settings.exclude)):
+        words += [word for pattern in patterns for word in (option, pattern)]
     for option, path in (("--evaluation", evaluation), ("--area", area)):
         if path is not None:
             words += [option, _shown(path)]

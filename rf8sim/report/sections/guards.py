@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ...checkpoints.plan import Plan
-from ...studies.experiment import Experiment, FormatRecord, TensorRecord
+from ...studies.experiment import Experiment, SchemeRecord, TensorRecord
 from ..tables.tables import label
 
 __all__ = ["CHANNEL_DB", "OVERFLOW", "SENSITIVE_DB", "UNDERFLOW", "Concern", "concerns", "kept"]
@@ -30,8 +30,8 @@ class Concern:
         Its label.
     weights : int
         Its size.
-    format : str
-        The format that it is about; empty if it is about the weights.
+    scheme : str
+        The scheme that it is about; empty if it is about the weights.
     what : str
         What is wrong, in words.
     advice : str
@@ -40,7 +40,7 @@ class Concern:
 
     tensor: str
     weights: int
-    format: str
+    scheme: str
     what: str
     advice: str
 
@@ -60,8 +60,8 @@ def concerns(experiment: Experiment) -> list[Concern]:
         What was measured.
     """
     medians = {}
-    for name in experiment.settings.formats:
-        known = [db for tensor in experiment.tensors if (db := tensor.format(name).sqnr_db) is not None]
+    for name in experiment.settings.names:
+        known = [db for tensor in experiment.tensors if (db := tensor.scheme(name).sqnr_db) is not None]
         medians[name] = statistics.median(known) if known else 0.0
     return [concern for tensor in experiment.tensors for concern in _concerns(experiment, tensor, medians)]
 
@@ -74,20 +74,20 @@ def _concerns(experiment: Experiment, tensor: TensorRecord, medians: dict[str, f
         yield say("", f"{tensor.nans:,} NaN, {tensor.infinities:,} infinite", "repair the checkpoint")
     if tensor.zeros == tensor.count:
         yield say("", "all zero", "nothing to quantize")
-    for record in tensor.formats:
-        losses = _losses(record, medians[record.format], experiment.total.format(record.format))
-        yield from (say(record.format, what, advice) for what, advice in losses)
+    for record in tensor.schemes:
+        losses = _losses(record, medians[record.name], experiment.total.scheme(record.name))
+        yield from (say(record.name, what, advice) for what, advice in losses)
     for channel in tensor.channels:
         if channel.worst_db < channel.median_db - CHANNEL_DB:
             what = f"channel {channel.worst}: {channel.worst_db:.1f} dB, the median channel has {channel.median_db:.1f}"
-            yield say(channel.format, what, "a scale for each channel")
+            yield say(str(channel.scheme), what, "a scale for each channel")
 
 
-def _losses(record: FormatRecord, median: float, total: FormatRecord) -> Iterable[tuple[str, str]]:
+def _losses(record: SchemeRecord, median: float, total: SchemeRecord) -> Iterable[tuple[str, str]]:
     if record.sqnr_db is not None and record.sqnr_db < median - SENSITIVE_DB:
-        yield f"{record.sqnr_db:.1f} dB, the median tensor has {median:.1f}", "keep it, or a finer scale or format"
+        yield f"{record.sqnr_db:.1f} dB, the median tensor has {median:.1f}", "keep it, or take a finer scale or format"
     lost, out = record.underflow_share or 0.0, record.overflow_share or 0.0
     if lost > max(UNDERFLOW, 2 * (total.underflow_share or 0.0)):
-        yield f"{100 * lost:.2f} % become zero", "a finer scale, or a format of wider range"
+        yield f"rounds {100 * lost:.2f} % of the weights to zero", "a finer scale, or a format of wider range"
     if out > max(OVERFLOW, 2 * (total.overflow_share or 0.0)):
         yield f"{100 * out:.2f} % beyond the range", "a scale by the rule max"

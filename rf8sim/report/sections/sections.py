@@ -12,7 +12,6 @@ import ggd
 
 from ...entropy.code_lengths import code_lengths
 from ...entropy.coding import stored_bits
-from ...formats import get_format
 from ...models.evaluation import Evaluation
 from ...studies.experiment import Experiment, TensorRecord
 from ..figures import charts, figures
@@ -74,13 +73,13 @@ def _formats(contents: Contents, with_figures: bool) -> Section:
 
 def _limits_table(contents: Contents) -> Table:
     columns = (
-        Column("format"), Column("tensors", "count"), Column("SQNR, dB", ".2f"), Column("coded, bits/w.", ".3f"),
-        Column("most with these bits, dB", ".2f"), Column("below it, dB", ".2f"),
-        Column("least bits for this SQNR", ".3f"), Column("above it, bits", ".3f"),
+        Column("scheme"), Column("tensors", "count"), Column("SQNR, dB", ".2f"), Column("coded, bits/w.", ".3f"),
+        Column("max. SQNR at this rate, dB", ".2f"), Column("gap, dB", ".2f"),
+        Column("min. rate at this SQNR, bits", ".3f"), Column("gap, bits", ".3f"),
     )  # fmt: skip
     rows = tuple(
         (
-            one.format, one.tensors, one.sqnr_db, one.bits, one.bound_db, one.bound_db - one.sqnr_db, one.least_bits,
+            one.scheme, one.tensors, one.sqnr_db, one.bits, one.bound_db, one.bound_db - one.sqnr_db, one.least_bits,
             one.bits - one.least_bits,
         )
         for one in limits.limits(contents.experiment)
@@ -90,7 +89,7 @@ def _limits_table(contents: Contents) -> Table:
 
 def _rate_figure(contents: Contents) -> Iterable[Figure]:
     experiment = contents.experiment
-    names = experiment.settings.formats
+    names = experiment.settings.names
     fitted = limits.trusted(experiment)
     chosen = {id(tensor) for tensor in fitted} or {id(tensor) for tensor in experiment.tensors}
     shown = [tensor for tensor in largest(experiment, _MOST_MARKS) if id(tensor) in chosen]
@@ -105,7 +104,7 @@ def _rate_figure(contents: Contents) -> Iterable[Figure]:
     bound, levels, words = None, {}, ""
     if shape is not None:
         bound = f"Shannon, shape {shape:.2f}", limits.shannon_db(shape)
-        sizes = sorted({get_format(name).bits for name in names})
+        sizes = sorted({scheme.format.bits for scheme in experiment.settings.schemes})
         levels = {f"Lloyd-Max, {1 << bits} values": limits.lloyd_max_db(shape, 1 << bits) for bits in sizes}
         words = (
             " The lines are limits for one generalized Gaussian of the median shape: dashed, that of any code at all "
@@ -128,7 +127,7 @@ def _rate_figure(contents: Contents) -> Iterable[Figure]:
 
 
 def _rate_point(label: str, tensor: TensorRecord, name: str) -> Iterable[figures.RatePoint]:
-    record = tensor.format(name)
+    record = tensor.scheme(name)
     rate, quality = record.coded_bits_per_weight, record.sqnr_db
     if rate is not None and quality is not None and math.isfinite(quality):
         yield figures.RatePoint(label, rate, quality)
@@ -137,12 +136,13 @@ def _rate_point(label: str, tensor: TensorRecord, name: str) -> Iterable[figures
 def _values_figures(contents: Contents) -> Iterable[Figure]:
     experiment = contents.experiment
     for tensor in largest(experiment, 1):
-        if not tensor.bins or not tensor.formats:
+        if not tensor.bins or not tensor.schemes:
             return
         where = tables.label(experiment, tensor)
-        several = any(record.smallest_scale != record.largest_scale for record in tensor.formats)
-        formats = [get_format(record.format) for record in tensor.formats]
-        scales = [math.sqrt(record.smallest_scale * record.largest_scale) for record in tensor.formats]
+        several = any(record.smallest_scale != record.largest_scale for record in tensor.schemes)
+        by_format = {record.scheme.format: record for record in reversed(tensor.schemes)}
+        formats = [*reversed(by_format)]
+        scales = [math.sqrt(by_format[fmt].smallest_scale * by_format[fmt].largest_scale) for fmt in formats]
         scaled = f"times {'the middle of its scales' if several else 'its scale'} in that tensor"
         yield figures.value_density(
             formats,
@@ -194,22 +194,22 @@ def _accuracy(contents: Contents, _: bool) -> Section | None:
 
 def _compression(contents: Contents, _: bool) -> Section | None:
     experiment = contents.experiment
-    if not experiment.settings.formats:
+    if not experiment.settings.names:
         return None
     columns = (
-        Column("format"), Column("stored, bits/w.", ".3f"), Column("of them scales", ".3f"), Column("entropy", ".3f"),
+        Column("scheme"), Column("stored, bits/w.", ".3f"), Column("scales, bits/w.", ".3f"), Column("entropy", ".3f"),
         *(Column(f"{coder}, bits/w.", ".3f") for coder in _CODERS.values()), Column("saved by rANS, %", "percent"),
         Column("codes that occur", "count"),
     )  # fmt: skip
     rows = []
-    for record in experiment.total.formats:
+    for record in experiment.total.schemes:
         stored, scales = record.bits_per_weight, record.scale_overhead_bits
         coded: list[float | None] = [None for _ in _CODERS]
         if scales is not None:
-            coded = [scales + _coded_bits(experiment, record.format, coder) for coder in _CODERS]
+            coded = [scales + _coded_bits(experiment, record.name, coder) for coder in _CODERS]
         saved = 1 - coded[0] / stored if stored and coded[0] is not None else None
         used = int(np.count_nonzero(record.error.code_counts))
-        rows.append((record.format, stored, scales, record.entropy_bits, *coded, saved, used))
+        rows.append((record.name, stored, scales, record.entropy_bits, *coded, saved, used))
     words = (
         "Codes of weights are worth less than their width: some occur more often than others. The entropy of the codes "
         "of all tensors together is the least that a coder of single codes with one table needs. The columns of coders "
@@ -226,7 +226,7 @@ _MOST_CODED = 100  # finding the best table of a tensor takes some hundredths of
 
 def _coded_bits(experiment: Experiment, name: str, coder: str) -> float:
     """Return the bits per weight of the codes of all tensors in a format, each coded by itself."""
-    counts = [tensor.format(name).error.code_counts for tensor in largest(experiment, _MOST_CODED)]
+    counts = [tensor.scheme(name).error.code_counts for tensor in largest(experiment, _MOST_CODED)]
     bits = sum(stored_bits(code_lengths(own, coder)) for own in counts if own.any())
     return float(bits / max(1, sum(int(own.sum()) for own in counts)))
 
@@ -249,14 +249,14 @@ def _guards(contents: Contents, _: bool) -> Section:
         words.append("No tensor is.")
     names = {tables.label(experiment, tensor) for tensor in kept}
     columns = (
-        Column("tensor"), Column("weights", "count"), Column("format"), Column("what", "note"), Column("advice"),
+        Column("tensor"), Column("weights", "count"), Column("scheme"), Column("what", "note"), Column("advice"),
         Column("kept by default"),
     )  # fmt: skip
     rows = tuple(
-        (one.tensor, one.weights, one.format or "any", one.what, one.advice, "yes" if one.tensor in names else "no")
+        (one.tensor, one.weights, one.scheme or "any", one.what, one.advice, "yes" if one.tensor in names else "no")
         for one in found
     )
-    shown = (Table("To be looked at", columns, rows, folded=len(rows) > MOST_ROWS),) if rows else ()
+    shown = (Table("Tensors to check", columns, rows, folded=len(rows) > MOST_ROWS),) if rows else ()
     return Section("guards", "Guard rails", tuple(words), shown)
 
 
@@ -265,7 +265,7 @@ def _guards(contents: Contents, _: bool) -> Section:
 
 def _tensors(contents: Contents, with_figures: bool) -> Section:
     experiment = contents.experiment
-    names = experiment.settings.formats
+    names = experiment.settings.names
     shown = (tables.sqnr_by_tensor(experiment), *(tables.details(experiment, name) for name in names))
     drawn = tuple(_sqnr_figure(contents)) if with_figures else ()
     return Section("tensors", "Tensor by tensor", (), shown, drawn)
@@ -274,7 +274,7 @@ def _tensors(contents: Contents, with_figures: bool) -> Section:
 def _sqnr_figure(contents: Contents) -> Iterable[Figure]:
     experiment = contents.experiment
     some = largest(experiment, MOST_ROWS)
-    values = {name: [tensor.format(name).sqnr_db for tensor in some] for name in experiment.settings.formats}
+    values = {name: [tensor.scheme(name).sqnr_db for tensor in some] for name in experiment.settings.names}
     if not any(value is not None and math.isfinite(value) for row in values.values() for value in row):
         return
     rest = len(experiment.tensors) - len(some)
@@ -293,9 +293,10 @@ def _about(contents: Contents, _: bool) -> Section:
     words = [
         "SQNR is 10 log10(Σ w² / Σ (w - ŵ)²) in dB, where ŵ is the weight after quantization and back. The "
         "entropy of the codes is the least that a coder of single codes needs. Stored bits per weight are "
-        "those of the code and its share of the scales: 8 bits for a scale that is a power of two, 32 for "
-        "another.",
-        "Channels lie along axis 0 and blocks along all other axes together; a vector is one channel.",
+        "those of the code and its share of the scales and zero points, each at the width that it is stored in.",
+        "A bare format name means one scale for each tensor, of least squared error. Channels are the outputs: axis 0 "
+        "of a matrix or a convolution, and of stacked experts (expert, output); blocks lie along the last axis. A "
+        "vector is one channel.",
     ]
     if contents.command:
         words.append(f"The same bytes come again from: {contents.command}")

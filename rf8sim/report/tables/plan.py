@@ -14,14 +14,13 @@ __all__ = ["choices", "summary"]
 def choices(found: Planned) -> Table:
     """List what each tensor gets."""
     columns = (
-        Column("tensor"), Column("format"), Column("scaling"), Column("weights", "count"), Column("bits/w.", ".3f"),
+        Column("tensor"), Column("scheme"), Column("weights", "count"), Column("bits/w.", ".3f"),
         Column("SQNR, dB", ".2f"),
     )  # fmt: skip
     rows = [
         (
             choice.name,
-            choice.recipe.format,
-            choice.recipe.scaling,
+            str(choice.recipe.scheme),
             choice.cost.weights,
             choice.cost.bits_per_weight,
             None if math.isnan(choice.cost.sqnr_db) else choice.cost.sqnr_db,

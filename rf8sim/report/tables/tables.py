@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...formats import get_format
-from ...studies.experiment import Experiment, FormatRecord, TensorRecord
+from ...studies.experiment import Experiment, SchemeRecord, TensorRecord
 
 __all__ = [
     "MOST_ROWS", "WORDS", "Column", "Table", "brief", "cell", "details", "fits", "format_values", "label",
@@ -103,7 +102,7 @@ _COSTS = (
 )
 
 
-def _costs(record: FormatRecord) -> tuple[float | None, ...]:
+def _costs(record: SchemeRecord) -> tuple[float | None, ...]:
     return (
         record.mean_relative_error,
         record.max_relative_error,
@@ -118,14 +117,14 @@ def _costs(record: FormatRecord) -> tuple[float | None, ...]:
 def summary(experiment: Experiment) -> Table:
     """Compare the formats over all weights."""
     rows = []
-    for record in experiment.total.formats:
-        found = (tensor.format(record.format).sqnr_db for tensor in experiment.tensors)
+    for record in experiment.total.schemes:
+        found = (tensor.scheme(record.name).sqnr_db for tensor in experiment.tensors)
         by_tensor = [value for value in found if value is not None]
         median = statistics.median(by_tensor) if by_tensor else None
         worst = min(by_tensor, default=None)
-        rows.append((record.format, record.sqnr_db, median, worst, *_costs(record)))
+        rows.append((record.name, record.sqnr_db, median, worst, *_costs(record)))
     columns = (
-        Column("format"),
+        Column("scheme"),
         _SQNR,
         Column("median, dB", ".2f"),
         Column("worst, dB", ".2f"),
@@ -188,9 +187,9 @@ def _existing(value: float) -> float | None:
 
 def sqnr_by_tensor(experiment: Experiment) -> Table:
     """List the SQNR of every tensor in every format."""
-    names = experiment.settings.formats
+    names = experiment.settings.names
     rows = tuple(
-        (label(experiment, tensor), tensor.count, *(tensor.format(name).sqnr_db for name in names))
+        (label(experiment, tensor), tensor.count, *(tensor.scheme(name).sqnr_db for name in names))
         for tensor in experiment.tensors
     )
     columns = (
@@ -205,7 +204,7 @@ def details(experiment: Experiment, name: str) -> Table:
     """List everything about one format, tensor by tensor."""
     rows = []
     for tensor in experiment.tensors:
-        record = tensor.format(name)
+        record = tensor.scheme(name)
         rows.append((label(experiment, tensor), tensor.count, record.sqnr_db, *_costs(record)))
     columns = (Column("tensor"), Column("weights", "count"), _SQNR, *_COSTS)
     return Table(f"{name} by tensor", columns, tuple(rows), folded=True)
@@ -222,7 +221,7 @@ def format_values(experiment: Experiment) -> Table:
         Column("octaves", ".1f"),
         Column("description", "note"),
     )
-    formats = [get_format(name) for name in experiment.settings.formats]
+    formats = dict.fromkeys(scheme.format for scheme in experiment.settings.schemes)
     rows = tuple((f.name, f.bits, f.count, f.max, f.smallest, f.octaves, f.description) for f in formats)
     return Table("The formats, unscaled", columns, rows)
 
@@ -232,10 +231,9 @@ def settings(experiment: Experiment) -> Table:
     asked = experiment.settings
     rows = [
         ("checkpoints", ", ".join(experiment.checkpoints)),
-        ("formats", ", ".join(asked.formats)),
-        ("scaling", asked.scaling + (f", {asked.block_size} elements" if asked.scaling == "block" else "")),
-        ("scale rule", asked.scale_rule if asked.scaling != "none" else "–"),
-        ("rounding", asked.rounding + (f", seed {asked.seed}" if asked.rounding == "stochastic" else "")),
+        ("schemes", ", ".join(asked.names)),
+        ("in full", ", ".join(scheme.text for scheme in asked.schemes)),
+        *([("seed", str(asked.seed))] if any(s.rounding == "stochastic" for s in asked.schemes) else []),
         *((name, ", ".join(value)) for name in ("include", "exclude") if (value := getattr(asked, name))),
         *experiment.versions.items(),
     ]
