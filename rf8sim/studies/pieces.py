@@ -87,21 +87,27 @@ def cut(
     blocks = [block_of(scheme) for scheme in schemes]
     height, columns = matrix_shape(shape)
     rows = range(height) if rows is None else rows
-    unit = _row_unit(blocks, shape)
+    unit, most = _row_units(blocks, shape)
     widths = [1 if block is None else block[-1] for block in blocks]
     if columns > elements and unit == 1 and -1 not in widths:
         multiple = math.lcm(*widths)
         step = max(elements // multiple, 1) * multiple
         starts = range(0, columns, step)
         return [(row, start, 1, min(step, columns - start)) for row in rows for start in starts]
-    step = max(elements // max(columns, 1) // unit, 1) * unit
+    step = min(max(elements // max(columns, 1) // unit, 1) * unit, most)
     return [(row, 0, min(step, rows.stop - row), columns) for row in range(rows.start, rows.stop, step)]
 
 
-def _row_unit(blocks: Iterable[Block], shape: tuple[int, ...]) -> int:
-    """Return of how many rows of the matrix the pieces are multiples."""
-    least = [row_pieces(block, shape, 1) for block in dict.fromkeys(blocks)]
-    return min(math.lcm(*(len(pieces[0]) for pieces in least if pieces)), max(matrix_shape(shape)[0], 1))
+def _row_units(blocks: Iterable[Block], shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return of how many rows of the matrix the pieces are multiples, and the most rows of one."""
+    rows, columns = matrix_shape(shape)
+    unit, most = 1, max(rows, 1)
+    for block in dict.fromkeys(blocks):
+        enough = (rows + max(block or (1,))) * columns  # for one piece, where blocks may lie in one
+        smallest, largest = row_pieces(block, shape, 1), row_pieces(block, shape, enough)
+        if smallest and largest:
+            unit, most = math.lcm(unit, len(smallest[0])), min(most, len(largest[0]))
+    return min(unit, most), most
 
 
 def part_unit(schemes: Iterable[Scheme], shape: tuple[int, ...]) -> int:
@@ -114,7 +120,7 @@ def part_unit(schemes: Iterable[Scheme], shape: tuple[int, ...]) -> int:
     (128, 1)
     """
     inner = shape[1] if len(shape) == 3 else 1
-    return math.lcm(_row_unit([block_of(scheme) for scheme in schemes], shape), inner) // inner
+    return math.lcm(_row_units([block_of(scheme) for scheme in schemes], shape)[0], inner) // inner
 
 
 def pieces(
