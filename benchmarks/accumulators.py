@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rf8sim.arithmetic.codes.linalg import matmul
+from rf8sim.arithmetic.linalg import matmul
 
 import rf8sim
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from harness import Contender, machine, race, version
-from rf8sim.arithmetic.codes.linalg import weight_matvec
+from rf8sim.arithmetic.linalg import weight_matvec
 
 import rf8sim
 from rf8sim._base.threads import available_threads

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from oracle_helpers import modes, overflows
-from rf8sim.arithmetic.codes.codes import OPERATIONS, Flags, operation_table
+from rf8sim.arithmetic.codes import OPERATIONS, Flags, operation_table
 
 import rf8sim
 from rf8sim import reference

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from rf8sim.arithmetic.codes.error_analysis import accumulation_bound, matmul_error, unit_roundoff
+from rf8sim.arithmetic.error_analysis import accumulation_bound, matmul_error, unit_roundoff
 
 import rf8sim
 

@@ -417,7 +417,8 @@ def test_an_error_at_the_very_end(capsys, monkeypatch, tmp_path, source, call):
 KILL = """
     import os, signal, sys
     from pathlib import Path
-    from rf8sim import _files, _safetensors, cli
+    from rf8sim import cli
+    from rf8sim.checkpoints import safetensors as _safetensors
     folder, source, output = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     arguments = ["quantize", source, "-o", output, "-f", "e5m2", "-q"]
     def after(function, count):

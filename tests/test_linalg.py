@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rf8sim.arithmetic.codes.products import get_operand, nibble_tables
+from rf8sim.arithmetic.products import get_operand, nibble_tables
 
 import rf8sim
 from rf8sim import reference

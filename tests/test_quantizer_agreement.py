@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from rf8sim.codec.codec.rounding import RoundingMode, boundaries
+from rf8sim.codec.rounding import RoundingMode, boundaries
 
 import rf8sim
 from ggd import GGD, best_scale, quantizer_theory

@@ -10,9 +10,9 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-from rf8sim.report.sections.sections.contents import Contents, command, hash_inputs, read_evaluation
-from rf8sim.report.sections.sections.sections import SECTIONS, sections
-from rf8sim.report.sections.sections.verdict import verdict
+from rf8sim.report.sections.contents import Contents, command, hash_inputs, read_evaluation
+from rf8sim.report.sections.sections import SECTIONS, sections
+from rf8sim.report.sections.verdict import verdict
 from safetensors.numpy import save_file
 
 import rf8sim
@@ -403,7 +403,7 @@ def test_command_makes_the_same_report(checkpoint, tmp_path, monkeypatch):
 
 def test_limits_are_limits(tmp_path):
     """Over true generalized Gaussians no format reaches the bound of its rate, and the table adds up."""
-    from rf8sim.report.sections.sections.limits import limits
+    from rf8sim.report.sections.limits import limits
 
     import ggd
 
@@ -496,7 +496,7 @@ def test_pooling_is_said(tmp_path):
 
 def test_pooled_shape_of_a_kind(tmp_path):
     """From histograms in quarter octaves the pooled shape is that of the data, to a standard error or so."""
-    from rf8sim.report.sections.sections.weights import by_kind
+    from rf8sim.report.sections.weights import by_kind
 
     import ggd
 
@@ -573,7 +573,7 @@ def test_compression_is_what_files_take(checkpoint, experiment):
 
 
 def test_area(experiment, tmp_path):
-    from rf8sim.report.sections.sections.area import read_area
+    from rf8sim.report.sections.area import read_area
 
     blocks = [
         {"block": "product", "gates rf8": 10.0, "gates int8": 30.0, "gates rf8 / e4m3fn": 1.1, "depth rf8": 3},

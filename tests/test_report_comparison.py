@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from rf8sim.report.sections.sections.contents import Contents
+from rf8sim.report.sections.contents import Contents
 from safetensors.numpy import save_file
 
 from rf8sim import cli

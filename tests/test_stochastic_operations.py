@@ -11,7 +11,7 @@ from arithmetic_oracle import ONE, TWO, exact, formats_of, raised, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle_helpers import overflows
-from rf8sim.arithmetic.codes.codes import DrawTable, Flags, draw_table
+from rf8sim.arithmetic.codes import DrawTable, Flags, draw_table
 
 import rf8sim
 from rf8sim import reference

@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 import pytest
-from rf8sim.report.sections.sections.contents import Section
-from rf8sim.report.tables.tables.tables import Column, Table
+from rf8sim.report.sections.contents import Section
+from rf8sim.report.tables.tables import Column, Table
 from safetensors.numpy import save_file
 
 from rf8sim.report.render import html, write_report

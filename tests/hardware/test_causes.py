@@ -3,7 +3,7 @@
 import io
 
 import pytest
-from rf8sim.hardware.vectors.vectors.vectors import vectors
+from rf8sim.hardware.vectors.vectors import vectors
 
 from rf8sim.hardware.verdict import answers, verify
 from rf8sim.hardware.verdict import text as verdict_text

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from rf8sim.hardware.vectors.vectors.vectors import vectors
+from rf8sim.hardware.vectors.vectors import vectors
 
 import rf8sim.hardware
 from rf8sim import cli

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 from rf8_design import FAULTS, multiply
-from rf8sim.hardware.vectors.vectors.vectors import vectors
+from rf8sim.hardware.vectors.vectors import vectors
 
 import rf8sim
 from rf8sim.hardware.vectors.vectors import files as vector_files

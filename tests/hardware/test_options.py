@@ -3,8 +3,8 @@
 import re
 
 import pytest
-from rf8sim.hardware.golden.golden.options import IDLE
-from rf8sim.hardware.vectors.vectors.vectors import vectors
+from rf8sim.hardware.golden.options import IDLE
+from rf8sim.hardware.vectors.vectors import vectors
 
 from rf8sim import cli
 from rf8sim.hardware.golden.golden import golden as golden_module

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from rf8sim.hardware.vectors.vectors.vectors import vectors
+from rf8sim.hardware.vectors.vectors import vectors
 from simulation import counts, lay_out, simulate
 
 import rf8sim

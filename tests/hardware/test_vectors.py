@@ -12,11 +12,11 @@ from itertools import product
 import numpy as np
 import pytest
 from oracle_helpers import modes, overflows
-from rf8sim.arithmetic.codes.operations import operation_table
-from rf8sim.hardware.golden.golden.golden import golden
-from rf8sim.hardware.golden.golden.ports import Port, get_kind
-from rf8sim.hardware.vectors.vectors.files import FORMS, from_digits, to_digits
-from rf8sim.hardware.vectors.vectors.vectors import vectors
+from rf8sim.arithmetic.operations import operation_table
+from rf8sim.hardware.golden.golden import golden
+from rf8sim.hardware.golden.ports import Port, get_kind
+from rf8sim.hardware.vectors.files import FORMS, from_digits, to_digits
+from rf8sim.hardware.vectors.vectors import vectors
 
 import rf8sim
 from rf8sim import reference

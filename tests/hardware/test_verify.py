@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rf8sim.hardware.golden.golden.ports import get_kind
-from rf8sim.hardware.vectors.vectors.vectors import vectors
+from rf8sim.hardware.golden.ports import get_kind
+from rf8sim.hardware.vectors.vectors import vectors
 
 import rf8sim
 from rf8sim.hardware.vectors.vectors import files as vector_files

@@ -299,7 +299,7 @@ def vectors(
         How many random vectors: by default 2**14 at level 1 and 2**20 at level 2, none where all combinations are
         asked anyway.
     **options
-        As for `rf8sim.hardware.golden.golden.golden`: ``fmt_b``, ``fmt_c``, ``source``, ``result``, ``rounding``,
+        As for `rf8sim.hardware.golden.golden`: ``fmt_b``, ``fmt_c``, ``source``, ``result``, ``rounding``,
         ``overflow``, ``random_bits``.
 
     Returns
