@@ -3,7 +3,8 @@
 import ml_dtypes
 import numpy as np
 import pytest
-from rf8sim.codec.rounding import Overflow, RoundingMode, check_choices, step_table, stochastic_table
+from rf8sim.codec.rounding import Overflow, RoundingMode, check_choices
+from rf8sim.codec.thresholds import step_table, stochastic_table
 
 import rf8sim
 

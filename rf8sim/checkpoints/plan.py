@@ -31,7 +31,7 @@ from typing import Any
 
 from .._base.checks import choose
 from .._base.files import write_files
-from ..codec.rounding import check_choices
+from ..codec.rounding import Rounding, check_choices
 from ..formats import get_format
 from ..quantization.scaling import SCALE_RULES, SCALINGS
 
@@ -78,7 +78,7 @@ class Recipe:
 
     def check(self) -> None:
         """Raise ValueError if an option is unknown or out of range."""
-        check_choices(get_format(self.format), self.rounding, "saturate")
+        check_choices(get_format(self.format), Rounding(self.rounding))
         choose("scaling", self.scaling, SCALINGS)
         choose("scale rule", self.scale_rule, SCALE_RULES)
         choose("entropy coder", self.entropy, CODERS)

@@ -31,9 +31,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._base.checks import choose
+from ..arithmetic.accumulation import Accumulation, OperandScales
 from ..arithmetic.accumulators import get_accumulator, get_order, get_rule
 from ..arithmetic.linalg import matmul
-from ..codec.rounding import check_choices
+from ..codec.rounding import Rounding, check_choices
 from ..formats import Format, get_format
 from ..quantization.scaling import SCALE_RULES, QuantizedTensor, quantize, scale_from_histogram
 from .transformer import Model, Product, forward
@@ -100,15 +101,15 @@ class Datapath:
 
     def check(self) -> None:
         """Raise ValueError if an option is unknown or options do not go together."""
-        check_choices(get_format(self.format), self.rounding, "saturate")
+        check_choices(get_format(self.format), Rounding(self.rounding))
         if self.activations is not None:
-            check_choices(get_format(self.activations), self.activation_rounding, "saturate")
+            check_choices(get_format(self.activations), Rounding(self.activation_rounding))
         choose("scaling", self.scaling, _SCALINGS)
         choose("scale rule", self.scale_rule, SCALE_RULES)
         get_order(self.order)
         held = get_accumulator(self.accumulator)
         if not held.exact:
-            get_rule(held, self.accumulator_rounding, "saturate", self.seed, 0)
+            get_rule(held, Rounding(self.accumulator_rounding, seed=self.seed), 0)
         if held.integer and self.activations is None:
             raise ValueError(
                 f"accumulator {self.accumulator!r} sums integers: give the activations a format too, such as 'int8'"
@@ -181,14 +182,13 @@ class _Machine:
         sums = matmul(
             inputs,
             weight.codes.T,
-            kind,
-            fmt_b=weight.format,
-            scale_a=np.ldexp(scale, shift),
-            scale_b=weight.scale.T,
-            accumulator=self.path.accumulator,
-            order=self.path.order,
-            rounding=self.path.accumulator_rounding,
-            seed=self.path.seed + self.numbers[name],
+            (kind, weight.format),
+            scales=OperandScales(np.ldexp(scale, shift), weight.scale.T),
+            accumulator=Accumulation(
+                self.path.accumulator,
+                self.path.order,
+                Rounding(self.path.accumulator_rounding, seed=self.path.seed + self.numbers[name]),
+            ),
         ).astype(np.float32)
         self.sums += sums.size
         self.not_finite += sums.size - int(np.count_nonzero(np.isfinite(sums)))

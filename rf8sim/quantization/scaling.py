@@ -15,7 +15,8 @@ from .._base.checks import as_data, choose
 from .._base.threads import in_pieces
 from .._kernels import codec as _kernels
 from ..codec.codec import decode, encode
-from ..codec.rounding import RoundingMode, boundaries, check_choices
+from ..codec.rounding import Rounding, RoundingMode, check_choices
+from ..codec.thresholds import boundaries
 from ..formats import Format, get_format
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def quantize(
     QuantizedTensor(e4m3fn, shape (64, 64), block scaling, 128 scales, 9 bits per weight)
     """
     fmt = get_format(fmt)
-    check_choices(fmt, rounding, overflow)
+    check_choices(fmt, Rounding(rounding, overflow))
     data = as_data(x)
     axis, block_size = _checked_layout(data, scaling, axis, block_size)
     if scale is None:
@@ -236,7 +237,7 @@ def quantize(
         wide = piece_scale.astype(np.float64)
         quotient = data[part] if scaling == "none" else data[part].astype(np.float64) / wide
         first = offset + (part.start * row if data.ndim else 0)
-        codes[part] = encode(quotient, fmt, rounding=rounding, overflow=overflow, seed=seed, offset=first, threads=1)
+        codes[part] = encode(quotient, fmt, rounding=Rounding(rounding, overflow, seed, first), threads=1)
 
     try:
         by_rows(step, data.shape, expanded, threads)
@@ -259,7 +260,7 @@ def _by_pattern(
         if without[patterns].any():
             return None
         every[without] = 0.0
-    table = encode(every, fmt, rounding=rounding, overflow=overflow, threads=1)
+    table = encode(every, fmt, rounding=Rounding(rounding, overflow), threads=1)
     flat, codes = patterns.reshape(-1), np.empty(data.size, dtype=np.uint8)
     in_pieces(lambda start, stop: _kernels.look_up(flat[start:stop], table, codes[start:stop]), flat.size, threads)
     return codes.reshape(data.shape)

@@ -12,7 +12,7 @@ import numpy as np
 
 from .._base import display as _display
 from .._base.checks import choose
-from ..codec.rounding import RoundingMode, check_choices
+from ..codec.rounding import Rounding, RoundingMode, check_choices
 from ..formats import get_format
 from ..quantization.metrics import QuantizationError
 from ..quantization.scaling import SCALE_RULES, SCALINGS
@@ -345,7 +345,7 @@ class Settings:
         if self.block_size < 1:
             raise ValueError(f"a block has at least 1 element, got {self.block_size}")
         for name in self.formats:
-            check_choices(get_format(name), self.rounding, "saturate")
+            check_choices(get_format(name), Rounding(self.rounding))
         if not self.formats:
             choose("rounding mode", self.rounding, list(RoundingMode))
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..codec.codec import decode
-from ..codec.rounding import Overflow, RoundingMode, check_choices, step_table, stochastic_table
+from ..codec.rounding import Overflow, RoundingMode, check_choices
+from ..codec.thresholds import step_table, stochastic_table
 from ..formats import Format, get_format
 
 __all__ = ["fake_quantize", "scale_for"]

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from ..._base.checks import choose
 from ...arithmetic.operations import DrawTable, as_integers, draws, round_exact
 from ...arithmetic.products import get_operand
-from ...codec.rounding import RoundingMode, boundaries, check_choices
+from ...codec.rounding import RoundingMode, check_choices
+from ...codec.thresholds import boundaries
 from ...formats import Format, get_format
 from .exact import OPERATIONS, Exact, State, accumulate, unless_nan
 from .model import Model

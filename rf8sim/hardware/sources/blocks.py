@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ...arithmetic.codes import multiply
 from ...codec.codec import encode
-from ...codec.rounding import RoundingMode, boundaries
+from ...codec.rounding import RoundingMode
+from ...codec.thresholds import boundaries
 from ...formats import get_format
 
 __all__ = ["GUARD", "Block", "Signal", "blocks", "lfsr_words", "multiplication_table", "vector_lines"]

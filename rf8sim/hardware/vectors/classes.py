@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...codec.codec import random_words
-from ...codec.rounding import RoundingMode, boundaries, step_table
+from ...codec.rounding import RoundingMode
+from ...codec.thresholds import boundaries, step_table
 from ...formats import Format
 from ..golden.golden import Golden, all_operands
 from ..golden.ports import EXHAUSTIVE_BITS, Bits, Codes, Fixed, Float, Patterns, Port, unsigned
