@@ -21,8 +21,8 @@ from ggd.families import family_names
 from ggd.findings import verdict
 from ggd.survey import summarize, survey
 from rf8sim import cli
-from rf8sim.report.figures.figures import fit as fit_figures
-from rf8sim.report.tables.tables import fit as fit_tables
+from rf8sim.report.figures import fit as fit_figures
+from rf8sim.report.tables import fit as fit_tables
 from rf8sim.studies import measuring
 
 ROOT = Path(__file__).parents[1]

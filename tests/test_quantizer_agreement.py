@@ -7,11 +7,11 @@ import math
 
 import numpy as np
 import pytest
-from rf8sim.codec.rounding import RoundingMode
-from rf8sim.codec.thresholds import boundaries
 
 import rf8sim
 from ggd import GGD, best_scale, quantizer_theory
+from rf8sim.codec.rounding import RoundingMode
+from rf8sim.codec.thresholds import boundaries
 from rf8sim.quantization.metrics import measure
 
 N = 1 << 20

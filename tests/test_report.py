@@ -10,14 +10,14 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-from rf8sim.report.sections.contents import Contents, command, hash_inputs, read_evaluation
-from rf8sim.report.sections.sections import SECTIONS, sections
-from rf8sim.report.sections.verdict import verdict
 from safetensors.numpy import save_file
 
 import rf8sim
 from rf8sim.report.figures.figures import figures
 from rf8sim.report.render import write_report
+from rf8sim.report.sections.contents import Contents, command, hash_inputs, read_evaluation
+from rf8sim.report.sections.sections import SECTIONS, sections
+from rf8sim.report.sections.verdict import verdict
 from rf8sim.report.tables.tables import tables
 from rf8sim.studies.experiment import Experiment, Settings
 from rf8sim.studies.measuring import run
@@ -403,9 +403,8 @@ def test_command_makes_the_same_report(checkpoint, tmp_path, monkeypatch):
 
 def test_limits_are_limits(tmp_path):
     """Over true generalized Gaussians no format reaches the bound of its rate, and the table adds up."""
-    from rf8sim.report.sections.limits import limits
-
     import ggd
+    from rf8sim.report.sections.limits import limits
 
     rng = {1.0: 0.02, 1.6: 0.1}
     x = {f"w{s}": ggd.GGD(s, a).sample(200_000, seed=1).astype(np.float32).reshape(100, -1) for s, a in rng.items()}
@@ -496,9 +495,8 @@ def test_pooling_is_said(tmp_path):
 
 def test_pooled_shape_of_a_kind(tmp_path):
     """From histograms in quarter octaves the pooled shape is that of the data, to a standard error or so."""
-    from rf8sim.report.sections.weights import by_kind
-
     import ggd
+    from rf8sim.report.sections.weights import by_kind
 
     x = {f"mlp.{i}": ggd.GGD(1.3, 0.05).sample(60_000, seed=i).astype(np.float32).reshape(60, -1) for i in range(3)}
     x |= {"attn": ggd.GGD(0.8, 0.05).sample(60_000, seed=9).astype(np.float32).reshape(60, -1)}

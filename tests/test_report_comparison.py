@@ -8,13 +8,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from rf8sim.report.sections.contents import Contents
 from safetensors.numpy import save_file
 
 from rf8sim import cli
 from rf8sim.report.pages import comparison
 from rf8sim.report.pages.comparison import Thresholds, compare
 from rf8sim.report.render import write_report
+from rf8sim.report.sections.contents import Contents
 from rf8sim.studies.experiment import Settings
 from rf8sim.studies.measuring import run
 

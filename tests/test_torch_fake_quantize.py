@@ -3,10 +3,10 @@
 import ml_dtypes
 import numpy as np
 import pytest
-from rf8sim.codec.rounding import Overflow, RoundingMode, check_choices
-from rf8sim.codec.thresholds import step_table, stochastic_table
 
 import rf8sim
+from rf8sim.codec.rounding import Overflow, RoundingMode, check_choices
+from rf8sim.codec.thresholds import step_table, stochastic_table
 
 torch = pytest.importorskip("torch")
 from rf8sim.torch import fake, fake_quantize  # noqa: E402
@@ -50,15 +50,14 @@ def compare(patterns: np.ndarray, dtype: str, fmt: str, rounding: str, overflow:
     result = fake_quantize(
         torch.from_numpy(patterns.astype(unsigned).view(f"i{x.dtype.itemsize}")).view(torch_dtype),
         fmt,
-        rounding=rounding,
-        overflow=overflow,
+        rounding=rf8sim.Rounding(rounding, overflow),
     )
     assert result.dtype == torch_dtype
     bits = result.view(torch_bits).numpy().view(unsigned)
     if rf8sim.get_format(fmt).nan is None:
         assert bool(result.isnan().numpy()[nan].all())
         x, bits, nan = x[~nan], bits[~nan], nan[~nan]
-    codes = rf8sim.encode(x, fmt, rounding=rounding, overflow=overflow)
+    codes = rf8sim.encode(x, fmt, rounding=rf8sim.Rounding(rounding, overflow))
     expected = rf8sim.decode(codes, fmt, dtype=numpy_dtype)
     both_nan = is_nan(expected) & is_nan(bits.view(numpy_dtype))
     wrong = np.flatnonzero((bits != expected.view(unsigned)) & ~both_nan)
@@ -136,8 +135,8 @@ def test_stochastic_takes_the_codecs_decisions(fmt, dtype):
     words = rng.integers(0, 1 << 32, x.size, dtype=np.uint32)
     words[: x.size // 4] = rng.choice(np.array([0, 1, 2**31, 2**32 - 1], dtype=np.uint32), x.size // 4)
     tensor = torch.from_numpy(x.view(f"i{x.dtype.itemsize}")).view(torch_dtype)
-    ours = fake._stochastic_by(tensor, torch.from_numpy(words.astype(np.int64)), fmt, "saturate")
-    codes = rf8sim.encode(x, fmt, rounding="stochastic", random_words=words)
+    ours = fake._stochastic_by(tensor, torch.from_numpy(words.astype(np.int64)), fmt, "stochastic")
+    codes = rf8sim.encode(x, fmt, rounding=rf8sim.Rounding("stochastic", words=words))
     expected = rf8sim.decode(codes, fmt, dtype=numpy_dtype)
     np.testing.assert_array_equal(ours.view(torch_bits).numpy().view(unsigned), expected.view(unsigned))
 
@@ -211,7 +210,7 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="RF family only"):
         fake_quantize(torch.ones(2), "int8", rounding="residual")
     with pytest.raises(ValueError, match="has no NaN code"):
-        fake_quantize(torch.ones(2), "int8", overflow="nan", rounding="stochastic")
+        fake_quantize(torch.ones(2), "int8", rounding=rf8sim.Rounding("stochastic", "nan"))
     with pytest.raises(TypeError, match=r"got torch\.int64"):
         fake_quantize(torch.ones(2, dtype=torch.int64), "rf8")
     with pytest.raises(TypeError, match="got list"):

@@ -37,8 +37,9 @@ def einsum(
     **options
         ``scales``, ``accumulator``, ``result``, ``rounding`` and ``threads``, as for `matmul`, without block scales.
         Products are summed in the order of ``a``'s axes, the last one fastest. ``scales.a`` and ``scales.b`` are one
-        number, or have an axis for each of the array's, of length 1 where it is summed over. The flat index that stochastic rounding draws words by is that of a result whose axes come as
-        those in both arrays, ``a``'s others, ``b``'s others, each in the order of their array.
+        number, or have an axis for each of the array's, of length 1 where it is summed over. The flat index that
+        stochastic rounding draws words by is that of a result whose axes come as those in both arrays, ``a``'s others,
+        ``b``'s others, each in the order of their array.
 
     Returns
     -------
@@ -87,7 +88,8 @@ def einsum(
                     f"scales.{name} of shape {np.shape(given)} does not broadcast with {wanted}: an axis for each of "
                     f"{name}'s, of length 1 where it is summed over"
                 ) from None
-            scales = replace(scales, **{name: _grouped(scale, axes, group)})
+            grouped = _grouped(scale, axes, group)
+            scales = replace(scales, a=grouped) if name == "a" else replace(scales, b=grouped)
     options["scales"] = scales
     product = matmul(_grouped(left, *groups["a"]), _grouped(right, *groups["b"]), fmt, **options)
     made = [*stacked, *rows, *columns]
@@ -196,7 +198,9 @@ def conv2d(
     down, across = _pair("stride", stride, 1)
     top, left = _pair("padding", padding, 0)
     if top or left:
-        images = np.pad(images, ((0, 0), (0, 0), (top, top), (left, left)), constant_values=_zero_of(each_format(fmt, 2)[0]))
+        images = np.pad(
+            images, ((0, 0), (0, 0), (top, top), (left, left)), constant_values=_zero_of(each_format(fmt, 2)[0])
+        )
     size = filters.shape[2:]
     if any(have < need for have, need in zip(images.shape[2:], size, strict=True)) or not all(size):
         raise ValueError(f"filters of {size} do not fit into padded images of {images.shape[2:]}")

@@ -214,9 +214,7 @@ def _checked_words(words: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[n
         return None
     array = np.asarray(words)
     if array.shape != shape or array.dtype.kind not in "iu":
-        raise ValueError(
-            f"words must be uint32 of x's shape {shape}, got {array.dtype.name} of shape {array.shape}"
-        )
+        raise ValueError(f"words must be uint32 of x's shape {shape}, got {array.dtype.name} of shape {array.shape}")
     if array.size and (int(array.min()) < 0 or int(array.max()) >> 32):
         raise ValueError("words must fit in 32 bits")
     return np.ascontiguousarray(array, dtype=np.uint32).reshape(-1)

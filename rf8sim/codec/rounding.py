@@ -194,8 +194,6 @@ def as_rounding(rounding: str | Rounding) -> Rounding:
     ------
     ValueError
         If a name is unknown.
-    TypeError
-        If it is neither a text nor a `Rounding`.
 
     Examples
     --------
@@ -204,8 +202,6 @@ def as_rounding(rounding: str | Rounding) -> Rounding:
     """
     if isinstance(rounding, Rounding):
         return rounding
-    if not isinstance(rounding, str):
-        raise TypeError(f"rounding must be a text such as 'nearest-even' or a Rounding, got {type(rounding).__name__}")
     return _parsed(str(rounding))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..codec.codec import decode
-from ..codec.rounding import Overflow, RoundingMode, check_choices
+from ..codec.rounding import Overflow, Rounding, RoundingMode, as_rounding, check_choices
 from ..codec.thresholds import step_table, stochastic_table
 from ..formats import Format, get_format
 
@@ -83,18 +83,26 @@ def _intervals(fmt: Format, overflow: Overflow, dtype: torch.dtype, device: torc
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]
 def _constant_steps(
-    fmt: Format | str, rounding: str, overflow: str, dtype: torch.dtype, device: torch.device
+    fmt: Format | str, rounding: str | Rounding, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     fmt = get_format(fmt)
-    return _steps(fmt, *check_choices(fmt, rounding, overflow), dtype, device)
+    return _steps(fmt, *check_choices(fmt, rounding), dtype, device)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]
 def _constant_intervals(
-    fmt: Format | str, overflow: str, dtype: torch.dtype, device: torch.device
+    fmt: Format | str, rounding: str | Rounding, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, ...]:
     fmt = get_format(fmt)
-    return _intervals(fmt, check_choices(fmt, "stochastic", overflow)[1], dtype, device)
+    return _intervals(fmt, check_choices(fmt, rounding)[1], dtype, device)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]
+def _is_stochastic(rounding: str | Rounding) -> bool:
+    chosen = as_rounding(rounding)
+    if chosen.seed or chosen.offset or chosen.words is not None or chosen.bits != 32:
+        raise ValueError("PyTorch's generator draws the words: leave out seed, offset, words and bits of the rounding")
+    return chosen.stochastic
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]
@@ -128,8 +136,7 @@ def fake_quantize(
     fmt: str | Format = "rf8",
     *,
     scale: Tensor | float | None = None,
-    rounding: str = "nearest-even",
-    overflow: str = "saturate",
+    rounding: str | Rounding = "nearest-even",
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Round a tensor to the values of a format, with a straight-through gradient.
@@ -146,10 +153,8 @@ def fake_quantize(
         The format. Under `torch.compile`, its name.
     scale : Tensor or float, optional
         Positive; broadcast against x. Without one x itself is rounded.
-    rounding : str
-        As for `rf8sim.encode`.
-    overflow : str
-        As for `rf8sim.encode`.
+    rounding : str or Rounding
+        As for `rf8sim.encode`, without its random words. Under `torch.compile`, its text form: ``"up/nan"``.
     generator : torch.Generator, optional
         Draws the words of ``stochastic``, 32 bits for each element; by default PyTorch's own.
 
@@ -182,10 +187,10 @@ def fake_quantize(
         wide = torch.float32 if x.device.type == "mps" else torch.float64
         factor = torch.as_tensor(scale, dtype=wide, device=x.device)
         plain = x.detach().to(wide) / factor
-    if rounding == "stochastic":
-        rounded = _stochastic(plain, fmt, overflow, generator)
+    if _is_stochastic(rounding):
+        rounded = _stochastic(plain, fmt, rounding, generator)
     else:
-        first, values = _constant_steps(fmt, str(rounding), str(overflow), plain.dtype, plain.device)
+        first, values = _constant_steps(fmt, rounding, plain.dtype, plain.device)
         rounded = values[_place(plain, first)]
     low, high = _limits(fmt)
     inside = (plain >= low) & (plain <= high)
@@ -195,16 +200,16 @@ def fake_quantize(
     return result
 
 
-def _stochastic(x: Tensor, fmt: str | Format, overflow: str, generator: torch.Generator | None) -> Tensor:
+def _stochastic(x: Tensor, fmt: str | Format, rounding: str | Rounding, generator: torch.Generator | None) -> Tensor:
     device = x.device if generator is None else generator.device
     words = torch.randint(0, 1 << 32, x.shape, dtype=torch.int64, generator=generator, device=device)
-    return _stochastic_by(x, words.to(x.device), fmt, overflow)
+    return _stochastic_by(x, words.to(x.device), fmt, rounding)
 
 
-def _stochastic_by(x: Tensor, words: Tensor, fmt: str | Format, overflow: str) -> Tensor:
+def _stochastic_by(x: Tensor, words: Tensor, fmt: str | Format, rounding: str | Rounding) -> Tensor:
     """Take the upper neighbour where ``floor(p * 2**32) + word >= 2**32``, decided as the codec's kernel does."""
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    first, lower, gap, low, high = _constant_intervals(fmt, str(overflow), wide.dtype, x.device)
+    first, lower, gap, low, high = _constant_intervals(fmt, rounding, wide.dtype, x.device)
     number = _place(wide, first)
     exact = gap.dtype
     width = gap[number]

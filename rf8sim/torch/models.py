@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .._base.checks import choose
-from ..codec.rounding import check_choices
+from ..codec.rounding import Rounding, check_choices
 from ..formats import Format, get_format
 from ..quantization.scaling import SCALE_RULES, SCALINGS, QuantizedTensor, choose_scale, quantize
 from .fake import fake_quantize, scale_for
@@ -69,7 +69,7 @@ class QuantizeConfig:
     input_momentum: float = 0.1
 
     def __post_init__(self) -> None:
-        check_choices(get_format(self.format), self.rounding, self.overflow)
+        check_choices(get_format(self.format), Rounding(self.rounding, self.overflow))
         choose("scaling", self.scaling, SCALINGS)
         choose("scale rule", self.scale_rule, SCALE_RULES)
         choose("input rule", self.input_rule, INPUT_RULES)
@@ -132,7 +132,7 @@ class FakeQuantize(nn.Module):
         if config.scaling == "block":
             axis = config.axis % weight.ndim
             scale = scale.repeat_interleave(config.block_size, axis).narrow(axis, 0, weight.shape[axis])
-        return fake_quantize(weight, config.format, scale=scale, rounding=config.rounding, overflow=config.overflow)
+        return fake_quantize(weight, config.format, scale=scale, rounding=f"{config.rounding}/{config.overflow}")
 
     def quantized(self, weight: Tensor) -> QuantizedTensor:
         """Return codes and scales of a weight."""
@@ -180,8 +180,8 @@ class InputQuantize(nn.Module):
                 batch = torch.where(self.largest > 0, torch.lerp(self.largest, batch, config.input_momentum), batch)
             self.largest.copy_(torch.maximum(self.largest, batch) if config.input_rule == "max" else batch)
         rounded = fake_quantize(
-            x, config.inputs, scale=scale_for(self.largest, config.inputs), rounding=config.rounding,
-            overflow=config.overflow,
+            x, config.inputs, scale=scale_for(self.largest, config.inputs),
+            rounding=f"{config.rounding}/{config.overflow}",
         )  # fmt: skip
         return torch.where(self.largest > 0, rounded, x)
 

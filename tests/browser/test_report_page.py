@@ -6,11 +6,11 @@ import re
 
 import numpy as np
 import pytest
-from rf8sim.report.sections.contents import Section
-from rf8sim.report.tables.tables import Column, Table
 from safetensors.numpy import save_file
 
 from rf8sim.report.render import html, write_report
+from rf8sim.report.sections.contents import Section
+from rf8sim.report.tables.tables import Column, Table
 from rf8sim.studies.experiment import Settings
 from rf8sim.studies.measuring import run
 

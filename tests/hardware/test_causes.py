@@ -3,8 +3,8 @@
 import io
 
 import pytest
-from rf8sim.hardware.vectors.vectors import vectors
 
+from rf8sim.hardware.vectors.vectors import vectors
 from rf8sim.hardware.verdict import answers, verify
 from rf8sim.hardware.verdict import text as verdict_text
 from rf8sim.hardware.verdict.comparison import get_comparison

@@ -7,10 +7,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from rf8sim.hardware.vectors.vectors import vectors
 
 import rf8sim.hardware
 from rf8sim import cli
+from rf8sim.hardware.vectors.vectors import vectors
 
 SCHEMA = Path(rf8sim.hardware.__file__).parent / "verdict.schema.json"
 DUT = """import sys

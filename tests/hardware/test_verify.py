@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rf8sim.hardware.golden.ports import get_kind
-from rf8sim.hardware.vectors.vectors import vectors
 
 import rf8sim
-from rf8sim.hardware.vectors.vectors import files as vector_files
+from rf8sim.hardware.golden.ports import get_kind
+from rf8sim.hardware.vectors import files as vector_files
+from rf8sim.hardware.vectors.vectors import vectors
 from rf8sim.hardware.verdict import answers, verify
 from rf8sim.hardware.verdict.comparison import get_comparison, places
 
@@ -324,7 +324,7 @@ def test_aliases_are_equal_in_value():
 
 
 def test_zeros_nans_and_places():
-    asked = vectors("mul", "e5m2", overflow="infinity")
+    asked = vectors("mul", "e5m2", rounding=rf8sim.Rounding(overflow="infinity"))
     results = asked.results.copy()
     results[results == 0x80] = 0
     assert not run(asked, answered(asked, results)).passed
