@@ -77,7 +77,7 @@ def growth(pairs: list[tuple[np.ndarray, np.ndarray]], fmt: str) -> dict[tuple[s
             exact = a[:, :length].astype(np.float64) @ b[:length].astype(np.float64)
             parts = {("inputs", "", ""): (ideal * (left.scale * right.scale), exact)}
             for held, order, mode in choices:
-                summed = matmul(*codes, fmt, accumulator=held, order=order, rounding=mode)
+                summed = matmul(*codes, fmt, accumulator=rf8sim.Accumulation(held, order=order, rounding=mode))
                 parts[held, order, mode] = summed * (left.scale * right.scale), parts["inputs", "", ""][0]
             for choice, (got, wanted) in parts.items():
                 share = np.sum(np.square(got - wanted)) / np.sum(np.square(exact))

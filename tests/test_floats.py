@@ -228,7 +228,8 @@ def check(accumulator: str, order: str, mode: str, seed: int = 0, shape: tuple[i
     rng, layout = np.random.default_rng(seed), get_layout(accumulator)
     rows, depth, columns = shape
     a, b = operand(rng, (rows, depth), layout, finite), operand(rng, (depth, columns), layout, finite)
-    got = rf8sim.matmul(a, b, "float32", accumulator=accumulator, order=order, rounding=mode, seed=seed)
+    summed = rf8sim.Accumulation(accumulator, order=order, rounding=rf8sim.Rounding(mode, seed=seed))
+    got = rf8sim.matmul(a, b, "float32", accumulator=summed)
     with np.errstate(invalid="ignore"):
         expected = oracle.matmul(a.astype(float), b.astype(float), accumulator, order, mode, seed=seed)
     oracle.same(got, expected, f"{accumulator}, {order}, {mode}, seed {seed}")
@@ -280,7 +281,9 @@ def test_ties_subnormals_and_overflow_one_by_one(accumulator):
         ones = np.ones((1, len(terms)), np.float32)
         column = np.array(terms, np.float32)[:, None]
         assert (column.ravel() == terms).all()
-        return float(rf8sim.matmul(ones, column, "float32", accumulator=accumulator, rounding=mode)[0, 0])
+        return float(
+            rf8sim.matmul(ones, column, "float32", accumulator=rf8sim.Accumulation(accumulator, rounding=mode))[0, 0]
+        )
 
     if m < 24:  # 1 + half a unit is a tie, to even down; 1 + 3/2 units up
         unit = 2.0**-m
@@ -311,7 +314,9 @@ def test_a_tie_of_a_wide_layout_is_decided_by_what_float64_cannot_hold(m, order)
     """1, and half a unit and 2**-54 in one product: rounded to 53 bits first, the sum would be a tie, and go to 1."""
     half = 2.0 ** -(m + 1)
     column = np.array([[1.0], [half + 2.0**-54]], np.float32)
-    got = rf8sim.matmul(np.ones((1, 2), np.float32), column, "float32", accumulator=f"e8m{m}", order=order)
+    got = rf8sim.matmul(
+        np.ones((1, 2), np.float32), column, "float32", accumulator=rf8sim.Accumulation(f"e8m{m}", order=order)
+    )
     assert column[1, 0] > half
     assert got.item() == 1 + 2 * half
 
@@ -322,7 +327,10 @@ def test_a_parsed_name_sums_as_the_type_of_that_layout(parsed, name):
     rng = np.random.default_rng(0)
     a, b = (rng.normal(size=shape).astype(np.float32) for shape in ((20, 300), (300, 20)))
     for order in ORDERS:
-        got, expected = (rf8sim.matmul(a, b, "float32", accumulator=held, order=order) for held in (parsed, name))
+        got, expected = (
+            rf8sim.matmul(a, b, "float32", accumulator=rf8sim.Accumulation(held, order=order))
+            for held in (parsed, name)
+        )
         assert got.dtype == expected.dtype == np.float32
         oracle.same(got, expected)
 
@@ -350,7 +358,8 @@ def test_products_are_rounded_to_a_layout_first(held):
     rng = np.random.default_rng(1)
     a, b = operand(rng, (4, 9), get_layout(held)), operand(rng, (9, 5), get_layout(held))
     for accumulator, order in itertools.product(("exact", "float32", "e6m9"), ORDERS):
-        got = rf8sim.matmul(a, b, "float32", products=held, accumulator=accumulator, order=order)
+        summed = rf8sim.Accumulation(accumulator, order=order, products=held)
+        got = rf8sim.matmul(a, b, "float32", accumulator=summed)
         with np.errstate(invalid="ignore", over="ignore"):
             expected = oracle.matmul(a.astype(float), b.astype(float), accumulator, order, held=(held, "nearest-even"))
         oracle.same(got, expected, f"{held}, {accumulator}, {order}")
@@ -363,10 +372,10 @@ def test_scales_with_a_layout(block):
     a, b = (rng.integers(-3, 4, shape).astype(np.float32) for shape in ((3, 8), (8, 2)))
     blocks = 1 if block is None else 2
     scale_a, scale_b = (rng.integers(1, 4, s).astype(np.float32) for s in ((3, blocks), (blocks, 2)))
-    expected = rf8sim.matmul(a, b, "float32", scale_a=scale_a, scale_b=scale_b, block_size=block)
+    expected = rf8sim.matmul(a, b, "float32", scales=rf8sim.OperandScales(scale_a, scale_b, block))
     for accumulator in ("tf32", "e8m13", "e8m40", "float32"):
         got = rf8sim.matmul(
-            a, b, "float32", scale_a=scale_a, scale_b=scale_b, block_size=block, accumulator=accumulator
+            a, b, "float32", scales=rf8sim.OperandScales(scale_a, scale_b, block), accumulator=accumulator
         )
         oracle.same(got, expected, accumulator)
 
@@ -397,5 +406,5 @@ def test_layouts_that_no_accumulator_has(accumulator, message):
 def test_stochastic_rounding_needs_room_for_its_random_bits():
     a = np.ones((1, 1), np.float32)
     with pytest.raises(ValueError, match="'e8m28': at most 27 mantissa bits leave room for its 24 random bits"):
-        rf8sim.matmul(a, a, "float32", accumulator="e8m28", rounding="stochastic")
-    assert rf8sim.matmul(a, a, "float32", accumulator="e8m27", rounding="stochastic").item() == 1.0
+        rf8sim.matmul(a, a, "float32", accumulator=rf8sim.Accumulation("e8m28", rounding="stochastic"))
+    assert rf8sim.matmul(a, a, "float32", accumulator=rf8sim.Accumulation("e8m27", rounding="stochastic")).item() == 1.0

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from .._base.checks import choose
 from ..codec.codec import whole_table
-from ..codec.rounding import CellTable, RoundingMode, StepTable, cell_table, check_choices, step_table, stochastic_table
+from ..codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
+from ..codec.thresholds import CellTable, StepTable, cell_table, step_table, stochastic_table
 from ..formats import FloatLayout, Format, format_names, get_format, get_layout, layout_names
 
 __all__ = ["Accumulator", "Order", "Rule", "get_accumulator", "get_order", "get_rule"]
@@ -141,7 +142,7 @@ class Order(NamedTuple):
     block: int = 1
 
 
-def get_order(name: str) -> Order:
+def get_order(name: str | Order) -> Order:
     """Return the order of a name: ``sequential``, ``pairwise`` or ``blocked:k``.
 
     Raises
@@ -154,6 +155,8 @@ def get_order(name: str) -> Order:
     >>> get_order("blocked:16")
     Order(name='blocked', block=16)
     """
+    if isinstance(name, Order):
+        return name
     kind, colon, block = str(name).partition(":")
     if kind == "blocked" and colon:
         if not block.isdecimal() or int(block) < 1:
@@ -177,7 +180,7 @@ class Rule(NamedTuple):
     table : tuple
         Of a format: threshold, result and shift of its cells, first patterns to search by, values of codes.
     fine, coarse : tuple
-        Of a format that rounds stochastically: see `rf8sim.codec.rounding.StochasticTable`.
+        Of a format that rounds stochastically: see `rf8sim.codec.thresholds.StochasticTable`.
     drawn : bool
         Whether random words are drawn.
     key : tuple of uint64
@@ -202,18 +205,16 @@ _NO_FINE = (np.zeros(1, np.uint8), np.zeros(2, np.uint8))
 _NO_COARSE = (np.zeros(1), np.zeros(1), np.zeros(1, np.uint16))
 
 
-def get_rule(accumulator: Accumulator, rounding: str, overflow: str, seed: int, unit: int) -> Rule:
+def get_rule(accumulator: Accumulator, rounding: str | Rounding, unit: int) -> Rule:
     """Return how sums are rounded into an accumulator that is not exact.
 
     Parameters
     ----------
     accumulator : Accumulator
         The accumulator.
-    rounding, overflow : str
+    rounding : str or Rounding
         As for `rf8sim.encode`; a floating-point accumulator has infinities, whatever ``overflow`` says, and no mode
-        ``residual``; an integer never rounds.
-    seed : int
-        Of ``stochastic``.
+        ``residual``; an integer never rounds. Of ``stochastic`` only the seed can be set.
     unit : int
         Base-2 logarithm of what an integer accumulator counts in.
 
@@ -227,10 +228,11 @@ def get_rule(accumulator: Accumulator, rounding: str, overflow: str, seed: int, 
     ValueError
         If an option is unknown or does not fit the accumulator.
     """
-    if not 0 <= seed < 1 << 64:
-        raise ValueError(f"seed must be from 0 to 2**64 - 1, got {seed}")
-    key = np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)
-    mode = RoundingMode(choose("rounding mode", rounding, list(RoundingMode)))
+    chosen = as_rounding(rounding)
+    key = np.uint64(chosen.seed & 0xFFFFFFFF), np.uint64(chosen.seed >> 32)
+    mode, drawn = RoundingMode(chosen.mode), chosen.stochastic
+    if drawn and (chosen.offset or chosen.words is not None or chosen.bits != 32):
+        raise ValueError("an accumulator draws its words by seed and place of a sum: leave out offset, words and bits")
     empty = Rule(np.int64(0), _NO_FLOAT, (0.0, 0.0, 0.0), _NO_TABLE, _NO_FINE, _NO_COARSE, False, key)
     if accumulator.integer is not None:
         width, wraps = accumulator.integer
@@ -238,7 +240,6 @@ def get_rule(accumulator: Accumulator, rounding: str, overflow: str, seed: int, 
         return empty._replace(
             kind=np.int64(3 if wraps else 2), bounds=(-half, half - math.ldexp(1.0, unit), 2.0 * half)
         )
-    drawn = mode is RoundingMode.STOCHASTIC
     if accumulator.floating is not None:
         if mode not in _MODES:
             raise ValueError(f"rounding {str(mode)!r} is not for accumulator {accumulator.name!r}: use 'nearest-even'")
@@ -256,15 +257,13 @@ def get_rule(accumulator: Accumulator, rounding: str, overflow: str, seed: int, 
         )  # fmt: skip
         return empty._replace(number=number, drawn=drawn)
     assert accumulator.format is not None
-    table, fine, coarse = _format_tables(accumulator.format, str(mode), overflow)
+    table, fine, coarse = _format_tables(accumulator.format, str(chosen))
     return empty._replace(kind=np.int64(1), table=table, fine=fine, coarse=coarse, drawn=drawn)
 
 
 @lru_cache(maxsize=128)
-def _format_tables(
-    fmt: Format, rounding: str, overflow: str
-) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
-    mode, option = check_choices(fmt, rounding, overflow)
+def _format_tables(fmt: Format, rounding: str) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
+    mode, option = check_choices(fmt, rounding)
     fine, coarse = _NO_FINE, _NO_COARSE
     if mode is RoundingMode.STOCHASTIC:
         stochastic = stochastic_table(fmt, option, "float64")

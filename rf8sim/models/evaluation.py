@@ -32,8 +32,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arithmetic.accumulation import Accumulation, OperandScales
 from ..arithmetic.accumulators import get_accumulator, get_order, get_rule
 from ..arithmetic.linalg import matmul
+from ..codec.rounding import Rounding
 from ..formats import Format
 from ..quantization.scaling import Chosen, scales_from_histogram
 from ..quantization.scheme import Scheme, as_scheme
@@ -99,7 +101,7 @@ class Datapath:
         get_order(self.order)
         held = get_accumulator(self.accumulator)
         if not held.exact:
-            get_rule(held, self.accumulator_rounding, "saturate", self.seed, 0)
+            get_rule(held, Rounding(self.accumulator_rounding, seed=self.seed), 0)
         if held.integer and self.activations is None:
             raise ValueError(
                 f"accumulator {self.accumulator!r} sums integers: give the activations a format too, such as 'int8'"
@@ -185,14 +187,13 @@ class _Machine:
         sums = matmul(
             inputs.data,
             weight.data.T,
-            inputs.kind,
-            fmt_b=weight.kind,
-            scale_a=np.ldexp(inputs.scale, shift),
-            scale_b=weight.scale.T,
-            accumulator=self.path.accumulator,
-            order=self.path.order,
-            rounding=self.path.accumulator_rounding,
-            seed=self.path.seed + self.numbers[name],
+            (inputs.kind, weight.kind),
+            scales=OperandScales(np.ldexp(inputs.scale, shift), weight.scale.T),
+            accumulator=Accumulation(
+                self.path.accumulator,
+                self.path.order,
+                Rounding(self.path.accumulator_rounding, seed=self.path.seed + self.numbers[name]),
+            ),
         ).astype(np.float32)
         self.sums += sums.size
         self.not_finite += sums.size - int(np.count_nonzero(np.isfinite(sums)))

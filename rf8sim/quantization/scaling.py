@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..codec.codec import decode, encode
 from ..codec.inputs import as_data
-from ..codec.rounding import RoundingMode, boundaries
+from ..codec.rounding import RoundingMode
+from ..codec.thresholds import boundaries
 from ..formats import Format
 from .blocks import expand, grouped, ungrouped
 from .numbers import number_dtype, number_format, number_range, stored_number

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..codec.codec import decode
-from ..codec.rounding import Overflow, RoundingMode, check_choices, step_table, stochastic_table
+from ..codec.rounding import Overflow, Rounding, RoundingMode, check_choices
+from ..codec.thresholds import step_table, stochastic_table
 from ..formats import FloatLayout, Format, get_format
 from ..formats.floats import ARRAY_LAYOUTS
 from ..quantization.blocks import expand
@@ -102,7 +103,7 @@ def _constant_steps(
     fmt: Format | str, rounding: str, overflow: str, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     fmt = get_format(fmt)
-    return _steps(fmt, *check_choices(fmt, rounding, overflow), dtype, device)
+    return _steps(fmt, *check_choices(fmt, Rounding(rounding, overflow)), dtype, device)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]
@@ -110,7 +111,7 @@ def _constant_intervals(
     fmt: Format | str, overflow: str, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, ...]:
     fmt = get_format(fmt)
-    return _intervals(fmt, check_choices(fmt, "stochastic", overflow)[1], dtype, device)
+    return _intervals(fmt, check_choices(fmt, Rounding("stochastic", overflow))[1], dtype, device)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]

@@ -68,7 +68,7 @@ def _binary(name: str) -> Callable[[Model, Sequence[Array]], Exact]:
     def operation(model: Model, values: Sequence[Array]) -> Exact:
         a, b = values[:2]
         # A sum that cancels is +0, and -0 in this one mode (IEEE 754-2019, 6.3).
-        down = model.rounding == "down" and name in ("add", "subtract")
+        down = model.rounding.mode == "down" and name in ("add", "subtract")
         result = -exact(-a, -b) if down else exact(a, b)
         flags = _invalid(result, (a, b))
         if name == "divide":
@@ -83,7 +83,7 @@ def _binary(name: str) -> Callable[[Model, Sequence[Array]], Exact]:
 
 def _fma(model: Model, values: Sequence[Array]) -> Exact:
     a, b, c = values[:3]
-    result = -exact_sum(-(a * b), -c) if model.rounding == "down" else exact_sum(a * b, c)
+    result = -exact_sum(-(a * b), -c) if model.rounding.mode == "down" else exact_sum(a * b, c)
     return Exact(result, _invalid(result, (a, b, c)))
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...codec.codec import random_words
-from ...codec.rounding import RoundingMode, boundaries, step_table
+from ...codec.rounding import RoundingMode
+from ...codec.thresholds import boundaries, step_table
 from ...formats import Format
 from ..golden.golden import Golden, all_operands
 from ..golden.ports import EXHAUSTIVE_BITS, Bits, Codes, Fixed, Float, Patterns, Port, unsigned
@@ -48,8 +49,8 @@ def structured(model: Golden, level: int) -> Iterator[tuple[str, Operands]]:
 def _with_words(model: Golden, name: str, operands: Operands) -> Iterator[tuple[str, Operands]]:
     """Add random words: any, and for what is drawn the first that rounds up and the last that rounds down."""
     size = len(operands[0])
-    mask = np.uint32((1 << model.random_bits) - 1)
-    dtype = unsigned(model.random_bits)
+    mask = np.uint32((1 << model.rounding.bits) - 1)
+    dtype = unsigned(model.rounding.bits)
     yield name, (*operands, (random_words(1, size) & mask).astype(dtype))
     drawn, first_up = model.first_word_up(operands)
     part = tuple(patterns[drawn] for patterns in operands)
