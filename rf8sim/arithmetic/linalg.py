@@ -94,11 +94,12 @@ def matmul(
         Format of ``a``, and of ``b`` if it is another; ``"float32"`` for numbers instead of codes.
     scale_a, scale_b : array_like, optional
         Positive scales: one for the tensor, or shapes that broadcast with ``(..., rows, 1)`` and ``(..., 1, columns)``,
-        as `quantize` gives them for channels of axis -2 of ``a`` and -1 of ``b``. They multiply the sum that is left in
-        the accumulator, as float64: a power of two exactly, another scale with one rounding to 53 bits. With
-        ``block_size``, scales of blocks along the summed axis: shapes that broadcast with ``(..., rows, blocks)`` and
-        ``(..., blocks, columns)``. Each block is then summed from zero in the accumulator (exactly for ``blocked:k``
-        with k the block size), multiplied by its scales, and added to the total with one rounding.
+        as `quantize` gives them for a scheme of ``channel`` (``a``) and ``*x1`` (``b``). They multiply the sum that is
+        left in the accumulator, as float64: a power of two exactly, another scale with one rounding to 53 bits. With
+        ``block_size``, scales of blocks along the summed axis (schemes of ``1x32`` and ``32x1``): shapes that broadcast
+        with ``(..., rows, blocks)`` and ``(..., blocks, columns)``. Each block is then summed from zero in the
+        accumulator (exactly for ``blocked:k`` with k the block size), multiplied by its scales, and added to the total
+        with one rounding.
     block_size : int, optional
         Products that share block scales.
     accumulator : str, Format or Accumulator
