@@ -70,7 +70,7 @@ def growth(pairs: list[tuple[np.ndarray, np.ndarray]], fmt: str) -> dict[tuple[s
     choices.append(("bfloat16", "sequential", "stochastic"))
     squares: dict[tuple[str, str, str], dict[int, list[float]]] = {}
     for a, b in pairs:
-        left, right = rf8sim.quantize(a, fmt, scaling="channel"), rf8sim.quantize(b, fmt, scaling="channel", axis=1)
+        left, right = rf8sim.quantize(a, f"{fmt}/channel,max"), rf8sim.quantize(b, f"{fmt}/*x1,max")
         for length in lengths(a.shape[1]):
             codes = left.codes[:, :length], right.codes[:length]
             ideal = matmul(*codes, fmt)
@@ -89,8 +89,8 @@ def growth(pairs: list[tuple[np.ndarray, np.ndarray]], fmt: str) -> dict[tuple[s
 
 def integer_bits(product: Product, fmt: str) -> int:
     """Return the bits of the integers that hold every result of a layer exactly."""
-    left = rf8sim.quantize(product.activations, fmt, scaling="channel", axis=0)
-    right = rf8sim.quantize(product.weights, fmt, scaling="channel", axis=1)
+    left = rf8sim.quantize(product.activations, f"{fmt}/channel,max")
+    right = rf8sim.quantize(product.weights, f"{fmt}/*x1,max")
     unit = 2.0 ** (2 * -19)
     largest = np.abs(matmul(left.codes, right.codes, fmt)).max() / unit
     return int(largest).bit_length() + 1

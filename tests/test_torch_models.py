@@ -291,7 +291,7 @@ def test_what_is_refused():
         QuantizeConfig(inputs="int9")
     with pytest.raises(ValueError, match="unknown input rule"):
         QuantizeConfig(input_rule="percentile")
-    with pytest.raises(ValueError, match="one running scale a layer: take 'int8', not int8/channel"):
+    with pytest.raises(ValueError, match="one running scale for each layer: take 'int8', not int8/channel"):
         QuantizeConfig(inputs="int8/channel")
     with pytest.raises(ValueError, match="one level of scales and no zero point, not nvfp4"):
         QuantizeConfig("nvfp4", scale=1.0)

@@ -84,7 +84,7 @@ def matmul_error(
     result: str | Scheme | None = None,
     seed: int = 0,
 ) -> MatmulError:
-    """Quantize two matrices, multiply them, and say where the error comes from.
+    """Quantize two matrices, multiply them, and split the error by its source.
 
     Parameters
     ----------
@@ -121,9 +121,10 @@ def matmul_error(
     """
     stored = as_scheme(scheme)
     other = stored if scheme_b is None else as_scheme(scheme_b)
-    for one in (stored, other):
-        if one.scales is not None and (one.scales.block not in (None, (1, -1)) or one.scales.outer or one.scales.zero):
-            raise ValueError(f"an analysed product has one scale for the tensor or the channel, got {one}")
+    for given in (stored, other):
+        scales = given.scales
+        if scales is not None and (scales.block not in (None, (1, -1)) or scales.outer or scales.zero):
+            raise ValueError(f"an analysed product has one scale for the tensor or the channel, got {given}")
     first, second = np.asarray(a, dtype=np.float32), np.asarray(b, dtype=np.float32)
     left, right = quantize(first, stored), _transposed(quantize(second.T, other))
     scale = left.scale.astype(np.float64) * right.scale.astype(np.float64)
@@ -137,7 +138,7 @@ def matmul_error(
         output = rounded.dequantize(np.float64) - summed * scale
     values = [np.abs(q.format.values)[q.codes] for q in (left, right)]
     bound = accumulation_bound(values[0] @ values[1], first.shape[1], accumulator)
-    return MatmulError(exact, ideal * scale - exact, (summed - ideal) * scale, output, bound * scale)
+    return MatmulError(exact, ideal * scale - exact, (summed - ideal) * scale, output, bound * np.abs(scale))
 
 
 def unit_roundoff(

@@ -256,7 +256,7 @@ def evaluate(
     """Run a language model in low precision, every combination of what is given, and say what it costs."""
     from itertools import product
 
-    from ..models.evaluation import Datapath
+    from ..models.datapath import Datapath
     from ..models.evaluation import evaluate as run
     from ..models.transformer import load_model, read_windows
     from ..quantization.scheme import as_scheme

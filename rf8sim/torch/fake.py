@@ -14,12 +14,12 @@ from ..codec.rounding import Overflow, Rounding, RoundingMode, check_choices
 from ..codec.thresholds import step_table, stochastic_table
 from ..formats import FloatLayout, Format, get_format
 from ..formats.floats import ARRAY_LAYOUTS
-from ..quantization.blocks import expand
+from ..quantization.blocks import Block, layout
+from ..quantization.numbers import number_dtype
 from ..quantization.scaling import Chosen, choose_scales
 from ..quantization.scheme import Scheme, as_scheme
-from ..quantization.tensor import QuantizedTensor
 
-__all__ = ["chosen_for", "fake_quantize", "rounded_by", "scale_for", "spread"]
+__all__ = ["choose_for", "factors", "fake_quantize", "round_at", "scale_for"]
 
 
 class _Pattern(NamedTuple):
@@ -188,10 +188,12 @@ def fake_quantize(
         got = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"fake_quantize takes a float64, float32, float16 or bfloat16 tensor, got {got}")
     stored = _constant_scheme(scheme)
-    offset = None
-    if scale is None and stored.scales is not None:
-        scale, offset = spread(x, stored, chosen_for(x, stored))
-    return rounded_by(x, stored, scale, offset, generator)
+    if scale is not None or stored.scales is None:
+        return round_at(x, stored, scale, None, generator)
+    chosen = choose_for(x, stored)
+    levels = tuple(torch.from_numpy(np.array(array)).to(x.device) for array in chosen.scales)
+    zero = None if chosen.zero is None else torch.from_numpy(np.array(chosen.zero)).to(x.device)
+    return round_at(x, stored, *factors(stored, levels, zero, tuple(x.shape)), generator)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]
@@ -199,27 +201,66 @@ def _constant_scheme(scheme: str | Format | Scheme) -> Scheme:
     return as_scheme(scheme)
 
 
-def chosen_for(x: Tensor, scheme: Scheme) -> Chosen:
+def choose_for(x: Tensor, scheme: Scheme) -> Chosen:
     """Return the scales that the codec chooses for a tensor."""
     data = x.detach().cpu()
     return choose_scales((data.float() if data.dtype is torch.bfloat16 else data).numpy(), scheme)
 
 
-def spread(x: Tensor, scheme: Scheme, chosen: Chosen) -> tuple[Tensor, Tensor | None]:
-    """Return scales and offsets in shapes that broadcast with a tensor."""
-    assert scheme.scales is not None
-    shape = tuple(x.shape)
-    stored = QuantizedTensor(np.empty((0,), np.uint8), chosen.scales, scheme, chosen.zero)
+def factors(
+    scheme: Scheme, levels: tuple[Tensor, ...], zero: Tensor | None, shape: tuple[int, ...]
+) -> tuple[Tensor, Tensor | None]:
+    """Return what decoded values are multiplied by and what is added then, in shapes that broadcast with a tensor.
 
-    def broadcast(numbers: Any) -> Tensor:
-        full = expand(np.asarray(numbers, np.float64), scheme.scales.block, shape)  # type: ignore[union-attr]
-        return torch.from_numpy(np.ascontiguousarray(full)).to(x.device)
+    Parameters
+    ----------
+    scheme : Scheme
+        One that has scales.
+    levels : tuple of Tensor
+        The scales of each of `Scheme.levels`.
+    zero : Tensor or None
+        The zero points.
+    shape : tuple of int
+        The tensor's shape.
 
-    offset = stored.offset
-    return broadcast(stored.scale), None if offset is None else broadcast(offset)
+    Returns
+    -------
+    scale, offset : Tensor
+        float64 (float32 on devices that have no float64); the offset is None without zero points.
+    """
+    scales = scheme.scales
+    assert scales is not None
+    scale = levels[0].to(_wide(levels[0]))
+    if scales.outer is not None:
+        scale = scale * _expanded(levels[1].to(scale.dtype), scales.outer.block, tuple(scale.shape))
+    offset = None
+    if zero is not None:
+        assert scales.zero is not None
+        added = zero.to(scale.dtype) if number_dtype(scales.zero) is not None else -zero.to(scale.dtype) * scale
+        offset = _expanded(added, scales.block, shape)
+    return _expanded(scale, scales.block, shape), offset
 
 
-def rounded_by(
+def _wide(x: Tensor) -> torch.dtype:
+    """Return the dtype of quotients: float64, or float32 on devices that have no float64."""
+    return torch.float32 if x.device.type == "mps" else torch.float64
+
+
+def _expanded(scale: Tensor, block: Block, shape: tuple[int, ...]) -> Tensor:
+    """Return the scale of each element, as `rf8sim.quantization.blocks.expand` does, in PyTorch."""
+    if scale.numel() == 1:
+        return scale.reshape(())
+    view, sizes = layout(block, shape)
+    out = scale.reshape([-(-length // size) for length, size in zip(view, sizes, strict=True)])
+    for axis, (length, size) in enumerate(zip(view, sizes, strict=True)):
+        if out.shape[axis] > 1:
+            out = out.repeat_interleave(size, axis).narrow(axis, 0, length)
+    if len(view) == len(shape):
+        return out
+    return out.expand(view).reshape(shape) if out.shape[1] > 1 else out.reshape(-1, *(1,) * (len(shape) - 1))
+
+
+def round_at(
     x: Tensor,
     scheme: Scheme,
     scale: Tensor | float | None,
@@ -231,9 +272,8 @@ def rounded_by(
     if scale is None:
         plain = x.detach()
     else:
-        wide = torch.float32 if x.device.type == "mps" else torch.float64
-        factor = torch.as_tensor(scale, dtype=wide, device=x.device)
-        plain = x.detach().to(wide)
+        factor = torch.as_tensor(scale, dtype=_wide(x), device=x.device)
+        plain = x.detach().to(factor.dtype)
         plain = (plain if offset is None else plain - offset) / factor
     if scheme.rounding == "stochastic":
         rounded = _stochastic(plain, fmt, scheme.overflow, generator)
