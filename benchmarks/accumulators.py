@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rf8sim.arithmetic.linalg import matmul
 
 import rf8sim
+from rf8sim.arithmetic.linalg import matmul
 
 LM = Path(__file__).parents[1] / "examples" / "lm"
 sys.path.insert(0, str(LM))

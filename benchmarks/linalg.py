@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from harness import Contender, machine, race, version
-from rf8sim.arithmetic.linalg import weight_matvec
 
 import rf8sim
 from rf8sim._base.threads import available_threads
+from rf8sim.arithmetic.linalg import weight_matvec
 
 FEW = 8  # of the 512 terms of each sum, or rows: who is slow gets these, and its rate does not depend on the number
 

@@ -160,7 +160,7 @@ def test_check_says_so_and_exits_1(capsys, tmp_path, source):
     assert err.count("\n") == 1
     path.write_bytes(whole)
     manifest = manifest_path(path)
-    manifest.write_bytes(manifest.read_bytes().replace(b'"int8"', b'"rf08"', 1))
+    manifest.write_bytes(manifest.read_bytes().replace(b'"int8/1x4"', b'"rf08/1x4"', 1))
     assert cli.main(["check", str(path)]) == 1
     assert "manifest is damaged" in capsys.readouterr().err
     quantize(source, tmp_path / "r.safetensors", "rf8")

@@ -40,7 +40,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._base.checks import as_codes
 from .._base.threads import in_pieces
-from .._kernels import codec as _kernels
+from .._kernels.matvec import DECODED, matvec_nibbles, matvec_table
 from ..codec.codec import encode, whole_table
 from ..codec.rounding import check_choices
 from ..formats import Format, get_format
@@ -348,14 +348,14 @@ def weight_matvec(
     if bytes_of is None:
         table = whole_table(chosen.values).astype(np.float32)
         in_pieces(
-            lambda start, stop: _kernels.matvec_table(weights[start:stop], padded, table, out[start:stop]),
+            lambda start, stop: matvec_table(weights[start:stop], padded, table, out[start:stop]),
             rows, threads, weight=depth,
         )  # fmt: skip
     else:
-        order = np.array(_kernels.DECODED)
+        order = np.array(DECODED)
         turned = np.ascontiguousarray(padded.reshape(-1, 32)[:, order]).reshape(-1)
         in_pieces(
-            lambda start, stop: _kernels.matvec_nibbles(
+            lambda start, stop: matvec_nibbles(
                 weights[start:stop], turned, *bytes_of, order, out[start:stop]
             ),
             rows, threads, weight=depth,

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._base.checks import as_codes
 from .._base.threads import in_pieces
 from .._kernels import codec as _kernels
+from .._kernels.sums import sum_terms
 from ..codec.codec import whole_table
 from ..formats import Format, get_format, get_layout
 from ..formats.floats import ARRAY_LAYOUTS
@@ -127,7 +128,7 @@ def _table(fmt: Format) -> tuple[Array, _Grid, tuple[Array, ...]]:
 
 @lru_cache(maxsize=64)
 def nibble_tables(fmt: Format) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-    """Return lower and upper bytes by which `_kernels.matvec_nibbles` decodes a format; None if it cannot.
+    """Return lower and upper bytes by which `matvec_nibbles` decodes a format; None if it cannot.
 
     It can if code 0 is zero, 0x80 the only NaN, and the upper half of each other value's float32 pattern is a number
     that the lower four bits of the code choose, plus the next three bits at bit 8, plus the sign.
@@ -196,7 +197,7 @@ def _sum_terms(terms: list[Array], odd: bool, threads: int | None) -> Array:
     stack = np.stack(terms).reshape(len(terms), -1)
     out = np.empty(stack.shape[1])
     in_pieces(
-        lambda start, stop: _kernels.sum_terms(stack[:, start:stop], odd, out[start:stop]),
+        lambda start, stop: sum_terms(stack[:, start:stop], odd, out[start:stop]),
         out.size,
         threads,
         weight=8 * len(terms),

@@ -375,7 +375,7 @@ def _write_tensor(task: _Task, writer: Writer, protection: Protection | None) ->
         index = next(entry for entry in task.entries if entry.name == task.header.exact_index)
         writer.put(index.name, places.astype(dtype_of(index.dtype)))
         writer.put(task.header.exact, values)
-    coded, bits = task.recipe.entropy != "none", task.scheme.format.bits
+    coded = task.recipe.entropy != "none"
     pieces, blobs = [], []
     largest, nans = 0.0, 0
     if not coded:
@@ -384,7 +384,7 @@ def _write_tensor(task: _Task, writer: Writer, protection: Protection | None) ->
         if coded:
             blobs.append(piece.codes.reshape(-1))
         else:
-            writer.write(_packed(piece.codes, bits))
+            writer.write(_packed(piece.codes, task))
         pieces.append(Chosen(piece.scales, piece.zero))
         decoded = np.abs(piece.dequantize(np.float64))
         largest = max(largest, float(np.max(decoded, initial=0.0, where=~np.isnan(decoded))))
@@ -406,8 +406,9 @@ def _write_scales(task: _Task, pieces: Sequence[Chosen], writer: Writer) -> None
             writer.put(task.header.zero, to_array(np.concatenate(zeros), level.zero))
 
 
-def _packed(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
-    return pack(codes.reshape(-1, codes.shape[-1] if codes.ndim else 1), bits) if bits < 8 else codes
+def _packed(codes: NDArray[np.uint8], task: _Task) -> NDArray[np.uint8]:
+    """Return codes as the file has them: rows of the tensor's matrix, whatever shape the codes come in."""
+    return pack(codes.reshape(-1, task.info.matrix_shape[1]), task.scheme.format.bits)
 
 
 def _copy(task: _Task, writer: Writer) -> None:
@@ -555,7 +556,7 @@ def _repeats(task: _Task, digests: Mapping[str, str]) -> bool:
     try:
         for piece in _pieces(task, places):
             if task.recipe.entropy == "none":
-                digest.update(np.ascontiguousarray(_packed(piece.codes, task.scheme.format.bits)).data)
+                digest.update(np.ascontiguousarray(_packed(piece.codes, task)).data)
             else:
                 blobs.append(piece.codes.reshape(-1))
     except ValueError:  # NaN where the format has none

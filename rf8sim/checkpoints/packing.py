@@ -65,7 +65,7 @@ def pack(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
         return codes
     rows, columns = codes.shape
     stream = np.unpackbits(codes.reshape(rows, columns, 1), axis=2, count=bits, bitorder="little")
-    return np.packbits(stream.reshape(rows, -1), axis=1, bitorder="little")
+    return np.packbits(stream.reshape(rows, columns * bits), axis=1, bitorder="little")
 
 
 def unpack(data: NDArray[np.uint8], columns: int, bits: int) -> NDArray[np.uint8]:
@@ -92,5 +92,5 @@ def unpack(data: NDArray[np.uint8], columns: int, bits: int) -> NDArray[np.uint8
     """
     if bits == 8:
         return data
-    stream = np.unpackbits(data, axis=1, count=columns * bits, bitorder="little")
+    stream = np.unpackbits(data, axis=1, bitorder="little")[:, : columns * bits]
     return np.packbits(stream.reshape(len(data), columns, bits), axis=2, bitorder="little")[:, :, 0]

@@ -14,7 +14,10 @@ from .safetensors import stored_type
 __all__ = ["FLOAT8", "array_type", "from_array", "to_array"]
 
 FLOAT8 = {"e4m3fn": "F8_E4M3", "e5m2": "F8_E5M2"}
-"""Formats whose elements are stored in a type that other tools read; codes of others, and of all scales, are U8."""
+"""Formats that are stored in a type that other tools read; codes of others are U8.
+
+Powers of two (E8M0) are U8 too: safetensors' reader for numpy opens no file that has the type F8_E8M0.
+"""
 
 
 def array_type(name: str) -> str:
@@ -22,11 +25,11 @@ def array_type(name: str) -> str:
 
     Examples
     --------
-    >>> array_type("float32"), array_type("e8m0fnu")
-    ('F32', 'U8')
+    >>> array_type("float32"), array_type("e8m0fnu"), array_type("e4m3fn")
+    ('F32', 'U8', 'F8_E4M3')
     """
     dtype = number_dtype(name)
-    return "U8" if dtype is None else stored_type(dtype.name)
+    return FLOAT8.get(name, "U8") if dtype is None else stored_type(dtype.name)
 
 
 def to_array(values: NDArray[Any], name: str) -> NDArray[Any]:
@@ -49,5 +52,5 @@ def from_array(array: NDArray[Any], name: str) -> NDArray[np.float32]:
     fmt = number_format(name)
     if fmt is None:
         return array.astype(np.float32)
-    values: NDArray[np.float32] = decode(array, fmt)
+    values: NDArray[np.float32] = decode(array.view(np.uint8), fmt)
     return values

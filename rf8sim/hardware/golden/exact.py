@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._base.threads import in_pieces
-from ..._kernels import codec as _kernels
+from ..._kernels.sums import sum_terms
 from ...arithmetic.operations import OPERATIONS as TABLES
 from ...arithmetic.operations import Flags, exact_sum
 from ...arithmetic.products import get_operand
@@ -99,7 +99,7 @@ def _dot(model: Model, values: Sequence[Array]) -> Exact:
         return unless_nan(whole, np.isnan(special), flags)
     total = np.empty(len(kept))
     terms = np.ascontiguousarray(kept.T)
-    in_pieces(lambda start, stop: _kernels.sum_terms(terms[:, start:stop], True, total[start:stop]), total.size)
+    in_pieces(lambda start, stop: sum_terms(terms[:, start:stop], True, total[start:stop]), total.size)
     return Exact(np.where(special == 0, total, special), flags)
 
 
@@ -173,7 +173,7 @@ def accumulate(model: Model, values: Sequence[NDArray[Any]], state: State | None
     if isinstance(kind, Fixed):
         return unless_nan(whole, nan | plus | minus, flags), after
     total = np.empty(clear.size)
-    _kernels.sum_terms(np.ascontiguousarray(parts), True, total)
+    sum_terms(np.ascontiguousarray(parts), True, total)
     infinite = np.where(plus, np.inf, np.where(minus, -np.inf, total))
     return Exact(np.where(nan, np.nan, infinite), flags), after
 
