@@ -194,7 +194,7 @@ def test_chunks_change_no_bit(tmp_path, block, rounding, rule):
     odd[3, :2], odd[7, 5] = [np.nan, np.inf], -np.inf
     tensors = {"w": DATA, "b": DATA[0], "t": DATA.reshape(6, 5, 21), "odd": odd}
     whole = json.dumps(measured(tmp_path, settings, **tensors).to_json())
-    for chunk in (4, 20, 21, 100, 105, 210):
+    for chunk in (4, 21, 100):
         assert json.dumps(measured(tmp_path, settings, chunk, **tensors).to_json()) == whole
 
 

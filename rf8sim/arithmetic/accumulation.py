@@ -104,7 +104,8 @@ class OperandScales:
     a, b : array_like, optional
         One scale for the tensor, or shapes that broadcast with ``(..., rows, 1)`` and ``(..., 1, columns)``, as
         `rf8sim.quantize` gives them for schemes of ``channel`` (``a``) and ``*x1`` (``b``). With ``block_size``, scales
-        of blocks along the summed axis (``1x32`` and ``32x1``), of shapes that broadcast with ``(..., rows, blocks)`` and ``(..., blocks, columns)``.
+        of blocks along the summed axis (``1x32`` and ``32x1``), of shapes that broadcast with ``(..., rows, blocks)``
+        and ``(..., blocks, columns)``.
     block_size : int, optional
         Products that share scales, along the summed axis.
 

@@ -13,7 +13,7 @@ from ..checkpoints.checkpoint import TensorInfo
 from ..quantization.blocks import Block, matrix_shape, row_pieces
 from ..quantization.scheme import Scheme
 
-__all__ = ["Piece", "cut", "part_unit", "pieces", "undivided", "widened"]
+__all__ = ["Piece", "cut", "pieces", "row_units", "undivided", "widened"]
 
 
 class Piece(NamedTuple):
@@ -87,7 +87,7 @@ def cut(
     blocks = [block_of(scheme) for scheme in schemes]
     height, columns = matrix_shape(shape)
     rows = range(height) if rows is None else rows
-    unit, most = _row_units(blocks, shape)
+    unit, most = row_units(blocks, shape)
     widths = [1 if block is None else block[-1] for block in blocks]
     if columns > elements and unit == 1 and -1 not in widths:
         multiple = math.lcm(*widths)
@@ -98,8 +98,14 @@ def cut(
     return [(row, 0, min(step, rows.stop - row), columns) for row in range(rows.start, rows.stop, step)]
 
 
-def _row_units(blocks: Iterable[Block], shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return of how many rows of the matrix the pieces are multiples, and the most rows of one."""
+def row_units(blocks: Iterable[Block], shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return of how many rows of the matrix pieces are multiples, so that they hold whole blocks, and their most rows.
+
+    Examples
+    --------
+    >>> row_units([(128, 128)], (512, 64)), row_units([(128, 128)], (4, 200, 64)), row_units([None], (5, 8))
+    ((128, 512), (200, 200), (1, 5))
+    """
     rows, columns = matrix_shape(shape)
     unit, most = 1, max(rows, 1)
     for block in dict.fromkeys(blocks):
@@ -108,19 +114,6 @@ def _row_units(blocks: Iterable[Block], shape: tuple[int, ...]) -> tuple[int, in
         if smallest and largest:
             unit, most = math.lcm(unit, len(smallest[0])), min(most, len(largest[0]))
     return min(unit, most), most
-
-
-def part_unit(schemes: Iterable[Scheme], shape: tuple[int, ...]) -> int:
-    """Return of how many indices of axis 0 the parts of a tensor are multiples, so that they hold whole blocks.
-
-    Examples
-    --------
-    >>> from rf8sim import as_scheme
-    >>> part_unit([as_scheme("fp8_128x128")], (512, 64)), part_unit([as_scheme("fp8_128x128")], (4, 256, 64))
-    (128, 1)
-    """
-    inner = shape[1] if len(shape) == 3 else 1
-    return math.lcm(_row_units([block_of(scheme) for scheme in schemes], shape)[0], inner) // inner
 
 
 def pieces(
@@ -133,11 +126,11 @@ def pieces(
     tensor : TensorInfo
         The tensor.
     places : list of tuple of int
-        From `cut`; together they are the indices ``rows`` of axis 0.
+        From `cut`; together they are the rows ``rows`` of the matrix.
     elements : int
         The most elements that are read at a time.
     rows : range
-        Indices of axis 0; range(1) for a vector.
+        Successive rows of the matrix.
 
     Yields
     ------
