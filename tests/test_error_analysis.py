@@ -128,6 +128,14 @@ def test_the_parts_add_up(scaling):
     assert not none.output.any()
 
 
+def test_bounds_of_negative_scales():
+    """A rule that maps the extreme element to the lowest value may choose a negative scale: bounds stay bounds."""
+    rng = np.random.default_rng(2)
+    a, b = (rng.normal(size=shape).astype(np.float32) for shape in ((12, 200), (200, 9)))
+    error = matmul_error(a, b, "int8/channel:float16,signed", accumulator="float16")
+    assert np.all(np.abs(error.accumulation) <= error.bound)
+
+
 def test_what_is_refused():
     with pytest.raises(ValueError, match="one scale for the tensor or the channel, got rf8/1x32"):
         matmul_error(np.ones((1, 1)), np.ones((1, 1)), "rf8/1x32")
