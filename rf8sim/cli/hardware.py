@@ -78,7 +78,12 @@ Seed = Annotated[
 ]
 Count = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option("-n", metavar="COUNT", min=0, help="Random vectors; by default 16384, 2^20 at level 2, 0 if all are."),
+    typer.Option(
+        "-n",
+        metavar="COUNT",
+        min=0,
+        help="Random vectors; by default 16384, 2^20 at level 2, 0 when the set is exhaustive.",
+    ),
 ]
 
 

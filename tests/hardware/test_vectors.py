@@ -273,15 +273,15 @@ def missed(asked):
 def test_structured_classes_leave_nothing_out(n):
     """Without a single random vector, every code, exponent, tie, overflow and special is there."""
     for fmt in ("rf8", "e4m3fn", "e5m2"):
-        assert missed(vectors("encode", fmt, n=n)) == {"result how it is rounded": ["invalid"]}
+        assert missed(vectors("encode", fmt, n=n)) == {"result rounding outcomes": ["invalid"]}
         assert missed(vectors("encode", fmt, source="fixed:20.20", n=n)).keys() <= {
-            "result how it is rounded", "result kinds", "result codes",
+            "result rounding outcomes", "result kinds", "result codes",
         }  # fmt: skip
     # RF8 has no infinity: nothing is invalid. A sum of products of three values can underflow.
-    assert missed(vectors("fma", "rf8", n=n)) == {"result how it is rounded": ["invalid"]}
+    assert missed(vectors("fma", "rf8", n=n)) == {"result rounding outcomes": ["invalid"]}
     left = missed(vectors("dot:4", "rf8", n=n))
     assert left.get("a codes", []) == []
-    assert left.get("result how it is rounded") == ["invalid"]
+    assert left.get("result rounding outcomes") == ["invalid"]
 
 
 def test_thresholds_hold_every_boundary_and_its_neighbours():

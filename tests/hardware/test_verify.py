@@ -381,5 +381,5 @@ def test_coverage_counts_what_came_in(products, lines):
     assert groups["a kinds"].missed == ["NaN", "lowest"]
     assert groups["b codes"].missed == []
     table = products.flags[: 0x80 << 8]
-    assert groups["result how it is rounded"].bins["overflow"] == np.count_nonzero(table & 4)
-    assert groups["result how it is rounded"].bins["exact"] == np.count_nonzero(table & 1 == 0)
+    assert groups["result rounding outcomes"].bins["overflow"] == np.count_nonzero(table & 4)
+    assert groups["result rounding outcomes"].bins["exact"] == np.count_nonzero(table & 1 == 0)

@@ -75,7 +75,7 @@ class Coverage:
         exact = int(self.flags[flag & Flags.INEXACT == 0].sum())
         if self.model.into is not None:
             ties = {} if self.model.stochastic else {"tie": self.ties}
-            found.append(Group("result", "how it is rounded", {"exact": exact, **ties, **raised}))
+            found.append(Group("result", "rounding outcomes", {"exact": exact, **ties, **raised}))
         return found
 
 

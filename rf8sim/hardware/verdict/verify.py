@@ -90,7 +90,7 @@ class Verdict:
     had_flags, had_operands : bool
         Whether the lines had flags, and operands.
     cause : str
-        What befell the stream as a whole, if that is known: see `rf8sim.hardware.verdict.causes`.
+        Fault of the whole stream, if it is known: see `rf8sim.hardware.verdict.causes`.
     displaced : bool
         Whether answers are out of place, so that wrong results say nothing of the design.
     """
