@@ -29,7 +29,10 @@ _PULL = 0.1, 3.0  # relative change of the shape, and change in standard errors,
 
 # Where the likelihood is largest at an end of the range.
 AS_UNIFORM = f"the likelihood still grows at shape {SHAPE_RANGE[1]:g}: the values are spread as if uniform"
-KEPT_AWAY = f"the likelihood still grows at shape {SHAPE_RANGE[1]:g}: density is low near the centre (bimodal or one-sided data)"
+KEPT_AWAY = (
+    f"the likelihood still grows at shape {SHAPE_RANGE[1]:g}: "
+    "density is low near the centre (bimodal or one-sided data)"
+)
 TOO_HEAVY = f"the best shape is below {SHAPE_RANGE[0]:g}: the tails are too heavy for this family"
 
 
