@@ -28,7 +28,7 @@ def choices(name: str) -> list[tuple[str, str]]:
     for mode in RoundingMode:
         for option in Overflow:
             try:
-                check_choices(rf8sim.get_format(name), mode, option)
+                check_choices(rf8sim.get_format(name), rf8sim.Rounding(mode, option))
             except ValueError:
                 continue
             if mode is not RoundingMode.STOCHASTIC:

@@ -213,7 +213,7 @@ def test_decoder_off_by_one_exponent():
     [
         ("mul", "rf8", {}), ("encode", "rf8", {"n": 500}), ("fma", "e5m2", {"n": 500}), ("dot:3", "rf6", {"n": 500}),
         ("accumulate", "int8", {"n": 500}), ("add", "posit8_es1", {}), ("div", "nf4", {}), ("decode", "e5m2", {}),
-        ("sub", "rf8", {"rounding": "stochastic", "random_bits": 4, "n": 500}), ("mul", "uint8", {}),
+        ("sub", "rf8", {"rounding": rf8sim.Rounding("stochastic", bits=4), "n": 500}), ("mul", "uint8", {}),
         ("encode", "lns8", {"source": "fixed:6.12", "n": 500}), ("mul", "rf8", {"result": "fixed:3.38"}),
     ],
 )  # fmt: skip

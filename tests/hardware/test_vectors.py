@@ -204,7 +204,7 @@ PINNED = {
     (
         "mul",
         "rf8",
-        (("rounding", "stochastic"), ("random_bits", 16), ("n", 1000)),
+        (("rounding", rf8sim.Rounding("stochastic", bits=16)), ("n", 1000)),
     ): "1ab9ab442c568328e677779b17c4e3e40aa1c88bee8f9be804ac0e680467d7b1",
     ("decode", "posit8_es1", ()): "766080084539def696997cab8488e7c421d80bbbd87960b41831c64222bae1a0",
 }

@@ -45,7 +45,7 @@ def lines(text):
 EVERY = [
     ("decode", {}), ("encode", {"n": 300}), ("add", {"fmt": "e5m2"}), ("fma", {"n": 300}), ("dot:3", {"n": 300}),
     ("dot:2", {"fmt": "rf6", "n": 300}), ("accumulate", {"n": 300}), ("mul", {"result": "fixed:3.38"}),
-    ("encode", {"rounding": "stochastic", "random_bits": 5, "n": 300}), ("div", {"fmt": "int8"}),
+    ("encode", {"rounding": rf8sim.Rounding("stochastic", bits=5), "n": 300}), ("div", {"fmt": "int8"}),
     ("encode", {"source": "fixed:30.34", "n": 300}), ("decode", {"result": "fixed:2.19"}),
 ]  # fmt: skip
 
