@@ -83,10 +83,10 @@ def compare(folder: Path, texts: list[str], human: np.ndarray, cases: list[Recip
         cosine = np.sum(exact * found, axis=1)
         similar = (found @ found.T)[pairs]
         moved = np.abs(similar - (exact @ exact.T)[pairs]).max()
+        coder = "" if case.entropy == "none" else case.entropy
         sqnr = next(check.figure for check in manifest.checks if check.name.startswith("sqnr"))
         rows.append(
-            f"| {case.scheme} | {case.entropy if case.entropy != 'none' else ''} | {sqnr:.2f} | "
-            f"{manifest.bits_per_weight:.3f} | "
+            f"| {case.scheme} | {coder} | {sqnr:.2f} | {manifest.bits_per_weight:.3f} | "
             f"{output.stat().st_size / 1e6:.1f} | {cosine.mean():.5f} | {cosine.min():.5f} | {moved:.4f} | "
             f"{neighbours(exact, found):.1%} | {np.corrcoef(similar, human[pairs])[0, 1]:.3f} |"
         )

@@ -213,7 +213,7 @@ def get_rule(accumulator: Accumulator, rounding: str | Rounding, unit: int) -> R
     accumulator : Accumulator
         The accumulator.
     rounding : str or Rounding
-        As for `rf8sim.encode`; a floating-point accumulator has infinities, whatever ``overflow`` says, and no mode
+        As for `rf8sim.encode`; a floating-point accumulator has infinities, for every ``overflow``, and no mode
         ``residual``; an integer never rounds. Of ``stochastic`` only the seed can be set.
     unit : int
         Base-2 logarithm of what an integer accumulator counts in.

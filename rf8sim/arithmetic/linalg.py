@@ -2,7 +2,7 @@
 
 A product of two values of 8-bit formats is exact in float64. What differs between machines is how products are summed:
 in which accumulator, in which order, rounded how. All of that is stated here, and the result is that of the stated
-machine, bit for bit, whatever the number of threads.
+machine, bit for bit, on any number of threads.
 
 The sums
 --------

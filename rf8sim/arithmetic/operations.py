@@ -12,7 +12,7 @@ and no root is so close to one that the bits cut off matter is tested for all na
 Stochastic rounding compares 32 bits of the way from one value to the next, which together are more than 53. Its tables
 are of whole numbers: what lies below and above, and that fraction, cut off in integers of any size.
 
-An infinite result is exact where the result's format has that infinity, whatever the option ``overflow`` says: it is
+An infinite result is exact where the result's format has that infinity, for every ``overflow``: it is
 about finite results. Where there is no infinity an infinite operand overflows, and x/0 is NaN.
 """
 

@@ -159,7 +159,7 @@ def round_with_flags(
     """Round an exact result, and return the code with the flags of rounding: inexact 1, underflow 2, overflow 4.
 
     The arguments are those of `round_value`.
-    An infinite result is exact where the format has that infinity, whatever the overflow option.
+    An infinite result is exact where the format has that infinity, for every overflow option.
 
     Examples
     --------

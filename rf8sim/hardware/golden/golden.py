@@ -1,8 +1,8 @@
 """The golden model: what a design must answer, operation by operation.
 
-An answer is made in three steps, each open to whoever wants to know what a faulty design would do: operands are *read*
-as numbers, the operation gives its *exact* result, and that is *rounded* once. Everything is integers and exact tables,
-so the answers are the same on every machine.
+An answer is made in three steps, each a function of its own, from which faulty designs are predicted too: operands are
+*read* as numbers, the operation gives its *exact* result, and that is *rounded* once. Everything is integers and exact
+tables, so the answers are the same on every machine.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A guess at the fault of a design, proved by predicting its answers.
 
 A hypothesis (`hypotheses`) is proved if it reproduces every answer of the design, right and wrong, over
-all vectors. If none is, the best one is told with the share that it explains.
+all vectors. If none is, the best one is reported with the share that it explains.
 """
 
 from __future__ import annotations
