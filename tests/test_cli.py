@@ -96,7 +96,7 @@ def test_report(capsys, checkpoint, tmp_path):
     for name in ("rf8", "e4m3fn", "e5m2", "e3m4", "int8", *REPORT):
         assert name in out
     data = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert f"{data['total']['formats'][0]['sqnr_db']:.2f}" in out
+    assert f"{data['total']['schemes'][0]['sqnr_db']:.2f}" in out
 
 
 def test_report_options(capsys, checkpoint, tmp_path):
