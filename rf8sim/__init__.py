@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .arithmetic.accumulation import Accumulation as Accumulation
+    from .arithmetic.accumulation import OperandScales as OperandScales
     from .arithmetic.codes import absolute as absolute
     from .arithmetic.codes import add as add
     from .arithmetic.codes import compare as compare
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from .codec.codec import encode as encode
     from .codec.codec import random_words as random_words
     from .codec.rounding import Overflow as Overflow
+    from .codec.rounding import Rounding as Rounding
     from .codec.rounding import RoundingMode as RoundingMode
     from .formats import Format as Format
     from .formats import format_names as format_names
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
 
 # Names are imported when first used, so that `import rf8sim` costs nothing.
 _HOMES = {
+    **dict.fromkeys(("Accumulation", "OperandScales"), "arithmetic.accumulation"),
     **dict.fromkeys(("conv2d", "einsum"), "arithmetic.contractions"),
     **dict.fromkeys(("dot", "matmul", "matvec"), "arithmetic.linalg"),
     **dict.fromkeys(("absolute", "add", "compare", "convert", "divide", "fma"), "arithmetic.codes"),
@@ -67,6 +71,7 @@ _HOMES = {
     "QuantizationError": "quantization.metrics",
     "QArray": "arithmetic.qarray",
     "QuantizedTensor": "quantization.tensor",
+    "Rounding": "codec.rounding",
     "RoundingMode": "codec.rounding",
     "Scales": "quantization.scheme",
     "Scheme": "quantization.scheme",

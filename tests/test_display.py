@@ -44,7 +44,7 @@ def test_a_quantized_tensor(scaling):
 
 def test_an_experiment(tmp_path):
     np.save(tmp_path / "a<b.npy", np.random.default_rng(0).normal(size=(40, 50)))
-    found = run([tmp_path / "a<b.npy"], Settings(formats=("rf8", "int8")))
+    found = run([tmp_path / "a<b.npy"], Settings(("rf8", "int8")))
     caption, rows = table(found)
     assert caption == "a<b.npy"
-    assert rows["int8"].startswith(f"{found.total.format('int8').sqnr_db:.2f} dB")
+    assert rows["int8"].startswith(f"{found.total.scheme('int8').sqnr_db:.2f} dB")

@@ -1,6 +1,7 @@
 """A model run in a datapath: the same model as the example's, its products as stated, its loss where it should be."""
 
 import json
+import math
 import shutil
 import sys
 from dataclasses import replace
@@ -14,7 +15,8 @@ import rf8sim
 from rf8sim import cli
 from rf8sim.checkpoints.checkpoint import CheckpointError
 from rf8sim.models import evaluation
-from rf8sim.models.evaluation import Datapath, Evaluation, evaluate, paired
+from rf8sim.models.datapath import Datapath
+from rf8sim.models.evaluation import Evaluation, evaluate, paired
 from rf8sim.models.transformer import forward, load_model, read_windows
 from rf8sim.quantization.scaling import choose_scales
 from rf8sim.report.pages import evaluation as evaluation_report
@@ -93,6 +95,7 @@ def test_windows(model):
         "q4_0",
         "q4_1",
         "fp8_128x128",
+        "int4/channel:float16,signed",
     ],
 )
 def test_weights_only_is_the_model_with_dequantized_weights(model, config, windows, scheme):
@@ -166,6 +169,18 @@ def test_accumulators_differ_as_they_should(model, windows):
     assert whole.divergence < coarse.divergence / 2  # one rounding instead of hundreds
 
 
+@pytest.mark.parametrize("inputs", [None, "int8/1x32,max", "uint8/tensor:float32,max,zero=uint8"])
+def test_accumulators_of_block_scaled_products(model, windows, inputs):
+    """Products of the numbers that codes stand for go into the stated accumulator; its shift rounds nothing."""
+    kinds = ("exact", "bfloat16", "float16")
+    exact, brain, half = evaluate(model, windows[:2], [Datapath("mxfp4", inputs, kind) for kind in kinds])
+    moved = [np.abs(np.subtract(other.losses, exact.losses)).max() for other in (brain, half)]
+    assert 0 < moved[1] < moved[0] < 0.02
+    assert half.not_finite == 0
+    [shifted] = evaluate(model, windows[:2], [Datapath("mxfp4", inputs, shift=9)])
+    assert shifted.losses == exact.losses
+
+
 def test_shift(model, windows):
     """It rounds nothing by itself, and keeps float16 from overflowing."""
     one = windows[:1]
@@ -199,7 +214,14 @@ def test_batches_do_not_matter(model, windows, monkeypatch, rounding):
         ({"weights": "rf8/tensor,least"}, "unknown scale rule"),
         ({"weights": "rf8@nearest"}, "unknown rounding mode"),
         ({"weights": "int8@residual"}, "for the RF family only"),
-        ({"weights": "mxfp4", "activations": "int8", "accumulator": "int:24"}, "the scales of mxfp4 change along"),
+        (
+            {"weights": "mxfp4", "activations": "int8", "accumulator": "int:24"},
+            "one positive scale for the tensor or for each channel, not mxfp4",
+        ),
+        (
+            {"weights": "int8/tensor:float16,signed", "activations": "int8", "accumulator": "int:24"},
+            "one positive scale for the tensor or for each channel, not int8/tensor:float16,signed",
+        ),
         ({"accumulator": "float32", "accumulator_rounding": "residual"}, "is not for accumulator"),
         ({"shift": 65}, "shift must be -64 to 64"),
     ],
@@ -228,6 +250,19 @@ def test_json_round_trip():
     again = Evaluation.from_json(data)
     assert again.datapath == result.datapath
     assert str(again) == str(result)
+
+
+def test_json_of_a_datapath_is_that_of_its_schemes():
+    data = made(Datapath("mxfp4", "int8/channel,max"), (1.0, 2.0, 3.0)).to_json()
+    assert data["datapath"]["weights"] == rf8sim.as_scheme("mxfp4").to_json()
+    data["datapath"]["weights"] = "mxfp4"  # a text form is read too
+    assert Evaluation.from_json(data).datapath == Datapath("mxfp4", "int8/channel,max")
+    assert math.isnan(made(Datapath("rf8"), (1.0, math.inf, 3.0)).loss)
+    del data["datapath"]["weights"]
+    with pytest.raises(ValueError, match=r"field 'datapath\.weights' is missing"):
+        Evaluation.from_json(data)
+    with pytest.raises(ValueError, match="field 'tokens': expected int >= 0"):
+        Evaluation.from_json({**made(Datapath("rf8"), (1.0, 2.0, 3.0)).to_json(), "tokens": -1})
 
 
 def test_standard_error():
@@ -273,24 +308,24 @@ def test_what_else_is_compared():
 
 
 def test_command(capsys, tmp_path):
-    arguments = ["evaluate", str(LM / "model.safetensors"), "-f", "rf8", "-f", "int8", "--tokens", "256"]
-    arguments += ["--rounding", "residual", "--rounding", "nearest-even", "--activations", "same", "-o", str(tmp_path)]
+    schemes = ["rf8@residual", "rf8", "int8", "mxfp4"]
+    arguments = ["evaluate", str(LM / "model.safetensors"), "--tokens", "256", "--activations", "same"]
+    arguments += [word for scheme in schemes for word in ("-f", scheme)] + ["-o", str(tmp_path)]
     assert cli.main([*arguments, "--accumulator", "exact", "--accumulator", "float16"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluate.json", "evaluate.md"]
     data = json.loads((tmp_path / "evaluate.json").read_text(encoding="utf-8"))
-    found = [
-        (r["datapath"]["format"], r["datapath"]["rounding"], r["datapath"]["accumulator"]) for r in data["results"]
-    ]
-    each = [("rf8", "residual"), ("rf8", "nearest-even"), ("int8", "nearest-even")]
-    assert sorted(found) == sorted((*pair, held) for pair in each for held in ("exact", "float16"))
+    found = [Evaluation.from_json(result).datapath for result in data["results"]]
+    kinds = ("exact", "float16")
+    assert {(str(path.weights), path.accumulator) for path in found} == {(s, k) for s in schemes for k in kinds}
+    assert len(found) == len(schemes) * len(kinds)
     page = (tmp_path / "evaluate.md").read_text(encoding="utf-8")
     for sentence in data["verdict"]:
         assert sentence in page
     assert f"{data['results'][0]['loss']:.5f}" in page
     assert f"{data['results'][0]['loss']:.5f}" in out
-    assert "`rf8sim evaluate model.safetensors --format rf8 --format int8 " in page
+    assert "`rf8sim evaluate model.safetensors --format rf8@residual --format rf8 " in page
 
 
 def test_help_names_what_each_option_takes(capsys):
@@ -340,7 +375,7 @@ def refused(capsys, folder, *options):
         (["--tokens", "100000"], "tokens must be 1 to 65536"),
         (["--tokens", "-1"], "Invalid value for '--tokens'"),
         (["--data", "no.bin"], "no.bin: data cannot be read: No such file"),
-        (["-f", "int8", "--rounding", "residual"], "for the RF family only"),
+        (["-f", "int8@residual"], "for the RF family only"),
     ],
 )
 def test_bad_options(capsys, copy, options, message):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import rf8sim
-from rf8sim.codec.rounding import Overflow, RoundingMode, check_choices, step_table, stochastic_table
+from rf8sim.codec.rounding import Overflow, Rounding, RoundingMode, check_choices
+from rf8sim.codec.thresholds import step_table, stochastic_table
 
 torch = pytest.importorskip("torch")
 from rf8sim.torch import fake, fake_quantize  # noqa: E402
@@ -27,7 +28,7 @@ def choices(name: str) -> list[tuple[str, str]]:
     for mode in RoundingMode:
         for option in Overflow:
             try:
-                check_choices(rf8sim.get_format(name), mode, option)
+                check_choices(rf8sim.get_format(name), Rounding(mode, option))
             except ValueError:
                 continue
             if mode is not RoundingMode.STOCHASTIC:
@@ -55,7 +56,7 @@ def compare(patterns: np.ndarray, dtype: str, fmt: str, rounding: str, overflow:
     if rf8sim.get_format(fmt).nan is None:
         assert bool(result.isnan().numpy()[nan].all())
         x, bits, nan = x[~nan], bits[~nan], nan[~nan]
-    codes = rf8sim.encode(x, fmt, rounding=rounding, overflow=overflow)
+    codes = rf8sim.encode(x, fmt, rounding=Rounding(rounding, overflow))
     expected = rf8sim.decode(codes, fmt, dtype=numpy_dtype)
     both_nan = is_nan(expected) & is_nan(bits.view(numpy_dtype))
     wrong = np.flatnonzero((bits != expected.view(unsigned)) & ~both_nan)
@@ -129,7 +130,7 @@ def test_stochastic_takes_the_codecs_decisions(fmt, dtype):
     words[: x.size // 4] = rng.choice(np.array([0, 1, 2**31, 2**32 - 1], dtype=np.uint32), x.size // 4)
     tensor = torch.from_numpy(x.view(f"i{x.dtype.itemsize}")).view(torch_dtype)
     ours = fake._stochastic_by(tensor, torch.from_numpy(words.astype(np.int64)), fmt, "saturate")
-    codes = rf8sim.encode(x, fmt, rounding="stochastic", random_words=words)
+    codes = rf8sim.encode(x, fmt, rounding=Rounding("stochastic", words=words))
     expected = rf8sim.decode(codes, fmt, dtype=numpy_dtype)
     np.testing.assert_array_equal(ours.view(torch_bits).numpy().view(unsigned), expected.view(unsigned))
 

@@ -271,6 +271,19 @@ def test_saved_and_loaded(tmp_path):
         load_quantized(nn.Sequential(nn.Linear(32, 48), nn.ReLU(), nn.LayerNorm(48), nn.Linear(48, 9)), path)
 
 
+@pytest.mark.parametrize("scheme", ["mxfp4", "rf8@residual", "mxint8", "rf6/2x16"])
+def test_a_saved_model_keeps_its_schemes(tmp_path, scheme):
+    """Scales that are powers of two are chosen again as they were: no weight changes."""
+    from rf8sim.checkpoints.quantized import open_quantized
+
+    model = quantize_(make_model(), QuantizeConfig(scheme), filter_fn=lambda module, name: name == "3")
+    save_quantized(model, tmp_path / "model.safetensors")
+    stored = {tensor.name: tensor.recipe for tensor in open_quantized(tmp_path / "model.safetensors")}
+    assert {name: recipe.scheme for name, recipe in stored.items() if recipe} == {"3.weight": rf8sim.as_scheme(scheme)}
+    loaded = load_quantized(make_model(1), tmp_path / "model.safetensors")
+    assert same_state(loaded, dequantize_(model))
+
+
 def test_what_is_refused():
     with pytest.raises(ValueError, match="no module of the model was chosen"):
         quantize_(nn.LayerNorm(3))
@@ -291,7 +304,7 @@ def test_what_is_refused():
         QuantizeConfig(inputs="int9")
     with pytest.raises(ValueError, match="unknown input rule"):
         QuantizeConfig(input_rule="percentile")
-    with pytest.raises(ValueError, match="one running scale a layer: take 'int8', not int8/channel"):
+    with pytest.raises(ValueError, match="one running scale for each layer: take 'int8', not int8/channel"):
         QuantizeConfig(inputs="int8/channel")
     with pytest.raises(ValueError, match="one level of scales and no zero point, not nvfp4"):
         QuantizeConfig("nvfp4", scale=1.0)

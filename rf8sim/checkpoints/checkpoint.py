@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..formats.floats import ARRAY_LAYOUTS, SAFETENSORS_LAYOUTS
 from ..quantization.blocks import matrix_shape
 from .errors import CheckpointError
 
@@ -38,14 +39,8 @@ class _Stream(Protocol):
 
 _Opener = Callable[[], IO[bytes]]
 
-# safetensors' names for what can be measured; what is not here is skipped with a reason.
-_SAFETENSORS_DTYPES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
-    "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
-}  # fmt: skip
 _NOT_MEASURED = "is not a floating-point type that is measured"
-_NUMPY_FLOATS = ("float64", "float32", "float16")
+_NUMPY_FLOATS = tuple(name for name in ARRAY_LAYOUTS if hasattr(np, name))
 
 # What a folder is taken for: the first of these patterns that matches anything must match one file.
 _FOLDER_PATTERNS = (
@@ -302,7 +297,6 @@ def _open_at(path: Path, offset: int) -> IO[bytes]:
 
 def _read_safetensors(path: Path) -> Iterator[TensorInfo]:
     """List a safetensors file: its own library checks it, its header says where each tensor's bytes lie."""
-    import ml_dtypes
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -320,11 +314,11 @@ def _read_safetensors(path: Path) -> Iterator[TensorInfo]:
         )
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         stored, shape = entry["dtype"], tuple(entry["shape"])
-        known = _SAFETENSORS_DTYPES.get(stored)
-        if known is None:
+        layout = SAFETENSORS_LAYOUTS.get(stored)
+        if layout is None or layout.dtype is None or layout.dtype_name is None:
             yield TensorInfo(name, stored, shape, path, f"{stored} {_NOT_MEASURED}")
             continue
-        dtype = np.dtype(known if known in _NUMPY_FLOATS else getattr(ml_dtypes, known)).newbyteorder("<")
+        dtype, known = layout.dtype.newbyteorder("<"), layout.dtype_name
         opener = partial(_open_at, path, 8 + length + entry["data_offsets"][0])
         yield TensorInfo(name, known, shape, path, None, _byte_stream(path, name, dtype, opener), divisible=True)
 

@@ -156,7 +156,7 @@ def quantize_checkpoint(
         raise ValueError(f"{output}: is there and not empty: name a new folder, or a file that ends in .safetensors")
     for file in dict.fromkeys(tensor.source for tensor in checkpoint):
         if output.exists() and single and os.path.samefile(file, output):
-            raise ValueError(f"{output}: is the checkpoint itself: name another file, the original is worth keeping")
+            raise ValueError(f"{output}: output would overwrite the input; choose another path")
     with staged(output) as (beside, place):
         written = write_quantized(checkpoint, output, beside, plan, protection, progress)
         damage = find_damage(beside)

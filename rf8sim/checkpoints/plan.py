@@ -85,9 +85,9 @@ class Recipe:
 
     def options(self) -> dict[str, Any]:
         """Return the fields as a plan file has them."""
-        text = str(self.scheme)
-        bare = f"{text}/tensor" if text == self.scheme.format.name else text
-        return {"scheme": bare, "seed": self.seed, "entropy": self.entropy}
+        name, at, rounding = str(self.scheme).partition("@")
+        scheme = f"{name}/tensor{at}{rounding}" if name == self.scheme.format.name else str(self.scheme)
+        return {"scheme": scheme, "seed": self.seed, "entropy": self.entropy}
 
 
 def by_channel(scheme: str | Format | Scheme) -> Scheme:

@@ -24,6 +24,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..formats.floats import SAFETENSORS_LAYOUTS
+
 __all__ = [
     "DTYPES", "NO_SEAL", "SEAL", "Entry", "Header", "Writer",
     "dtype_of", "header_room", "read_header", "seal", "seal_of", "stored_type",
@@ -33,11 +35,9 @@ SEAL = "rf8sim_seal"
 """The key of a seal."""
 
 DTYPES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu", "F8_E4M3FNUZ": "float8_e4m3fnuz",
-    "F8_E5M2FNUZ": "float8_e5m2fnuz", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U64": "uint64",
-    "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
-    "C64": "complex64",
+    **{stored: str(layout.dtype_name) for stored, layout in SAFETENSORS_LAYOUTS.items()},
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16",
+    "U8": "uint8", "BOOL": "bool", "C64": "complex64",
 }  # fmt: skip
 """safetensors' types, and what numpy and ml_dtypes call them."""
 
@@ -51,13 +51,9 @@ _LONGEST_HEADER = 100_000_000  # the limit of safetensors' own reader
 
 def dtype_of(stored: str) -> np.dtype[Any]:
     """Return the numpy dtype of one of `DTYPES`, little-endian."""
-    name = DTYPES[stored]
-    if name.startswith(("bfloat", "float8")):
-        import ml_dtypes
-
-        small: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
-        return small
-    return np.dtype(name).newbyteorder("<")
+    layout = SAFETENSORS_LAYOUTS.get(stored)
+    dtype = np.dtype(DTYPES[stored]) if layout is None or layout.dtype is None else layout.dtype
+    return dtype.newbyteorder("<")
 
 
 def stored_type(name: str) -> str:

@@ -159,7 +159,7 @@ Exclude = Annotated[
 
 Threads = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option("--threads", min=1, metavar="N", help="Tensors worked on at a time; by default one for a processor."),
+    typer.Option("--threads", min=1, metavar="N", help="Tensors processed in parallel (default: number of CPUs)."),
 ]
 Workers = Annotated[
     Optional[int],  # noqa: UP045

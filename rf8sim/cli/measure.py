@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -56,7 +56,8 @@ def _survey(
 @app.command(
     short_help="Report accuracy and size of ways to store a checkpoint's weights.",
     epilog="Examples: rf8sim report model.safetensors -o report; "
-    "rf8sim report model.safetensors -o report -f rf8 -f mxfp4 -f nvfp4 -f int8/channel",
+    "rf8sim report model.safetensors -o report -f rf8 -f mxfp4 -f nvfp4 -f int8/channel; "
+    "rf8sim report model.safetensors -o report -f 'e4m3fn/1x32:e8m0fnu,floor' -f rf8/channel@residual",
 )
 def report(
     checkpoints: Checkpoints,
@@ -163,6 +164,7 @@ def fit(
     from ggd.findings import verdict
 
     from .._base.checks import choose
+    from ..quantization.records import to_builtins
     from ..report.pages import fit as fit_report
     from ..report.tables import fit as fit_tables
     from ..report.tables import listings
@@ -182,9 +184,7 @@ def fit(
         patterns = [f"--{o} '{p}'" for o in ("include", "exclude") for p in getattr(settings, o)]
         written += fit_report.write_fit_report(found, report, fit_report.command(checkpoints, report, patterns))
     if json_:
-        print(
-            as_json({"verdict": verdict(found), **found.to_json(), "skipped": [asdict(tensor) for tensor in skipped]})
-        )
+        print(as_json({"verdict": verdict(found), **found.to_json(), "skipped": to_builtins(skipped)}))
     elif csv:
         print(listings.as_csv(fit_tables.everything(found)), end="")
     else:
@@ -226,7 +226,7 @@ def evaluate(
     ] = None,
     accumulator: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(metavar="NAME", help="exact (default), float32, float16, bfloat16, tf32, int:n or a format."),
+        typer.Option(metavar="NAME", help="exact (default), float32, bfloat16, tf32, e8m13, ..., int:n or a format."),
     ] = None,
     order: Annotated[
         str, typer.Option(metavar="NAME", help="Order of sums: sequential, pairwise or blocked:k.")
@@ -256,7 +256,7 @@ def evaluate(
     """Run a language model in low precision, every combination of what is given, and say what it costs."""
     from itertools import product
 
-    from ..models.evaluation import Datapath
+    from ..models.datapath import Datapath
     from ..models.evaluation import evaluate as run
     from ..models.transformer import load_model, read_windows
     from ..quantization.scheme import as_scheme
@@ -303,14 +303,18 @@ def _same(weights: Scheme) -> Scheme:
 
 @app.command(
     "formats",
-    short_help="List the number formats, or the codes of one.",
-    epilog="Examples: rf8sim formats; rf8sim formats rf8 --csv; rf8sim formats rf8 e4m3fn --figure rf8.svg",
+    short_help="List the number formats and named schemes, or the codes of a format.",
+    epilog="Examples: rf8sim formats; rf8sim formats rf8 --csv; rf8sim formats --schemes --json; "
+    "rf8sim formats rf8 e4m3fn --figure rf8.svg",
 )
 def list_formats(
     names: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Argument(metavar="NAME", help="One format for its code table, several to compare; all if none."),
     ] = None,
+    schemes: Annotated[
+        bool, typer.Option("--schemes", help="List the named schemes alone, which --format of other commands takes.")
+    ] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     figure: Annotated[
@@ -318,22 +322,31 @@ def list_formats(
         typer.Option("--figure", metavar="FILE", help="Draw the values of the formats to an .svg, .png or .pdf file."),
     ] = None,
 ) -> None:
-    """List the number formats, or the codes of one of them."""
+    """List the number formats and named schemes, or the codes of one format."""
     from ..formats import format_names, get_format
+    from ..quantization.scheme import scheme_names
     from ..report.tables import listings
 
     if csv and json_:
         raise ValueError("--csv and --json exclude each other: give one")
+    if schemes and (names or figure):
+        raise ValueError("--schemes lists the named schemes: leave out names of formats and --figure")
     chosen = [get_format(name) for name in names or format_names()]
     if figure is not None:
         from ..report.figures.figures import value_density
 
         value_density(chosen).save(figure)
         return
-    table = listings.codes(chosen[0]) if names and len(chosen) == 1 else listings.overview(chosen)
-    if csv:
-        print(listings.as_csv(table), end="")
-    elif json_:
-        print(as_json(listings.as_records(table)))
+    if schemes:
+        tables = [listings.schemes(scheme_names())]
+    elif names:
+        tables = [listings.codes(chosen[0]) if len(chosen) == 1 else listings.overview(chosen)]
     else:
-        print_table(table)
+        tables = [listings.overview(chosen), *([] if csv or json_ else [listings.schemes(scheme_names())])]
+    for table in tables:
+        if csv:
+            print(listings.as_csv(table), end="")
+        elif json_:
+            print(as_json(listings.as_records(table)))
+        else:
+            print_table(table)

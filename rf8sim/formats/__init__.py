@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from .base import Format, Side
+from .floats import FloatLayout, get_layout, layout_names
 from .integer import integer_format
 from .logarithmic import logarithmic_format
 from .minifloat import ML_DTYPES, ml_dtypes_format, p3109_format
@@ -16,8 +17,9 @@ from .quantile import nf4_format, quantile_format
 from .residual import residual_format
 
 __all__ = [
-    "Format", "Side", "format_names", "get_format", "integer_format", "logarithmic_format",
-    "ml_dtypes_format", "p3109_format", "posit_format", "quantile_format", "register", "residual_format",
+    "FloatLayout", "Format", "Side", "format_names", "get_format", "get_layout", "integer_format", "layout_names",
+    "logarithmic_format", "ml_dtypes_format", "p3109_format", "posit_format", "quantile_format", "register",
+    "residual_format",
 ]  # fmt: skip
 
 # A format is built when first asked for: listing names costs nothing.

@@ -136,7 +136,7 @@ def grouped(x: NDArray[Any], block: Block, fill: float = 0.0) -> NDArray[np.floa
 
     Not finite numbers become ``fill``, and short blocks are padded with it.
     """
-    array = x.astype(np.float64)
+    array = np.array(x, dtype=np.float64)
     array[~np.isfinite(array)] = fill
     view, sizes = layout(block, x.shape)
     array = array.reshape(view)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._base.checks import as_data
+from ..codec.inputs import as_data
 from ..formats import Format
 from .blocks import expand, layout
 from .records import Count, ExtendedFloat

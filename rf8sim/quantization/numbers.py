@@ -10,21 +10,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._base.checks import choose
 from ..codec.codec import decode, encode
-from ..formats import Format, format_names, get_format
+from ..formats import Format, format_names, get_format, get_layout
+from ..formats.floats import ARRAY_LAYOUTS
 
 __all__ = ["is_stored", "number_bits", "number_dtype", "number_format", "number_range", "stored_number"]
 
-_LAYOUTS = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16}
+_LAYOUTS = tuple(ARRAY_LAYOUTS)
 
 
 def number_bits(name: str) -> int:
     """Return the width of a number of a layout or a format; raise ValueError if there is neither of that name."""
     fmt = number_format(name)
-    return _LAYOUTS[name] if fmt is None else fmt.bits
+    return get_layout(name).bits if fmt is None else fmt.bits
 
 
 def number_format(name: str) -> Format | None:
-    """Return the format of a name, or None for a float layout."""
+    """Return the format of a name, or None for a float layout that arrays have."""
     if name in _LAYOUTS:
         return None
     try:
@@ -36,14 +37,7 @@ def number_format(name: str) -> Format | None:
 
 def number_dtype(name: str) -> np.dtype[Any] | None:
     """Return the numpy dtype of a layout, or None for a format."""
-    if name not in _LAYOUTS:
-        return None
-    if name == "bfloat16":
-        import ml_dtypes
-
-        name = ml_dtypes.bfloat16
-    dtype: np.dtype[Any] = np.dtype(name)
-    return dtype
+    return get_layout(name).dtype if name in _LAYOUTS else None
 
 
 @cache
@@ -52,10 +46,7 @@ def number_range(name: str) -> tuple[float, float]:
     fmt = number_format(name)
     if fmt is not None:
         return fmt.smallest, fmt.max
-    if name == "bfloat16":
-        return 2.0**-133, (2 - 2.0**-7) * 2.0**127
-    limits = np.finfo(name)
-    return float(limits.smallest_subnormal), float(limits.max)
+    return get_layout(name).smallest_subnormal, get_layout(name).max
 
 
 def stored_number(x: ArrayLike, name: str, rounding: str = "nearest-even") -> NDArray[np.float64]:

@@ -34,9 +34,7 @@ RULES: dict[str, Rule] = {
     "ceil": Rule("emax", "up", "ceil(log2(amax)) - emax (torchao CEIL)"),
     "rceil": Rule("max", "up", "ceil(log2(amax / max)) (torchao RCEIL; cvt.rp of NVIDIA's hardware)"),
     "even": Rule("emax", "toward-zero", "as floor, amax first rounded to the element's precision (torchao EVEN)"),
-    "signed": Rule(
-        "min", "nearest-even", "the extreme element, whatever its sign, maps to the lowest value (GGUF Q4_0)"
-    ),
+    "signed": Rule("min", "nearest-even", "the extreme element, of either sign, maps to the lowest value (GGUF Q4_0)"),
 }
 """Every rule, by name. ``max`` and the powers of two: the scale's format and rounding come from `Scales`."""
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._base.checks import as_data
 from ..codec.codec import decode, encode
-from ..codec.rounding import RoundingMode, boundaries
+from ..codec.inputs import as_data
+from ..codec.rounding import RoundingMode
+from ..codec.thresholds import boundaries
 from ..formats import Format
 from .blocks import expand, grouped, ungrouped
 from .numbers import number_dtype, number_format, number_range, stored_number

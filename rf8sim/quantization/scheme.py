@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from .._base.checks import choose
-from ..codec.rounding import check_choices
+from ..codec.rounding import Rounding, check_choices
 from ..formats import Format, get_format
 from .blocks import Block, row_pieces, scale_shape
 from .named import NAMED
@@ -212,7 +212,7 @@ class Scheme:
         overflow: str = "saturate",
     ) -> None:
         element = get_format(format)
-        mode, option = check_choices(element, rounding, overflow)
+        mode, option = check_choices(element, Rounding(rounding, overflow))
         if isinstance(scales, str):
             scales = _parsed_scales(scales)
         if scales is not None and not scales.format:

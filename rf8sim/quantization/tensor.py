@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .._base import display
-from .._base.checks import as_data
 from .._base.threads import in_pieces
 from .._kernels import codec as _kernels
 from ..codec.codec import decode, encode
+from ..codec.inputs import as_data
+from ..codec.rounding import Rounding
 from ..formats import Format
 from .blocks import expand
 from .numbers import is_stored, number_dtype
@@ -220,6 +221,7 @@ def quantize(
         in_pieces(lambda start, stop: _kernels.look_up(index[start:stop], table, flat[start:stop]), flat.size, threads)
         return result
     row = math.prod(data.shape[1:])
+    rounding = Rounding(scheme.rounding, scheme.overflow, seed, offset)
 
     def step(part: slice) -> None:
         quotient = data[part]
@@ -229,10 +231,8 @@ def quantize(
             if shift is not None:
                 quotient = quotient - _rows(shift, scheme, data.shape, part)
             quotient = quotient / wide
-        first = offset + (part.start * row if data.ndim else 0)
-        codes[part] = encode(
-            quotient, fmt, rounding=scheme.rounding, overflow=scheme.overflow, seed=seed, offset=first, threads=1
-        )
+        first = part.start * row if data.ndim else 0
+        codes[part] = encode(quotient, fmt, rounding=rounding.at(first), threads=1)
 
     try:
         _by_rows(step, data.shape, threads)
@@ -274,7 +274,7 @@ def _table_of_patterns(data: NDArray[Any], scale: float, scheme: Scheme) -> NDAr
         if without[np.ascontiguousarray(data).view(np.uint16)].any():
             return None
         every[without] = 0.0
-    return encode(every, fmt, rounding=scheme.rounding, overflow=scheme.overflow, threads=1)
+    return encode(every, fmt, rounding=Rounding(scheme.rounding, scheme.overflow), threads=1)
 
 
 def _checked(scale: Chosen | ArrayLike, scheme: Scheme, shape: tuple[int, ...]) -> Chosen:

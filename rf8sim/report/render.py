@@ -13,7 +13,6 @@ from ..studies.experiment import Experiment
 from .figures.figures import PAGE_COLOURS
 from .sections.contents import Contents, Section
 from .sections.sections import sections
-from .sections.verdict import verdict
 from .tables.tables import WORDS, cell, markdown_table
 
 __all__ = ["html", "markdown", "markdown_table", "write_report"]
@@ -49,9 +48,8 @@ def write_report(contents: Contents | Experiment, folder: str | Path, *, figures
         contents = Contents(contents)
     parts = sections(contents, with_figures=figures)
     title = f"rf8sim report: {', '.join(contents.experiment.checkpoints)}"
-    record = {"verdict": verdict(contents.experiment), **contents.to_json()}
     texts = {
-        "report.json": _json(record),
+        "report.json": _json(contents.to_json()),
         "report.md": markdown(title, parts),
         "report.html": html(title, parts),
     }

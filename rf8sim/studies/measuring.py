@@ -19,13 +19,13 @@ from ggd import MagnitudeHistogram
 
 from .._version import __version__
 from ..checkpoints.checkpoint import CHUNK_ELEMENTS, CheckpointError, TensorInfo, open_checkpoint
-from ..quantization.blocks import Block, matrix_shape
+from ..quantization.blocks import Block
 from ..quantization.records import convert, to_builtins
 from ..quantization.scaling import equal_deviations
 from .choices import compare_choices
 from .experiment import Experiment, FitRecord, SchemeRecord, Settings, SkippedTensor, TensorRecord
 from .meters import Meter, TensorScales, fits_to_all_pieces, scales_of_tensor
-from .pieces import block_of, cut, part_unit, pieces, undivided, widened
+from .pieces import block_of, cut, pieces, row_units, undivided, widened
 from .scheduling import Cluster, Journal, map_tensors
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class _Prepared:
 
 @dataclass(frozen=True)
 class _Measuring:
-    """What is done with a tensor: with all of it by a call, or, as `Parts`, with indices of axis 0 of it."""
+    """What is done with a tensor: with all of it by a call, or, as `Parts`, with rows of its matrix."""
 
     settings: Settings
     chunk_elements: int
@@ -151,7 +151,7 @@ class _Measuring:
         in_one = any(undivided(s, tensor.shape) or fits_to_all_pieces(s, tensor.shape) for s in schemes)
         if several < 2 or not tensor.divisible or in_one:
             return [range(height)]
-        unit = part_unit(schemes, tensor.shape)
+        unit, _ = row_units(map(block_of, schemes), tensor.shape)
         step = max(self.chunk_elements // width // unit, 1) * unit
         step *= -(-height // (several * step))
         return [range(row, min(row + step, height)) for row in range(0, height, step)]
@@ -189,17 +189,15 @@ class _Measuring:
     ) -> list[Meter]:
         """Quantize rows piece by piece and measure the finite elements in every scheme."""
         shape, seed = tensor.shape, self.settings.seed
-        inner = shape[1] if len(shape) == 3 else 1
-        matrix_rows = range(rows.start * inner, rows.stop * inner)
         meters = [
-            Meter(scheme, shape, matrix_rows, seed, scales)
+            Meter(scheme, shape, rows, seed, scales)
             for scheme, scales in zip(self.settings.schemes, prepared.scales, strict=True)
         ]
         in_pieces = [meter for meter in meters if not undivided(meter.scheme, shape)]
         if in_pieces:
-            places = cut([meter.scheme for meter in in_pieces], shape, self.chunk_elements, matrix_rows)
+            places = cut([meter.scheme for meter in in_pieces], shape, self.chunk_elements, rows)
             for piece in pieces(tensor, places, self.chunk_elements, rows):
-                advance(piece.offset - matrix_rows.start * matrix_shape(shape)[1])
+                advance(piece.offset - rows.start * tensor.matrix_shape[1])
                 cleaned, wide = _cleaned(piece.values)
                 for meter in in_pieces:
                     meter.add(piece, cleaned, wide)
@@ -218,7 +216,7 @@ class _Measuring:
         """Return the record of the tensor."""
         meters = [Meter.of_parts(parts) for parts in zip(*measured, strict=True)]
         record = _record(tensor, prepared.summary, tuple(meter.record() for meter in meters))
-        several = prepared.finite and matrix_shape(tensor.shape)[0] > 1
+        several = prepared.finite and tensor.matrix_shape[0] > 1
         channels = [meter.channels() for meter in meters] if several else []
         present = tuple(channel for channel in channels if channel is not None)
         return _Measured(replace(record, channels=present), prepared.summary)

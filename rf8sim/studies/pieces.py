@@ -13,7 +13,7 @@ from ..checkpoints.checkpoint import TensorInfo
 from ..quantization.blocks import Block, matrix_shape, row_pieces
 from ..quantization.scheme import Scheme
 
-__all__ = ["Piece", "cut", "part_unit", "pieces", "undivided", "widened"]
+__all__ = ["Piece", "cut", "pieces", "row_units", "undivided", "widened"]
 
 
 class Piece(NamedTuple):
@@ -87,34 +87,33 @@ def cut(
     blocks = [block_of(scheme) for scheme in schemes]
     height, columns = matrix_shape(shape)
     rows = range(height) if rows is None else rows
-    unit = _row_unit(blocks, shape)
+    unit, most = row_units(blocks, shape)
     widths = [1 if block is None else block[-1] for block in blocks]
     if columns > elements and unit == 1 and -1 not in widths:
         multiple = math.lcm(*widths)
         step = max(elements // multiple, 1) * multiple
         starts = range(0, columns, step)
         return [(row, start, 1, min(step, columns - start)) for row in rows for start in starts]
-    step = max(elements // max(columns, 1) // unit, 1) * unit
+    step = min(max(elements // max(columns, 1) // unit, 1) * unit, most)
     return [(row, 0, min(step, rows.stop - row), columns) for row in range(rows.start, rows.stop, step)]
 
 
-def _row_unit(blocks: Iterable[Block], shape: tuple[int, ...]) -> int:
-    """Return of how many rows of the matrix the pieces are multiples."""
-    least = [row_pieces(block, shape, 1) for block in dict.fromkeys(blocks)]
-    return min(math.lcm(*(len(pieces[0]) for pieces in least if pieces)), max(matrix_shape(shape)[0], 1))
-
-
-def part_unit(schemes: Iterable[Scheme], shape: tuple[int, ...]) -> int:
-    """Return of how many indices of axis 0 the parts of a tensor are multiples, so that they hold whole blocks.
+def row_units(blocks: Iterable[Block], shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return of how many rows of the matrix pieces are multiples, so that they hold whole blocks, and their most rows.
 
     Examples
     --------
-    >>> from rf8sim import as_scheme
-    >>> part_unit([as_scheme("fp8_128x128")], (512, 64)), part_unit([as_scheme("fp8_128x128")], (4, 256, 64))
-    (128, 1)
+    >>> row_units([(128, 128)], (512, 64)), row_units([(128, 128)], (4, 200, 64)), row_units([None], (5, 8))
+    ((128, 512), (200, 200), (1, 5))
     """
-    inner = shape[1] if len(shape) == 3 else 1
-    return math.lcm(_row_unit([block_of(scheme) for scheme in schemes], shape), inner) // inner
+    rows, columns = matrix_shape(shape)
+    unit, most = 1, max(rows, 1)
+    for block in dict.fromkeys(blocks):
+        enough = (rows + max(block or (1,))) * columns  # for one piece, where blocks may lie in one
+        smallest, largest = row_pieces(block, shape, 1), row_pieces(block, shape, enough)
+        if smallest and largest:
+            unit, most = math.lcm(unit, len(smallest[0])), min(most, len(largest[0]))
+    return min(unit, most), most
 
 
 def pieces(
@@ -127,11 +126,11 @@ def pieces(
     tensor : TensorInfo
         The tensor.
     places : list of tuple of int
-        From `cut`; together they are the indices ``rows`` of axis 0.
+        From `cut`; together they are the rows ``rows`` of the matrix.
     elements : int
         The most elements that are read at a time.
     rows : range
-        Indices of axis 0; range(1) for a vector.
+        Successive rows of the matrix.
 
     Yields
     ------

@@ -14,12 +14,10 @@ from torch.nn.utils import parametrize
 
 from .._base.checks import choose
 from ..formats import Format
-from ..quantization.blocks import Block, layout
-from ..quantization.numbers import number_dtype
 from ..quantization.scaling import Chosen
 from ..quantization.scheme import Scheme, as_scheme
 from ..quantization.tensor import QuantizedTensor, quantize
-from .fake import chosen_for, rounded_by, scale_for
+from .fake import choose_for, factors, round_at, scale_for
 
 __all__ = [
     "FakeQuantize", "InputQuantize", "QuantizeConfig", "dequantize_", "quantize_", "quantized_tensors",
@@ -91,7 +89,7 @@ class QuantizeConfig:
 
 
 class FakeQuantize(nn.Module):
-    """A parametrization that rounds a weight to a format at a scale that it keeps.
+    """A parametrization that rounds a weight by a scheme, at scales that it keeps.
 
     Parameters
     ----------
@@ -127,7 +125,7 @@ class FakeQuantize(nn.Module):
             shape = scheme.scale_shapes(tuple(weight.shape))[0]
             chosen = Chosen((np.full(shape, self.config.scale, np.float32),))
         else:
-            chosen = chosen_for(weight, scheme)
+            chosen = choose_for(weight, scheme)
         arrays = dict(zip(("scale", "outer"), chosen.scales, strict=False))
         if chosen.zero is not None:
             arrays["zero"] = chosen.zero
@@ -144,24 +142,13 @@ class FakeQuantize(nn.Module):
             getattr(self, name).copy_(value)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Return the weight rounded to the format."""
+        """Return the weight as its scheme stores it."""
         scheme = self.config.scheme
         if scheme.scales is None:
-            return rounded_by(weight, scheme, None)
-        wide = torch.float32 if weight.device.type == "mps" else torch.float64
-        scale = self.scale.to(wide)
-        if scheme.scales.outer is not None:
-            scale = scale * expanded(self.outer.to(wide), scheme.scales.outer.block, tuple(scale.shape))
-        offset = None
-        if scheme.scales.zero is not None:
-            zero = self.zero.to(wide)
-            offset = expanded(zero if self._adds_zero else -zero * scale, scheme.scales.block, tuple(weight.shape))
-        return rounded_by(weight, scheme, expanded(scale, scheme.scales.block, tuple(weight.shape)), offset)
-
-    @property
-    def _adds_zero(self) -> bool:
-        scales = self.config.scheme.scales
-        return scales is not None and scales.zero is not None and number_dtype(scales.zero) is not None
+            return round_at(weight, scheme, None)
+        levels = (self.scale,) if scheme.scales.outer is None else (self.scale, self.outer)
+        zero = None if scheme.scales.zero is None else self.zero
+        return round_at(weight, scheme, *factors(scheme, levels, zero, tuple(weight.shape)))
 
     def quantized(self, weight: Tensor) -> QuantizedTensor:
         """Return codes and scales of a weight."""
@@ -172,20 +159,6 @@ class FakeQuantize(nn.Module):
         """Name the scheme."""
         count = self.scale.numel() if self.config.scheme.scales is not None else 0
         return f"{self.config.scheme}, {count} scales"
-
-
-def expanded(scale: Tensor, block: Block, shape: tuple[int, ...]) -> Tensor:
-    """Return the scale of each element, as `rf8sim.quantization.blocks.expand` does, in PyTorch."""
-    if scale.numel() == 1:
-        return scale.reshape(())
-    view, sizes = layout(block, shape)
-    out = scale.reshape([-(-length // size) for length, size in zip(view, sizes, strict=True)])
-    for axis, (length, size) in enumerate(zip(view, sizes, strict=True)):
-        if out.shape[axis] > 1:
-            out = out.repeat_interleave(size, axis).narrow(axis, 0, length)
-    if len(view) == len(shape):
-        return out
-    return out.expand(view).reshape(shape) if out.shape[1] > 1 else out.reshape(-1, *(1,) * (len(shape) - 1))
 
 
 class InputQuantize(nn.Module):
@@ -222,11 +195,11 @@ class InputQuantize(nn.Module):
             if config.input_rule == "ema":
                 batch = torch.where(self.largest > 0, torch.lerp(self.largest, batch, config.input_momentum), batch)
             self.largest.copy_(torch.maximum(self.largest, batch) if config.input_rule == "max" else batch)
-        rounded = rounded_by(x, config.inputs, scale_for(self.largest, config.inputs))
+        rounded = round_at(x, config.inputs, scale_for(self.largest, config.inputs))
         return torch.where(self.largest > 0, rounded, x)
 
     def extra_repr(self) -> str:
-        """Name the format and the rule."""
+        """Name the scheme and the rule."""
         return f"{self.config.inputs}, {self.config.input_rule}"
 
 
@@ -375,6 +348,11 @@ def _quantized_modules(model: nn.Module) -> Iterator[tuple[str, Any]]:
     for name, module in model.named_modules():
         if _quantizer(module) is not None:
             yield name, module
+
+
+def quantized_schemes(model: nn.Module) -> dict[str, Scheme]:
+    """Return the scheme of the weight of each quantized module, by the module's name."""
+    return {name: module.parametrizations.weight[-1].config.scheme for name, module in _quantized_modules(model)}
 
 
 def _numpy(tensor: Tensor) -> Any:

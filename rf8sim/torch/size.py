@@ -31,9 +31,9 @@ class TensorSize(NamedTuple):
     coded : float
         Bits of a weight entropy-coded; the width of the dtype if not quantized.
     side : int
-        Bits beside the codes: the scales.
+        Bits of scales and zero points.
     table : int
-        Bits that tell a decoder the entropy code.
+        Bits of the entropy code's table.
     """
 
     name: str
@@ -107,7 +107,7 @@ def model_size(
     *,
     code: str = "rans",
 ) -> ModelSize:
-    """Say what a model costs to store: bits for each weight at fixed width and entropy-coded, and side information.
+    """Count the bits of a model: for each weight at fixed width and entropy-coded, and side information.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def model_size(
         # Universal codes number the values 0, +1, -1, +2, ...; the others know no order.
         order = zigzag_order(fmt.values).tolist() if code in ("exp-golomb", "golomb-rice") else None
         lengths = code_lengths(np.bincount(quantized.codes.ravel(), minlength=1 << fmt.bits), code, order=order)
-        side = round((quantized.bits_per_weight - fmt.bits) * n)
+        side = quantized.scheme.scale_bits(quantized.shape)
         rows.append(
             TensorSize(
                 name, n, str(quantized.scheme), float(fmt.bits), lengths.bits_per_symbol, side, lengths.table_bits

@@ -101,7 +101,7 @@ def report(tmp_path_factory):
     tensors["blocks.0.mlp.up.weight"][3] *= 1e-3
     folder = tmp_path_factory.mktemp("page")
     save_file(tensors, folder / "model.safetensors")
-    write_report(run([folder / "model.safetensors"], Settings(formats=("rf8", "e4m3fn", "int8"))), folder)
+    write_report(run([folder / "model.safetensors"], Settings(("rf8", "e4m3fn", "int8"))), folder)
     return folder / "report.html"
 
 

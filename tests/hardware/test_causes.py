@@ -1,4 +1,4 @@
-"""What befell a whole stream: it is told from the lines, and only if it is so."""
+"""Faults of a whole stream: named from its lines, and only if they are so."""
 
 import io
 

@@ -67,7 +67,7 @@ def test_exact_products_and_sums_are_the_librarys():
             taken = valid[run]
             if not taken.any():
                 continue
-            exact = rf8sim.dot(a[run][taken], b[run][taken], first, fmt_b=second)
+            exact = rf8sim.dot(a[run][taken], b[run][taken], (first, second))
             assert exact == math.ldexp(int(sums[start + length - 1]), unit)
             compared += length
         assert compared > 2500

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..._base.files import write_files
-from ...models.evaluation import Datapath, Evaluation, paired
+from ...models.datapath import Datapath
+from ...models.evaluation import Evaluation, paired
 from ...quantization.scheme import Scheme
 from ..tables.tables import Column, Table, markdown_table
 

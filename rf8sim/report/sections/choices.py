@@ -9,7 +9,7 @@ from ...quantization.scheme import Scheme
 from ...studies.experiment import ChoiceRecord, Experiment
 from ..figures import figures
 from ..figures.figures import Figure
-from ..tables.tables import Column, Table
+from ..tables.tables import Column, Table, with_bits
 from .contents import Contents, Section
 
 __all__ = ["rounding", "scaling"]
@@ -100,7 +100,8 @@ def _table(caption: str, varied: str, some: Sequence[ChoiceRecord]) -> Table:
         (value, *(own[name].record.sqnr_db if name in own else None for name in names))
         for value, own in _grid(some, varied).items()
     )
-    return Table(caption, (Column(_HEADS[varied]), *(Column(name, ".2f") for name in names)), rows)
+    heads = [with_bits(choice.record) for choice in some if choice.varied == "none"]
+    return Table(caption, (Column(_HEADS[varied]), *(Column(head, ".2f") for head in heads)), rows)
 
 
 def _bits(some: Sequence[ChoiceRecord]) -> Table:

@@ -28,7 +28,8 @@ def errors(contents: Contents, with_figures: bool) -> Section | None:
         return None
     words = (
         f"The worst {_MOST} tensors of each format, with their share of the squared error of all; a tensor with a low "
-        "SQNR and a small share may still matter to the model. Channels are the outputs.",
+        "SQNR and a small share may still matter to the model. Channels are the outputs, those of "
+        "stacked experts numbered one expert after the other.",
     )
     optional = (_worst_tensors(experiment), _worst_channels(experiment))
     drawn = tuple(_heat_map(experiment)) if with_figures else ()
@@ -49,10 +50,11 @@ def _worst_tensors(experiment: Experiment) -> Table:
             own = tensor.scheme(name)
             share = own.error.sum_squared_error / whole if 0 < whole < math.inf else None
             count = experiment.total.count
-            rows.append((name, tables.label(experiment, tensor), own.sqnr_db, share, tensor.count / count))
+            where = tables.label(experiment, tensor)
+            rows.append((name, own.bits_per_weight, where, own.sqnr_db, share, tensor.count / count))
     columns = (
-        Column("scheme"), Column("tensor"), Column("SQNR, dB", ".2f"), Column("share of error, %", "percent"),
-        Column("share of weights, %", "percent"),
+        Column("scheme"), tables.STORED, Column("tensor"), Column("SQNR, dB", ".2f"),
+        Column("share of error, %", "percent"), Column("share of weights, %", "percent"),
     )  # fmt: skip
     return Table("The worst tensors of each format", columns, tuple(rows))
 
@@ -69,9 +71,10 @@ def _worst_channels(experiment: Experiment) -> Table:
         found.sort(key=lambda pair: pair[0].worst_db)
         for channel, tensor in found[:_MOST]:
             where = tables.label(experiment, tensor)
-            rows.append((name, where, channel.worst, channel.worst_db, channel.median_db, channel.worst_rms))
+            bits = tensor.scheme(name).bits_per_weight
+            rows.append((name, bits, where, channel.worst, channel.worst_db, channel.median_db, channel.worst_rms))
     columns = (
-        Column("scheme"), Column("tensor"), Column("worst channel", "count"), Column("SQNR, dB", ".2f"),
+        Column("scheme"), tables.STORED, Column("tensor"), Column("worst channel", "count"), Column("SQNR, dB", ".2f"),
         Column("median channel, dB", ".2f"), Column("RMS / tensor's", ".3g"),
     )  # fmt: skip
     return Table("The worst channel of a tensor, the worst of each format", columns, tuple(rows))

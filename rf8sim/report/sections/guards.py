@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ...checkpoints.plan import Plan
 from ...studies.experiment import Experiment, SchemeRecord, TensorRecord
-from ..tables.tables import label
+from ..tables.tables import label, with_bits
 
 __all__ = ["CHANNEL_DB", "OVERFLOW", "SENSITIVE_DB", "UNDERFLOW", "Concern", "concerns", "kept"]
 
@@ -31,7 +31,7 @@ class Concern:
     weights : int
         Its size.
     scheme : str
-        The scheme that it is about; empty if it is about the weights.
+        The scheme that it is about, with its bits; empty if it is about the weights.
     what : str
         What is wrong, in words.
     advice : str
@@ -76,11 +76,11 @@ def _concerns(experiment: Experiment, tensor: TensorRecord, medians: dict[str, f
         yield say("", "all zero", "nothing to quantize")
     for record in tensor.schemes:
         losses = _losses(record, medians[record.name], experiment.total.scheme(record.name))
-        yield from (say(record.name, what, advice) for what, advice in losses)
+        yield from (say(with_bits(record), what, advice) for what, advice in losses)
     for channel in tensor.channels:
         if channel.worst_db < channel.median_db - CHANNEL_DB:
             what = f"channel {channel.worst}: {channel.worst_db:.1f} dB, the median channel has {channel.median_db:.1f}"
-            yield say(str(channel.scheme), what, "a scale for each channel")
+            yield say(with_bits(tensor.scheme(channel.scheme)), what, "a scale for each channel")
 
 
 def _losses(record: SchemeRecord, median: float, total: SchemeRecord) -> Iterable[tuple[str, str]]:

@@ -73,14 +73,15 @@ def _formats(contents: Contents, with_figures: bool) -> Section:
 
 def _limits_table(contents: Contents) -> Table:
     columns = (
-        Column("scheme"), Column("tensors", "count"), Column("SQNR, dB", ".2f"), Column("coded, bits/w.", ".3f"),
+        Column("scheme"), tables.STORED, Column("tensors", "count"), Column("SQNR, dB", ".2f"),
+        Column("coded, bits/w.", ".3f"),
         Column("max. SQNR at this rate, dB", ".2f"), Column("gap, dB", ".2f"),
         Column("min. rate at this SQNR, bits", ".3f"), Column("gap, bits", ".3f"),
     )  # fmt: skip
     rows = tuple(
         (
-            one.scheme, one.tensors, one.sqnr_db, one.bits, one.bound_db, one.bound_db - one.sqnr_db, one.least_bits,
-            one.bits - one.least_bits,
+            one.scheme, contents.experiment.total.scheme(one.scheme).bits_per_weight, one.tensors, one.sqnr_db,
+            one.bits, one.bound_db, one.bound_db - one.sqnr_db, one.least_bits, one.bits - one.least_bits,
         )
         for one in limits.limits(contents.experiment)
     )  # fmt: skip
@@ -197,7 +198,7 @@ def _compression(contents: Contents, _: bool) -> Section | None:
     if not experiment.settings.names:
         return None
     columns = (
-        Column("scheme"), Column("stored, bits/w.", ".3f"), Column("scales, bits/w.", ".3f"), Column("entropy", ".3f"),
+        Column("scheme"), tables.STORED, Column("scales, bits/w.", ".3f"), Column("entropy", ".3f"),
         *(Column(f"{coder}, bits/w.", ".3f") for coder in _CODERS.values()), Column("saved by rANS, %", "percent"),
         Column("codes that occur", "count"),
     )  # fmt: skip

@@ -11,8 +11,8 @@ from typing import Any
 from ...studies.experiment import Experiment, SchemeRecord, TensorRecord
 
 __all__ = [
-    "MOST_ROWS", "WORDS", "Column", "Table", "brief", "cell", "details", "fits", "format_values", "label",
-    "markdown_table", "not_finite", "settings", "skipped", "sqnr_by_tensor", "summary",
+    "MOST_ROWS", "STORED", "WORDS", "Column", "Table", "brief", "cell", "details", "fits", "format_values", "label",
+    "markdown_table", "not_finite", "settings", "skipped", "sqnr_by_tensor", "summary", "with_bits",
 ]  # fmt: skip
 
 WORDS = ("text", "note")
@@ -90,6 +90,9 @@ def label(experiment: Experiment, tensor: TensorRecord) -> str:
     return f"{tensor.checkpoint}: {tensor.name}" if len(experiment.checkpoints) > 1 else tensor.name
 
 
+STORED = Column("stored, bits/w.", ".3f")
+"""The column that stands beside the name of a scheme."""
+
 _SQNR = Column("SQNR, dB", ".2f")
 _COSTS = (
     Column("mean rel. error, %", "percent"),
@@ -97,7 +100,6 @@ _COSTS = (
     Column("underflow, %", "percent"),
     Column("overflow, %", "percent"),
     Column("entropy, bits", ".3f"),
-    Column("stored, bits/w.", ".3f"),
     Column("coded, bits/w.", ".3f"),
 )
 
@@ -109,22 +111,28 @@ def _costs(record: SchemeRecord) -> tuple[float | None, ...]:
         record.underflow_share,
         record.overflow_share,
         record.entropy_bits,
-        record.bits_per_weight,
         record.coded_bits_per_weight,
     )
 
 
+def with_bits(record: SchemeRecord) -> str:
+    """Return the name of a scheme with its stored bits per weight, scales and zero points included."""
+    bits = record.bits_per_weight
+    return record.name if bits is None else f"{record.name} ({bits:.3f} bits)"
+
+
 def summary(experiment: Experiment) -> Table:
-    """Compare the formats over all weights."""
+    """Compare the schemes over all weights."""
     rows = []
     for record in experiment.total.schemes:
         found = (tensor.scheme(record.name).sqnr_db for tensor in experiment.tensors)
         by_tensor = [value for value in found if value is not None]
         median = statistics.median(by_tensor) if by_tensor else None
         worst = min(by_tensor, default=None)
-        rows.append((record.name, record.sqnr_db, median, worst, *_costs(record)))
+        rows.append((record.name, record.bits_per_weight, record.sqnr_db, median, worst, *_costs(record)))
     columns = (
         Column("scheme"),
+        STORED,
         _SQNR,
         Column("median, dB", ".2f"),
         Column("worst, dB", ".2f"),
@@ -136,7 +144,7 @@ def summary(experiment: Experiment) -> Table:
 def brief(experiment: Experiment) -> Table:
     """Return the part of `summary` that fits a terminal."""
     whole = summary(experiment)
-    kept = [0, 1, 2, 3, 4, 6, 8]
+    kept = [0, 1, 2, 3, 4, 5, 7, 9, 10]
     columns = tuple(whole.columns[i] for i in kept)
     return Table(whole.caption, columns, tuple(tuple(row[i] for i in kept) for row in whole.rows))
 
@@ -186,7 +194,7 @@ def _existing(value: float) -> float | None:
 
 
 def sqnr_by_tensor(experiment: Experiment) -> Table:
-    """List the SQNR of every tensor in every format."""
+    """List the SQNR of every tensor in every scheme."""
     names = experiment.settings.names
     rows = tuple(
         (label(experiment, tensor), tensor.count, *(tensor.scheme(name).sqnr_db for name in names))
@@ -195,18 +203,18 @@ def sqnr_by_tensor(experiment: Experiment) -> Table:
     columns = (
         Column("tensor"),
         Column("weights", "count"),
-        *(Column(f"{name}, dB", ".2f") for name in names),
+        *(Column(f"{with_bits(experiment.total.scheme(name))}, dB", ".2f") for name in names),
     )
     return Table("SQNR by tensor", columns, rows, folded=len(rows) > MOST_ROWS)
 
 
 def details(experiment: Experiment, name: str) -> Table:
-    """List everything about one format, tensor by tensor."""
+    """List everything about one scheme, tensor by tensor."""
     rows = []
     for tensor in experiment.tensors:
         record = tensor.scheme(name)
-        rows.append((label(experiment, tensor), tensor.count, record.sqnr_db, *_costs(record)))
-    columns = (Column("tensor"), Column("weights", "count"), _SQNR, *_COSTS)
+        rows.append((label(experiment, tensor), tensor.count, record.bits_per_weight, record.sqnr_db, *_costs(record)))
+    columns = (Column("tensor"), Column("weights", "count"), STORED, _SQNR, *_COSTS)
     return Table(f"{name} by tensor", columns, tuple(rows), folded=True)
 
 
