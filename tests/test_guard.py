@@ -81,7 +81,8 @@ def test_manifest(source, tmp_path):
     assert data["checks"][2]["bound"] == 25
     assert data["checks"][3]["figure"] == pytest.approx(8 * out.stat().st_size / 620)
     assert bias == {
-        "name": "a.bias", "scheme": "kept", "elements": 20, "bits_per_weight": 32.0, "sqnr_db": "inf",
+        "name": "a.bias", "scheme": None, "elements": 20, "bits_per_weight": 32.0, "sqnr_db": None,
+        "signal": 0.0, "noise": 0.0, "differing": 0,
         "reason": "norms, embeddings and biases stay as they are",
         "original_sha256": hashlib.sha256(np.ones(20, np.float32).tobytes()).hexdigest(),
     }  # fmt: skip

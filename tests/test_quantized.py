@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import rf8sim
-from rf8sim.checkpoints import conversion
+from rf8sim.checkpoints import pieces
 from rf8sim.checkpoints.checkpoint import CheckpointError, open_checkpoint
 from rf8sim.checkpoints.conversion import write_quantized
 from rf8sim.checkpoints.dequantization import dequantize_checkpoint
@@ -23,7 +23,11 @@ from rf8sim.checkpoints.quantized import find_damage, open_quantized
 
 LM = Path(__file__).parents[1] / "examples" / "lm" / "model.safetensors"
 SCALINGS = ["tensor", "channel", "1x16", "128x8", "none"]
-SCHEMES = [*rf8sim.scheme_names(), "uint4/1x8:float16,max,zero=uint4", "rf6/4x*", "nf4/none"]
+SCHEMES = [
+    *rf8sim.scheme_names(), "uint4/1x8:float16,max,zero=uint4", "rf6/4x*", "nf4/none", "int4/tensor:float16,signed",
+    "uint4/tensor:float16,max,zero=float16", "uint4/tensor,max,zero=uint8", "rf8/1x16:e4m3fn,ggd/tensor:float32,max",
+    "int4/1x8:float16,signed/tensor:float32,max", "mxfp4", "int8/16x16,ggd", "int8/3x4x5,max",
+]  # fmt: skip
 
 
 def weights(seed=0, **shapes):
@@ -60,7 +64,7 @@ def everything(scheme, **recipe):
 )  # fmt: skip
 def test_codes_and_scales_are_those_of_quantize(tmp_path, monkeypatch, scheme):
     """However the tensor is cut: 100 elements at a time, and with stochastic rounding by place."""
-    monkeypatch.setattr(conversion, "CHUNK_ELEMENTS", 100)
+    monkeypatch.setattr(pieces, "CHUNK_ELEMENTS", 100)
     tensors = weights(**{
         "a.weight": (6, 70), "conv.weight": (4, 3, 5, 2), "experts": (3, 9, 20), "a.bias": (6,), "conv1d": (4, 3, 5),
     })  # fmt: skip
@@ -159,6 +163,37 @@ def test_float8_tensors_are_what_other_tools_read(tmp_path, fmt, dtype, kind, sc
     assert (strategy["strategy"], strategy["group_size"]) == {
         "tensor": ("tensor", None), "channel": ("channel", None), "1x32": ("group", 32), "4x32": ("block", None)
     }[scaling]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("scheme", "shape", "strategy"),
+    [
+        ("fp8_128x128", (256, 384), {"strategy": "block", "block_structure": [128, 128]}),
+        ("fp8_128x128", (200, 384), {"strategy": "block", "block_structure": [128, 128]}),  # rows need not be whole
+        ("fp8_128x128", (256, 300), None),
+        ("e4m3fn/1x32", (8, 60), None),
+        ("e4m3fn/channel", (2, 8, 64), None),  # experts: scales of (2, 8, 1), not of a linear layer
+        ("e4m3fn/channel", (8, 4, 3, 3), None),
+        ("e4m3fn/channel:bfloat16", (8, 64), None),
+        ("mxfp8_e4m3", (8, 64), None),
+        ("e4m3fn/1x16:e4m3fn,max/tensor:float32,max", (8, 64), None),
+        ("e5m2/channel", (8, 64), None),
+        ("e4m3fn/none", (8, 64), None),
+        ("e4m3fn/*x1", (8, 64), None),
+    ],
+)
+def test_compressed_tensors_is_promised_only_what_it_reads(tmp_path, scheme, shape, strategy):
+    opened, _ = quantized(
+        write(tmp_path, weights(**{"a.weight": shape})), tmp_path / "q.safetensors", everything(scheme)
+    )
+    config = opened.headers[0].metadata.get("quantization_config")
+    if strategy is None:
+        assert config is None
+        return
+    chosen = json.loads(config)["config_groups"]["group_0"]["weights"]
+    assert {name: chosen[name] for name in strategy} == strategy
+    rows, columns = (-(-length // size) for length, size in zip(shape, strategy["block_structure"], strict=True))
+    assert opened["a.weight"].part("a.weight_scale").shape == (rows, columns)
 
 
 @pytest.mark.torch

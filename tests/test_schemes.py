@@ -564,3 +564,21 @@ def test_chosen_is_what_choose_scales_returns():
     assert isinstance(chosen, Chosen)
     assert chosen.zero is not None
     assert chosen.zero.shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "scheme", ["nvfp4", "int4/1x32:float16,signed/tensor:float32,max", "rf8/1x16:e4m3fn/tensor:float32,max"]
+)
+def test_blocks_of_zeros_choose_no_outer_scale(scheme):
+    """Small numbers beside a block of zeros: the outer scale is that of the numbers, from data and from the summary."""
+    from ggd import MagnitudeHistogram
+    from rf8sim.quantization.scaling import outer_scales
+
+    x = np.random.default_rng(0).normal(scale=1e-8, size=(4, 64)).astype(np.float32)
+    whole = choose_scales(x, scheme).scales[1]
+    x[1, :32] = 0
+    part = choose_scales(x, scheme).scales[1]
+    assert part <= whole
+    assert part == outer_scales(MagnitudeHistogram.from_array(x), as_scheme(scheme))
+    assert rf8sim.measure(x, rf8sim.quantize(x, scheme)).sqnr_db > 15
+    assert choose_scales(np.zeros((4, 64)), scheme).scales[1] == 1

@@ -1,47 +1,21 @@
-"""Plain checkpoints from quantized ones, and the origin that they carry.
-
-A plain file carries in its header the schemes, the scales and the places of exact values of the quantized file that it
-came from. They are in no tensor, so the file has the tensors of the original and no others.
-"""
+"""Plain checkpoints from quantized ones."""
 
 from __future__ import annotations
 
-import base64
 import json
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from .._base.files import check_place, flush, staged
-from ..quantization.scaling import Chosen
-from ..quantization.scheme import Scheme
-from .header import FORM, FileHeader, read_form
-from .plan import Recipe
-from .quantized import QuantizedCheckpoint, StoredTensor, open_quantized
-from .safetensors import SEAL, Entry, Header, Writer, dtype_of, read_header, stored_type
-from .scale_arrays import from_array
+from .header import read_form
+from .origin import ORIGIN, OURS, Origin, origin_text, packed_array
+from .quantized import QuantizedCheckpoint, open_quantized
+from .safetensors import Entry, Header, Writer, dtype_of, read_header, stored_type
+from .stored import StoredTensor
 
-__all__ = [
-    "ORIGIN",
-    "OURS",
-    "Origin",
-    "data_size",
-    "dequantize_checkpoint",
-    "read_origin",
-    "write_dequantized",
-    "write_flushed",
-]
-
-ORIGIN = "rf8sim_dequantized"
-"""The key of the header under which a plain file carries its origin."""
-
-OURS = ("rf8sim", SEAL, ORIGIN, "quantization_config")
-"""Keys of a header that are not handed on."""
+__all__ = ["data_size", "dequantize_checkpoint", "write_dequantized", "write_flushed"]
 
 
 def dequantize_checkpoint(
@@ -112,7 +86,7 @@ def write_dequantized(
         tensors = [checkpoint[name] for name in names]
         strings = {key: text for header in headers for key, text in header.metadata.items() if key not in OURS}
         if not plain and len(headers) == 1:
-            strings[ORIGIN] = msgspec.json.encode(_origin(headers[0], tensors)).decode()
+            strings[ORIGIN] = origin_text(_origin(headers[0], tensors))
         entries = [_plain_entry(tensor, dtype) for tensor in tensors]
         try:
             writer = Writer(file, entries, len(json.dumps(strings)) + 4096)
@@ -150,66 +124,11 @@ def _write_plain(tensor: StoredTensor, entry: Entry, writer: Writer) -> None:
         writer.write(piece)
 
 
-class Origin(msgspec.Struct):
-    """The quantized file that a plain one came from.
-
-    Attributes
-    ----------
-    form : FileHeader
-        Its header.
-    arrays : dict of str to tuple of str
-        Its scales, zero points and places of exact values: safetensors type, shape as text, zlib-compressed bytes in
-        base 64.
-    """
-
-    form: FileHeader
-    arrays: dict[str, tuple[str, list[int], str]]
-
-    def recipe(self, name: str) -> Recipe:
-        """Return how a tensor was quantized."""
-        own = self.form.tensors[name]
-        return Recipe(Scheme.from_json(own.scheme), own.seed, own.entropy)
-
-    def scales(self, name: str) -> Chosen:
-        """Return the scales of a tensor."""
-        own, scheme = self.form.tensors[name], self.recipe(name).scheme
-        shapes = scheme.scale_shapes(tuple(own.shape))
-        arrays = [
-            from_array(self._array(part), level.format).reshape(shape)
-            for part, level, shape in zip(own.scales, scheme.levels, shapes, strict=True)
-        ]
-        if scheme.scales is None or scheme.scales.zero is None:
-            return Chosen(tuple(arrays))
-        return Chosen(tuple(arrays), from_array(self._array(own.zero), scheme.scales.zero).reshape(shapes[0]))
-
-    def places(self, name: str) -> NDArray[np.int64] | None:
-        """Return the places of exact values of a tensor; None if it has none."""
-        part = self.form.tensors[name].exact_index
-        return self._array(part).astype(np.int64) if part else None
-
-    def _array(self, part: str) -> NDArray[Any]:
-        stored, shape, data = self.arrays[part]
-        return np.frombuffer(zlib.decompress(base64.b64decode(data)), dtype_of(stored)).reshape(shape)
-
-
-def read_origin(path: Path, text: str) -> Origin | None:
-    """Return the origin of a plain file from the text in its header; None if it is of another version."""
-    try:
-        origin = msgspec.json.decode(text, type=Origin)
-    except msgspec.DecodeError:
-        return None
-    return origin if origin.form.form == FORM else None
-
-
 def _origin(header: Header, tensors: Sequence[StoredTensor]) -> Origin:
     form = read_form(header.path, header.metadata["rf8sim"])
-    parts = [(tensor, part) for tensor in tensors for part in tensor.header.layout_parts]
-    return Origin(form, {part: _packed(tensor.part(part)) for tensor, part in parts})
-
-
-def _packed(array: NDArray[Any]) -> tuple[str, list[int], str]:
-    data = base64.b64encode(zlib.compress(array.tobytes(), 9)).decode()
-    return stored_type(array.dtype.newbyteorder("=").name), list(array.shape), data
+    return Origin(
+        form, {part: packed_array(tensor.part(part)) for tensor in tensors for part in tensor.header.layout_parts}
+    )
 
 
 def data_size(path: Path) -> int:

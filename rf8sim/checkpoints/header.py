@@ -6,16 +6,22 @@ They stand as JSON under the key ``rf8sim`` of a safetensors header.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 
 from ..formats import Format, get_format
+from ..quantization.records import Count, convert
 from ..quantization.scheme import Scheme
-from .errors import UnreadableError
+from .errors import CheckpointError, UnreadableError
+from .plan import Recipe
 
-__all__ = ["FORM", "FileHeader", "FormatHeader", "TensorHeader", "described", "read_form", "written_form"]
+__all__ = [
+    "FORM", "FileHeader", "FormatHeader", "IndexHeader", "IndexMetadata", "ScalesHeader", "SchemeHeader",
+    "TensorHeader", "described", "formats_of", "read_form", "read_index", "recipe_of", "written_form",
+]  # fmt: skip
 
 FORM = 2
 """The version of the form, which a reader must know."""
@@ -24,12 +30,32 @@ FORM = 2
 class FormatHeader(msgspec.Struct, omit_defaults=True):
     """A format: the value of each code (null for NaN, ``"inf"``), and what its family calls its parameters."""
 
-    bits: int
+    bits: Annotated[int, msgspec.Meta(ge=1, le=8)]
     family: str
-    values: list[float | str | None]
+    values: list[float | Literal["inf", "-inf"] | None]
     exponent_bits: int = 0
     depth: int = 0
     bias: int = 0
+
+
+class ScalesHeader(msgspec.Struct):
+    """The JSON form of `Scales`."""
+
+    block: list[int] | None
+    format: str
+    rule: str
+    rounding: str
+    outer: ScalesHeader | None
+    zero: str | None
+
+
+class SchemeHeader(msgspec.Struct):
+    """The JSON form of a `Scheme`."""
+
+    format: str
+    scales: ScalesHeader | None
+    rounding: str
+    overflow: str
 
 
 class TensorHeader(msgspec.Struct, omit_defaults=True):
@@ -39,8 +65,8 @@ class TensorHeader(msgspec.Struct, omit_defaults=True):
     ----------
     kept : str
         Why it stayed as it was; empty for a quantized one. The other fields are those of quantized tensors.
-    scheme : dict
-        The JSON form of its `Scheme`.
+    scheme : SchemeHeader or None
+        How it is stored.
     seed : int
         Of stochastic rounding.
     entropy : str
@@ -64,19 +90,19 @@ class TensorHeader(msgspec.Struct, omit_defaults=True):
     """
 
     kept: str = ""
-    scheme: dict[str, Any] = {}  # msgspec copies it
-    seed: int = 0
+    scheme: SchemeHeader | None = None
+    seed: Count = 0
     entropy: str = "none"
-    shape: list[int] = []
+    shape: list[Count] = []  # msgspec copies it
     dtype: str = ""
     scales: list[str] = []
     zero: str = ""
     exact_index: str = ""
     exact: str = ""
-    protected: int = 0
+    protected: Count = 0
     kept_in: str = ""
     largest: float = 0.0
-    nans: int = 0
+    nans: Count = 0
 
     @property
     def layout_parts(self) -> list[str]:
@@ -116,22 +142,61 @@ class FileHeader(msgspec.Struct):
     sha256: dict[str, str]
 
 
+class IndexMetadata(msgspec.Struct):
+    """Metadata of the index of several files: the seal of each."""
+
+    rf8sim_files: dict[str, str]
+
+
+class IndexHeader(msgspec.Struct):
+    """The index of several files: their seals, and the file of each array."""
+
+    metadata: IndexMetadata
+    weight_map: dict[str, str]
+
+
 def read_form(path: object, text: str) -> FileHeader:
     """Return the header of a file from its JSON text.
 
     Raises
     ------
     UnreadableError
-        If it is of another version, or not of this form; the message names the field.
+        If it is of another version.
+    CheckpointError
+        If it is not of this form; the message names the field.
+    """
+    data = _decoded(path, "its header", text)
+    version = data.get("form") if isinstance(data, dict) else None
+    if version != FORM:
+        raise UnreadableError(f"{path}: is of form {version}, this version reads form {FORM}: update rf8sim, or "
+                              "quantize the original again")  # fmt: skip
+    try:
+        return convert(data, FileHeader)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its header is damaged: {error}") from None
+
+
+def read_index(path: object, text: bytes) -> IndexHeader:
+    """Return the index of several files from its JSON text.
+
+    Raises
+    ------
+    CheckpointError
+        If it is none; the message names the field.
     """
     try:
-        version = msgspec.json.decode(text, type=dict[str, Any]).get("form")
-        if version != FORM:
-            raise UnreadableError(f"{path}: is of form {version}, this version reads form {FORM}: update rf8sim, or "
-                                  "quantize the original again")  # fmt: skip
-        return msgspec.json.decode(text, type=FileHeader)
-    except msgspec.DecodeError as error:
-        raise UnreadableError(f"{path}: its header is not of form {FORM}: {error}") from None
+        return convert(_decoded(path, "this index", text), IndexHeader)
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(f"{path}: this index is damaged: {error}") from None
+
+
+def _decoded(path: object, what: str, text: str | bytes) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: {what} is damaged: {error}") from None
 
 
 def written_form(header: FileHeader) -> str:
@@ -141,7 +206,7 @@ def written_form(header: FileHeader) -> str:
 
 def described(fmt: Format) -> FormatHeader:
     """Return a format as a header has it."""
-    values = [None if math.isnan(v) else v if math.isfinite(v) else str(v) for v in fmt.values.tolist()]
+    values = [_written(value) for value in fmt.values.tolist()]
     if fmt.depth is None:
         return FormatHeader(fmt.bits, fmt.family, values)
     exponent_bits = fmt.bits - 2 - fmt.depth.bit_length() + 1
@@ -149,34 +214,56 @@ def described(fmt: Format) -> FormatHeader:
     return FormatHeader(fmt.bits, fmt.family, values, exponent_bits, fmt.depth, bias)
 
 
-def format_of(path: object, name: str, header: FormatHeader) -> Format:
-    """Return the format of a table of values: the registered one of that name, or one that can be decoded only.
+def _written(value: float) -> float | Literal["inf", "-inf"] | None:
+    if math.isnan(value):
+        return None
+    return value if math.isfinite(value) else "inf" if value > 0 else "-inf"
+
+
+def formats_of(path: object, header: FileHeader) -> dict[str, Format]:
+    """Return the formats of a file: registered ones, or ones of its tables of values, which can be decoded only.
 
     Raises
     ------
     UnreadableError
-        If the registered one has other values.
+        If a registered format has other values.
+    CheckpointError
+        If a table is that of no format.
     """
-    values = np.array([math.nan if value is None else float(value) for value in header.values])
-    try:
-        known = get_format(name)
-    except ValueError:
-        return Format(name, header.bits, header.family, "from a quantized file", values)
-    if not np.array_equal(known.values, values, equal_nan=True):
-        raise UnreadableError(f"{path}: its format {name!r} has other values than the format of that name here")
-    return known
+    formats = {}
+    for name, described_format in header.formats.items():
+        values = np.array([math.nan if value is None else float(value) for value in described_format.values])
+        try:
+            known = get_format(name)
+        except ValueError:
+            known = None
+        if known is None:
+            try:
+                family = described_format.family
+                known = Format(name, described_format.bits, family, "from a quantized file", values)
+            except ValueError as error:
+                raise CheckpointError(f"{path}: its header is damaged: field 'formats': {name!r}: {error}") from None
+        elif not np.array_equal(known.values, values, equal_nan=True):
+            raise UnreadableError(f"{path}: its format {name!r} has other values than the format of that name here")
+        formats[name] = known
+    return formats
 
 
-def scheme_of(path: object, header: TensorHeader, formats: dict[str, Format]) -> Scheme:
-    """Return the scheme of a tensor, its format taken from the file.
+def recipe_of(path: object, name: str, header: TensorHeader, formats: Mapping[str, Format]) -> Recipe:
+    """Return how a tensor is quantized, its format taken from the file.
 
     Raises
     ------
-    UnreadableError
-        If it is none.
+    CheckpointError
+        If the header has no scheme, coder or seed that is one; the message names the tensor.
     """
     try:
-        fmt = formats[header.scheme["format"]]
-        return Scheme.from_json({**header.scheme, "format": fmt})
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableError(f"{path}: its header has a scheme that cannot be read: {error}") from None
+        if header.scheme is None:
+            raise ValueError("it has no scheme")
+        fmt = header.scheme.format
+        if fmt not in formats:
+            raise ValueError(f"its scheme has the format {fmt!r}, whose values the file does not have")
+        scheme = Scheme.from_json({**msgspec.to_builtins(header.scheme), "format": formats[fmt]})
+        return Recipe(scheme, header.seed, header.entropy)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its header is damaged: field 'tensors': {name!r}: {error}") from None

@@ -21,15 +21,19 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from .._base.checks import choose
 from .._base.files import write_files
 from ..formats import Format
+from ..quantization.records import Count, convert
 from ..quantization.scheme import Scales, Scheme, as_scheme
 
 __all__ = ["CODERS", "KEPT_PATTERNS", "Plan", "Recipe", "Rule", "by_channel", "read_plan", "write_plan"]
@@ -97,9 +101,6 @@ def by_channel(scheme: str | Format | Scheme) -> Scheme:
     stored = as_scheme(scheme)
     bare = isinstance(scheme, Format) or (isinstance(scheme, str) and scheme.partition("@")[0] == stored.format.name)
     return replace(stored, scales=Scales("channel")) if bare else stored
-
-
-_OPTIONS = tuple(one.name for one in fields(Recipe))
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def read_plan(path: str | Path) -> Plan:
     Raises
     ------
     ValueError
-        If the file cannot be read, is not TOML, or has an unknown key, format or option; the message names it.
+        If the file cannot be read, is not TOML, or has an unknown key, scheme or option; the message names the field.
 
     Examples
     --------
@@ -215,26 +216,64 @@ def read_plan(path: str | Path) -> Plan:
         raise ValueError(f"{path}: the plan cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise ValueError(f"{path}: not a plan: {error}") from None
-    _known(path, "the plan", data, ("defaults", "tensor", "kept"))
-    defaults, tensors, kept = data.get("defaults", {}), data.get("tensor", []), data.get("kept", list(KEPT_PATTERNS))
-    if not isinstance(defaults, dict) or not isinstance(tensors, list) or not all(isinstance(t, dict) for t in tensors):
-        raise ValueError(f"{path}: expected a table [defaults] and tables [[tensor]]")
-    if not isinstance(kept, list) or not all(isinstance(pattern, str) for pattern in kept):
-        raise ValueError(f"{path}: 'kept' must be a list of patterns")
-    _known(path, "[defaults]", defaults, _OPTIONS)
-    rules = []
-    for table in tensors:
-        _known(path, "[[tensor]]", table, ("pattern", "keep", *_OPTIONS))
-        pattern, keep = table.pop("pattern", None), table.pop("keep", False)
-        if not isinstance(pattern, str) or not isinstance(keep, bool):
-            raise ValueError(f"{path}: each [[tensor]] needs a pattern in quotes, and keep is true or false")
-        rules.append(Rule(pattern, table, keep))
     try:
-        plan = Plan(Recipe(**defaults), tuple(rules), tuple(kept))
-        plan.check()
-    except (ValueError, TypeError) as error:
+        _check_keys(data)
+        tables = convert(data, _PlanTable)
+        defaults = _at("defaults", lambda: Recipe(**_given(tables.defaults)))
+        rules = [Rule(table.pattern, _given(table), table.keep) for table in tables.tensor]
+        for number, rule in enumerate(rules):
+            if not rule.keep:
+                _at(f"tensor[{number}]", partial(replace, defaults, **rule.options))
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return plan
+    return Plan(defaults, tuple(rules), KEPT_PATTERNS if tables.kept is msgspec.UNSET else tuple(tables.kept))
+
+
+class _DefaultsTable(msgspec.Struct):
+    """Table ``[defaults]`` of a plan file: fields of `Recipe`."""
+
+    scheme: str | msgspec.UnsetType = msgspec.UNSET
+    seed: Count | msgspec.UnsetType = msgspec.UNSET
+    entropy: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class _RuleTable(_DefaultsTable, kw_only=True):
+    """A table ``[[tensor]]`` of a plan file."""
+
+    pattern: str
+    keep: bool = False
+
+
+class _PlanTable(msgspec.Struct):
+    """A plan file."""
+
+    defaults: _DefaultsTable = msgspec.field(default_factory=_DefaultsTable)
+    tensor: list[_RuleTable] = msgspec.field(default_factory=list)
+    kept: list[str] | msgspec.UnsetType = msgspec.UNSET
+
+
+def _given(table: _DefaultsTable) -> dict[str, Any]:
+    """Return the fields of a recipe that a table has."""
+    values = {name: getattr(table, name) for name in _DefaultsTable.__struct_fields__}
+    return {name: value for name, value in values.items() if value is not msgspec.UNSET}
+
+
+def _at(field_name: str, build: Callable[[], Recipe]) -> Recipe:
+    try:
+        return build()
+    except ValueError as error:
+        raise ValueError(f"field {field_name!r}: {error}") from None
+
+
+def _check_keys(data: Mapping[str, Any]) -> None:
+    """Raise ValueError with the nearest key for one that a plan does not have."""
+    tables: list[tuple[str, Any, type[msgspec.Struct]]] = [("the plan", data, _PlanTable)]
+    tables.append(("[defaults]", data.get("defaults"), _DefaultsTable))
+    rules = data.get("tensor")
+    tables += [("[[tensor]]", table, _RuleTable) for table in (rules if isinstance(rules, list) else [])]
+    for where, table, kind in tables:
+        for key in table if isinstance(table, dict) else ():
+            choose(f"key of {where}", key, kind.__struct_fields__)
 
 
 def write_plan(path: str | Path, plan: Plan, comment: str = "") -> None:
@@ -265,13 +304,5 @@ def write_plan(path: str | Path, plan: Plan, comment: str = "") -> None:
 
 
 def _toml(value: Any) -> str:
-    """Return a string, a whole number or a list as TOML: what JSON writes of these is TOML too, DEL apart."""
+    """Return a string, an integer or a list as TOML: what JSON writes of these is TOML too, DEL apart."""
     return json.dumps(value).replace("\x7f", "\\u007f")
-
-
-def _known(path: str | Path, where: str, table: Mapping[str, Any], options: tuple[str, ...]) -> None:
-    try:
-        for key in table:
-            choose(f"key of {where}", key, options)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None

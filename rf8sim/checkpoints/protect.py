@@ -68,6 +68,11 @@ class Protection:
             raise ValueError(f"the share of protected weights must lie between 0 and 1, got {self.share:g}")
         choose("type of protected weights", self.kept_in, WIDER)
 
+    @property
+    def text(self) -> str:
+        """The share, the type and the measure, for people."""
+        return f"{self.share:.3%} kept in {self.kept_in}, by {self.measure}"
+
     def count(self, size: int) -> int:
         """Return how many of a tensor's elements are protected."""
         return min(math.ceil(self.share * size), size)

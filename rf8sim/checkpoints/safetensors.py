@@ -169,6 +169,8 @@ def read_header(path: Path) -> Header:
         }
         if not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError("a string was expected")
+        if not all(type(length) is int and length >= 0 for entry in entries.values() for length in entry.shape):
+            raise ValueError("a shape is made of numbers that are not negative")
         position = 0
         for entry in sorted(entries.values(), key=lambda entry: (entry.begin, entry.end)):
             if entry.begin != position or entry.end - entry.begin != entry.nbytes:

@@ -11,7 +11,6 @@ import typer
 from ._common import app, as_json, plain, print_table, progress_bar, terminal
 
 if TYPE_CHECKING:
-    from ..checkpoints.comparison import Comparison
     from ..checkpoints.guard import Evaluate
     from ..checkpoints.manifest import Manifest
     from ..checkpoints.plan import Plan
@@ -234,12 +233,12 @@ def _show(manifest: Manifest, output: Path) -> None:
     from ..report.tables.tables import Column, Table
 
     columns = (Column("tensor"), Column("scheme"), Column("bits per weight", ".3f"), Column("SQNR, dB", ".2f"))
-    rows = [(one.name, one.scheme, one.bits, one.sqnr_db) for one in manifest.tensors if one.scheme]
+    rows = [(one.name, one.scheme, one.bits_per_weight, one.sqnr_db) for one in manifest.tensors if one.scheme]
     if rows:
         print_table(Table("What each tensor was quantized to", columns, tuple(rows)))
     out = terminal()
     kept: dict[str, list[str]] = {}
-    for tensor in manifest.written:
+    for tensor in manifest.tensors:
         if tensor.reason:
             kept.setdefault(tensor.reason, []).append(tensor.name)
     for reason, names in kept.items():
@@ -294,7 +293,7 @@ def check(
     ],
     against: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="CHECKPOINT", help="The original: say what each tensor lost."),
+        typer.Option(metavar="CHECKPOINT", help="The original: show what each tensor lost."),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: _Quiet = False,
@@ -308,6 +307,7 @@ def check(
     from ..checkpoints.comparison import compare
     from ..checkpoints.manifest import check_manifest, refuse_other
     from ..checkpoints.quantized import find_damage, open_quantized
+    from ..quantization.records import to_builtins
     from ..report.tables.tables import Column, Table
 
     source = None if against is None else open_checkpoint(against)
@@ -324,25 +324,14 @@ def check(
     with progress_bar(quiet) as progress:
         compared = [] if source is None else list(compare(source, opened, progress))
     if json_:
-        print(as_json({"damaged": [], "bits": opened.bits, "tensors": [_record(one) for one in compared]}))
+        print(as_json({"damaged": [], "bits": opened.bits, "tensors": to_builtins(compared)}))
     elif not quiet:
         if compared:
             columns = (Column("tensor"), Column("scheme"), Column("bits per weight", ".3f"), Column("SQNR, dB", ".2f"))
-            rows = tuple((one.name, one.scheme or "kept", one.bits, one.sqnr_db) for one in compared)
+            rows = tuple((one.name, one.scheme or "kept", one.bits_per_weight, one.sqnr_db) for one in compared)
             print_table(Table("What each tensor lost", columns, rows))
         for one in compared:
-            if one.not_finite:
+            if one.differing:
                 what = "elements are finite in one and not in the other" if one.scheme else "is not what it was"
-                terminal().print(plain(f"{one.name!r}: {one.not_finite} {what}."))
-        whole = f"{opened.path}: whole: {len(opened)} tensors, {bits_in_words(opened.bits)}."
-        terminal().print(plain(whole))
-
-
-def _record(one: Comparison) -> dict[str, Any]:
-    return {
-        "name": one.name,
-        "scheme": one.scheme or "kept",
-        "bits_per_weight": one.bits,
-        "sqnr_db": one.sqnr_db if one.noise and one.signal else None,
-        "differing": one.not_finite,
-    }
+                terminal().print(plain(f"{one.name!r}: {one.differing} {what}."))
+        terminal().print(plain(f"{opened.path}: no damage: {len(opened)} tensors, {bits_in_words(opened.bits)}."))

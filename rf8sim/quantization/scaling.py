@@ -109,7 +109,8 @@ def choose_scales(
     largest = np.max(np.abs(groups), axis=1)
     wanted = _wanted(groups if RULES[scheme.scales.rule].target == "min" else largest, scheme)
     if scheme.scales.outer is not None and outer is None:
-        outer = _outer(ungrouped(wanted, scheme.scales.block, data.shape), scheme)
+        chosen = np.where(largest > 0, wanted, 0.0)  # a block of zeros chooses nothing
+        outer = _outer(ungrouped(chosen, scheme.scales.block, data.shape), scheme)
     unit: NDArray[np.float64] | float = 1.0
     if outer is not None:
         assert scheme.scales.outer is not None
@@ -194,7 +195,8 @@ def outer_scales(histogram: MagnitudeHistogram, scheme: Scheme) -> NDArray[np.fl
         raise ValueError(f"the outer scales of {scheme} are several: choose them from the data")
     if not histogram.abs_max > 0:
         return np.ones((), np.float32)
-    return _outer(_wanted(np.array([histogram.abs_max]), scheme), scheme)
+    largest = np.array([histogram.abs_max])
+    return _outer(_wanted(largest[:, None] if RULES[scheme.scales.rule].target == "min" else largest, scheme), scheme)
 
 
 # --- from the largest magnitude ---------------------------------------------------------------------------------------
@@ -242,7 +244,7 @@ def _outer(wanted: NDArray[np.float64], scheme: Scheme) -> NDArray[np.float32]:
     outer = scheme.scales.outer
     largest = np.max(grouped(np.abs(wanted), outer.block), axis=1)
     scale = stored_number(largest / number_range(scheme.scales.format)[1], outer.format, outer.rounding)
-    return ungrouped(scale, outer.block, wanted.shape).astype(np.float32)
+    return ungrouped(np.where(largest > 0, scale, 1.0), outer.block, wanted.shape).astype(np.float32)
 
 
 def _ranges(data: NDArray[Any], scheme: Scheme, number: str) -> Chosen:
