@@ -25,7 +25,9 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
     odd = 'wei"rd\\[0]\tü\x7f'
     rules = (Rule(odd, {"scheme": "rf(4,4,12)/1x8", "entropy": "eg"}), Rule("b.*", keep=True))
     for kept in (Plan().kept, (), ("x*",)):
-        for scheme in ("int8/1x16,max@stochastic", "rf8/tensor", "rf8/channel", "nvfp4", "rf8/none", "rf8@up", "rf8/tensor@up"):
+        for scheme in (
+            "int8/1x16,max@stochastic", "rf8/tensor", "rf8/channel", "nvfp4", "rf8/none", "rf8@up", "rf8/tensor@up",
+        ):  # fmt: skip
             plan = Plan(Recipe(scheme, 3, "rans"), rules, kept)
             write_plan(tmp_path / "plan.toml", plan, comment="made by\nsomebody")
             assert read_plan(tmp_path / "plan.toml") == plan

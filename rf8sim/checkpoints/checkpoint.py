@@ -479,7 +479,7 @@ def _read_torch(path: Path) -> Iterator[TensorInfo]:
 
 
 def _torch_leaves(node: object, name: str) -> Iterator[tuple[str, torch.Tensor]]:
-    """Iterate over the tensors of nested dicts, lists and tuples; whatever else lies there is no weight."""
+    """Iterate over the tensors of nested dicts, lists and tuples; other objects in them are no weights."""
     import torch
 
     if isinstance(node, torch.Tensor):

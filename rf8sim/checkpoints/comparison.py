@@ -101,7 +101,7 @@ def compare(
 
 
 def original_sha256(info: TensorInfo) -> str:
-    """Return the SHA-256 of a tensor's bytes as safetensors has them, from whatever file it is read."""
+    """Return the SHA-256 of a tensor's bytes as safetensors has them, read from a file of any format."""
     digest = hashlib.sha256()
     for piece in _bytes(info):
         digest.update(piece.data)
