@@ -177,7 +177,7 @@ def test_neither_on_threads_nor_on_pieces(name: str, dtype: str) -> None:
 def test_the_type_of_the_same_number_does_not_matter() -> None:
     x = np.random.default_rng(4).normal(size=5000).astype(np.float16)
     n = np.arange(-300, 300)
-    options = {"rounding": "stochastic", "seed": 5}
+    options = {"rounding": rf8sim.Rounding("stochastic", seed=5)}
     for dtype in ("float32", "float64"):
         wide = rf8sim.encode(x.astype(dtype), "rf8", **options)
         np.testing.assert_array_equal(wide, rf8sim.encode(x, "rf8", **options))
