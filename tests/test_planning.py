@@ -309,3 +309,21 @@ def test_rf_family_command(capsys, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rf_family.md", "rf_family.svg"]
     assert cli.main(["rf-family", "-o", str(tmp_path), "--shape", "0"]) == 2
     assert "--shape must be from 0.2 to 20, got 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scheme", ["int4/channel", "e2m3fn/1x32:e8m0fnu,floor"])
+def test_bits_of_packed_rows_and_of_a_convolution_are_those_of_the_file(tmp_path, scheme):
+    """Rows that end within a byte; channels of a convolution of one dimension, which are its outputs."""
+    rng = np.random.default_rng(0)
+    shapes = {"a.weight": (6, 71), "conv1.weight": (8, 5, 3), "experts.weight": (3, 9, 21)}
+    save_file({name: rng.normal(size=s).astype(np.float32) for name, s in shapes.items()}, tmp_path / "m.safetensors")
+    menu = measure_menu(tmp_path / "m.safetensors", [scheme], "none")
+    planned = plan_checkpoint(tmp_path / "m.safetensors", parse_requirement("bits<=1000"), menu)
+    out = tmp_path / "q.safetensors"
+    manifest = rf8sim.quantize_checkpoint(tmp_path / "m.safetensors", out, planned.plan())
+    opened = open_quantized(out)
+    assert planned.bits["codes"] == pytest.approx(opened.bits["codes"])
+    assert planned.bits["scales"] == pytest.approx(opened.bits["scales"])
+    assert planned.bits_per_weight == pytest.approx(opened.bits_per_weight)
+    for choice, tensor in zip(planned.choices, manifest.tensors, strict=True):
+        assert (choice.name, choice.cost.sqnr_db) == (tensor.name, pytest.approx(tensor.sqnr_db))

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 import rf8sim
 from rf8sim.checkpoints import pieces
-from rf8sim.checkpoints.checkpoint import CheckpointError, open_checkpoint
+from rf8sim.checkpoints.checkpoint import CheckpointError, TensorInfo, open_checkpoint
 from rf8sim.checkpoints.conversion import write_quantized
 from rf8sim.checkpoints.dequantization import dequantize_checkpoint
 from rf8sim.checkpoints.header import described
@@ -80,6 +80,27 @@ def test_codes_and_scales_are_those_of_quantize(tmp_path, monkeypatch, scheme):
         np.testing.assert_array_equal(opened[name].dequantize(), want.dequantize())
         small = np.concatenate(list(opened[name].values(elements=7)))
         np.testing.assert_array_equal(small, want.dequantize().ravel())
+
+
+@pytest.mark.parametrize("scheme", ["int8/channel,ggd", *(s for s in SCHEMES if s != "int8/3x4x5,max")])
+def test_no_tensor_is_read_at_once(tmp_path, monkeypatch, scheme):
+    """Whatever a scale depends on: one for the tensor, outer scales, zero points, a density fitted to all blocks."""
+    tensors = weights(**{"a.weight": (64, 70), "conv.weight": (4, 3, 5, 2), "experts": (3, 9, 20), "a.bias": (6,)})
+    source, sizes = open_checkpoint(write(tmp_path, tensors)), []
+    monkeypatch.setattr(pieces, "CHUNK_ELEMENTS", 100)
+    monkeypatch.setattr(pieces, "read_matrix", None)
+    read = TensorInfo.row_chunks
+
+    def row_chunks(info, ranges):
+        for chunk in read(info, ranges):
+            sizes.append(chunk.values.size)
+            yield chunk
+
+    monkeypatch.setattr(TensorInfo, "row_chunks", row_chunks)
+    write_quantized(source, tmp_path / "q.safetensors", tmp_path / "q.safetensors", everything(scheme))
+    scales = rf8sim.as_scheme(scheme).scales
+    if scales is None or scales.block is None or scales.block[-2] == 1:
+        assert max(sizes) <= 100
 
 
 def test_the_documented_decoding_is_right(tmp_path, monkeypatch):

@@ -14,8 +14,6 @@ MOST = 8
 # To be rewritten around `Scheme` and the like. The list only shrinks: a name that has become short is an error too.
 EXCEPTIONS = {
     # How the tensors are stored becomes one value.
-    "rf8sim.quantization.scaling.quantize",
-    "rf8sim.arithmetic.error_analysis.matmul_error",
     "rf8sim.studies.pruning.measure_sparsity",
     # The command line: a function has a parameter for each option.
     "rf8sim.cli.compress.plan",

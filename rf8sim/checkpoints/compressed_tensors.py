@@ -79,8 +79,8 @@ def _strategy(block: Block) -> dict[str, Any] | None:
 
 def _fits(name: str, shape: tuple[int, ...], block: Block) -> bool:
     """Whether a tensor is the weight of a linear layer whose rows are made of whole blocks."""
-    whole = block is None or block[-1] == -1 or shape[-1] % block[-1] == 0
-    return name.endswith(".weight") and len(shape) == 2 and whole
+    divides = block is None or block[-1] == -1 or shape[-1] % block[-1] == 0
+    return name.endswith(".weight") and len(shape) == 2 and divides
 
 
 def _multiplies(recipe: Recipe) -> bool:

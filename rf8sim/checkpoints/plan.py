@@ -83,6 +83,22 @@ class Recipe:
         for name, value in {"scheme": by_channel(scheme), "seed": seed, "entropy": entropy}.items():
             object.__setattr__(self, name, value)
 
+    def for_tensor(self, name: str, shape: tuple[int, ...]) -> Recipe:
+        """Return how a tensor of a name and shape is written.
+
+        The channels of a weight of three axes are those of stacked experts, (experts, out); of one with ``conv`` in its
+        name they are the outputs of a convolution of one dimension, (out, in, width).
+
+        Examples
+        --------
+        >>> str(Recipe("int8").for_tensor("conv1.weight", (8, 4, 3)).scheme)
+        'int8/1x*x*'
+        """
+        scales = self.scheme.scales
+        if len(shape) != 3 or "conv" not in name.lower() or scales is None or scales.block != (1, -1):
+            return self
+        return replace(self, scheme=replace(self.scheme, scales=replace(scales, block=(1, -1, -1))))
+
     def options(self) -> dict[str, Any]:
         """Return the fields as a plan file has them."""
         name, at, rounding = str(self.scheme).partition("@")

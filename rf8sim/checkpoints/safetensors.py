@@ -64,8 +64,8 @@ def stored_type(name: str) -> str:
     ValueError
         If safetensors does not have it.
     """
-    for stored, own in DTYPES.items():
-        if own == name:
+    for stored, dtype in DTYPES.items():
+        if dtype == name:
             return stored
     raise ValueError(f"safetensors has no type for {name} numbers")
 
@@ -81,11 +81,11 @@ def seal(data: bytes) -> bytes:
 
 def seal_of(data: bytes) -> str | None:
     """Return the seal in JSON text; None if there is none, or the text has changed since it was sealed."""
-    found = [match[2] for match in _SEALED.finditer(data)]
-    if len(found) != 1:
+    seals = [match[2] for match in _SEALED.finditer(data)]
+    if len(seals) != 1:
         return None
-    whole = hashlib.sha256(_SEALED.sub(rb"\g<1>" + NO_SEAL.encode() + rb"\g<3>", data)).hexdigest()
-    return whole if whole == found[0].decode() else None
+    digest = hashlib.sha256(_SEALED.sub(rb"\g<1>" + NO_SEAL.encode() + rb"\g<3>", data)).hexdigest()
+    return digest if digest == seals[0].decode() else None
 
 
 @dataclass(frozen=True)
@@ -267,14 +267,14 @@ class Writer:
         text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
         assert len(text) <= self._header, "the space left for the header is too small"
         raw = seal(self._header.to_bytes(8, "little") + text.ljust(self._header))
-        found = seal_of(raw)
-        assert found is not None, "a header must hold its own seal"
+        sealed = seal_of(raw)
+        assert sealed is not None, "a header must hold its own seal"
         self._file.seek(0)
         self._file.write(raw)
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        return found
+        return sealed
 
     def __enter__(self) -> Writer:
         return self

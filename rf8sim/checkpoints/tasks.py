@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -170,17 +170,7 @@ def _choice(info: TensorInfo, plan: Plan | None, origin: Origin | None) -> Recip
     if plan is None and origin is not None:
         return origin.form.tensors[info.name].kept or origin.recipe(info.name)
     choice = (plan or Plan()).choose(info.name, info.shape)
-    if isinstance(choice, Recipe) and len(info.shape) == 3 and "conv" in info.name.lower():
-        return _by_output(choice)
-    return choice
-
-
-def _by_output(recipe: Recipe) -> Recipe:
-    """Return a recipe whose channels are the outputs of a convolution of one dimension: (out, in, width)."""
-    scheme = recipe.scheme
-    if scheme.scales is None or scheme.scales.block != (1, -1):
-        return recipe
-    return replace(recipe, scheme=replace(scheme, scales=replace(scheme.scales, block=(1, -1, -1))))
+    return choice.for_tensor(info.name, info.shape) if isinstance(choice, Recipe) else choice
 
 
 def _kept_entry(info: TensorInfo) -> Entry:

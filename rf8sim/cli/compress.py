@@ -89,7 +89,7 @@ def tradeoff(
     settings = Settings((), include=tuple(include or ()), exclude=tuple(exclude or ()))
     loaded = _model(checkpoint, model, data, tokens)
     with progress_bar(quiet) as progress:
-        found = measure_tradeoff(
+        study = measure_tradeoff(
             checkpoint,
             tuple(dict.fromkeys(formats or ())),
             coder,
@@ -98,10 +98,10 @@ def tradeoff(
             windows=loaded[1] if loaded else None,
             progress=progress,
         )
-    written = tradeoff_report.write_tradeoff(found, output, _command(context, model=model))
+    written = tradeoff_report.write_tradeoff(study, output, _command(context, model=model))
     if not quiet:
-        print_table(tradeoff_report.points(found))
-        for line in (*tradeoff_report.verdict(found), *map(str, written)):
+        print_table(tradeoff_report.points(study))
+        for line in (*tradeoff_report.verdict(study), *map(str, written)):
             terminal().print(plain(line))
 
 
@@ -144,7 +144,7 @@ def prune(
     names = tuple(dict.fromkeys(formats or ["rf8"]))
     loaded = _model(checkpoint, model, data, tokens)
     with progress_bar(quiet) as progress:
-        found = measure_sparsity(
+        study = measure_sparsity(
             checkpoint,
             given,
             names,
@@ -154,10 +154,10 @@ def prune(
             windows=loaded[1] if loaded else None,
             progress=progress,
         )
-    written = sparsity_report.write_sparsity(found, output, _command(context, model=model))
+    written = sparsity_report.write_sparsity(study, output, _command(context, model=model))
     if not quiet:
-        print_table(sparsity_report.results(found))
-        for line in (*sparsity_report.verdict(found), *map(str, written)):
+        print_table(sparsity_report.results(study))
+        for line in (*sparsity_report.verdict(study), *map(str, written)):
             terminal().print(plain(line))
 
 
@@ -219,7 +219,7 @@ def plan(
             kept=kept,
             progress=progress,
         )
-        found = plan_checkpoint(
+        study = plan_checkpoint(
             checkpoint,
             bound,
             menu,
@@ -230,10 +230,10 @@ def plan(
         )
     if output is not None:
         command = _command(context, rf_family=family, everything=everything, model=model)
-        write_plan(output, found.plan(), "\n".join([f"Made by {command}", *plan_tables.summary(found)]))
+        write_plan(output, study.plan(), "\n".join([f"Made by {command}", *plan_tables.summary(study)]))
     if not quiet:
-        print_table(plan_tables.choices(found))
-        for line in (*plan_tables.summary(found), *([str(output)] if output is not None else [])):
+        print_table(plan_tables.choices(study))
+        for line in (*plan_tables.summary(study), *([str(output)] if output is not None else [])):
             terminal().print(plain(line))
 
 
@@ -258,9 +258,9 @@ def rf_family(
     for shape in shapes or ():
         if not 0.2 <= shape <= 20:
             raise ValueError(f"--shape must be from 0.2 to 20, got {shape:g}")
-    found = theory(tuple(dict.fromkeys(shapes or SHAPES)))
-    written = rf_family_report.write_rf_family(found, output, given_command(context))
+    study = theory(tuple(dict.fromkeys(shapes or SHAPES)))
+    written = rf_family_report.write_rf_family(study, output, given_command(context))
     if not quiet:
-        print_table(rf_family_report.table(found))
-        for line in (*rf_family_report.verdict(found), *map(str, written)):
+        print_table(rf_family_report.table(study))
+        for line in (*rf_family_report.verdict(study), *map(str, written)):
             terminal().print(plain(line))

@@ -125,18 +125,18 @@ def _kept_of(values: NDArray[Any], shape: tuple[int, int], pattern: Pattern) -> 
 
 def _kept_in_groups(magnitude: NDArray[Any], n: int, m: int) -> NDArray[np.bool_]:
     rows, columns = magnitude.shape
-    whole = columns // m * m
+    even = columns // m * m
     keep = np.zeros(magnitude.shape, dtype=bool)
-    rest = columns - whole
-    for start, stop, width, count in ((0, whole, m, n), (whole, columns, rest, -(-n * rest // m))):
+    rest = columns - even
+    for start, stop, width, count in ((0, even, m, n), (even, columns, rest, -(-n * rest // m))):
         if start == stop:
             continue
         part = slice(start, stop)
         groups = magnitude[:, part].reshape(rows, -1, width)
         largest = np.argsort(-groups, axis=-1, kind="stable")[..., :count]
-        own = np.zeros(groups.shape, dtype=bool)
-        np.put_along_axis(own, largest, True, axis=-1)
-        keep[:, part] = own.reshape(rows, -1)
+        kept_here = np.zeros(groups.shape, dtype=bool)
+        np.put_along_axis(kept_here, largest, True, axis=-1)
+        keep[:, part] = kept_here.reshape(rows, -1)
     return keep
 
 
@@ -258,9 +258,9 @@ def measure_sparsity(
 
     Examples
     --------
-    >>> found = measure_sparsity("examples/lm/model.safetensors", [Pattern(share=0.5)], scopes=["tensor"],
+    >>> study = measure_sparsity("examples/lm/model.safetensors", [Pattern(share=0.5)], scopes=["tensor"],
     ...                          wants=lambda name: "mlp.up" in name)
-    >>> [(result.scheme, round(result.sparsity, 2), round(result.cost.bits_per_weight, 1)) for result in found.results]
+    >>> [(result.scheme, round(result.sparsity, 2), round(result.cost.bits_per_weight, 1)) for result in study.results]
     [('float32', 0.5, 17.0), ('rf8', 0.5, 3.3)]
     """
     recipes = {str(scheme): Recipe(scheme, entropy=entropy) for scheme in map(as_scheme, schemes)}
@@ -275,10 +275,10 @@ def measure_sparsity(
             if progress:
                 progress(f"{what}: {name}", before * total + done, len(jobs) * total)
 
-        own = Pattern(threshold=thresholds[pattern]) if scope == "global" else pattern
+        applied = Pattern(threshold=thresholds[pattern]) if scope == "global" else pattern
         gathered = {name: _Gathered(recipe) for name, recipe in {"float32": None, **recipes}.items()}
         for matrix, values in with_progress(matrices, tell):
-            pruned = np.where(_kept_of(values, matrix.info.matrix_shape, own), values, values.dtype.type(0))
+            pruned = np.where(_kept_of(values, matrix.info.matrix_shape, applied), values, values.dtype.type(0))
             for total in gathered.values():
                 total.add(matrix.name, values, pruned, keep=model is not None)
         for name, total in gathered.items():
@@ -319,7 +319,7 @@ class _Gathered:
             places = float(-sum(share * math.log2(share) for share in shares if share > 0)) * pruned.size
             cost, result = Cost(pruned.size, 32.0 * (pruned.size - gone) + places, 0.0, places), left
         else:
-            cost, quantized = cost_of(pruned, self.recipe)
+            cost, quantized = cost_of(pruned, self.recipe.for_tensor(name, pruned.shape))
             result = quantized.dequantize(np.float64)
         error, signal = float(np.sum((wide - result) ** 2)), float(np.sum(wide**2))
         self.cost |= Cost(cost.weights, cost.code_bits, cost.scale_bits, cost.entropy_bits, signal, error)

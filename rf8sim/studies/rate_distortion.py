@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoints.checkpoint import CheckpointError, TensorInfo, open_checkpoint
+from ..checkpoints.packing import packed_shape
 from ..checkpoints.plan import Recipe
 from ..entropy.code_lengths import code_lengths
 from ..entropy.coding import stored_bits
@@ -123,20 +124,20 @@ def open_matrices(path: str | Path, wants: Callable[[str], bool] = lambda name: 
     ['blocks.0.mlp.up.weight', 'blocks.1.mlp.up.weight']
     """
     checkpoint = open_checkpoint(path)
-    found = [
+    matrices = [
         Matrix(info.name, info)
         for info in checkpoint
         if info.skipped is None and len(info.shape) > 1 and info.size and wants(info.name)
     ]
-    if not found:
+    if not matrices:
         raise CheckpointError(f"{checkpoint.path}: no tensor of two axes or more is left by the patterns")
-    return found
+    return matrices
 
 
 def cost_of(
     values: NDArray[Any], recipe: Recipe, scale: NDArray[np.float32] | None = None
 ) -> tuple[Cost, QuantizedTensor]:
-    """Quantize a tensor and say what it costs.
+    """Quantize a tensor and measure what it costs.
 
     Parameters
     ----------
@@ -165,6 +166,8 @@ def cost_of(
     quantized = quantize(values, scheme, seed=recipe.seed, scale=scale)
     error = measure(values, quantized)
     code, entropy = coded_bits(error.code_counts, recipe.entropy, scheme.format.bits)
+    if recipe.entropy == "none":  # each row ends with a byte
+        code = 8.0 * math.prod(packed_shape(values.shape, scheme.format.bits))
     scales = float(scheme.scale_bits(values.shape))
     return Cost(values.size, code, scales, entropy, error.sum_squares, error.sum_squared_error), quantized
 
@@ -190,7 +193,7 @@ def coded_bits(counts: NDArray[np.int64], entropy: str, width: int = 8) -> tuple
 def with_progress(
     matrices: Sequence[Matrix], progress: Callable[[str, int, int], None] | None
 ) -> Iterator[tuple[Matrix, NDArray[Any]]]:
-    """Read matrices one after the other, and say which is at work."""
+    """Read matrices one after the other, and report progress."""
     total, done = sum(matrix.info.size for matrix in matrices), 0
     for matrix in matrices:
         if progress:

@@ -216,8 +216,8 @@ def measure_tradeoff(
 
     Examples
     --------
-    >>> found = measure_tradeoff("examples/lm/model.safetensors", ("rf8",), steps=(0.5,), wants=lambda n: "head" in n)
-    >>> [(point.label, round(point.cost.sqnr_db)) for point in found.points]
+    >>> study = measure_tradeoff("examples/lm/model.safetensors", ("rf8",), steps=(0.5,), wants=lambda n: "head" in n)
+    >>> [(point.label, round(point.cost.sqnr_db)) for point in study.points]
     [('rf8', 28), ('uniform, step 0.5 rms', 17)]
     """
     chosen = schemes or tuple(name for name in format_names() if get_format(name).signed)
@@ -271,7 +271,7 @@ class _Gathered:
         rms = math.sqrt(float(np.mean(wide * wide)))
         for quantizer, step in self.quantizers:
             if step is None:
-                cost, quantized = cost_of(values, self.recipes[quantizer])
+                cost, quantized = cost_of(values, self.recipes[quantizer].for_tensor(name, values.shape))
                 self._code(quantizer, quantized.codes)
             else:
                 scale = np.float32(step * rms) if rms > 0 else np.float32(1)
@@ -294,7 +294,7 @@ class _Gathered:
     def _code(self, name: str, codes: NDArray[np.uint8]) -> None:
         counts = np.bincount(codes.ravel(), minlength=256)
         by_value = zigzag_order(self.recipes[name].scheme.format.values).tolist()
-        found = [
+        costs = [
             code_lengths(counts, "entropy"),
             code_lengths(counts, "rans"),
             code_lengths(counts, "huffman"),
@@ -303,7 +303,7 @@ class _Gathered:
             code_lengths(counts, "exp-golomb", parameter=0, order=by_value),
             code_lengths(counts, "golomb-rice"),
         ]
-        totals = [_total(lengths, fixed=number == 5) for number, lengths in enumerate(found)]
+        totals = [_total(lengths, fixed=number == 5) for number, lengths in enumerate(costs)]
         self.codes[name] = self.codes.get(name, np.zeros(len(totals))) + totals
 
     def result(
@@ -320,8 +320,8 @@ class _Gathered:
             for quantizer, step in self.quantizers:
                 key = (group, quantizer, step)
                 cost = self.costs[key]
-                own = losses.get((quantizer, step), ()) if group == ALL else ()
-                points.append(Point(group, quantizer, step, cost, self.widths[key] / cost.weights, own))
+                measured = losses.get((quantizer, step), ()) if group == ALL else ()
+                points.append(Point(group, quantizer, step, cost, self.widths[key] / cost.weights, measured))
             bounds += _bounds(group, self.fits[group] or [])
         weights = self.costs[(ALL, *self.quantizers[0])].weights if self.quantizers else 1
         codes = tuple(CodeCosts(name, tuple((bits / weights).tolist())) for name, bits in self.codes.items())
@@ -364,14 +364,14 @@ def _bounds(kind: str, fits: list[_Fit]) -> list[Bound]:
     for errors, bits in (uniform, shannon):
         order = np.argsort(bits)
         heights.append(-10 / math.log(10) * np.interp(rates, bits[order] / count, np.log(errors[order] / power)))
-    found = []
+    bounds = []
     for bits, uniform_db, shannon_db in zip(RATES, *heights, strict=True):
         lloyd = None
         if bits == int(bits):
             least = sum(fit.weights * fit.rms**2 * _lloyd_max_error(fit.shape, int(bits)) for fit in fits)
             lloyd = 10 * math.log10(power / least)
-        found.append(Bound(kind, bits, float(shannon_db), float(uniform_db), lloyd))
-    return found
+        bounds.append(Bound(kind, bits, float(shannon_db), float(uniform_db), lloyd))
+    return bounds
 
 
 @lru_cache(maxsize=1024)
