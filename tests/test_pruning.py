@@ -104,7 +104,7 @@ def test_what_is_measured_is_the_thing_itself(checkpoint):
 
 
 def test_one_threshold_for_all_spares_the_large_tensor(checkpoint):
-    found = measure_sparsity(checkpoint, [Pattern(share=0.5)], formats=[])
+    found = measure_sparsity(checkpoint, [Pattern(share=0.5)], schemes=[])
     each, all_ = found.results
     assert (each.scope, all_.scope) == ("tensor", "global")
     assert each.sparsity == 0.5
@@ -121,7 +121,7 @@ def test_more_pruning_costs_more_and_takes_less(checkpoint):
 
 
 def test_underflow_is_what_the_format_makes_zero(checkpoint):
-    found = measure_sparsity(checkpoint, [Pattern(share=0.0)], formats=["rf8", "e2m1fn"], recipe=None)
+    found = measure_sparsity(checkpoint, [Pattern(share=0.0)], schemes=["rf8", "e2m1fn"])
     shares = dict(underflow(found.results))
     assert shares["rf8"] < 0.001 < 0.05 < shares["e2m1fn"]
 
@@ -132,7 +132,7 @@ def test_a_pruned_model_is_worse():
     model = load_model("examples/lm/model.safetensors")
     windows = read_windows("examples/lm/validation.bin", model, 256)
     patterns = [Pattern(share=0.0), Pattern(share=0.8)]
-    found = measure_sparsity("examples/lm/model.safetensors", patterns, scopes=["tensor"], model=model, windows=windows)
+    found = measure_sparsity("examples/lm/model.safetensors", patterns, scopes=["tensor"], model=(model, windows))
     losses = [np.mean(result.losses) - np.mean(found.baseline) for result in found.results]
     assert losses[0] == 0
     assert abs(losses[1]) < 0.02

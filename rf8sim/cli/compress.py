@@ -150,8 +150,7 @@ def prune(
             names,
             coder,
             wants=settings.wants,
-            model=loaded[0] if loaded else None,
-            windows=loaded[1] if loaded else None,
+            model=loaded,
             progress=progress,
         )
     written = sparsity_report.write_sparsity(study, output, _command(context, model=model))

@@ -223,8 +223,7 @@ def measure_sparsity(
     *,
     scopes: Sequence[str] = SCOPES,
     wants: Callable[[str], bool] = lambda name: True,
-    model: Model | None = None,
-    windows: NDArray[np.uint8] | None = None,
+    model: tuple[Model, NDArray[np.uint8]] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Sparsity:
     """Prune the matrices of a checkpoint, quantize what is left, and measure.
@@ -243,8 +242,10 @@ def measure_sparsity(
         How codes are stored.
     scopes : sequence of str
         For shares: of each tensor, or with one threshold for all, which comes within 1% of the share.
-    wants, model, windows, progress
+    wants, progress
         As for `rf8sim.studies.tradeoff.measure_tradeoff`.
+    model : tuple of Model and ndarray of uint8, optional
+        The model and windows of text, of shape (windows, tokens), on which its loss is measured.
 
     Returns
     -------
@@ -267,7 +268,7 @@ def measure_sparsity(
     matrices = open_matrices(path, wants)
     thresholds = _thresholds(matrices, patterns) if "global" in scopes else {}
     jobs = [(pattern, scope) for pattern in patterns for scope in (scopes if pattern.share else ("tensor",))]
-    baseline = () if model is None or windows is None else tuple(window_losses(model, windows).tolist())
+    baseline = () if model is None else tuple(window_losses(*model).tolist())
     results = []
     for number, (pattern, scope) in enumerate(jobs):
 
@@ -283,8 +284,8 @@ def measure_sparsity(
                 total.add(matrix.name, values, pruned, keep=model is not None)
         for name, total in gathered.items():
             losses: tuple[float, ...] = ()
-            if model is not None and windows is not None:
-                losses = tuple(window_losses(model, windows, total.weights).tolist())
+            if model is not None:
+                losses = tuple(window_losses(*model, total.weights).tolist())
             results.append(Pruned(str(pattern), scope, name, total.zeros, total.pruned, total.cost, losses))
     names = tuple(matrix.name for matrix in matrices)
     return Sparsity(Path(path).name, entropy, names, tuple(results), baseline)
