@@ -23,7 +23,7 @@ NAMES = {"rans": "rans", "huffman": "huffman", "eg": "exp-golomb"}
 def weights(size: int, fmt: str = "rf8", shape: float = 1.0) -> np.ndarray:
     import ggd
 
-    return rf8sim.quantize(ggd.GGD(shape, 0.02).sample(size, seed=1), fmt, scale_rule="mse").codes
+    return rf8sim.quantize(ggd.GGD(shape, 0.02).sample(size, seed=1), fmt).codes
 
 
 def skewed(size: int, share: float) -> np.ndarray:

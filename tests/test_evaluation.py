@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -292,7 +293,7 @@ def test_what_else_is_compared():
         made(Datapath("rf8@residual", "rf8@residual"), worse, (0.3, 0.3, 0.4)),
         made(Datapath("rf8/channel", "rf8/channel,max"), (1.1, 2.1, 3.1), (0.05, 0.05, 0.05)),
         made(replace(base, accumulator="float16"), noisy, (0.2, 0.2, 0.3)),
-        replace(made(replace(base, accumulator="e5m2"), worse), not_finite=0.5),
+        msgspec.structs.replace(made(replace(base, accumulator="e5m2"), worse), not_finite=0.5),
     ]
     text = " ".join(evaluation_report.verdict(results))
     assert "residual in place of nearest-even adds +0.1000 ± 0.0000" in text
