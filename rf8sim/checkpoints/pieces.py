@@ -46,8 +46,8 @@ def quantized_pieces(
     places : ndarray of int64
         Places in the flat tensor, ascending, of elements that are kept exactly: they count as zeros.
     scales : Chosen, optional
-        The scales of the quantized tensor that this one was decoded from. Its values then lie on the grid, and for every
-        rounding mode their codes are the nearest.
+        The scales of the quantized tensor that this one was decoded from. Its values then lie on the grid: their codes
+        are the nearest for every rounding mode.
 
     Yields
     ------
