@@ -8,13 +8,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from rf8sim.report.sections.sections.contents import Contents
 from safetensors.numpy import save_file
 
 from rf8sim import cli
-from rf8sim.report.pages import comparison
-from rf8sim.report.pages.comparison import Thresholds, compare
-from rf8sim.report.render import write_report
+from rf8sim.report.render import write_page
+from rf8sim.report.sections import comparison
+from rf8sim.report.sections.comparison import Thresholds, compare
+from rf8sim.report.sections.contents import Contents
+from rf8sim.report.sections.pages import REPORT
 from rf8sim.studies.experiment import Settings
 from rf8sim.studies.measuring import run
 
@@ -40,7 +41,8 @@ def folder(tmp_path_factory):
     def report(name, formats=FORMATS, scaling="tensor", **change):
         save_file(weights(**change), folder / "model.safetensors")
         settings = Settings(formats=formats, scaling=scaling, scale_rule="max")
-        write_report(run([folder / "model.safetensors"], settings), folder / name, figures=False)
+        contents = Contents(run([folder / "model.safetensors"], settings))
+        write_page(REPORT.page(contents, figures=False), folder / name)
 
     odd = weights()["c"].copy()
     odd[1, 1] = np.nan
@@ -203,7 +205,7 @@ def test_what_is_no_report_is_refused(capsys, folder, a, b, words):
 def test_bad_options_are_refused(capsys, folder):
     for words, said in (
         (["--sqnr", "-1"], "Invalid value for '--sqnr'"),
-        (["--bits", "inf"], "a threshold is a number"),
+        (["--bits", "inf"], "threshold bits must be >= 0"),
         (["--json", "--csv"], "exclude each other"),
     ):
         assert cli.main(["compare", *both(folder, "before", "before"), *words]) == 2

@@ -1,4 +1,4 @@
-"""The command that sets two reports side by side."""
+"""The command that compares two reports."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._common import app, as_json, plain, print_table, terminal
+from ._common import PageReport, app, as_json, given_command, print_page
 
 __all__ = ["compare"]
 
@@ -16,44 +16,50 @@ _After = typer.Argument(metavar="AFTER", help="Another, such as that after a cha
 
 
 @app.command(
-    short_help="Set two reports side by side; exit 1 if something got worse.",
+    short_help="Compare two reports; exit with status 1 on a regression.",
     epilog="Examples: rf8sim compare before/report.json after/report.json; "
     "rf8sim compare before after --sqnr 1 --csv > changes.csv",
 )
 def compare(
+    context: typer.Context,
     before: Annotated[Path, _Before],
     after: Annotated[Path, _After],
-    sqnr: Annotated[float, typer.Option(min=0, metavar="DB", help="Loss of SQNR from which it is worse, in dB.")] = 0.5,
+    sqnr: Annotated[
+        float, typer.Option(min=0, metavar="DB", help="Loss of SQNR that counts as a regression, in dB.")
+    ] = 0.5,
     bits: Annotated[
-        float, typer.Option(min=0, metavar="BITS", help="The same of entropy-coded bits per weight.")
+        float, typer.Option(min=0, metavar="BITS", help="Increase of entropy-coded bits per weight that counts.")
     ] = 0.05,
     percent: Annotated[
         float,
-        typer.Option(min=0, metavar="PERCENT", help="The same of weights that become zero or lie beyond the range."),
+        typer.Option(min=0, metavar="PERCENT", help="Increase of weights rounded to zero or out of range that counts."),
     ] = 0.1,
     json_: Annotated[bool, typer.Option("--json", help="Print every number of both as JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print every number of both as CSV.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing: the exit code says it.")] = False,
+    report: PageReport = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing: see the exit status.")] = False,
 ) -> None:
-    """Set two reports side by side: two checkpoints, or one before and after a change.
+    """Compare two reports: of two checkpoints, or of one before and after a change.
 
-    Exit code 0 if nothing got worse by more than the thresholds, 1 if something did or a tensor is missing, 2 if a
-    report cannot be read.
+    The exit status is 0 if nothing got worse by more than the thresholds, 1 if something did or a tensor is missing,
+    2 if a report cannot be read.
     """
-    from ..report.pages import comparison
+    from ..report.render import write_page
+    from ..report.sections import comparison
+    from ..report.sections.pages import COMPARE
     from ..report.tables import listings
 
     if csv and json_:
         raise ValueError("--csv and --json exclude each other: give one")
     thresholds = comparison.Thresholds(sqnr, bits, percent / 100)
     found = comparison.compare(comparison.read_report(before), comparison.read_report(after), thresholds)
+    page = COMPARE.page(found, given_command(context))
+    written = [] if report is None else write_page(page, report)
     if json_:
-        print(as_json({"thresholds": {"sqnr_db": sqnr, "bits": bits, "percent": percent}, **found.to_json()}))
+        print(as_json({"verdict": list(page.verdict), **page.data}))
     elif csv:
         print(listings.as_csv(found.table(everything=True)), end="")
     elif not quiet:
-        print_table(found.table())
-        for line in found.summary():
-            terminal().print(plain(line))
+        print_page(page, map(str, written))
     if found.failed:
         raise typer.Exit(1)

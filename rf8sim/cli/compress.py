@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from ._common import Exclude, Include, app, given_command, plain, print_table, progress_bar, terminal
+from ._common import Exclude, Include, PageReport, app, given_command, page_place, print_page, progress_bar
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +37,7 @@ _Formats = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option("--format", "-f", metavar="NAME", help="A format; repeatable. See 'rf8sim formats'."),
 ]
-_Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the page, JSON and figures.")]
+_Output = Annotated[Path, page_place("--output", "-o")]
 _Scaling = Annotated[str, typer.Option(help="One scale for each: tensor, channel, block, or none.")]
 _Rule = Annotated[str, typer.Option(help="How a scale is chosen: max, mse or ggd.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
@@ -60,7 +60,7 @@ def _command(context: typer.Context, **switches: bool) -> str:
 
 
 @app.command(
-    short_help="Show bits against quality for every format and code, beside the bounds.",
+    short_help="Compare formats and entropy codes in rate and distortion, with bounds.",
     epilog="Examples: rf8sim tradeoff model.safetensors -o tradeoff --format rf8 --format e4m3fn; "
     "rf8sim tradeoff examples/lm/model.safetensors -o tradeoff --model",
 )
@@ -82,7 +82,8 @@ def tradeoff(
 ) -> None:
     """Measure rate (bits per weight, entropy-coded, everything counted) against distortion on a checkpoint."""
     from ..checkpoints.plan import Recipe
-    from ..report.pages import tradeoff as tradeoff_report
+    from ..report.render import write_page
+    from ..report.sections.pages import TRADEOFF
     from ..studies.experiment import Settings
     from ..studies.tradeoff import measure_tradeoff
 
@@ -100,15 +101,14 @@ def tradeoff(
             windows=loaded[1] if loaded else None,
             progress=progress,
         )
-    written = tradeoff_report.write_tradeoff(found, output, _command(context, model=model))
+    page = TRADEOFF.page(found, _command(context, model=model), figures=output.suffix != ".json")
+    written = write_page(page, output)
     if not quiet:
-        print_table(tradeoff_report.points(found))
-        for line in (*tradeoff_report.verdict(found), *map(str, written)):
-            terminal().print(plain(line))
+        print_page(page, map(str, written))
 
 
 @app.command(
-    short_help="Show what pruning by magnitude costs and saves.",
+    short_help="Measure accuracy and size after pruning by magnitude.",
     epilog="Examples: rf8sim prune model.safetensors -o sparsity --pattern 50% --pattern 80% --pattern 2:4; "
     "rf8sim prune examples/lm/model.safetensors -o sparsity --format rf8 --model",
 )
@@ -137,9 +137,10 @@ def prune(
     exclude: Exclude = None,
     quiet: _Quiet = False,
 ) -> None:
-    """Prune a checkpoint's weights by magnitude, quantize what is left, and say what it costs and saves."""
+    """Prune a checkpoint's weights by magnitude, quantize the rest, and report accuracy and size."""
     from ..checkpoints.plan import Recipe
-    from ..report.pages import sparsity as sparsity_report
+    from ..report.render import write_page
+    from ..report.sections.pages import PRUNE
     from ..studies.experiment import Settings
     from ..studies.pruning import SHARES, Pattern, measure_sparsity, parse_pattern
 
@@ -161,11 +162,10 @@ def prune(
             windows=loaded[1] if loaded else None,
             progress=progress,
         )
-    written = sparsity_report.write_sparsity(found, output, _command(context, model=model))
+    page = PRUNE.page(found, _command(context, model=model), figures=output.suffix != ".json")
+    written = write_page(page, output)
     if not quiet:
-        print_table(sparsity_report.results(found))
-        for line in (*sparsity_report.verdict(found), *map(str, written)):
-            terminal().print(plain(line))
+        print_page(page, map(str, written))
 
 
 @app.command(
@@ -195,7 +195,7 @@ def plan(
         typer.Option("--scaling", help="tensor, channel, block or none to choose among; repeatable."),
     ] = None,
     family: Annotated[
-        bool, typer.Option("--rf-family", help="Choose among all RF(p, depth) of 5 to 8 bits besides.")
+        bool, typer.Option("--rf-family", help="Also consider every RF(p, depth) of 5 to 8 bits.")
     ] = False,
     scale_rule: _Rule = "mse",
     block_size: Annotated[int, typer.Option(min=1, help="Elements in a block, with --scaling block.")] = 32,
@@ -208,12 +208,14 @@ def plan(
     model: _WithModel = False,
     tokens: _Tokens = 2048,
     data: _Data = None,
+    report: PageReport = None,
     quiet: _Quiet = False,
 ) -> None:
     """Choose a format and a scaling for each tensor of a checkpoint: the fewest bits within a bound, measured."""
     from ..checkpoints.plan import KEPT_PATTERNS, Recipe, write_plan
     from ..checkpoints.requirements import parse_requirement
-    from ..report.tables import plan as plan_tables
+    from ..report.render import write_page
+    from ..report.sections.pages import PLAN
     from ..studies.planning import FORMATS, SCALINGS, measure_menu, plan_checkpoint
     from ..studies.planning import rf_family as members
 
@@ -244,18 +246,18 @@ def plan(
             windows=loaded[1] if loaded else None,
             progress=progress,
         )
+    page = PLAN.page(found, _command(context, rf_family=family, everything=everything, model=model))
+    written = [] if output is None else [output]
     if output is not None:
-        command = _command(context, rf_family=family, everything=everything, model=model)
-        write_plan(output, found.plan(), "\n".join([f"Made by {command}", *plan_tables.summary(found)]))
+        write_plan(output, found.plan(), "\n".join([f"Made by {page.made_by}", *page.verdict]))
+    written += [] if report is None else write_page(page, report)
     if not quiet:
-        print_table(plan_tables.choices(found))
-        for line in (*plan_tables.summary(found), *([str(output)] if output is not None else [])):
-            terminal().print(plain(line))
+        print_page(page, map(str, written))
 
 
 @app.command(
     "rf-family",
-    short_help="Show what exponent bits and depth of the RF family buy.",
+    short_help="Compare RF(p, depth) formats in accuracy and size.",
     epilog="Example: rf8sim rf-family -o rf-family --shape 0.8 --shape 2",
 )
 def rf_family(
@@ -268,15 +270,15 @@ def rf_family(
     quiet: _Quiet = False,
 ) -> None:
     """Compute the SQNR of every RF(p, depth) of up to 8 bits on generalized Gaussian weights."""
-    from ..report.pages import rf_family as rf_family_report
+    from ..report.render import write_page
+    from ..report.sections.pages import RF_FAMILY
     from ..studies.rf_family import SHAPES, theory
 
     for shape in shapes or ():
         if not 0.2 <= shape <= 20:
             raise ValueError(f"--shape must be from 0.2 to 20, got {shape:g}")
     found = theory(tuple(dict.fromkeys(shapes or SHAPES)))
-    written = rf_family_report.write_rf_family(found, output, given_command(context))
+    page = RF_FAMILY.page(found, given_command(context), figures=output.suffix != ".json")
+    written = write_page(page, output)
     if not quiet:
-        print_table(rf_family_report.table(found))
-        for line in (*rf_family_report.verdict(found), *map(str, written)):
-            terminal().print(plain(line))
+        print_page(page, map(str, written))

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..figures import charts
-from ..figures.figures import Figure
-from ..tables.tables import Column, Table
-from .contents import Contents, Section
+from ..figures import accuracy
+from ..figures.figure import Figure
+from ..tables.table import Column, Table
+from .contents import Contents
+from .page import Section
 
 __all__ = ["area", "read_area"]
 
@@ -58,7 +59,7 @@ def area(contents: Contents, with_figures: bool) -> Section | None:
     quality = {name: experiment.total.format(name).sqnr_db for name in names}
     points = {
         name: [
-            charts.AreaPoint(block, gates[name], sqnr)
+            accuracy.AreaPoint(block, gates[name], sqnr)
             for block, gates in blocks.items()
             if block.startswith(_UNIT) and name in gates and sqnr is not None and math.isfinite(sqnr)
         ]
@@ -71,7 +72,7 @@ def area(contents: Contents, with_figures: bool) -> Section | None:
     drawn: tuple[Figure, ...] = ()
     if with_figures and any(points.values()):
         drawn = (
-            charts.error_against_area(
+            accuracy.error_against_area(
                 points,
                 "area",
                 "Error against area",

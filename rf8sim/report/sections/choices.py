@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from ...studies.experiment import ChoiceRecord, Experiment
-from ..figures import figures
-from ..figures.figures import Figure
-from ..tables.tables import Column, Table
-from .contents import Contents, Section
+from ..figures import accuracy
+from ..figures.figure import Figure
+from ..tables.table import Column, Table
+from .contents import Contents
+from .page import Section
 
 __all__ = ["rounding", "scaling"]
 
@@ -126,4 +127,4 @@ def _figure(some: Sequence[ChoiceRecord], label: _Label, name: str, title: str) 
     grid = _grid(some, label)
     values = {fmt: [own[fmt].record.sqnr_db if fmt in own else None for own in grid.values()] for fmt in _formats(some)}
     if any(value is not None and math.isfinite(value) for row in values.values() for value in row):
-        yield figures.sqnr(list(grid), values, name, title, "A mark for each format, on the sample; right is better.")
+        yield accuracy.sqnr(list(grid), values, name, title, "A mark for each format, on the sample; right is better.")

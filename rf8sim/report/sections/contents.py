@@ -1,4 +1,4 @@
-"""What a report is made of: what was measured, with what it was made from and how. And a section of one."""
+"""What a report is made of: what was measured, from which files and how."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from ..._base.threads import available_threads
 from ...checkpoints.checkpoint import open_checkpoint
 from ...models.evaluation import Evaluation
 from ...studies.experiment import Experiment, Settings
-from ..figures.figures import Figure
-from ..tables.tables import Table
 
-__all__ = ["Contents", "InputFile", "Section", "command", "hash_inputs", "read_evaluation"]
+__all__ = ["Contents", "InputFile", "command", "hash_inputs", "read_evaluation"]
 
 
 @dataclass(frozen=True)
@@ -84,17 +82,6 @@ class Contents:
             return cls(experiment, data["command"], inputs, data["evaluation"], data["area"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a whole report: {error}") from None
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading with what stands under it."""
-
-    id: str
-    title: str
-    paragraphs: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
-    figures: tuple[Figure, ...] = ()
 
 
 def command(

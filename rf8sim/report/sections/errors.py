@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from ggd.survey import depth_of, kind_of
 
 from ...studies.experiment import Experiment, FormatRecord, TensorRecord
-from ..figures import charts
-from ..figures.figures import Figure
-from ..tables import tables
-from ..tables.tables import Column, Table
-from .contents import Contents, Section
+from ..figures import accuracy
+from ..figures.figure import Figure
+from ..tables import experiment as tables
+from ..tables.table import Column, Table
+from .contents import Contents
+from .page import Section
 
 __all__ = ["errors"]
 
@@ -51,8 +52,8 @@ def _worst_tensors(experiment: Experiment) -> Table:
             count = experiment.total.count
             rows.append((name, tables.label(experiment, tensor), own.sqnr_db, share, tensor.count / count))
     columns = (
-        Column("format"), Column("tensor"), Column("SQNR, dB", ".2f"), Column("of the error, %", "percent"),
-        Column("of the weights, %", "percent"),
+        Column("format"), Column("tensor"), Column("SQNR, dB", ".2f"), Column("share of error, %", "percent"),
+        Column("share of weights, %", "percent"),
     )  # fmt: skip
     return Table("The worst tensors of each format", columns, tuple(rows))
 
@@ -92,7 +93,7 @@ def _heat_map(experiment: Experiment) -> Iterable[Figure]:
         ]
         for kind, row in cells.items()
     }
-    yield charts.heat_map(
+    yield accuracy.heat_map(
         ["none" if column is None else str(column) for column in columns],
         rows,
         "heat-map",

@@ -1,152 +1,146 @@
-"""The report of a survey of fits: one Markdown page and its figures."""
+"""Sections of a page about fits: whether the weights follow a generalized Gaussian."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from ggd.findings import verdict
 from ggd.groups import MOST_GROUPS, SMALLEST_GROUP
 from ggd.survey import Survey
 
-from ..._base.files import write_files
-from ..figures.figures import Figure
-from ..figures.fit import figures
-from ..render import markdown_table
-from ..tables import fit as fit_tables
-from ..tables.tables import Table
+from ...studies.experiment import SkippedTensor
+from ..figures import fit as figures
+from ..tables import fit as tables
+from ..tables.table import Column, Table
+from .page import Section
 
-__all__ = ["write_figures", "write_fit_report"]
+__all__ = [
+    "Fits", "answer", "as_data", "by_tensor", "channels", "estimators", "families", "kinds", "not_fitted", "overview",
+    "pooling",
+]  # fmt: skip
 
 
-def write_figures(found: Survey, folder: Path) -> list[Path]:
-    """Draw the figures of a survey to SVG files in a folder.
+@dataclass(frozen=True)
+class Fits:
+    """The fits of a checkpoint.
 
-    Parameters
+    Attributes
     ----------
-    found : Survey
-        The fits.
-    folder : Path
-        Made if it is missing.
-
-    Returns
-    -------
-    list of Path
-        The files written: all, or none on failure.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be written.
+    survey : ggd.survey.Survey
+        The fits, tensor by tensor and pooled.
+    skipped : tuple of SkippedTensor
+        Tensors that were not fitted, with the reasons.
+    families : sequence of str
+        The families that the first table compares with the generalized Gaussian.
     """
-    contents = {folder / f"{figure.name}.svg": figure.file("svg") for figure in figures(found)}
-    write_files(contents)
-    return list(contents)
+
+    survey: Survey
+    skipped: tuple[SkippedTensor, ...] = ()
+    families: Sequence[str] = tables.RIVALS
 
 
-def write_fit_report(found: Survey, path: Path, made_by: str) -> list[Path]:
-    """Write a page that answers whether the weights are generalized Gaussian, and its figures beside it.
-
-    Parameters
-    ----------
-    found : Survey
-        The fits.
-    path : Path
-        The page, a ``.md`` file; a figure is named by it and by what it shows: ``page-density.svg``.
-    made_by : str
-        The command, which the page states.
-
-    Returns
-    -------
-    list of Path
-        The files written, the page first.
-
-    Raises
-    ------
-    ValueError
-        If the suffix is another.
-    OSError
-        If a file cannot be written; then none is.
-    """
-    check_page(path)
-    drawn = {figure.name: figure for figure in figures(found)}
-    names = {name: f"{path.stem}-{name}.svg" for name in drawn}
-    contents = {path: "\n\n".join(_page(found, made_by, drawn, names)).encode("utf-8") + b"\n"}
-    contents |= {path.with_name(names[name]): figure.file("svg") for name, figure in drawn.items()}
-    write_files(contents)
-    return list(contents)
+def answer(found: Fits) -> list[str]:
+    """Answer in sentences."""
+    return verdict(found.survey)
 
 
-def check_page(path: Path) -> None:
-    """Raise ValueError if a page cannot have that name."""
-    if path.suffix != ".md":
-        raise ValueError(f"{path}: the report is a Markdown page: expected a name that ends in .md")
+def as_data(found: Fits) -> dict[str, Any]:
+    """Return the fits as plain data for JSON."""
+    return {**found.survey.to_json(), "skipped": [asdict(tensor) for tensor in found.skipped]}
 
 
-def _page(found: Survey, made_by: str, drawn: dict[str, Figure], names: dict[str, str]) -> Iterable[str]:
-    def show(*wanted: str) -> Iterable[str]:
-        return (
-            f"![{drawn[n].title}]({names[n]})\n\n*{drawn[n].title}.* {drawn[n].description}"
-            for n in wanted
-            if n in drawn
-        )
+def overview(found: Fits) -> Table:
+    """Return the table of tensors."""
+    return tables.tensors(found.survey, found.families)
 
-    yield "# Do the weights follow a generalized Gaussian?"
-    yield f"Made by `{made_by}`; the same command gives the same page."
-    yield "## The answer"
-    yield "\n".join(f"* {sentence}" for sentence in verdict(found))
-    yield "## Tensor by tensor"
-    yield (
-        "The generalized Gaussian has density proportional to exp(-|w/scale|^shape), centred on zero; it is fitted by "
-        "maximum likelihood to the weights that are not zero. The columns of rivals say how many bits per weight an "
-        "ideal coder would spend more with them (negative: less). *Best* is the family with the fewest parameters "
-        "within max(1e-3 bits, five noise floors) of the most likely one; *by groups* the lowest, median and highest "
-        "shape of groups of channels (blocks of axis 0); *equal channels* the shape after each channel (an entry of "
-        "axis 0) was divided by its root mean square."
+
+def by_tensor(found: Fits, with_figures: bool) -> Section:
+    """Show the fit of each tensor."""
+    words = (
+        "The generalized Gaussian has density proportional to exp(-|w/scale|^shape), centred on zero. It is fitted by "
+        "maximum likelihood to the weights that are not zero.",
     )
-    yield _folded(fit_tables.tensors(found))
-    yield from show("density", "densities", "quantiles")
-    yield "## Families"
-    yield markdown_table(fit_tables.families(found))
-    yield "## Kinds of tensors, and depth"
-    yield markdown_table(fit_tables.by_kind(found))
-    yield from show("shapes")
-    if len(found.tensors) > 1:
-        yield "## What pooling hides"
-        yield (
-            "Gaussians of different scales, pooled, have heavy tails though none of them has: a low shape of the whole "
-            "says little of its parts. The same holds for a tensor and its channels. Dividing a channel of n weights "
-            "by its own root mean square shortens tails a little by itself: of a Gaussian the kurtosis falls from 3 to "
-            "3 n / (n + 2)."
-        )
-        yield markdown_table(fit_tables.levels(found))
-    if fit_tables.groups(found).rows:
-        yield "## What a tensor hides"
-        yield (
-            f"A tensor pools its channels. Here they are in groups of neighbours, at most {MOST_GROUPS} of at least "
-            f"{SMALLEST_GROUP:,} weights, each fitted by itself: in a fused projection a group is part of one "
-            "projection, often one head. *Own fits save* says how many bits per weight an ideal coder would save with "
-            "a fit for each group instead of one for all, *by scale alone* with one shape for all and a scale for each "
-            "group. Groups *differ* if that is more than max(1e-3 bits, five times what so many fits gain by chance)."
-        )
-        yield _folded(fit_tables.groups(found))
-        yield from show("groups")
-    yield "## Do the estimators agree?"
-    yield (
-        "Whatever the data, three estimators give three shapes: maximum likelihood, the ratio E[w²] / E[|w|]², and "
-        "E|w| / E[√|w|]². On generalized Gaussian data they agree within their errors; where they split, the family is "
-        "not the right one. *Split* means by more than 2 % and by more than five standard errors."
+    terms = (
+        (
+            "+ bits/w.",
+            "how many more bits per weight an ideal coder would need with another family (negative: fewer)",
+        ),
+        ("best", "the family of fewest parameters within max(1e-3 bits, five noise floors) of the most likely one"),
+        ("by groups", "the lowest, median and highest shape of groups of channels (blocks of axis 0)"),
+        (
+            "equal channels",
+            "the shape after each channel (an entry of axis 0) was divided by its root mean square",
+        ),
     )
-    yield _folded(fit_tables.estimators(found))
-    yield from show("estimators")
+    drawn = figures.of_tensors(found.survey) if with_figures else ()
+    return Section("tensors", "Tensor by tensor", words, (overview(found),), tuple(drawn), terms=terms)
 
 
-def _folded(table: Table) -> str:
-    text = markdown_table(table)
-    return f"<details><summary>{table.caption}</summary>\n\n{text}\n\n</details>" if table.folded else text
+def families(found: Fits, _: bool) -> Section:
+    """Compare the families over all tensors."""
+    return Section("families", "Families", (), (tables.families(found.survey),))
 
 
-def command(paths: Sequence[Path], page: Path, options: Sequence[str]) -> str:
-    """Return the command that makes a page, without the folders of absolute paths."""
-    shown = [path.name if path.is_absolute() else path.as_posix() for path in (*paths, page)]
-    return " ".join(["rf8sim fit", *shown[:-1], *options, "--report", shown[-1]])
+def kinds(found: Fits, with_figures: bool) -> Section:
+    """Compare kinds of tensors and layers."""
+    drawn = figures.of_kinds(found.survey) if with_figures else ()
+    return Section("kinds", "Kinds of tensors, and depth", (), (tables.by_kind(found.survey),), tuple(drawn))
+
+
+def pooling(found: Fits, _: bool) -> Section | None:
+    """Show how pooling tensors changes the shape."""
+    if len(found.survey.tensors) < 2:
+        return None
+    words = (
+        "Gaussians of different scales, pooled, have heavy tails although each of them has light ones, so a low shape "
+        "of all weights together does not describe the tensors. The same holds for a tensor and its channels. Dividing "
+        "a channel of n weights by its root mean square shortens tails a little by itself: of a Gaussian the kurtosis "
+        "falls from 3 to 3 n / (n + 2).",
+    )
+    return Section("pooling", "Pooling tensors", words, (tables.levels(found.survey),))
+
+
+def channels(found: Fits, with_figures: bool) -> Section | None:
+    """Compare the fit of each tensor with those of its groups of channels."""
+    table = tables.groups(found.survey)
+    if not table.rows:
+        return None
+    words = (
+        f"A tensor pools its channels. Here they are in groups of neighbours, at most {MOST_GROUPS} of at least "
+        f"{SMALLEST_GROUP:,} weights, each fitted by itself: in a fused projection a group is part of one projection, "
+        "often one head.",
+    )
+    terms = (
+        (
+            "separate fits save",
+            "how many bits per weight an ideal coder would save with a fit for each group instead of one for all",
+        ),
+        ("by scale alone", "the same with one shape for all and a scale for each group"),
+        ("differ", "the groups save more than max(1e-3 bits, five times what so many fits gain by chance)"),
+    )
+    drawn = figures.of_groups(found.survey) if with_figures else ()
+    return Section("groups", "Channels of a tensor", words, (table,), tuple(drawn), terms=terms)
+
+
+def estimators(found: Fits, with_figures: bool) -> Section:
+    """Compare three estimators of the shape."""
+    words = (
+        "Three estimators of the shape are compared: maximum likelihood, the ratio E[w²] / E[|w|]², and "
+        "E|w| / E[√|w|]². On generalized Gaussian data they agree within their errors; where they do not, the family "
+        "is not the right one.",
+    )
+    terms = (("split", "they differ by more than 2 % and by more than five standard errors"),)
+    drawn = figures.of_estimators(found.survey) if with_figures else ()
+    table = tables.estimators(found.survey)
+    return Section("estimators", "Do the estimators agree?", words, (table,), tuple(drawn), terms=terms)
+
+
+def not_fitted(found: Fits, _: bool) -> Section | None:
+    """List the tensors that were not fitted."""
+    if not found.skipped:
+        return None
+    columns = (Column("tensor"), Column("checkpoint"), Column("reason", "note"))
+    rows = tuple((tensor.name, tensor.checkpoint, tensor.reason) for tensor in found.skipped)
+    return Section("skipped", "Tensors not fitted", (), (Table("Tensors not fitted", columns, rows),))

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 
 from ...checkpoints.plan import Plan
 from ...studies.experiment import Experiment, FormatRecord, TensorRecord
-from ..tables.tables import label
+from ..tables.experiment import label
+from ..tables.table import MOST_ROWS, Column, Table
+from .contents import Contents
+from .page import Section
 
-__all__ = ["CHANNEL_DB", "OVERFLOW", "SENSITIVE_DB", "UNDERFLOW", "Concern", "concerns", "kept"]
+__all__ = ["CHANNEL_DB", "OVERFLOW", "SENSITIVE_DB", "UNDERFLOW", "Concern", "concerns", "guards", "kept"]
 
 UNDERFLOW, OVERFLOW = 0.01, 0.001
 """Shares of the weights from which it is said that they become zero, or lie beyond a format's range."""
@@ -91,3 +94,33 @@ def _losses(record: FormatRecord, median: float, total: FormatRecord) -> Iterabl
         yield f"{100 * lost:.2f} % become zero", "a finer scale, or a format of wider range"
     if out > max(OVERFLOW, 2 * (total.overflow_share or 0.0)):
         yield f"{100 * out:.2f} % beyond the range", "a scale by the rule max"
+
+
+def guards(contents: Contents, _: bool) -> Section:
+    """List the tensors to check before a checkpoint is quantized."""
+    experiment = contents.experiment
+    unquantized = kept(experiment)
+    weights = sum(tensor.count for tensor in unquantized)
+    share = 100 * weights / experiment.total.count
+    words = [
+        f"Norms, embeddings, biases and vectors stay as they are unless a plan says otherwise: {len(unquantized)} of "
+        f"{len(experiment.tensors)} tensors here, {share:.1f} % of the weights. They are measured all the same.",
+        f"The table names tensors with an SQNR {SENSITIVE_DB:g} dB below the median of their format, with "
+        f"{100 * UNDERFLOW:g} % of their weights becoming zero or {100 * OVERFLOW:g} % beyond the range "
+        f"(and twice as many as in all tensors), with a channel {CHANNEL_DB:g} dB below the median channel, or "
+        "with values that are not finite.",
+    ]
+    found = concerns(experiment)
+    if not found:
+        words.append("No tensor is.")
+    names = {label(experiment, tensor) for tensor in unquantized}
+    columns = (
+        Column("tensor"), Column("weights", "count"), Column("format"), Column("what", "note"), Column("advice"),
+        Column("kept by default"),
+    )  # fmt: skip
+    rows = tuple(
+        (one.tensor, one.weights, one.format or "any", one.what, one.advice, "yes" if one.tensor in names else "no")
+        for one in found
+    )
+    shown = (Table("Tensors to check", columns, rows, folded=len(rows) > MOST_ROWS),) if rows else ()
+    return Section("guards", "Guard rails", tuple(words), shown)

@@ -1,18 +1,20 @@
-"""A plan for people: the table of its choices, and what it comes to in words."""
+"""Sections of a page about a plan: its choices, and their cost."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from ..._base.display import bits_in_words
 from ...studies.planning import Planned
-from .tables import Column, Table
+from ..tables.table import Column, Table
+from .page import Section
 
-__all__ = ["choices", "summary"]
+__all__ = ["as_data", "bits", "choices", "summary", "tensors"]
 
 
 def choices(found: Planned) -> Table:
-    """List what each tensor gets."""
+    """List the format and scaling of each tensor."""
     columns = (
         Column("tensor"), Column("format"), Column("scaling"), Column("weights", "count"), Column("bits/w.", ".3f"),
         Column("SQNR, dB", ".2f"),
@@ -32,7 +34,7 @@ def choices(found: Planned) -> Table:
 
 
 def summary(found: Planned) -> list[str]:
-    """Say what the plan comes to, measured again, and how far from the best it can be.
+    """State the cost of the plan, measured again, and how far it is from the best possible.
 
     Parameters
     ----------
@@ -46,7 +48,7 @@ def summary(found: Planned) -> list[str]:
     """
     said = [
         f"{bits_in_words(found.bits)}. "
-        f"{found.sqnr_db:.2f} dB SQNR over the planned tensors, {found.worst_sqnr_db:.2f} dB in the worst of them."
+        f"{found.sqnr_db:.2f} dB SQNR over the planned tensors, {found.worst_sqnr_db:.2f} dB in the worst of these."
     ]
     if found.below is None:
         said.append(
@@ -68,3 +70,51 @@ def summary(found: Planned) -> list[str]:
             f"({share:+.2f} %)."
         )
     return said
+
+
+def as_data(found: Planned) -> dict[str, Any]:
+    """Return the plan and its cost as plain data for JSON; what is not finite is None."""
+    chosen = [
+        {
+            "tensor": choice.name,
+            "format": choice.recipe.format,
+            "scaling": choice.recipe.scaling,
+            "weights": choice.cost.weights,
+            "bits_per_weight": choice.cost.bits_per_weight,
+            "sqnr_db": _finite(choice.cost.sqnr_db),
+        }
+        for choice in found.choices
+    ]
+    return {
+        "schema": 1,
+        "budget": found.budget.text,
+        "bits": dict(found.bits),
+        "bits_per_weight": found.bits_per_weight,
+        "sqnr_db": _finite(found.sqnr_db),
+        "worst_sqnr_db": _finite(found.worst_sqnr_db),
+        "limit": found.below,
+        "loss": found.loss,
+        "baseline": found.baseline,
+        "candidates": found.candidates,
+        "choices": chosen,
+        "kept": list(found.others),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def tensors(found: Planned, _: bool) -> Section:
+    """Show the choices."""
+    return Section("tensors", "Tensor by tensor", (), (choices(found),))
+
+
+def bits(found: Planned, _: bool) -> Section:
+    """Show the parts of a file, and name the tensors that stay as they are."""
+    columns = (Column("part"), Column("bits/w.", ".4f"))
+    rows = (*found.bits.items(), ("total", found.bits_per_weight))
+    words = ["The bits of the file that 'rf8sim quantize --plan' writes, divided by the number of its weights."]
+    if found.others:
+        words.append(f"Tensors that stay unquantized: {', '.join(found.others)}.")
+    return Section("bits", "Size of the file", tuple(words), (Table("Bits per weight", columns, rows, has_total=True),))

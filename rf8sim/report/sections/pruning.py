@@ -1,21 +1,16 @@
-"""Accuracy against sparsity: the table, the figure, the answer in words, and the page."""
+"""Sections of a page about pruning: accuracy against sparsity."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-from ..._base.files import write_files
 from ...models.evaluation import paired
 from ...studies.pruning import Pruned, Sparsity, underflow
-from ..figures.figures import _MUTED, COLOURS, Figure, _canvas, _styled
-from ..render import markdown_table
-from ..tables.tables import Column, Table
+from ..figures.pruning import quality_against_sparsity
+from ..tables.table import Column, Table
+from .page import Section
 
-__all__ = ["figure", "results", "verdict", "write_sparsity"]
+__all__ = ["method", "quality", "results", "verdict"]
 
 
 def results(found: Sparsity) -> Table:
@@ -85,103 +80,25 @@ def _mean(values: tuple[float, ...]) -> float:
     return sum(values) / len(values)
 
 
-@_styled
-def figure(found: Sparsity) -> Figure:
-    """Draw quality against sparsity and against rate.
-
-    Parameters
-    ----------
-    found : Sparsity
-        The measurements.
-    """
-    canvas, axes = _canvas(3.9, 1, 2, sharey=True)
-    formats = list(dict.fromkeys(result.format for result in found.results))
-    with_loss = bool(found.baseline)
-
-    def height(result: Pruned) -> float:
-        return _added(found, result) if with_loss else result.cost.sqnr_db
-
-    for i, fmt in enumerate(formats):
-        colour = COLOURS[i % len(COLOURS)] if fmt != "float32" else _MUTED
-        for scope, dashes in (("tensor", "-"), ("global", "--")):
-            own = [r for r in found.results if r.format == fmt and r.pattern.endswith("%")]
-            own = [r for r in own if r.scope == scope or r.pattern == "0%"]
-            if len(own) < 2:
-                continue
-            look: dict[str, Any] = {"color": colour, "linestyle": dashes, "marker": ".", "linewidth": 1.0}
-            axes[0].plot([100 * r.sparsity for r in own], [height(r) for r in own], label=f"{fmt}, {scope}", **look)
-            if fmt != "float32":
-                axes[1].plot([r.cost.bits_per_weight for r in own], [height(r) for r in own], **look)
-        groups = [r for r in found.results if r.format == fmt and ":" in r.pattern]
-        if groups:
-            look = {"color": colour, "linestyle": "none", "marker": "D", "markersize": 5}
-            axes[0].plot([100 * r.sparsity for r in groups], [height(r) for r in groups], label=f"{fmt}, n:m", **look)
-            if fmt != "float32":
-                axes[1].plot([r.cost.bits_per_weight for r in groups], [height(r) for r in groups], **look)
-    for ax, title in zip(axes, ("weights that are zero, %", "bits per weight, coded, everything counted"), strict=True):
-        ax.grid(visible=True)
-        ax.set_xlabel(title)
-    axes[0].set_ylabel("loss added, nats per token" if with_loss else "SQNR in dB")
-    if with_loss:
-        axes[0].set_yscale("symlog", linthresh=0.01)
-    canvas.legend(loc="outside upper center", ncols=3, handletextpad=0.4, columnspacing=1.2)
-    return Figure(
-        "sparsity",
-        "Quality against sparsity and rate",
-        "Left against the share of weights that are zero, right against the bits that the quantized weights take with "
-        "their codes entropy-coded. Solid: the same share of each tensor; dashed: one threshold for all; diamonds: n "
-        f"of m kept. {'The axis is linear below 0.01.' if with_loss else ''}".rstrip(),
-        canvas,
-    )
+def quality(found: Sparsity, with_figures: bool) -> Section:
+    """Show all results."""
+    drawn = (quality_against_sparsity(found),) if with_figures else ()
+    return Section("quality", "Quality by pattern", (), (results(found),), drawn)
 
 
-def write_sparsity(found: Sparsity, folder: Path, made_by: str) -> list[Path]:
-    """Write ``sparsity.md``, ``sparsity.json`` and the figure to a folder.
-
-    Parameters
-    ----------
-    found : Sparsity
-        The measurements.
-    folder : Path
-        Made if it is missing.
-    made_by : str
-        The command, which the page states.
-
-    Returns
-    -------
-    list of Path
-        The files written: all, or none on failure.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be written.
-    """
-    drawn = figure(found)
-    data = {"made_by": made_by, "verdict": verdict(found), **found.to_json()}
-    contents = {
-        folder / "sparsity.md": ("\n\n".join(_page(found, made_by, drawn)) + "\n").encode(),
-        folder / "sparsity.json": (json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n").encode(),
-        folder / "sparsity.svg": drawn.file("svg"),
-    }
-    write_files(contents)
-    return list(contents)
-
-
-def _page(found: Sparsity, made_by: str, drawn: Figure) -> Iterator[str]:
+def method(found: Sparsity, _: bool) -> Section:
+    """Say how it was measured."""
     recipe = found.recipe
-    yield "# Accuracy against sparsity"
-    yield f"Made by `{made_by}`; the same command gives the same page, but for last digits of losses elsewhere."
-    yield "## The answer"
-    yield "\n".join(f"* {sentence}" for sentence in verdict(found))
-    yield f"![{drawn.title}](sparsity.svg)\n\n*{drawn.title}.* {drawn.description}"
-    yield "## How it was measured"
-    yield (
-        f"The {len(found.tensors)} tensors of two axes or more of {found.checkpoint} lose their weights of least "
-        "magnitude: a share of each tensor (*tensor*), of all with one threshold (*global*), or all but n of each m "
-        f"neighbours in a row (*n:m*). What is left is quantized ({recipe.scaling} scaling by rule "
-        f"{recipe.scale_rule}, {recipe.rounding}); SQNR is beside the weights before pruning. Bits are those of a file "
-        f"with {recipe.entropy} codes, everything counted; zeros are one more code, and a frequent one is cheap. For "
-        "float32, 32 bits for each weight left and the entropy of where they are."
+    words = (
+        f"The {len(found.tensors)} tensors of {found.checkpoint} that have two or more axes lose their weights of "
+        f"least magnitude. The rest is quantized ({recipe.scaling} scaling by rule {recipe.scale_rule}, rounding "
+        f"{recipe.rounding}). SQNR compares with the weights before pruning.",
+        f"Bits are those of a file with {recipe.entropy} codes, everything counted; a frequent code such as that of "
+        "zero is short. For float32 they are 32 bits for each weight left, and the entropy of the positions.",
     )
-    yield markdown_table(results(found))
+    terms = (
+        ("tensor", "the same share of each tensor"),
+        ("global", "one threshold for all tensors"),
+        ("n:m", "all but n of each m neighbours in a row"),
+    )
+    return Section("method", "How it was measured", words, terms=terms)

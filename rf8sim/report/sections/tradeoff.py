@@ -1,23 +1,19 @@
-"""Rate against distortion: the tables, the answer in words, and the page."""
+"""Sections of a page about rate against distortion."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
-from ..._base.files import write_files
 from ...entropy.code_lengths import MAX_LENGTH
 from ...models.evaluation import paired
 from ...studies.tradeoff import ALL, CODE_COLUMNS, Point, Tradeoff
-from ..figures import tradeoff as tradeoff_figures
-from ..render import markdown_table
-from ..tables.tables import Column, Table
+from ..figures import tradeoff as figures
+from ..tables.table import Column, Table
+from .page import Section
 
-__all__ = ["codes", "points", "verdict", "write_tradeoff"]
+__all__ = ["codes", "entropy_codes", "kinds", "method", "points", "totals", "verdict"]
 
 
 def points(found: Tradeoff, kind: str = ALL) -> Table:
@@ -36,7 +32,7 @@ def points(found: Tradeoff, kind: str = ALL) -> Table:
         row += [sqnr, _beside_uniform(found, point)]
         row += [_existing(value) for value in paired(found.baseline, point.losses)] if with_loss else []
         rows.append(tuple(row))
-    return Table("All weights" if kind == ALL else kind, tuple(columns), tuple(rows))
+    return Table("All weights" if kind == ALL else f"Kind: {kind}", tuple(columns), tuple(rows))
 
 
 def _existing(value: float) -> float | None:
@@ -61,12 +57,12 @@ def codes(found: Tradeoff) -> Table:
     """Compare the codes for the codes of each format."""
     columns = (Column("format"), *(Column(name, ".3f") for name in CODE_COLUMNS))
     return Table(
-        "Bits per weight of each code, tables included", columns, tuple((c.format, *c.bits) for c in found.codes)
+        "Bits per weight by entropy code, tables included", columns, tuple((c.format, *c.bits) for c in found.codes)
     )
 
 
 def verdict(found: Tradeoff) -> list[str]:
-    """Say in words how formats and codes compare.
+    """Compare formats and entropy codes in sentences.
 
     Parameters
     ----------
@@ -84,9 +80,9 @@ def verdict(found: Tradeoff) -> list[str]:
     if gaps:
         ranked = ", ".join(f"{name} {gaps[name]:+.1f} dB" for name in sorted(gaps, key=lambda name: -gaps[name]))
         said.append(
-            f"With all codes entropy-coded, beside a uniform quantizer of the same rate: {ranked}. A uniform quantizer "
-            "with an entropy coder is the best scalar quantizer at these rates, so a format with finer steps near "
-            "zero pays for them; what it buys is range and cheap arithmetic, not rate."
+            f"SQNR with entropy-coded codes, relative to a uniform quantizer of the same rate: {ranked}. A uniform "
+            "quantizer with an entropy coder is the best scalar quantizer at these rates, so finer steps near zero "
+            "cost SQNR; a format with such steps has range and cheap arithmetic instead."
         )
     saved = {p.quantizer: p.width - p.cost.bits_per_weight for p in formats}
     if saved:
@@ -110,71 +106,49 @@ def verdict(found: Tradeoff) -> list[str]:
     return said
 
 
-def write_tradeoff(found: Tradeoff, folder: Path, made_by: str, figures: bool = True) -> list[Path]:
-    """Write ``tradeoff.md``, ``tradeoff.json`` and the figures to a folder.
-
-    Parameters
-    ----------
-    found : Tradeoff
-        The measurements.
-    folder : Path
-        Made if it is missing.
-    made_by : str
-        The command, which the page states.
-    figures : bool
-        Whether to draw.
-
-    Returns
-    -------
-    list of Path
-        The files written: all, or none on failure.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be written.
-    """
-    drawn = [tradeoff_figures.by_kind(found)] if figures else []
-    drawn += [tradeoff_figures.losses(found)] if figures and found.baseline else []
-    page = "\n\n".join(_page(found, made_by, [(f.name, f.title, f.description) for f in drawn])) + "\n"
-    data = {"made_by": made_by, "verdict": verdict(found), **found.to_json()}
-    contents = {
-        folder / "tradeoff.md": page.encode(),
-        folder / "tradeoff.json": (json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n").encode(),
-        **{folder / f"{figure.name}.svg": figure.file("svg") for figure in drawn},
-    }
-    write_files(contents)
-    return list(contents)
+def totals(found: Tradeoff, with_figures: bool) -> Section:
+    """Show the quantizers on all weights."""
+    drawn = [figures.by_kind(found)] if with_figures else []
+    drawn += [figures.losses(found)] if with_figures and found.baseline else []
+    return Section("totals", "All weights", (), (points(found),), tuple(drawn))
 
 
-def _page(found: Tradeoff, made_by: str, drawn: list[tuple[str, str, str]]) -> Iterator[str]:
+def kinds(found: Tradeoff, _: bool) -> Section | None:
+    """Show them on each kind of tensor."""
+    shown = tuple(points(found, kind) for kind in found.kinds if kind != ALL)
+    return Section("kinds", "By kind of tensor", (), shown) if shown else None
+
+
+def entropy_codes(found: Tradeoff, _: bool) -> Section:
+    """Compare the entropy codes."""
+    words = (
+        "For the same codes, the mean length of each entropy code and its table, without heads of blocks. Huffman "
+        f"codes have at most {MAX_LENGTH} bits. Exp-Golomb and Golomb-Rice code the rank of a code, by falling count "
+        "in the tensor (which the table lists), or by value, as in the literature (0, +1, -1, +2 and so on, which "
+        "needs no table).",
+    )
+    return Section("codes", "Entropy codes compared", words, (codes(found),))
+
+
+def method(found: Tradeoff, _: bool) -> Section:
+    """Say how it was measured."""
     recipe = found.recipe
-    yield "# Rate against distortion"
-    yield f"Made by `{made_by}`; the same command gives the same page, but for last digits of losses elsewhere."
-    yield "## The answer"
-    yield "\n".join(f"* {sentence}" for sentence in verdict(found))
-    for name, title, description in drawn:
-        yield f"![{title}]({name}.svg)\n\n*{title}.* {description}"
-    yield "## How it was measured"
-    yield (
-        f"The {len(found.tensors)} tensors of two axes or more of {found.checkpoint}, each coded by itself. Formats "
-        f"have {recipe.scaling} scaling by rule {recipe.scale_rule}, rounding {recipe.rounding}. *Bits as it is* are "
-        f"the width of a code and the scales; *coded* are those of a file with {recipe.entropy} codes: scales, tables, "
-        "heads and checksums counted. *Entropy* is that of the codes alone in each tensor, a bound. The uniform "
-        "quantizers have a step that is a multiple of each tensor's root mean square, and 8-bit indices that saturate. "
-        "Bounds are under the generalized Gaussian fitted to each tensor (shape to two digits), as if its weights were "
-        "independent, with bits shared among tensors as is best; a tensor whose channels differ can do better than "
-        "its fit says. *To uniform coded* is the SQNR beside the uniform quantizers measured, interpolated to the same "
-        "coded rate, and beyond the finest of them continued by 6.02 dB a bit."
+    words = (
+        f"Each of the {len(found.tensors)} tensors of {found.checkpoint} with two or more axes is coded by itself. "
+        f"Formats have {recipe.scaling} scaling by rule {recipe.scale_rule}, rounding {recipe.rounding}. The uniform "
+        "quantizers have a step that is a multiple of each tensor's root mean square, and 8-bit indices that saturate.",
+        "Bounds hold under the generalized Gaussian fitted to each tensor (shape to two digits), as if its weights "
+        "were independent, with the best allocation of bits to tensors. A tensor whose channels differ can do better "
+        "than its fit predicts.",
     )
-    for kind in found.kinds:
-        yield f"## {'All weights' if kind == ALL else f'Kind: {kind}'}"
-        yield markdown_table(points(found, kind))
-    yield "## What each code costs"
-    yield (
-        "For the same codes, the mean length of each code and its table, without heads of blocks. Huffman codes have "
-        f"at most {MAX_LENGTH} bits. Exp-Golomb and Golomb-Rice code the rank of a code, by falling count in the "
-        "tensor (which the table lists), or by value, as the literature does (0, +1, -1, +2 and so on, which needs no "
-        "table)."
+    terms = (
+        ("bits/w., as it is", "the width of a code, and the scales"),
+        ("entropy", "that of the codes alone in each tensor: a bound"),
+        ("bits/w., coded", f"a file with {recipe.entropy} codes: scales, tables, heads and checksums counted"),
+        (
+            "to uniform coded",
+            "SQNR less that of the uniform quantizers, interpolated to the same coded rate; beyond the finest of them "
+            "continued by 6.02 dB a bit",
+        ),
     )
-    yield markdown_table(codes(found))
+    return Section("method", "How it was measured", words, terms=terms)

@@ -49,7 +49,7 @@ def _answer(ranked: Sequence[FormatRecord]) -> str:
         return f"{said}; it is the smallest too, {least.coded_bits_per_weight or 0:.2f} bits if its codes are coded."
     gap = "" if best.sqnr_db == math.inf else f", {(best.sqnr_db or 0) - (least.sqnr_db or 0):.1f} dB less accurate"
     coded = least.coded_bits_per_weight or 0
-    return f"{said}. For size, entropy-coded, take {least.format}: {coded:.2f} bits per weight{gap}."
+    return f"{said}. Smallest after entropy coding: {least.format}, {coded:.2f} bits per weight{gap}."
 
 
 def _watch(experiment: Experiment) -> Iterable[str]:
@@ -59,7 +59,7 @@ def _watch(experiment: Experiment) -> Iterable[str]:
     if tensors and len(experiment.tensors) > 1:
         shown = ", ".join(tensors[:3]) + (f" and {len(tensors) - 3} more" if len(tensors) > 3 else "")
         count = f"{_counted(len(tensors), 'tensor')} of {len(experiment.tensors)}"
-        yield f"To watch: {count} ({shown}); see the guard rails."
+        yield f'Check {count} ({shown}): see "Guard rails".'
 
 
 def _measured(experiment: Experiment) -> str:
@@ -111,7 +111,7 @@ def _size(ranked: Sequence[FormatRecord]) -> str:
 
 def _losses(record: FormatRecord) -> Iterable[str]:
     if (record.underflow_share or 0) > guards.UNDERFLOW:
-        yield f"{record.format} makes zeros of {_percent(record.underflow_share)} of the weights."
+        yield f"{record.format} rounds {_percent(record.underflow_share)} of the weights to zero."
     if (record.overflow_share or 0) > guards.OVERFLOW:
         yield f"{_percent(record.overflow_share)} of the weights lie beyond the range of {record.format}."
 

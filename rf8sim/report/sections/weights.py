@@ -14,12 +14,14 @@ import ggd
 from ggd.survey import depth_of, kind_of
 
 from ...studies.experiment import Experiment, TensorRecord
-from ..figures import charts, figures
-from ..figures.figures import Figure, bin_edges
-from ..tables import tables
-from ..tables.tables import Column, Table
-from .contents import Contents, Section
+from ..figures import distributions
+from ..figures.distributions import bin_edges
+from ..figures.figure import Figure
+from ..tables import experiment as tables
+from ..tables.table import Column, Table
+from .contents import Contents
 from .limits import trusted
+from .page import Section
 
 __all__ = ["by_kind", "folded_density", "largest", "weights"]
 
@@ -159,7 +161,7 @@ def _pooled_shape(members: Sequence[TensorRecord]) -> float | None:
 def _figures(experiment: Experiment) -> Iterable[Figure]:
     yield from _shape_figure(experiment)
     if experiment.total.bins:
-        yield figures.densities(
+        yield distributions.densities(
             [_panel("all", experiment.total)],
             "density",
             "All weights and fitted densities",
@@ -168,7 +170,7 @@ def _figures(experiment: Experiment) -> Iterable[Figure]:
         )
     some = [tensor for tensor in largest(experiment, 6) if tensor.bins]
     if len(experiment.tensors) > 1 and some:
-        yield figures.densities(
+        yield distributions.densities(
             [_panel(tables.label(experiment, tensor), tensor) for tensor in some],
             "densities",
             "The largest tensors one by one",
@@ -179,13 +181,13 @@ def _figures(experiment: Experiment) -> Iterable[Figure]:
 def _shape_figure(experiment: Experiment) -> Iterable[Figure]:
     fitted = {id(tensor) for tensor in trusted(experiment)}
     shown = [tensor for tensor in largest(experiment, _MOST_MARKS) if id(tensor) in fitted]
-    points: dict[str, list[charts.ShapePoint]] = {}
+    points: dict[str, list[distributions.ShapePoint]] = {}
     for tensor in shown:
         if tensor.fit is not None:
-            point = charts.ShapePoint(tables.label(experiment, tensor), depth_of(tensor.name), tensor.fit.shape)
+            point = distributions.ShapePoint(tables.label(experiment, tensor), depth_of(tensor.name), tensor.fit.shape)
             points.setdefault(kind_of(tensor.name), []).append(point)
     if len(shown) > 1:
-        yield charts.shapes(
+        yield distributions.shapes(
             points,
             "shapes",
             "Shapes by layer and kind",
@@ -195,7 +197,7 @@ def _shape_figure(experiment: Experiment) -> Iterable[Figure]:
         )
 
 
-def _panel(title: str, tensor: TensorRecord) -> figures.Density:
+def _panel(title: str, tensor: TensorRecord) -> distributions.Density:
     # Like the fit, the rivals describe the weights that are not zero.
     nonzero = sum(tensor.bins)
     finite = nonzero + tensor.zeros
@@ -204,7 +206,7 @@ def _panel(title: str, tensor: TensorRecord) -> figures.Density:
         "Laplace": ggd.GGD(shape=1.0, scale=tensor.mean_magnitude * finite / nonzero),
         "Gaussian": ggd.GGD(shape=2.0, scale=tensor.rms * math.sqrt(2 * finite / nonzero)),
     }
-    return figures.Density(
+    return distributions.Density(
         title,
         tensor.first_bin,
         tensor.bins,

@@ -14,7 +14,7 @@ from ggd.families import family_names
 from ggd.groups import Groups
 from ggd.survey import Entry, Survey
 
-from .tables import MOST_ROWS, Column, Table
+from .table import MOST_ROWS, Column, Table
 
 __all__ = ["RIVALS", "by_kind", "estimators", "everything", "families", "groups", "levels", "tensors"]
 

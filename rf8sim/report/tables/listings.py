@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...formats import Format
-from .tables import Column, Table
+from .table import Column, Table
 
 __all__ = ["as_csv", "as_records", "codes", "overview"]
 
