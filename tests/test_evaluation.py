@@ -231,13 +231,23 @@ def test_standard_error():
 def test_noise_is_not_claimed():
     apart = [made(Datapath("rf8"), (1.1, 2.1, 3.1)), made(Datapath("int8"), (1.2, 2.21, 3.2))]
     noise = [made(Datapath("rf8"), (1.1, 2.1, 3.1)), made(Datapath("int8"), (1.5, 2.1, 3.0))]
-    assert "Worse than it: int8" in " ".join(evaluation_sections.verdict(apart))
+    assert "Worse: int8" in " ".join(evaluation_sections.verdict(apart))
     text = " ".join(evaluation_sections.verdict(noise))
-    assert "Not told apart from it: int8" in text
+    assert "No significant difference: int8" in text
     assert "Worse" not in text
     assert "rf8 0.1000 ≈ int8 0.1000" in text
     lost = [*apart, made(Datapath("e5m2"), (float("nan"),) * 3, (float("nan"),) * 3)]
     assert "e5m2" not in " ".join(evaluation_sections.verdict(lost))
+
+
+def test_one_window_has_no_standard_error():
+    results = [
+        Evaluation("m", Datapath("rf8", accumulator=held), 2, (1.0,), (loss,), (0.1,), 1.0, 0.0)
+        for held, loss in (("exact", 1.1), ("float16", 1.2))
+    ]
+    text = " ".join(evaluation_sections.verdict(results))
+    assert "at most 0.1 (+0.1: rf8," in text
+    assert "nan" not in text
 
 
 def test_what_else_is_compared():
@@ -252,10 +262,10 @@ def test_what_else_is_compared():
     ]
     text = " ".join(evaluation_sections.verdict(results))
     assert "residual in place of nearest-even adds +0.1000 ± 0.0000" in text
-    assert "it is worse in 1 of 1 cases; in divergence it is in 1." in text
+    assert "it is worse in 1 of 1 cases; by divergence, in 1." in text
     assert "take the divergence of rf8 0.1000 to 0.0500." in text
-    assert "Accumulator float16 in place of exact moves the loss by at most 0.07" in text
-    assert "standard errors in 0 of 1 cases; in divergence it is in 1." in text
+    assert "Accumulator float16 in place of exact changes the loss by at most 0.07" in text
+    assert "standard errors in 0 of 1 cases; by divergence, in 1." in text
     assert "Accumulator e5m2" in text
     assert "Sums overflowed in rf8 (weights and activations, one scale per tensor, accumulator e5m2)" in text
 

@@ -303,7 +303,7 @@ def test_verdict(experiment):
     assert said[0].startswith(f"For accuracy take {best.format}: {best.sqnr_db:.1f} dB at 8.0")
     least = min(experiment.total.formats, key=lambda record: record.coded_bits_per_weight)
     assert f"Smallest after entropy coding: {least.format}, {least.coded_bits_per_weight:.2f} bits per" in said[0]
-    assert said[1].startswith("model.safetensors: 4,033 weights in 4 tensors, 0.74 % of them zero; 1 tensor not")
+    assert said[1].startswith("model.safetensors: 4,033 weights in 4 tensors, 0.74 % zero; 1 tensor not")
     assert any(s.startswith(f"Most accurate is {best.format} with {best.sqnr_db:.1f} dB") for s in said)
     assert said[-1].startswith("Warning: the weights hold 1 NaN and 1 infinite value;")
     lossy = [record for record in experiment.total.formats if record.underflow_share > 0.01]
@@ -493,7 +493,7 @@ def test_pooling_is_said(tmp_path):
     tensors = {f"w{i}": (rng.normal(size=(100, 100)) * 4.0**i).astype(np.float32) for i in range(3)}
     save_file(tensors, tmp_path / "m.safetensors")
     section = part(run([tmp_path / "m.safetensors"], Settings(formats=("rf8",))), "distribution")
-    [said] = [words for words in section.paragraphs if words.startswith("Pooling hides this")]
+    [said] = [words for words in section.paragraphs if words.startswith("Pooling changes the shape")]
     assert "gaussian in 3" in " ".join(section.paragraphs)
     assert float(re.search(r"fit shape ([\d.]+)", said)[1]) < 1
     assert float(re.search(r"median tensor ([\d.]+)", said)[1]) == pytest.approx(2.0, abs=0.15)

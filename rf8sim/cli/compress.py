@@ -31,7 +31,9 @@ _WithModel = Annotated[
 _Tokens = Annotated[int, typer.Option(min=0, help="With --model: predictions to make, in whole windows; 0 for all.")]
 _Data = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option(metavar="FILE", help="With --model: held-out bytes; by default validation.bin beside the checkpoint."),
+    typer.Option(
+        metavar="FILE", help="With --model: held-out bytes; by default validation.bin in the checkpoint's folder."
+    ),
 ]
 _Formats = Annotated[
     Optional[list[str]],  # noqa: UP045

@@ -155,10 +155,10 @@ def fit(
     include: Include = None,
     exclude: Exclude = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with all that is known of each tensor.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with every number of each tensor.")] = False,
     figures: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--figures", metavar="DIR", help="Draw the figures to a folder, as .svg files."),
+        typer.Option("--figures", metavar="DIR", help="Write the figures to a folder as .svg files."),
     ] = None,
     report: PageReport = None,
     threads: Threads = None,
@@ -252,7 +252,7 @@ def evaluate(
     ] = 2048,
     data: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FILE", help="Held-out bytes; by default validation.bin beside the checkpoint."),
+        typer.Option(metavar="FILE", help="Held-out bytes; by default validation.bin in the checkpoint's folder."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of stochastic rounding.")] = 0,
     output: Annotated[

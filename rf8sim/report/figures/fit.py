@@ -97,7 +97,7 @@ def of_tensors(found: Survey) -> list[Figure]:
 
 
 def of_kinds(found: Survey) -> list[Figure]:
-    """Draw the shapes by layer and kind; nothing without a fit to trust."""
+    """Draw the shapes by layer and kind; nothing without a trusted fit."""
     if not _trusted(found):
         return []
     return [
@@ -119,7 +119,7 @@ def of_groups(found: Survey) -> list[Figure]:
 
 
 def of_estimators(found: Survey) -> list[Figure]:
-    """Draw how estimators differ on the largest tensors with a fit to trust."""
+    """Draw how estimators differ on the largest tensors with a trusted fit."""
     largest = {id(entry) for entry in _largest(found)}
     shown = [entry for entry in _trusted(found) if id(entry) in largest]
     if not shown:
@@ -140,7 +140,7 @@ def _trusted(found: Survey) -> list[Entry]:
 
 
 def _largest(found: Survey) -> list[Entry]:
-    """Return the tensors of most weights with a fit to trust, largest first."""
+    """Return the tensors of most weights with a trusted fit, largest first."""
     return sorted(_trusted(found), key=lambda entry: -entry.fit.n)[:_MOST_ROWS]
 
 
@@ -311,7 +311,7 @@ def groups(entries: Sequence[Entry], name: str, title: str, description: str) ->
         ax.axvline(shape, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     for trusted, label, look in (
         (True, "a group of channels", mark_style(0, 5.0)),
-        (False, "one not to trust", {**mark_style(0, 5.0), "markerfacecolor": "none", "markeredgewidth": 1.0}),
+        (False, "not trusted", {**mark_style(0, 5.0), "markerfacecolor": "none", "markeredgewidth": 1.0}),
     ):
         own = np.array([(shape, row) for shape, row, good in found if good == trusted]).reshape(-1, 2)
         if own.size:
@@ -346,7 +346,7 @@ def shapes(found: Survey, name: str, title: str, description: str) -> Figure:
     Parameters
     ----------
     found : Survey
-        Of which the fits to trust are drawn.
+        Of which the trusted fits are drawn.
     name, title, description : str
         As in `Figure`.
     """

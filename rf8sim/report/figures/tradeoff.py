@@ -75,8 +75,8 @@ def by_kind(found: Tradeoff) -> Figure:
     return Figure(
         "tradeoff",
         "Rate against distortion",
-        "Filled marks are formats with their codes entropy-coded, hollow ones the same as they are; the thin line "
-        "with points is a uniform quantizer so coded. Every mark counts scales, tables and heads. Dashed is the "
+        "Filled marks are formats with their codes entropy-coded, hollow ones the same without it; the thin line "
+        "with points is an entropy-coded uniform quantizer. Every mark counts scales, tables and heads. Dashed is the "
         "Shannon lower bound, dotted the best uniform quantizer with an ideal code, bars the best quantizers of a "
         "number of values without one, all under generalized Gaussians fitted to each tensor.",
         canvas,
@@ -119,8 +119,8 @@ def losses(found: Tradeoff) -> Figure:
     canvas.legend(loc="outside upper center", ncols=5, handletextpad=0.4, columnspacing=1.2)
     return Figure(
         "tradeoff-loss",
-        "What the model loses at each rate",
-        "Loss added to that of the model as it is, with its standard error over windows, when all its matrices are so "
-        "quantized; the axis is linear below 0.01.",
+        "Loss added at each rate",
+        "Loss added by quantizing all matrices of the model, with its standard error over windows; the axis is linear "
+        "below 0.01.",
         canvas,
     )

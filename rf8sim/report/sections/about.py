@@ -21,9 +21,9 @@ def about(contents: Contents, _: bool) -> Section:
         "Channels lie along axis 0 and blocks along all other axes together; a vector is one channel.",
     ]
     if contents.command:
-        words.append(f"The same bytes come again from: {contents.command}")
+        words.append(f"Command that makes the same files: {contents.command}")
     columns = (Column("file"), Column("bytes", "count"), Column("SHA-256"))
     files = Table("Files that were read", columns, tuple((f.name, f.bytes, f.sha256) for f in contents.inputs))
     optional = (files, tables.not_finite(experiment), tables.skipped(experiment))
     shown = (tables.settings(experiment), *(table for table in optional if table.rows))
-    return Section("about", "How this was measured, and how to do it again", tuple(words), shown)
+    return Section("about", "How this was measured, and how to repeat it", tuple(words), shown)

@@ -46,7 +46,7 @@ def _gates(block: Mapping[str, Any]) -> dict[str, float]:
 
 
 def area(contents: Contents, with_figures: bool) -> Section | None:
-    """Set the error of the formats beside the gates of their blocks."""
+    """Plot the error of the formats against the gates of their blocks."""
     if contents.area is None:
         return None
     experiment = contents.experiment

@@ -118,9 +118,9 @@ def _best(some: Sequence[ChoiceRecord], what: str, label: _Label, asked: str) ->
             if best > own + 0.1 and math.isfinite(best):
                 gains.append(f"{fmt} {best - own:.1f} dB with {name}")
     if gains:
-        yield f"Beside {what} {asked} others are better: {', '.join(gains)}."
+        yield f"Another {what} than {asked} is better for: {', '.join(gains)}."
     else:
-        yield f"No other is better than {what} {asked} by more than 0.1 dB."
+        yield f"No other {what} is better than {asked} by more than 0.1 dB."
 
 
 def _figure(some: Sequence[ChoiceRecord], label: _Label, name: str, title: str) -> Iterable[Figure]:

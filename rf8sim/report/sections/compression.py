@@ -23,7 +23,7 @@ def compression(contents: Contents, _: bool) -> Section | None:
     columns = (
         Column("format"), Column("stored, bits/w.", ".3f"), Column("scales, bits/w.", ".3f"), Column("entropy", ".3f"),
         *(Column(f"{coder}, bits/w.", ".3f") for coder in _CODERS.values()), Column("saved by rANS, %", "percent"),
-        Column("codes that occur", "count"),
+        Column("codes used", "count"),
     )  # fmt: skip
     rows = []
     for record in experiment.total.formats:
@@ -35,11 +35,11 @@ def compression(contents: Contents, _: bool) -> Section | None:
         used = int(np.count_nonzero(record.error.code_counts))
         rows.append((record.format, stored, scales, record.entropy_bits, *coded, saved, used))
     words = (
-        "Codes of weights are worth less than their width: some occur more often than others. The entropy of the codes "
-        "of all tensors together is the least that a coder of single codes with one table needs. The columns of coders "
-        "are what files take: a table for each tensor, heads and checksums of blocks, and the scales are in them; "
-        "a table of its own can bring a tensor below the entropy of all."
-        + (f" They are of the {_MOST_CODED} largest tensors." if len(experiment.tensors) > _MOST_CODED else ""),
+        "Some codes occur more often than others, so an entropy coder needs fewer bits than their width. The entropy "
+        "of the codes of all tensors together is a lower bound for a coder of single codes with one table. The columns "
+        "of coders are sizes of files: scales, a table for each tensor, headers and checksums of blocks are included. "
+        "With its own table a tensor can need fewer bits than the entropy of all tensors together."
+        + (f" They are for the {_MOST_CODED} largest tensors." if len(experiment.tensors) > _MOST_CODED else ""),
     )
     return Section("compression", "Compression", words, (Table("Bits per weight", columns, tuple(rows)),))
 

@@ -55,7 +55,7 @@ def _worst_tensors(experiment: Experiment) -> Table:
         Column("format"), Column("tensor"), Column("SQNR, dB", ".2f"), Column("share of error, %", "percent"),
         Column("share of weights, %", "percent"),
     )  # fmt: skip
-    return Table("The worst tensors of each format", columns, tuple(rows))
+    return Table("Worst tensors by format", columns, tuple(rows))
 
 
 def _worst_channels(experiment: Experiment) -> Table:
@@ -72,7 +72,7 @@ def _worst_channels(experiment: Experiment) -> Table:
         Column("format"), Column("tensor"), Column("worst channel", "count"), Column("SQNR, dB", ".2f"),
         Column("median channel, dB", ".2f"), Column("RMS / tensor's", ".3g"),
     )  # fmt: skip
-    return Table("The worst channel of a tensor, the worst of each format", columns, tuple(rows))
+    return Table("Worst channels by format", columns, tuple(rows))
 
 
 def _heat_map(experiment: Experiment) -> Iterable[Figure]:

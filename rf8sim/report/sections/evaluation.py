@@ -17,7 +17,7 @@ __all__ = ["Evaluated", "accuracy", "all_results", "as_data", "by_accumulator", 
 
 _SIGNIFICANT = 2.0  # standard errors
 _UNMOVED = 0.02  # of the divergence
-_REPEATS = "values that repeat every octave, with powers of two as scales: another scale moves the range's ends alone"
+_REPEATS = "values repeat every octave and scales are powers of two, so finer scales change only the ends of the range"
 _SCALES = {"tensor": "one scale per tensor", "channel": "scales per output channel and token"}
 
 
@@ -79,15 +79,15 @@ def verdict(results: Sequence[Evaluation]) -> list[str]:
     >>> spread = {"rf8": (0.3, 0.2, 0.2), "int8": (0.1, 0.1, 0.1)}
     >>> both = [Evaluation("m", Datapath(n), 6, (1.0, 2.0, 3.0), losses[n], spread[n], 1.0, 0.0) for n in losses]
     >>> print(*verdict(both), sep="\n")
-    In float32 the model m loses 2.0000 nats per token, on 6 tokens in 3 windows.
-    Weights only, one scale per tensor, accumulator exact: int8 costs least, +0.0333 ± 0.0333. Worse than it: rf8 (by
+    In float32 the loss of m is 2.0000 nats per token, on 6 tokens in 3 windows.
+    Weights only, one scale per tensor, accumulator exact: int8 has the lowest cost, +0.0333 ± 0.0333. Worse: rf8 (by
     0.1000 ± 0.0000). By divergence from float32's predictions: int8 0.1000 < rf8 0.2333.
     """
     first = results[0]
     count = len(first.losses)
     counted = f"{first.tokens:,} tokens in {count} window{'' if count == 1 else 's'}"
     return [
-        f"In float32 the model {first.model} loses {first.baseline:.4f} nats per token, on {counted}.",
+        f"In float32 the loss of {first.model} is {first.baseline:.4f} nats per token, on {counted}.",
         *_winners(results),
         *_accumulators(results),
         *_residual(results),
@@ -213,7 +213,9 @@ def _winners(results: Sequence[Evaluation]) -> Iterator[str]:
         if not finite:
             continue
         best, *others = finite
-        words = f"{_words(setting)}: {_name(best.datapath)} costs {'least, ' if others else ''}{_cost(best)}."
+        words = (
+            f"{_words(setting)}: {_name(best.datapath)} {'has the lowest cost,' if others else 'costs'} {_cost(best)}."
+        )
         equal, worse = [], []
         for other in others:
             gap, error = paired(best.losses, other.losses)
@@ -221,8 +223,8 @@ def _winners(results: Sequence[Evaluation]) -> Iterator[str]:
                 worse.append(f"{_name(other.datapath)} (by {gap:.4f} ± {error:.4f})")
             else:
                 equal.append(_name(other.datapath))
-        words += f" Not told apart from it: {', '.join(equal)}." if equal else ""
-        words += f" Worse than it: {', '.join(worse)}." if worse else ""
+        words += f" No significant difference: {', '.join(equal)}." if equal else ""
+        words += f" Worse: {', '.join(worse)}." if worse else ""
         yield f"{words} By divergence from float32's predictions: {_ranked(group)}."
 
 
@@ -254,11 +256,12 @@ def _accumulators(results: Sequence[Evaluation]) -> Iterator[str]:
         moves = [(*paired(a.losses, b.losses), b) for a, b in pairs]
         gap, error, largest = max(moves, key=lambda move: abs(move[0]))
         shown = sum(gap > _SIGNIFICANT * error for gap, error, _ in moves)
+        spread = f" ± {error:.1g}" if math.isfinite(error) else ""
         where = f"{_name(largest.datapath)}, {_words(replace(_setting(largest.datapath), accumulator='')).lower()}"
         yield (
-            f"Accumulator {name} in place of {first} moves the loss by at most {abs(gap):.1g} ({gap:+.1g} ± "
-            f"{error:.1g}: {where}); it is worse by more than {_SIGNIFICANT:g} standard "
-            f"errors in {shown} of {len(moves)} cases; in divergence it is in {sum(_diverges(a, b) for a, b in pairs)}."
+            f"Accumulator {name} in place of {first} changes the loss by at most {abs(gap):.1g} ({gap:+.1g}{spread}: "
+            f"{where}); it is worse by more than {_SIGNIFICANT:g} standard "
+            f"errors in {shown} of {len(moves)} cases; by divergence, in {sum(_diverges(a, b) for a, b in pairs)}."
         )
 
 
@@ -269,7 +272,7 @@ def _residual(results: Sequence[Evaluation]) -> Iterator[str]:
         gaps, shown = zip(*(_gap(a, b) for a, b in pairs), strict=True)
         yield (
             f"Rounding residual in place of nearest-even adds {'; '.join(gaps)}. Beyond {_SIGNIFICANT:g} standard "
-            f"errors it is worse in {sum(shown)} of {len(pairs)} cases; in divergence it is in "
+            f"errors it is worse in {sum(shown)} of {len(pairs)} cases; by divergence, in "
             f"{sum(_diverges(a, b) for a, b in pairs)}."
         )
 

@@ -30,10 +30,10 @@ def formats(contents: Contents, with_figures: bool) -> Section:
     """Compare the formats over all weights."""
     words = (
         "SQNR over all weights is dominated by the tensors with large weights, so the median and the worst "
-        "tensor stand beside it. Relative errors are those of the weights that do not become zero; "
-        "underflow is the share of the weights that do, overflow the share beyond the range of the format. "
-        "The largest relative error is that of one weight, as a rule of one just above half the smallest value: it "
-        "says where a format's range ends and nothing about the rest, and is at most 100 % with rounding to nearest.",
+        "tensor are given too. Relative errors leave out the weights that are rounded to zero; underflow is "
+        "the share of these, overflow the share beyond the range of the format. The largest relative error is that of "
+        "one weight, usually one just above half the smallest value: it shows where the range of a format ends, and is "
+        "at most 100 % with rounding to nearest.",
     )
     experiment = contents.experiment
     shown = [tables.summary(experiment)]
@@ -58,7 +58,7 @@ def _limits_table(contents: Contents) -> Table:
         )
         for one in limits.limits(contents.experiment)
     )  # fmt: skip
-    return Table("How far from the limits: the Shannon bounds of the tensors' own fits, added up", columns, rows)
+    return Table("Gap to the limits: the Shannon bounds of the tensors' fits, added up", columns, rows)
 
 
 def _rate_figure(contents: Contents) -> Iterable[Figure]:
@@ -87,7 +87,7 @@ def _rate_figure(contents: Contents) -> Iterable[Figure]:
             "closely, and all weights together are a mixture whose parts have scales of their own. The table of limits "
             "compares each tensor with its own."
         )
-    few = f" (the {len(shown)} largest that have a fit to trust)" if len(experiment.tensors) > len(shown) else ""
+    few = f" (the {len(shown)} largest with a trusted fit)" if len(experiment.tensors) > len(shown) else ""
     yield accuracy.rate_quality(
         points,
         totals,

@@ -91,7 +91,7 @@ def _losses(record: FormatRecord, median: float, total: FormatRecord) -> Iterabl
         yield f"{record.sqnr_db:.1f} dB, the median tensor has {median:.1f}", "keep it, or a finer scale or format"
     lost, out = record.underflow_share or 0.0, record.overflow_share or 0.0
     if lost > max(UNDERFLOW, 2 * (total.underflow_share or 0.0)):
-        yield f"{100 * lost:.2f} % become zero", "a finer scale, or a format of wider range"
+        yield f"{100 * lost:.2f} % rounded to zero", "a finer scale, or a format of wider range"
     if out > max(OVERFLOW, 2 * (total.overflow_share or 0.0)):
         yield f"{100 * out:.2f} % beyond the range", "a scale by the rule max"
 
@@ -104,15 +104,15 @@ def guards(contents: Contents, _: bool) -> Section:
     share = 100 * weights / experiment.total.count
     words = [
         f"Norms, embeddings, biases and vectors stay as they are unless a plan says otherwise: {len(unquantized)} of "
-        f"{len(experiment.tensors)} tensors here, {share:.1f} % of the weights. They are measured all the same.",
+        f"{len(experiment.tensors)} tensors here, {share:.1f} % of the weights. They are measured nevertheless.",
         f"The table names tensors with an SQNR {SENSITIVE_DB:g} dB below the median of their format, with "
-        f"{100 * UNDERFLOW:g} % of their weights becoming zero or {100 * OVERFLOW:g} % beyond the range "
+        f"{100 * UNDERFLOW:g} % of their weights rounded to zero or {100 * OVERFLOW:g} % beyond the range "
         f"(and twice as many as in all tensors), with a channel {CHANNEL_DB:g} dB below the median channel, or "
         "with values that are not finite.",
     ]
     found = concerns(experiment)
     if not found:
-        words.append("No tensor is.")
+        words.append("No tensor meets these conditions.")
     names = {label(experiment, tensor) for tensor in unquantized}
     columns = (
         Column("tensor"), Column("weights", "count"), Column("format"), Column("what", "note"), Column("advice"),

@@ -52,8 +52,8 @@ def summary(found: Planned) -> list[str]:
     ]
     if found.below is None:
         said.append(
-            f"The fewest bits on the convex hull of {found.candidates} candidates a tensor; the loss is measured, so "
-            "no bound says what other plans could reach."
+            f"The fewest bits on the convex hull of {found.candidates} candidates a tensor. The loss is measured, so "
+            "there is no bound for other plans."
         )
     elif found.budget.quantity == "bits":
         gap = found.below - found.sqnr_db
@@ -66,7 +66,7 @@ def summary(found: Planned) -> list[str]:
     if found.loss is not None and found.baseline is not None:
         share = 100 * (found.loss / found.baseline - 1)
         said.append(
-            f"The model's loss is {found.loss:.4f} nats per token, against {found.baseline:.4f} as it is "
+            f"The model's loss is {found.loss:.4f} nats per token, against {found.baseline:.4f} unquantized "
             f"({share:+.2f} %)."
         )
     return said

@@ -37,7 +37,7 @@ def _added(found: Sparsity, result: Pruned) -> float:
 
 
 def verdict(found: Sparsity) -> list[str]:
-    """Say in words what pruning costs and saves.
+    """State in sentences what pruning costs and saves.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def verdict(found: Sparsity) -> list[str]:
     """
     said = []
     for fmt, share in underflow(found.results):
-        said.append(f"By itself, without pruning, {fmt} makes {100 * share:.3g} % of the weights zero (its underflow).")
+        said.append(f"Without pruning, {fmt} rounds {100 * share:.3g} % of the weights to zero (underflow).")
     formats = [fmt for fmt in dict.fromkeys(result.format for result in found.results) if fmt != "float32"]
     for fmt in formats[:1]:
         own = [result for result in found.results if result.format == fmt]
@@ -60,18 +60,19 @@ def verdict(found: Sparsity) -> list[str]:
             fine = [r for r in own if _added(found, r) <= _added(found, none) + 0.01 * _mean(found.baseline)]
             most = max(fine, key=lambda result: result.sparsity)
             said.append(
-                f"In {fmt}, within 1 % of the loss without pruning, the most that can go is "
-                f"{100 * most.sparsity:.0f} % (pattern {most.pattern}, {most.scope}), at "
+                f"In {fmt}, at most {100 * most.sparsity:.0f} % of the weights can be pruned within 1 % of the loss "
+                f"without pruning (pattern {most.pattern}, {most.scope}), at "
                 f"{most.cost.bits_per_weight:.2f} bits per weight instead of {none.cost.bits_per_weight:.2f}."
             )
         cut = [result for result in own if result.pattern == "80%" and found.baseline]
         if cut:
             best = min(cut, key=lambda result: _added(found, result))
             said.append(
-                f"With 80 % pruned ({best.scope}, the better) and nothing trained again, {fmt} takes "
+                f"With 80 % pruned (scope {best.scope}, the better one) and no retraining, {fmt} takes "
                 f"{best.cost.bits_per_weight:.2f} bits per weight and the loss rises by {_added(found, best):.3f} from "
-                f"{_mean(found.baseline):.3f} nats per token. The literature's claim that rate-constrained training "
-                "keeps accuracy there is about models so trained: this command on such a checkpoint tests it."
+                f"{_mean(found.baseline):.3f} nats per token. The literature reports that models trained "
+                "under a rate constraint keep their accuracy at this sparsity; run this command on such a checkpoint "
+                "to test it."
             )
     return said
 

@@ -19,7 +19,7 @@ __all__ = ["codes", "entropy_codes", "kinds", "method", "points", "totals", "ver
 def points(found: Tradeoff, kind: str = ALL) -> Table:
     """List the quantizers on all weights, or on a kind of them."""
     columns = [
-        Column("quantizer"), Column("bits/w., as it is", ".3f"), Column("entropy", ".3f"),
+        Column("quantizer"), Column("bits/w., not coded", ".3f"), Column("entropy", ".3f"),
         Column("bits/w., coded", ".3f"), Column("SQNR, dB", ".2f"), Column("to uniform coded, dB", "+.2f"),
     ]  # fmt: skip
     with_loss = kind == ALL and bool(found.baseline)
@@ -142,7 +142,7 @@ def method(found: Tradeoff, _: bool) -> Section:
         "than its fit predicts.",
     )
     terms = (
-        ("bits/w., as it is", "the width of a code, and the scales"),
+        ("bits/w., not coded", "the width of a code, and the scales"),
         ("entropy", "that of the codes alone in each tensor: a bound"),
         ("bits/w., coded", f"a file with {recipe.entropy} codes: scales, tables, heads and checksums counted"),
         (

@@ -1,4 +1,4 @@
-"""What a report says in words. Every number comes from the records; nothing is known beforehand."""
+"""The verdict of a report, in sentences. Every number comes from the records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["verdict"]
 
 
 def verdict(experiment: Experiment) -> list[str]:
-    """Say in a few sentences what was found.
+    """Summarize what was measured in a few sentences.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def _answer(ranked: Sequence[FormatRecord]) -> str:
     best, least = ranked[0], min(ranked, key=lambda record: record.coded_bits_per_weight or 0.0)
     said = f"For accuracy take {best.format}: {_db(best)} at {best.bits_per_weight or 0:.2f} bits per weight"
     if least.format == best.format:
-        return f"{said}; it is the smallest too, {least.coded_bits_per_weight or 0:.2f} bits if its codes are coded."
+        return f"{said}; it is also the smallest, {least.coded_bits_per_weight or 0:.2f} bits with entropy coding."
     gap = "" if best.sqnr_db == math.inf else f", {(best.sqnr_db or 0) - (least.sqnr_db or 0):.1f} dB less accurate"
     coded = least.coded_bits_per_weight or 0
     return f"{said}. Smallest after entropy coding: {least.format}, {coded:.2f} bits per weight{gap}."
@@ -64,7 +64,7 @@ def _watch(experiment: Experiment) -> Iterable[str]:
 
 def _measured(experiment: Experiment) -> str:
     total = experiment.total
-    zeros = f", {_percent(total.zeros / total.count)} of them zero" if total.zeros else ""
+    zeros = f", {_percent(total.zeros / total.count)} zero" if total.zeros else ""
     what = f"{_counted(total.count, 'weight')} in {_counted(len(experiment.tensors), 'tensor')}{zeros}"
     left = f"; {_counted(len(experiment.skipped), 'tensor')} not measured" if experiment.skipped else ""
     return f"{_listed(experiment.checkpoints)}: {what}{left}."
@@ -81,7 +81,7 @@ def _distribution(experiment: Experiment, fit: FitRecord) -> str:
             f"shape {min(shapes):.2f} to {max(shapes):.2f}, median {statistics.median(shapes):.2f} (2 is Gaussian, 1 "
             "Laplace). "
         )
-    whole = "All together they fit" if said else "A generalized Gaussian fitted to the weights has"
+    whole = "Pooled, they fit" if said else "A generalized Gaussian fitted to the weights has"
     costs = [
         f"a {name} density would cost {excess:.3f} bits a weight more"
         for family, name in (("gaussian", "Gaussian"), ("laplace", "Laplace"))

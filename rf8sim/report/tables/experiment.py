@@ -61,7 +61,7 @@ def summary(experiment: Experiment) -> Table:
         Column("worst, dB", ".2f"),
         *_COSTS,
     )
-    return Table("All weights that were measured", columns, tuple(rows))
+    return Table("All measured weights", columns, tuple(rows))
 
 
 def brief(experiment: Experiment) -> Table:
@@ -177,7 +177,7 @@ def not_finite(experiment: Experiment) -> Table:
     odd = [tensor for tensor in experiment.tensors if tensor.nans or tensor.infinities]
     rows = tuple((label(experiment, tensor), tensor.nans, tensor.infinities) for tensor in odd)
     columns = (Column("tensor"), Column("NaN", "count"), Column("infinite", "count"))
-    return Table("Tensors with NaN or infinities, which were left out", columns, rows)
+    return Table("Tensors with NaN or infinities (these values are left out)", columns, rows)
 
 
 def skipped(experiment: Experiment) -> Table:
