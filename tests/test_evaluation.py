@@ -20,7 +20,7 @@ from rf8sim.models.datapath import Datapath
 from rf8sim.models.evaluation import Evaluation, evaluate, paired
 from rf8sim.models.transformer import forward, load_model, read_windows
 from rf8sim.quantization.scaling import choose_scales
-from rf8sim.report.pages import evaluation as evaluation_report
+from rf8sim.report.sections import evaluation as evaluation_sections
 
 LM = Path(__file__).parents[1] / "examples" / "lm"
 sys.path.insert(0, str(LM))
@@ -276,13 +276,23 @@ def test_standard_error():
 def test_noise_is_not_claimed():
     apart = [made(Datapath("rf8"), (1.1, 2.1, 3.1)), made(Datapath("int8"), (1.2, 2.21, 3.2))]
     noise = [made(Datapath("rf8"), (1.1, 2.1, 3.1)), made(Datapath("int8"), (1.5, 2.1, 3.0))]
-    assert "Worse than it: int8" in " ".join(evaluation_report.verdict(apart))
-    text = " ".join(evaluation_report.verdict(noise))
-    assert "Not told apart from it: int8" in text
+    assert "Worse: int8" in " ".join(evaluation_sections.verdict(apart))
+    text = " ".join(evaluation_sections.verdict(noise))
+    assert "No significant difference: int8" in text
     assert "Worse" not in text
     assert "rf8 0.1000 ≈ int8 0.1000" in text
     lost = [*apart, made(Datapath("e5m2"), (float("nan"),) * 3, (float("nan"),) * 3)]
-    assert "e5m2" not in " ".join(evaluation_report.verdict(lost))
+    assert "e5m2" not in " ".join(evaluation_sections.verdict(lost))
+
+
+def test_one_window_has_no_standard_error():
+    results = [
+        Evaluation("m", Datapath("rf8", accumulator=held), 2, (1.0,), (loss,), (0.1,), 1.0, 0.0)
+        for held, loss in (("exact", 1.1), ("float16", 1.2))
+    ]
+    text = " ".join(evaluation_sections.verdict(results))
+    assert "at most 0.1 (+0.1: rf8," in text
+    assert "nan" not in text
 
 
 def test_what_else_is_compared():
@@ -295,12 +305,12 @@ def test_what_else_is_compared():
         made(replace(base, accumulator="float16"), noisy, (0.2, 0.2, 0.3)),
         msgspec.structs.replace(made(replace(base, accumulator="e5m2"), worse), not_finite=0.5),
     ]
-    text = " ".join(evaluation_report.verdict(results))
+    text = " ".join(evaluation_sections.verdict(results))
     assert "residual in place of nearest-even adds +0.1000 ± 0.0000" in text
-    assert "it is worse in 1 of 1 cases; in divergence it is in 1." in text
+    assert "it is worse in 1 of 1 cases; by divergence, in 1." in text
     assert "take the divergence of rf8 0.1000 to 0.0500." in text
-    assert "Accumulator float16 in place of exact moves the loss by at most 0.07" in text
-    assert "standard errors in 0 of 1 cases; in divergence it is in 1." in text
+    assert "Accumulator float16 in place of exact changes the loss by at most 0.07" in text
+    assert "standard errors in 0 of 1 cases; by divergence, in 1." in text
     assert "Accumulator e5m2" in text
     assert "Sums overflowed in rf8 (weights and activations, one scale per tensor, accumulator e5m2)" in text
 
@@ -315,7 +325,7 @@ def test_command(capsys, tmp_path):
     assert cli.main([*arguments, "--accumulator", "exact", "--accumulator", "float16"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluate.json", "evaluate.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluate.html", "evaluate.json", "evaluate.md"]
     data = json.loads((tmp_path / "evaluate.json").read_text(encoding="utf-8"))
     found = [Evaluation.from_json(result).datapath for result in data["results"]]
     kinds = ("exact", "float16")

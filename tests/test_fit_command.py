@@ -21,7 +21,8 @@ from ggd.families import family_names
 from ggd.findings import verdict
 from ggd.survey import summarize, survey
 from rf8sim import cli
-from rf8sim.report.figures import fit as fit_figures
+from rf8sim.report.sections.fit import Fits
+from rf8sim.report.sections.pages import FIT
 from rf8sim.report.tables import fit as fit_tables
 from rf8sim.studies import measuring
 
@@ -174,7 +175,7 @@ def test_figures_of_little_data(tmp_path, suffix):
     spoilt = np.append(x, 1e4)
     assert np.abs(far).max() > 12 * np.std(far)
     for i, arrays in enumerate([[x], [x, np.zeros(4)], [np.zeros(4)], [far, spoilt]]):
-        drawn = fit_figures.figures(survey(summarize(f"w{j}", a) for j, a in enumerate(arrays)))
+        drawn = FIT.page(Fits(survey(summarize(f"w{j}", a) for j, a in enumerate(arrays)))).figures
         assert len(drawn) == [4, 5, 0, 5][i]
         for figure in drawn:
             figure.save(tmp_path / f"{i}-{figure.name}.{suffix}")
@@ -185,7 +186,6 @@ def test_figures_of_little_data(tmp_path, suffix):
     [
         (["--csv", "--json"], "--csv and --json exclude each other"),
         (["--family", "gausian"], "unknown family 'gausian'"),
-        (["--report", "page.html"], "expected a name that ends in .md"),
         (["--include", "zz"], "no tensor is left by the patterns"),
     ],
 )

@@ -306,7 +306,9 @@ def test_plan_refuses(capsys, checkpoint, options, message):
 def test_rf_family_command(capsys, tmp_path):
     assert cli.main(["rf-family", "-o", str(tmp_path), "--shape", "1"]) == 0
     assert "Shape 1: 8 bits RF(3, 8) 28.6 dB, 7 bits RF(3, 4) 28.4 dB" in capsys.readouterr().out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["rf_family.md", "rf_family.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"rf_family.{kind}" for kind in ("html", "json", "md", "svg")
+    ]
     assert cli.main(["rf-family", "-o", str(tmp_path), "--shape", "0"]) == 2
     assert "--shape must be from 0.2 to 20, got 0" in capsys.readouterr().err
 

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 import rf8sim
 from rf8sim import cli
 from rf8sim.entropy.coding import compress
-from rf8sim.report.pages import sparsity as sparsity_report
+from rf8sim.report.sections import pruning as pruning_sections
 from rf8sim.studies.pruning import Pattern, kept, measure_sparsity, parse_pattern, underflow
 
 MATRICES = arrays.arrays(
@@ -137,7 +137,7 @@ def test_a_pruned_model_is_worse():
     assert losses[0] == 0
     assert abs(losses[1]) < 0.02
     assert min(losses[2:]) > 1
-    assert "With 80 % pruned (tensor, the better)" in " ".join(sparsity_report.verdict(found))
+    assert "With 80 % pruned (scope tensor, the better one)" in " ".join(pruning_sections.verdict(found))
 
 
 def test_the_command(capsys, checkpoint, tmp_path):
@@ -145,8 +145,8 @@ def test_the_command(capsys, checkpoint, tmp_path):
     assert cli.main(["prune", str(checkpoint), "-o", str(out), "-p", "0%", "-p", "50%", "-p", "2:4"]) == 0
     printed, err = capsys.readouterr()
     assert err == ""
-    assert "By itself, without pruning, rf8 makes" in printed
-    assert sorted(path.name for path in out.iterdir()) == ["sparsity.json", "sparsity.md", "sparsity.svg"]
+    assert "Without pruning, rf8 rounds" in printed
+    assert sorted(path.name for path in out.iterdir()) == [f"sparsity.{kind}" for kind in ("html", "json", "md", "svg")]
     data = json.loads((out / "sparsity.json").read_text())
     assert [result["pattern"] for result in data["results"]] == ["0%"] * 2 + ["50%"] * 4 + ["2:4"] * 2
 

@@ -13,18 +13,26 @@ import pytest
 from safetensors.numpy import save_file
 
 import rf8sim
-from rf8sim.report.figures import figures
-from rf8sim.report.render import write_report
+from rf8sim.report.figures import distributions
+from rf8sim.report.render import write_page
 from rf8sim.report.sections.contents import Contents, command, hash_inputs, read_evaluation
-from rf8sim.report.sections.sections import SECTIONS, sections
+from rf8sim.report.sections.pages import REPORT
 from rf8sim.report.sections.verdict import verdict
-from rf8sim.report.tables import tables
+from rf8sim.report.tables import table as tables
 from rf8sim.studies.experiment import Experiment, Settings
 from rf8sim.studies.measuring import run
 
 ROOT = Path(__file__).parents[1]
 FIGURES = 9
 NASTY = '<script>alert("1")</script> & | weight'
+
+
+def sections(contents, *, with_figures=True):
+    return REPORT.page(contents, figures=with_figures).sections
+
+
+def write_report(experiment, folder, *, figures=True):
+    return write_page(REPORT.page(Contents(experiment), figures=figures), folder)
 
 
 def weights():
@@ -216,7 +224,7 @@ def test_markdown(folder, experiment):
         assert len(widths) == 1
     titles = re.findall(r"^## (.*)", text, flags=re.MULTILINE)
     assert titles == [part.title for part in sections(Contents(experiment), with_figures=False)]
-    assert len(titles) == len(SECTIONS) - 2, "neither areas nor a model's run were given"
+    assert len(titles) == 1 + len(REPORT.sections) - 2, "neither areas nor a model's run were given"
 
 
 def test_same_bytes_every_time(checkpoint, folder, tmp_path):
@@ -317,8 +325,8 @@ def test_verdict(experiment):
     best = max(experiment.total.schemes, key=lambda record: record.sqnr_db)
     assert said[0].startswith(f"For accuracy take {best.name}: {best.sqnr_db:.1f} dB at 8.0")
     least = min(experiment.total.schemes, key=lambda record: record.coded_bits_per_weight)
-    assert f"Smallest after entropy coding: {least.name}, {least.coded_bits_per_weight:.2f} bits" in said[0]
-    assert said[1].startswith("model.safetensors: 4,033 weights in 4 tensors, 0.74 % of them zero; 1 tensor not")
+    assert f"Smallest after entropy coding: {least.name}, {least.coded_bits_per_weight:.2f} bits per" in said[0]
+    assert said[1].startswith("model.safetensors: 4,033 weights in 4 tensors, 0.74 % zero; 1 tensor not")
     assert any(s.startswith(f"Most accurate is {best.name} with {best.sqnr_db:.1f} dB") for s in said)
     assert said[-1].startswith("Warning: the weights hold 1 NaN and 1 infinite value;")
     lossy = [record for record in experiment.total.schemes if record.underflow_share > 0.01]
@@ -339,12 +347,12 @@ def test_tables_have_a_cell_for_each_column(experiment):
 
 
 def test_bin_edges():
-    assert figures.bin_edges(-5, 6).tolist() == [0.4375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25]
+    assert distributions.bin_edges(-5, 6).tolist() == [0.4375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25]
 
 
 def test_value_density_has_every_value():
     fmt = rf8sim.get_format("rf8")
-    figure = figures.value_density([fmt], scales=[2.0])
+    figure = distributions.value_density([fmt], scales=[2.0])
     [line] = figure.canvas.axes[0].lines
     drawn = np.unique(line.get_xdata())
     values = np.unique(fmt.values[fmt.values > 0])
@@ -354,10 +362,10 @@ def test_value_density_has_every_value():
 def test_figures_leave_matplotlib_alone():
     before = dict(matplotlib.rcParams)
     with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "path", "axes.facecolor": "red"}):
-        ugly = figures.value_density([rf8sim.get_format("rf8")]).svg()
-    assert ugly == figures.value_density([rf8sim.get_format("rf8")]).svg()
+        ugly = distributions.value_density([rf8sim.get_format("rf8")]).svg()
+    assert ugly == distributions.value_density([rf8sim.get_format("rf8")]).svg()
     assert dict(matplotlib.rcParams) == before
-    code = "import sys, rf8sim.report.render, rf8sim.report.figures.figures as f, rf8sim; "
+    code = "import sys, rf8sim.report.render, rf8sim.report.figures.distributions as f, rf8sim; "
     code += "f.value_density([rf8sim.get_format('rf8')]).svg(); print('matplotlib.pyplot' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
@@ -365,7 +373,7 @@ def test_figures_leave_matplotlib_alone():
 
 @pytest.mark.parametrize(("suffix", "magic"), [("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")])
 def test_save_figure(tmp_path, suffix, magic):
-    figure = figures.value_density([rf8sim.get_format("rf8")])
+    figure = distributions.value_density([rf8sim.get_format("rf8")])
     figure.save(tmp_path / f"a.{suffix}")
     figure.save(tmp_path / f"b.{suffix}")
     assert (tmp_path / f"a.{suffix}").read_bytes().startswith(magic)
@@ -487,7 +495,7 @@ def test_guard_rails(tmp_path):
     assert "w1" in {row[0] for row in section.tables[0].rows}
     assert not {"w0", "w4"} & {row[0] for row in section.tables[0].rows}
     assert "1 of 6 tensors" in section.paragraphs[0]
-    assert any(sentence.startswith("Check 3 tensors of 6 (w1, w2, w3)") for sentence in verdict(experiment))
+    assert any(sentence.startswith("Check 3 tensors of 6 (w1, w2, w3): see ") for sentence in verdict(experiment))
 
 
 def test_evaluation(experiment, tmp_path):
@@ -509,7 +517,7 @@ def test_pooling_is_said(tmp_path):
     tensors = {f"w{i}": (rng.normal(size=(100, 100)) * 4.0**i).astype(np.float32) for i in range(3)}
     save_file(tensors, tmp_path / "m.safetensors")
     section = part(run([tmp_path / "m.safetensors"], Settings(("rf8",))), "distribution")
-    [said] = [words for words in section.paragraphs if words.startswith("Pooling hides this")]
+    [said] = [words for words in section.paragraphs if words.startswith("Pooling changes the shape")]
     assert "gaussian in 3" in " ".join(section.paragraphs)
     assert float(re.search(r"fit shape ([\d.]+)", said)[1]) < 1
     assert float(re.search(r"median tensor ([\d.]+)", said)[1]) == pytest.approx(2.0, abs=0.15)

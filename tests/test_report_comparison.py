@@ -12,10 +12,11 @@ from msgspec.structs import replace
 from safetensors.numpy import save_file
 
 from rf8sim import cli
-from rf8sim.report.pages import comparison
-from rf8sim.report.pages.comparison import Thresholds, compare
-from rf8sim.report.render import write_report
+from rf8sim.report.render import write_page
+from rf8sim.report.sections import comparison
+from rf8sim.report.sections.comparison import Thresholds, compare
 from rf8sim.report.sections.contents import Contents
+from rf8sim.report.sections.pages import REPORT
 from rf8sim.studies.experiment import Settings
 from rf8sim.studies.measuring import run
 
@@ -41,8 +42,8 @@ def folder(tmp_path_factory):
 
     def report(name, schemes=SCHEMES, seed=0, **change):
         save_file(weights(**change), folder / "model.safetensors")
-        settings = Settings(schemes, seed=seed)
-        write_report(run([folder / "model.safetensors"], settings), folder / name, figures=False)
+        contents = Contents(run([folder / "model.safetensors"], Settings(schemes, seed=seed)))
+        write_page(REPORT.page(contents, figures=False), folder / name)
 
     odd = weights()["c"].copy()
     odd[1, 1] = np.nan

@@ -14,7 +14,8 @@ from rf8sim.checkpoints.plan import Recipe
 from rf8sim.entropy.code_lengths import code_lengths
 from rf8sim.entropy.coding import compress
 from rf8sim.quantization.metrics import measure
-from rf8sim.report.pages import tradeoff as tradeoff_report
+from rf8sim.report.render import write_page
+from rf8sim.report.sections.pages import TRADEOFF
 from rf8sim.studies.rate_distortion import Cost, coded_bits, cost_of, open_matrices
 from rf8sim.studies.tradeoff import ALL, CODE_COLUMNS, measure_tradeoff
 
@@ -165,15 +166,15 @@ def test_measure_agrees(checkpoint):
 
 
 def test_the_page_and_its_data(found, tmp_path):
-    written = tradeoff_report.write_tradeoff(found, tmp_path, "rf8sim tradeoff m.safetensors")
-    assert [path.name for path in written] == ["tradeoff.md", "tradeoff.json", "tradeoff.svg"]
-    page = written[0].read_text()
-    data = json.loads(written[1].read_text())
-    assert "beside a uniform quantizer of the same rate" in page
+    written = write_page(TRADEOFF.page(found, "rf8sim tradeoff m.safetensors"), tmp_path)
+    assert [path.name for path in written] == ["tradeoff.html", "tradeoff.md", "tradeoff.json", "tradeoff.svg"]
+    page = written[1].read_text()
+    data = json.loads(written[2].read_text())
+    assert "relative to a uniform quantizer of the same rate" in page
     assert data["points"][0]["sqnr_db"] == found.points[0].cost.sqnr_db
     assert len(data["bounds"]) == len(found.bounds)
     assert "Kind: attention" in page
-    again = tradeoff_report.write_tradeoff(found, tmp_path / "b", "rf8sim tradeoff m.safetensors")
+    again = write_page(TRADEOFF.page(found, "rf8sim tradeoff m.safetensors"), tmp_path / "b")
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
 
 
@@ -184,6 +185,7 @@ def test_the_command(capsys, checkpoint, tmp_path):
     assert err == ""
     assert "uniform, step 0.5 rms" in out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "tradeoff.html",
         "tradeoff.json",
         "tradeoff.md",
         "tradeoff.svg",

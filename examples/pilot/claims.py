@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from matplotlib.axes import Axes
 from records import Record, Records
 
-from rf8sim.report.figures.figures import COLOURS
+from rf8sim.report.figures.figure import COLOURS
 
 NEAR, FAR = 0.01, 0.03  # nats: losses closer than the first are called equal
 

@@ -12,7 +12,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from rf8sim._base.files import write_files
-from rf8sim.report.figures.figures import COLOURS
+from rf8sim.report.figures.figure import COLOURS
 
 Record = dict[str, Any]
 Curve = list[Record]

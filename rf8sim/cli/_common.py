@@ -6,7 +6,7 @@ import contextlib
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -16,7 +16,8 @@ from typer.core import TyperCommand
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..report.tables.tables import Table
+    from ..report.sections.page import Page
+    from ..report.tables.table import Table
     from ..studies.scheduling import Cluster
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Command",
     "Exclude",
     "Include",
+    "PageReport",
     "Scheduler",
     "Threads",
     "Workers",
@@ -31,7 +33,9 @@ __all__ = [
     "as_json",
     "cluster",
     "given_command",
+    "page_place",
     "plain",
+    "print_page",
     "print_table",
     "progress_bar",
     "terminal",
@@ -58,7 +62,8 @@ class Command(TyperCommand):
         for parameter in self.params:
             path = ctx.params.get(parameter.name)
             if isinstance(path, str | Path) and parameter.opts[0] in self._WRITTEN:  # an older typer gives text
-                folder = getattr(parameter, "metavar", None) == "DIR"
+                kind = getattr(parameter, "metavar", None)
+                folder = kind == "DIR" or (kind == "PAGE" and not _names_page(Path(path)))
                 _check_output(parameter.opts[0], Path(path), folder, optional=not parameter.required)
         return super().invoke(ctx)
 
@@ -66,6 +71,12 @@ class Command(TyperCommand):
         """Return the help, in which an argument has its name alone: neither braces nor the type in Python's words."""
         text = re.sub(r"\{([A-Z][A-Z_.]*)\}", r"\1", super().get_help(ctx))
         return re.sub(r"(?<=[A-Z]) <[\w\[\]]+>", lambda found: " " * len(found[0]), text)
+
+
+def _names_page(path: Path) -> bool:
+    from ..report.render import is_file
+
+    return is_file(path)
 
 
 def _check_output(option: str, path: Path, folder: bool, optional: bool) -> None:
@@ -92,7 +103,7 @@ def print_table(table: Table) -> None:
     import rich.box
     import rich.table
 
-    from ..report.tables.tables import WORDS, cell
+    from ..report.tables.table import WORDS, cell
 
     shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, title=table.caption, title_justify="left", title_style="bold")
     for column in table.columns:
@@ -100,6 +111,13 @@ def print_table(table: Table) -> None:
     for row in table.rows:
         shown.add_row(*(plain(cell(value, column.kind)) for value, column in zip(row, table.columns, strict=True)))
     terminal().print(shown)
+
+
+def print_page(page: Page, notes: Iterable[str] = ()) -> None:
+    """Print a page's table and its verdict on the terminal, and sentences besides."""
+    print_table(page.brief)
+    for line in (*page.verdict, *notes):
+        terminal().print(plain(line))
 
 
 def plain(text: str) -> str:
@@ -157,6 +175,17 @@ Exclude = Annotated[
 ]
 
 
+def page_place(*names: str) -> Any:
+    """Return an option that names where a page is written: a folder for all three kinds of files, or one file."""
+    return typer.Option(
+        *names,
+        metavar="PAGE",
+        help="Where to write the page: a folder, for HTML, Markdown and JSON; or one file, which ends in .html, .md or "
+        ".json. Figures of Markdown are .svg files beside it.",
+    )
+
+
+PageReport = Annotated[Optional[Path], page_place("--report")]  # noqa: UP045
 Threads = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option("--threads", min=1, metavar="N", help="Tensors processed in parallel (default: number of CPUs)."),
@@ -187,12 +216,13 @@ def cluster(scheduler: str | None, workers: int | None) -> Cluster | None:
 
 
 def given_command(context: typer.Context) -> str:
-    """Return the command as it was given, without what changes nothing and without the folders of absolute paths."""
+    """Return the command as it was given, without what changes no result and without the folders of absolute paths."""
     words = ["rf8sim", str(context.info_name)]
     for parameter in context.command.params:
         source = context.get_parameter_source(str(parameter.name))
         value = context.params.get(str(parameter.name))
-        if source is None or source.name != "COMMANDLINE" or isinstance(value, bool):
+        same = parameter.name in ("threads", "workers", "scheduler") or isinstance(value, bool)
+        if source is None or source.name != "COMMANDLINE" or same:
             continue
         for item in value if isinstance(value, list | tuple) else [value]:
             shown = (item.name if item.is_absolute() else item.as_posix()) if isinstance(item, Path) else str(item)

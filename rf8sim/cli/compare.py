@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._common import app, as_json, plain, print_table, terminal
+from ._common import PageReport, app, as_json, given_command, print_page
 
 __all__ = ["compare"]
 
@@ -21,6 +21,7 @@ _After = typer.Argument(metavar="AFTER", help="Another, such as that after a cha
     "rf8sim compare before after --sqnr 1 --csv > changes.csv",
 )
 def compare(
+    context: typer.Context,
     before: Annotated[Path, _Before],
     after: Annotated[Path, _After],
     sqnr: Annotated[
@@ -35,6 +36,7 @@ def compare(
     ] = 0.1,
     json_: Annotated[bool, typer.Option("--json", help="Print every number of both as JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print every number of both as CSV.")] = False,
+    report: PageReport = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing: see the exit status.")] = False,
 ) -> None:
     """Compare two reports: of two checkpoints, or of one before and after a change.
@@ -42,20 +44,22 @@ def compare(
     The exit status is 0 if nothing got worse by more than the thresholds, 1 if something did or a tensor is missing,
     2 if a report cannot be read.
     """
-    from ..report.pages import comparison
+    from ..report.render import write_page
+    from ..report.sections import comparison
+    from ..report.sections.pages import COMPARE
     from ..report.tables import listings
 
     if csv and json_:
         raise ValueError("--csv and --json exclude each other: give one")
     thresholds = comparison.Thresholds(sqnr, bits, percent / 100)
     found = comparison.compare(comparison.read_report(before), comparison.read_report(after), thresholds)
+    page = COMPARE.page(found, given_command(context))
+    written = [] if report is None else write_page(page, report)
     if json_:
-        print(as_json({"thresholds": {"sqnr_db": sqnr, "bits": bits, "percent": percent}, **found.to_json()}))
+        print(as_json({"verdict": list(page.verdict), **page.data}))
     elif csv:
         print(listings.as_csv(found.table(everything=True)), end="")
     elif not quiet:
-        print_table(found.table())
-        for line in found.summary():
-            terminal().print(plain(line))
+        print_page(page, map(str, written))
     if found.failed:
         raise typer.Exit(1)

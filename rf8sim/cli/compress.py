@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from ._common import Exclude, Include, app, given_command, plain, print_table, progress_bar, terminal
+from ._common import Exclude, Include, PageReport, app, given_command, page_place, print_page, progress_bar
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +31,9 @@ _WithModel = Annotated[
 _Tokens = Annotated[int, typer.Option(min=0, help="With --model: predictions to make, in whole windows; 0 for all.")]
 _Data = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option(metavar="FILE", help="With --model: held-out bytes; by default validation.bin beside the checkpoint."),
+    typer.Option(
+        metavar="FILE", help="With --model: held-out bytes; by default validation.bin in the checkpoint's folder."
+    ),
 ]
 _Formats = Annotated[
     Optional[list[str]],  # noqa: UP045
@@ -43,7 +45,7 @@ _Formats = Annotated[
         "repeatable. See 'rf8sim formats'.",
     ),
 ]
-_Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the page, JSON and figures.")]
+_Output = Annotated[Path, page_place("--output", "-o")]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
@@ -64,7 +66,7 @@ def _command(context: typer.Context, **switches: bool) -> str:
 
 
 @app.command(
-    short_help="Show bits against quality for every format and code, beside the bounds.",
+    short_help="Compare formats and entropy codes in rate and distortion, with bounds.",
     epilog="Examples: rf8sim tradeoff model.safetensors -o tradeoff --format rf8 --format e4m3fn; "
     "rf8sim tradeoff examples/lm/model.safetensors -o tradeoff --model",
 )
@@ -82,14 +84,15 @@ def tradeoff(
     quiet: _Quiet = False,
 ) -> None:
     """Measure rate (bits per weight, entropy-coded, everything counted) against distortion on a checkpoint."""
-    from ..report.pages import tradeoff as tradeoff_report
+    from ..report.render import write_page
+    from ..report.sections.pages import TRADEOFF
     from ..studies.experiment import Settings
     from ..studies.tradeoff import measure_tradeoff
 
     settings = Settings((), include=tuple(include or ()), exclude=tuple(exclude or ()))
     loaded = _model(checkpoint, model, data, tokens)
     with progress_bar(quiet) as progress:
-        study = measure_tradeoff(
+        found = measure_tradeoff(
             checkpoint,
             tuple(dict.fromkeys(formats or ())),
             coder,
@@ -98,15 +101,14 @@ def tradeoff(
             windows=loaded[1] if loaded else None,
             progress=progress,
         )
-    written = tradeoff_report.write_tradeoff(study, output, _command(context, model=model))
+    page = TRADEOFF.page(found, _command(context, model=model), figures=output.suffix != ".json")
+    written = write_page(page, output)
     if not quiet:
-        print_table(tradeoff_report.points(study))
-        for line in (*tradeoff_report.verdict(study), *map(str, written)):
-            terminal().print(plain(line))
+        print_page(page, map(str, written))
 
 
 @app.command(
-    short_help="Show what pruning by magnitude costs and saves.",
+    short_help="Measure accuracy and size after pruning by magnitude.",
     epilog="Examples: rf8sim prune model.safetensors -o sparsity --pattern 50% --pattern 80% --pattern 2:4; "
     "rf8sim prune examples/lm/model.safetensors -o sparsity --format rf8 --model",
 )
@@ -133,8 +135,9 @@ def prune(
     exclude: Exclude = None,
     quiet: _Quiet = False,
 ) -> None:
-    """Prune a checkpoint's weights by magnitude, quantize what is left, and say what it costs and saves."""
-    from ..report.pages import sparsity as sparsity_report
+    """Prune a checkpoint's weights by magnitude, quantize the rest, and report accuracy and size."""
+    from ..report.render import write_page
+    from ..report.sections.pages import PRUNE
     from ..studies.experiment import Settings
     from ..studies.pruning import SHARES, Pattern, measure_sparsity, parse_pattern
 
@@ -144,7 +147,7 @@ def prune(
     names = tuple(dict.fromkeys(formats or ["rf8"]))
     loaded = _model(checkpoint, model, data, tokens)
     with progress_bar(quiet) as progress:
-        study = measure_sparsity(
+        found = measure_sparsity(
             checkpoint,
             given,
             names,
@@ -153,11 +156,10 @@ def prune(
             model=loaded,
             progress=progress,
         )
-    written = sparsity_report.write_sparsity(study, output, _command(context, model=model))
+    page = PRUNE.page(found, _command(context, model=model), figures=output.suffix != ".json")
+    written = write_page(page, output)
     if not quiet:
-        print_table(sparsity_report.results(study))
-        for line in (*sparsity_report.verdict(study), *map(str, written)):
-            terminal().print(plain(line))
+        print_page(page, map(str, written))
 
 
 @app.command(
@@ -194,12 +196,14 @@ def plan(
     model: _WithModel = False,
     tokens: _Tokens = 2048,
     data: _Data = None,
+    report: PageReport = None,
     quiet: _Quiet = False,
 ) -> None:
     """Choose a scheme for each tensor of a checkpoint: the fewest bits within a bound, measured."""
     from ..checkpoints.plan import KEPT_PATTERNS, write_plan
     from ..checkpoints.requirements import parse_requirement
-    from ..report.tables import plan as plan_tables
+    from ..report.render import write_page
+    from ..report.sections.pages import PLAN
     from ..studies.planning import SCHEMES, measure_menu, plan_checkpoint
     from ..studies.planning import rf_family as members
 
@@ -218,7 +222,7 @@ def plan(
             kept=kept,
             progress=progress,
         )
-        study = plan_checkpoint(
+        found = plan_checkpoint(
             checkpoint,
             bound,
             menu,
@@ -227,13 +231,13 @@ def plan(
             windows=loaded[1] if loaded else None,
             progress=progress,
         )
+    page = PLAN.page(found, _command(context, rf_family=family, everything=everything, model=model))
+    written = [] if output is None else [output]
     if output is not None:
-        command = _command(context, rf_family=family, everything=everything, model=model)
-        write_plan(output, study.plan(), "\n".join([f"Made by {command}", *plan_tables.summary(study)]))
+        write_plan(output, found.plan(), "\n".join([f"Made by {page.made_by}", *page.verdict]))
+    written += [] if report is None else write_page(page, report)
     if not quiet:
-        print_table(plan_tables.choices(study))
-        for line in (*plan_tables.summary(study), *([str(output)] if output is not None else [])):
-            terminal().print(plain(line))
+        print_page(page, map(str, written))
 
 
 @app.command(
@@ -251,15 +255,15 @@ def rf_family(
     quiet: _Quiet = False,
 ) -> None:
     """Compute the SQNR of every RF(p, depth) of up to 8 bits on generalized Gaussian weights."""
-    from ..report.pages import rf_family as rf_family_report
+    from ..report.render import write_page
+    from ..report.sections.pages import RF_FAMILY
     from ..studies.rf_family import SHAPES, theory
 
     for shape in shapes or ():
         if not 0.2 <= shape <= 20:
             raise ValueError(f"--shape must be from 0.2 to 20, got {shape:g}")
-    study = theory(tuple(dict.fromkeys(shapes or SHAPES)))
-    written = rf_family_report.write_rf_family(study, output, given_command(context))
+    found = theory(tuple(dict.fromkeys(shapes or SHAPES)))
+    page = RF_FAMILY.page(found, given_command(context), figures=output.suffix != ".json")
+    written = write_page(page, output)
     if not quiet:
-        print_table(rf_family_report.table(study))
-        for line in (*rf_family_report.verdict(study), *map(str, written)):
-            terminal().print(plain(line))
+        print_page(page, map(str, written))

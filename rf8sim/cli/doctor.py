@@ -47,7 +47,7 @@ def doctor(json_: Annotated[bool, typer.Option("--json", help="Print JSON instea
 
     from .._base.threads import available_threads
     from .._version import __version__
-    from ..report.tables.tables import Column, Table
+    from ..report.tables.table import Column, Table
 
     def version(name: str) -> str | None:
         try:

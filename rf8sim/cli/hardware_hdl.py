@@ -12,14 +12,14 @@ from ._common import app, as_json, print_table
 
 if TYPE_CHECKING:
     from ..hardware.sources.area import Area, Subject
-    from ..report.tables.tables import Table
+    from ..report.tables.table import Table
 
 __all__ = ["area_summary", "hdl"]
 
 
 def area_summary(found: Sequence[tuple[Subject, dict[str, Area]]], liberty: Path) -> Table:
     """Return blocks as rows and formats side by side: gate equivalents, logic depth, cells."""
-    from ..report.tables.tables import Column, Table
+    from ..report.tables.table import Column, Table
 
     formats = list(dict.fromkeys(fmt for _, row in found for fmt in row))
     columns = [Column("block")]

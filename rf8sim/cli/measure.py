@@ -13,6 +13,7 @@ from ._common import (
     Checkpoints,
     Exclude,
     Include,
+    PageReport,
     Scheduler,
     Threads,
     Workers,
@@ -20,10 +21,10 @@ from ._common import (
     as_json,
     cluster,
     given_command,
-    plain,
+    page_place,
+    print_page,
     print_table,
     progress_bar,
-    terminal,
 )
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _survey(
 )
 def report(
     checkpoints: Checkpoints,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the report.")],
+    output: Annotated[Path, page_place("--output", "-o")],
     formats: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
@@ -109,22 +110,18 @@ def report(
     kept = output.absolute().with_name(f".{output.name}.measured")  # a run that is killed goes on from here
     experiment = _measure(checkpoints, settings, quiet, threads=threads, cluster=where, journal=kept)
 
-    from ..report.render import write_report
-    from ..report.sections.verdict import verdict
-    from ..report.tables.tables import brief
+    from ..report.render import write_page
+    from ..report.sections.pages import REPORT
 
     inputs = hash_inputs(checkpoints) if hashes else ()
     flags = ["--no-figures"] * (not figures) + ["--no-hash"] * (not hashes)
     made_by = command(checkpoints, settings, evaluation, area, flags)
-    written = write_report(Contents(experiment, made_by, inputs, evaluated, areas), output, figures=figures)
+    drawn = figures and output.suffix != ".json"
+    page = REPORT.page(Contents(experiment, made_by, inputs, evaluated, areas), figures=drawn)
+    written = write_page(page, output)
     if not quiet:
-        out = terminal()
-        for sentence in verdict(experiment):
-            out.print(plain(sentence))
-        for tensor in experiment.skipped[:5]:
-            out.print(plain(f"Not measured: {tensor.name!r}: {tensor.reason}."))
-        print_table(brief(experiment))
-        out.print(plain("\n".join(str(path) for path in written)))
+        skipped = (f"Not measured: {tensor.name!r}: {tensor.reason}." for tensor in experiment.skipped[:5])
+        print_page(page, (*skipped, *map(str, written)))
 
 
 @app.command(
@@ -133,6 +130,7 @@ def report(
     "rf8sim fit model.safetensors --family student-t --csv > fits.csv; rf8sim fit model.safetensors --report fit.md",
 )
 def fit(
+    context: typer.Context,
     checkpoints: Checkpoints,
     families: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -145,27 +143,24 @@ def fit(
     include: Include = None,
     exclude: Exclude = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with all that is known of each tensor.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with every number of each tensor.")] = False,
     figures: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--figures", metavar="DIR", help="Draw the figures to a folder, as .svg files."),
+        typer.Option("--figures", metavar="DIR", help="Write the figures to a folder as .svg files."),
     ] = None,
-    report: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--report", metavar="FILE", help="Write a page, a .md file, with its figures beside it."),
-    ] = None,
+    report: PageReport = None,
     threads: Threads = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
-    """Fit the generalized Gaussian and its rivals to each tensor and to all together, and say which it is."""
+    """Fit a generalized Gaussian and alternatives to each tensor and to all together; report the best family."""
     from ggd.families import family_names
-    from ggd.findings import verdict
 
     from .._base.checks import choose
-    from ..quantization.records import to_builtins
-    from ..report.pages import fit as fit_report
+    from ..report.render import write_figures, write_page
+    from ..report.sections.fit import Fits
+    from ..report.sections.pages import FIT
     from ..report.tables import fit as fit_tables
     from ..report.tables import listings
     from ..studies.experiment import Settings
@@ -174,25 +169,21 @@ def fit(
         raise ValueError("--csv and --json exclude each other: give one")
     for name in families or ():
         choose("family", name, family_names())
-    if report is not None:
-        fit_report.check_page(report)
     settings = Settings((), include=tuple(include or ()), exclude=tuple(exclude or ()))
     where = cluster(scheduler, workers)
     found, skipped = _survey(checkpoints, settings, quiet, threads=threads, cluster=where)
-    written = [] if figures is None else fit_report.write_figures(found, figures)
-    if report is not None:
-        patterns = [f"--{o} '{p}'" for o in ("include", "exclude") for p in getattr(settings, o)]
-        written += fit_report.write_fit_report(found, report, fit_report.command(checkpoints, report, patterns))
+    drawn = figures is not None or (report is not None and report.suffix != ".json")
+    fits = Fits(found, skipped, tuple(families or fit_tables.RIVALS))
+    page = FIT.page(fits, given_command(context), figures=drawn)
+    written = [] if figures is None else write_figures(page.figures, figures)
+    written += [] if report is None else write_page(page, report)
     if json_:
-        print(as_json({"verdict": verdict(found), **found.to_json(), "skipped": to_builtins(skipped)}))
+        print(as_json({"verdict": list(page.verdict), **page.data}))
     elif csv:
         print(listings.as_csv(fit_tables.everything(found)), end="")
     else:
-        out = terminal()
-        print_table(fit_tables.tensors(found, families or fit_tables.RIVALS))
         notes = [f"{len(skipped)} not fitted: {skipped[0].name!r}: {skipped[0].reason}."] if skipped else []
-        for line in (*verdict(found), *notes, *map(str, written)):
-            out.print(plain(line))
+        print_page(page, (*notes, *map(str, written)))
 
 
 @app.command(
@@ -212,21 +203,24 @@ def evaluate(
             "--format",
             "-f",
             metavar="SCHEME",
-            help="How weights are stored: a format (one scale for each matrix), a named scheme such as mxfp4, or a "
-            "text form such as int8/channel. (repeatable), on each of the next two",
+            help="How weights are stored (repeatable): a format (one scale for each matrix), a named scheme such as "
+            "mxfp4, or a text form such as int8/channel.",
         ),
     ] = None,
     activations: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
             metavar="SCHEME",
-            help="How activations are rounded: a scheme (int8/channel,max has one scale for each token), 'same' as the "
-            "weights, or 'none' for float32 (default). (repeatable)",
+            help="How activations are rounded (repeatable): a scheme (int8/channel,max has one scale for each token), "
+            "'same' as the weights, or 'none' for float32 (default).",
         ),
     ] = None,
     accumulator: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(metavar="NAME", help="exact (default), float32, bfloat16, tf32, e8m13, ..., int:n or a format."),
+        typer.Option(
+            metavar="NAME",
+            help="exact (default), float32, bfloat16, tf32, e8m13, ..., int:n or a format (repeatable).",
+        ),
     ] = None,
     order: Annotated[
         str, typer.Option(metavar="NAME", help="Order of sums: sequential, pairwise or blocked:k.")
@@ -243,24 +237,26 @@ def evaluate(
     ] = 2048,
     data: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FILE", help="Held-out bytes; by default validation.bin beside the checkpoint."),
+        typer.Option(metavar="FILE", help="Held-out bytes; by default validation.bin in the checkpoint's folder."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of stochastic rounding.")] = 0,
     output: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--output", "-o", metavar="DIR", help="Folder for evaluate.md and evaluate.json."),
+        page_place("--output", "-o"),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors, and JSON if asked.")] = False,
 ) -> None:
-    """Run a language model in low precision, every combination of what is given, and say what it costs."""
+    """Run a language model in low precision, in every combination of the options, and report the loss."""
     from itertools import product
 
     from ..models.datapath import Datapath
     from ..models.evaluation import evaluate as run
     from ..models.transformer import load_model, read_windows
     from ..quantization.scheme import as_scheme
-    from ..report.pages import evaluation as evaluation_report
+    from ..report.render import write_page
+    from ..report.sections.evaluation import Evaluated
+    from ..report.sections.pages import EVALUATE
 
     if shift != "auto" and not shift.lstrip("-").isdecimal():
         raise ValueError(f"--shift must be a whole number or 'auto', got {shift!r}")
@@ -285,13 +281,12 @@ def evaluate(
     with progress_bar(quiet) as progress:
         results = run(model, windows, list(paths), progress)
     source, made_by = (data.name if data else "validation.bin"), given_command(context)
-    written = [] if output is None else evaluation_report.write_evaluation(results, output, source, made_by)
+    page = EVALUATE.page(Evaluated(tuple(results), source), made_by)
+    written = [] if output is None else write_page(page, output)
     if json_:
-        print(as_json(evaluation_report.as_json(results, source, made_by)))
+        print(as_json(page.record()))
     elif not quiet:
-        print_table(evaluation_report.everything(results))
-        for line in (*evaluation_report.verdict(results), *map(str, written)):
-            terminal().print(plain(line))
+        print_page(page, map(str, written))
 
 
 def _same(weights: Scheme) -> Scheme:
@@ -333,7 +328,7 @@ def list_formats(
         raise ValueError("--schemes lists the named schemes: leave out names of formats and --figure")
     chosen = [get_format(name) for name in names or format_names()]
     if figure is not None:
-        from ..report.figures.figures import value_density
+        from ..report.figures.distributions import value_density
 
         value_density(chosen).save(figure)
         return

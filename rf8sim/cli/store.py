@@ -230,7 +230,7 @@ def _loss(checkpoint: Path, needs: set[str], data: Path | None, tokens: int, cal
 def _show(manifest: Manifest, output: Path) -> None:
     from .._base.display import bits_in_words
     from ..checkpoints.manifest import manifest_path
-    from ..report.tables.tables import Column, Table
+    from ..report.tables.table import Column, Table
 
     columns = (Column("tensor"), Column("scheme"), Column("bits per weight", ".3f"), Column("SQNR, dB", ".2f"))
     rows = [(one.name, one.scheme, one.bits_per_weight, one.sqnr_db) for one in manifest.tensors if one.scheme]
@@ -308,7 +308,7 @@ def check(
     from ..checkpoints.manifest import check_manifest, refuse_other
     from ..checkpoints.quantized import find_damage, open_quantized
     from ..quantization.records import to_builtins
-    from ..report.tables.tables import Column, Table
+    from ..report.tables.table import Column, Table
 
     source = None if against is None else open_checkpoint(against)
     damage = find_damage(checkpoint)

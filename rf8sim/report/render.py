@@ -1,61 +1,92 @@
-"""From sections to files. The HTML is in ``template.html.j2``; nothing else in the project knows any."""
+"""From a page to files: HTML, Markdown and JSON. The HTML is in ``template.html.j2``; nothing else contains any."""
 
 from __future__ import annotations
 
 import importlib.resources
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .._base.files import write_files
-from ..studies.experiment import Experiment
-from .figures.figures import PAGE_COLOURS
-from .sections.contents import Contents, Section
-from .sections.sections import sections
-from .tables.tables import WORDS, cell, markdown_table
+from .figures.figure import PAGE_COLOURS, Figure
+from .sections.page import Page, Section
+from .tables.table import WORDS, Table, cell
 
-__all__ = ["html", "markdown", "markdown_table", "write_report"]
+__all__ = ["SUFFIXES", "html", "is_file", "markdown", "markdown_table", "write_figures", "write_page"]
+
+SUFFIXES = (".html", ".md", ".json")
+"""A page is written to a file that ends in one of these, or in all three kinds to a folder."""
 
 _FEW_ROWS = 16  # a longer table is closed at first, below the figures
 
 
-def write_report(contents: Contents | Experiment, folder: str | Path, *, figures: bool = True) -> list[Path]:
-    """Write ``report.json``, ``report.md`` and ``report.html`` to a folder.
+def is_file(path: Path) -> bool:
+    """Return whether a page goes to one file of that name: it ends in one of `SUFFIXES`, and no folder has the name.
 
-    The same contents give the same bytes. Nothing is written if any of the three cannot be.
+    Examples
+    --------
+    >>> is_file(Path("fit.md")), is_file(Path("fit"))
+    (True, False)
+    """
+    return path.suffix in SUFFIXES and not path.is_dir()
+
+
+def write_page(page: Page, place: str | Path) -> list[Path]:
+    """Write a page; the same page gives the same bytes.
 
     Parameters
     ----------
-    contents : Contents or Experiment
-        What was measured, with what belongs to it or alone.
-    folder : str or Path
-        Made if it is missing.
-    figures : bool
-        Whether the page has figures.
+    page : Page
+        What to write.
+    place : str or Path
+        A file that ends in .html, .md or .json; any other is a folder, which is made if it is missing and gets all
+        three, named by the page. Figures of Markdown are written beside it as .svg files.
 
     Returns
     -------
     list of Path
-        The files written.
+        The files written: all, or none on failure.
 
     Raises
     ------
     OSError
-        If the folder cannot be written.
+        If a file cannot be written; then the older ones stay.
     """
-    if isinstance(contents, Experiment):
-        contents = Contents(contents)
-    parts = sections(contents, with_figures=figures)
-    title = f"rf8sim report: {', '.join(contents.experiment.checkpoints)}"
-    texts = {
-        "report.json": _json(contents.to_json()),
-        "report.md": markdown(title, parts),
-        "report.html": html(title, parts),
-    }
-    files = {Path(folder) / name: text.encode("utf-8") for name, text in texts.items()}
+    place = Path(place)
+    alone = is_file(place)
+    stem = place.stem if alone else page.name
+    folder = place.parent if alone else place
+    kinds = (place.suffix,) if alone else SUFFIXES
+    files: dict[Path, bytes] = {}
+    for kind in kinds:
+        files[folder / f"{stem}{kind}"] = _text(page, kind, stem).encode("utf-8")
+    if ".md" in kinds and page.figure_files:
+        files |= {folder / _figure_file(stem, figure): figure.file("svg") for figure in page.figures}
+    if alone:  # under the very name that was given
+        files = {place if path.name == place.name else path: data for path, data in files.items()}
     write_files(files)
     return list(files)
+
+
+def write_figures(figures: Iterable[Figure], folder: Path) -> list[Path]:
+    """Write figures to a folder as .svg files, each under its name.
+
+    Raises
+    ------
+    OSError
+        If one cannot be written; then none is.
+    """
+    files = {folder / f"{figure.name}.svg": figure.file("svg") for figure in figures}
+    write_files(files)
+    return list(files)
+
+
+def _text(page: Page, kind: str, stem: str) -> str:
+    if kind == ".html":
+        return html(page)
+    return markdown(page, stem) if kind == ".md" else _json(page.record())
 
 
 def _json(data: Mapping[str, Any]) -> str:
@@ -72,8 +103,8 @@ def _json(data: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(f" {text(key)}: {entry(value)}" for key, value in data.items()) + "\n}\n"
 
 
-def html(title: str, parts: Sequence[Section]) -> str:
-    """Return the page: one file that asks for nothing else."""
+def html(page: Page) -> str:
+    """Return a page as HTML: one file that asks for nothing else."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -83,19 +114,70 @@ def html(title: str, parts: Sequence[Section]) -> str:
     source, style, script = (
         folder.joinpath(name).read_text(encoding="utf-8") for name in ("template.html.j2", "page.css", "page.js")
     )
-    page = environment.from_string(source)
+    template = environment.from_string(source)
     names = {"cell": cell, "words": WORDS, "few": _FEW_ROWS, "colours": PAGE_COLOURS, "style": style, "script": script}
-    return page.render(title=title, sections=parts, **names) + "\n"
+    return template.render(page=page, **names) + "\n"
 
 
-def markdown(title: str, parts: Sequence[Section]) -> str:
-    """Return the report as Markdown: the words and the tables that are not folded away."""
-    lines = [f"# {title}"]
-    for part in parts:
-        lines.append(f"## {part.title}")
-        lines += part.paragraphs
-        lines += [markdown_table(table) for table in part.tables if not table.folded]
-        folded = [table.caption for table in part.tables if table.folded]
-        if folded:
-            lines.append(f"In report.html and report.json: {'; '.join(folded)}.")
+def markdown(page: Page, stem: str = "") -> str:
+    """Return a page as Markdown.
+
+    Parameters
+    ----------
+    page : Page
+        The page.
+    stem : str
+        Files of figures are named by it: the name of the file without its suffix; by default that of the page.
+    """
+    lines = [f"# {_plain(page.title)}"]
+    if page.made_by:
+        lines.append(f"Made by `{page.made_by}`. {page.remark}".rstrip())
+    for section in page.sections:
+        lines.append(f"## {_plain(section.title)}")
+        lines += _section(section, stem or page.name, page.figure_files)
     return "\n\n".join(lines) + "\n"
+
+
+def _section(section: Section, stem: str, figure_files: bool) -> Iterator[str]:
+    yield from map(_plain, section.paragraphs)
+    if section.points:
+        yield "\n".join(f"* {_plain(point)}" for point in section.points)
+    if section.terms:
+        yield "\n".join(f"* **{_plain(term)}**: {_plain(meaning)}." for term, meaning in section.terms)
+    captioned = len(section.tables) > 1
+    for table in section.tables:
+        if not table.folded:
+            yield from [f"**{_plain(table.caption)}**"] if captioned else []
+            yield markdown_table(table)
+    for figure in section.figures if figure_files else ():
+        yield f"![{_plain(figure.title)}]({_figure_file(stem, figure)})"
+        yield f"*{_plain(figure.title)}.* {_plain(figure.description)}"
+    if section.figures and not figure_files:
+        yield f"Figures of the HTML page: {'; '.join(_plain(figure.title) for figure in section.figures)}."
+    for table in section.tables:
+        if table.folded:
+            yield f"<details><summary>{_plain(table.caption)}</summary>\n\n{markdown_table(table)}\n\n</details>"
+
+
+def _figure_file(stem: str, figure: Figure) -> str:
+    return f"{figure.name if figure.name.startswith(stem) else f'{stem}-{figure.name}'}.svg"
+
+
+def markdown_table(table: Table) -> str:
+    """Write a table as Markdown."""
+
+    def row(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(_plain(text).replace('|', chr(92) + '|') for text in cells)} |"
+
+    kinds = [column.kind for column in table.columns]
+    lines = [
+        row([column.title for column in table.columns]),
+        f"| {' | '.join(':--' if kind in WORDS else '--:' for kind in kinds)} |",
+    ]
+    lines += [row([cell(value, kind) for value, kind in zip(values, kinds, strict=True)]) for values in table.rows]
+    return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """Escape what Markdown would take for emphasis, code or HTML."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", re.sub(r"([*`])", r"\\\1", text))

@@ -41,7 +41,7 @@ Progress = Callable[[str, int, int], None]
 class Parts(Protocol):
     """Work that can be done on a large tensor in parts: two passes over its rows, and a step between and after them.
 
-    Whatever the parts, its result is that of calling it with all of the tensor.
+    For any parts, its result is that of calling it with all of the tensor.
     """
 
     def parts(self, tensor: TensorInfo) -> list[range]:

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from rf8sim.report.render import html, write_report
-from rf8sim.report.sections.contents import Section
-from rf8sim.report.tables.tables import Column, Table
+from rf8sim.report.render import html, write_page
+from rf8sim.report.sections.contents import Contents
+from rf8sim.report.sections.page import Page as Description
+from rf8sim.report.sections.page import Section
+from rf8sim.report.sections.pages import REPORT
+from rf8sim.report.tables.table import Column, Table
 from rf8sim.studies.experiment import Settings
 from rf8sim.studies.measuring import run
 
@@ -101,7 +104,8 @@ def report(tmp_path_factory):
     tensors["blocks.0.mlp.up.weight"][3] *= 1e-3
     folder = tmp_path_factory.mktemp("page")
     save_file(tensors, folder / "model.safetensors")
-    write_report(run([folder / "model.safetensors"], Settings(("rf8", "e4m3fn", "int8"))), folder)
+    experiment = run([folder / "model.safetensors"], Settings(("rf8", "e4m3fn", "int8")))
+    write_page(REPORT.page(Contents(experiment)), folder)
     return folder / "report.html"
 
 
@@ -114,7 +118,8 @@ def long_page(tmp_path_factory):
     columns = (Column("tensor"), Column("weights", "count"), *(Column(f"f{i}, dB", ".2f") for i in range(8)))
     table = Table("SQNR by tensor", columns, rows, folded=True)
     path = tmp_path_factory.mktemp("long") / "long.html"
-    path.write_text(html("long", [Section("tensors", "Tensors", ("Words.",), (table,))]), encoding="utf-8")
+    section = Section("tensors", "Tensors", ("Words.",), (table,))
+    path.write_text(html(Description("long", "long", (), table, (section,), {})), encoding="utf-8")
     return path
 
 

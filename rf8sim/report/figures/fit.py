@@ -15,14 +15,16 @@ from ggd.families import Agreement
 from ggd.rivals import AsymmetricGGD, Density, Logistic, SpikeAndSlab, StudentT
 from ggd.survey import Entry, Survey
 
-from ..tables.tables import MOST_ROWS
-from .figures import _GRID, _MUTED, COLOURS, Figure, _canvas, _mark, _short, _styled
+from .figure import COLOURS, GRID, MUTED, Figure, axes_grid, mark_style, shortened, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["densities", "estimators", "figures", "groups", "quantiles", "shapes"]
+__all__ = [
+    "densities", "estimators", "groups", "of_estimators", "of_groups", "of_kinds", "of_tensors", "quantiles", "shapes",
+]  # fmt: skip
 
+_MOST_ROWS = 40
 _FARTHEST = 12.0  # RMS; where a log density ends
 _SAMPLES = 1 << 20  # the most values of the control of `estimators`
 
@@ -46,8 +48,8 @@ _GROUPS = (
 )
 
 
-def figures(found: Survey) -> list[Figure]:
-    """Draw all figures of a survey for which it has fits.
+def of_tensors(found: Survey) -> list[Figure]:
+    """Draw the densities of weights and fits, and their quantiles.
 
     Parameters
     ----------
@@ -57,9 +59,8 @@ def figures(found: Survey) -> list[Figure]:
     Returns
     -------
     list of Figure
-        At most ``density``, ``densities``, ``quantiles``, ``shapes``, ``groups`` and ``estimators``.
+        At most ``density``, ``densities`` and ``quantiles``.
     """
-    trusted = [entry for entry in found.tensors if entry.fit.trusted]
     drawn = []
     if len(found.tensors) > 1 and found.pooled.fitted:
         drawn.append(
@@ -70,16 +71,13 @@ def figures(found: Survey) -> list[Figure]:
                 "Density of all weights in units of their root mean square, on a logarithmic axis, and fits.",
             )
         )
-    if not trusted:
+    ordered = sorted(_trusted(found), key=lambda entry: entry.fit.shape)
+    if not ordered:
         return drawn
-    ordered = sorted(trusted, key=lambda entry: entry.fit.shape)
     some = [ordered[i] for i in np.linspace(0, len(ordered) - 1, min(6, len(ordered))).round().astype(int)]
     which = (
-        "Tensors from the lowest shape to the highest" if len(trusted) > 6 else "The tensors, the lowest shape first"
+        "Tensors from the lowest shape to the highest" if len(ordered) > 6 else "The tensors, the lowest shape first"
     )
-    largest = sorted(trusted, key=lambda entry: -entry.fit.n)[:MOST_ROWS]
-    parted = [entry for entry in largest if entry.groups is not None and entry.groups.shapes]
-    parted.sort(key=lambda entry: -entry.groups.saved if entry.groups else 0.0)
     return [
         *drawn,
         densities(
@@ -95,22 +93,55 @@ def figures(found: Survey) -> list[Figure]:
             "The same tensors. On the thin line weights and fit agree; steeper at the ends, the weights have the "
             "heavier tail.",
         ),
+    ]
+
+
+def of_kinds(found: Survey) -> list[Figure]:
+    """Draw the shapes by layer and kind; nothing without a trusted fit."""
+    if not _trusted(found):
+        return []
+    return [
         shapes(
             found,
             "shapes",
             "Shape by depth and by kind",
-            "Left: each tensor by the number of its layer, a line through the means of a kind. Right: by kind, as the "
-            "name tells it; a hollow mark is the same tensor with its channels scaled to equal root mean square.",
-        ),
-        *([groups(parted, *_GROUPS)] if parted else []),
+            "Left: each tensor by the number of its layer, a line through the means of a kind. Right: by kind, as read "
+            "from the name; a hollow mark is the same tensor with its channels scaled to equal root mean square.",
+        )
+    ]
+
+
+def of_groups(found: Survey) -> list[Figure]:
+    """Draw the shapes of groups of channels of the largest tensors that have groups."""
+    parted = [entry for entry in _largest(found) if entry.groups is not None and entry.groups.shapes]
+    parted.sort(key=lambda entry: -entry.groups.saved if entry.groups else 0.0)
+    return [groups(parted, *_GROUPS)] if parted else []
+
+
+def of_estimators(found: Survey) -> list[Figure]:
+    """Draw how estimators differ on the largest tensors with a trusted fit."""
+    largest = {id(entry) for entry in _largest(found)}
+    shown = [entry for entry in _trusted(found) if id(entry) in largest]
+    if not shown:
+        return []
+    return [
         estimators(
-            [entry for entry in trusted if any(entry is other for other in largest)],
+            shown,
             "estimators",
             "Three estimators of the shape",
-            "How far the two moment estimators are from maximum likelihood, with three standard errors to each side; "
-            "left of the weights, right of as many samples of the fitted densities, where all agree.",
-        ),
+            "How far the two moment estimators are from maximum likelihood, with three standard errors to each side: "
+            "left for the weights, right for as many samples of the fitted densities, where all agree.",
+        )
     ]
+
+
+def _trusted(found: Survey) -> list[Entry]:
+    return [entry for entry in found.tensors if entry.fit.trusted]
+
+
+def _largest(found: Survey) -> list[Entry]:
+    """Return the tensors of most weights with a trusted fit, largest first."""
+    return sorted(_trusted(found), key=lambda entry: -entry.fit.n)[:_MOST_ROWS]
 
 
 def _member(entry: Entry, family: str) -> Density:
@@ -133,10 +164,10 @@ def _nonzero(histogram: MagnitudeHistogram) -> MagnitudeHistogram:
 def _panels(entries: Sequence[Entry], **options: Any) -> tuple[Any, list[Axes]]:
     columns = min(3, len(entries))
     rows = -(-len(entries) // columns)
-    canvas, axes = _canvas(4.0 if len(entries) == 1 else 0.6 + 2.2 * rows, rows, columns, **options)
+    canvas, axes = axes_grid(4.0 if len(entries) == 1 else 0.6 + 2.2 * rows, rows, columns, **options)
     for ax, entry in zip(axes, entries, strict=False):
         ax.grid(visible=True)
-        ax.set_title(f"{_short(entry.name, 26)}: {entry.fit.shape:.2f}", fontsize=9)
+        ax.set_title(f"{shortened(entry.name, 26)}: {entry.fit.shape:.2f}", fontsize=9)
     for ax in axes[len(entries) :]:
         ax.set_axis_off()
     return canvas, axes
@@ -154,7 +185,7 @@ def _label(family: str) -> str:
     )
 
 
-@_styled
+@styled
 def densities(entries: Sequence[Entry], name: str, title: str, description: str) -> Figure:
     """Draw log densities with fits over them: a Gaussian is a parabola, a Laplace density a tent.
 
@@ -172,8 +203,8 @@ def densities(entries: Sequence[Entry], name: str, title: str, description: str)
         edges = np.linspace(-far, far, 81)
         density = np.diff(h.ecdf(edges * unit)) / np.diff(edges)
         least = density[density > 0].min()
-        ax.stairs(density, edges, fill=True, color=_GRID, baseline=least / 100, label="weights")
-        ax.stairs(np.where(density > 0, density, math.nan), edges, color=_MUTED, linewidth=0.8, baseline=None)
+        ax.stairs(density, edges, fill=True, color=GRID, baseline=least / 100, label="weights")
+        ax.stairs(np.where(density > 0, density, math.nan), edges, color=MUTED, linewidth=0.8, baseline=None)
         x = np.linspace(-far, far, 401)
         for family in _curves(entry):
             colour, dashes = _LOOKS.get(family, _OTHER)
@@ -187,7 +218,7 @@ def densities(entries: Sequence[Entry], name: str, title: str, description: str)
     return Figure(name, title, description, canvas)
 
 
-@_styled
+@styled
 def quantiles(entries: Sequence[Entry], name: str, title: str, description: str) -> Figure:
     """Draw quantiles of the weights against those of fitted densities, in units of the root mean square.
 
@@ -209,7 +240,7 @@ def quantiles(entries: Sequence[Entry], name: str, title: str, description: str)
             fitted = cast(ggd.GGD, _member(entry, family))
             ax.plot(fitted.ppf(p) / unit, data, color=colour, linestyle=dashes, linewidth=1.6, label=_label(family))
         far = 1.08 * float(np.max(np.abs(data)))
-        ax.plot([-far, far], [-far, far], color=_MUTED, linewidth=0.8, zorder=1)
+        ax.plot([-far, far], [-far, far], color=MUTED, linewidth=0.8, zorder=1)
         ax.set(xlim=(-far, far), ylim=(-far, far))
     canvas.supxlabel("quantile of the fitted density / RMS", fontsize=10)
     canvas.supylabel("quantile of the weights / RMS", fontsize=10)
@@ -217,7 +248,7 @@ def quantiles(entries: Sequence[Entry], name: str, title: str, description: str)
     return Figure(name, title, description, canvas)
 
 
-@_styled
+@styled
 def estimators(entries: Sequence[Entry], name: str, title: str, description: str) -> Figure:
     """Draw how far moment estimators are from maximum likelihood, beside a control that is generalized Gaussian.
 
@@ -234,21 +265,21 @@ def estimators(entries: Sequence[Entry], name: str, title: str, description: str
         ggd.compare_estimators(entry.fit.distribution.sample(min(entry.fit.n, _SAMPLES), seed=i))
         for i, entry in enumerate(entries)
     ]
-    canvas, axes = _canvas(1.3 + 0.26 * len(entries), 1, 2, sharex=True, sharey=True)
+    canvas, axes = axes_grid(1.3 + 0.26 * len(entries), 1, 2, sharex=True, sharey=True)
     for ax, heading, agreements in (
         (axes[0], "the weights", [entry.agreement for entry in entries]),
         (axes[1], "samples of the fits", control),
     ):
         ax.set_title(heading)
         ax.grid(visible=True)
-        ax.axvline(0.0, color=_MUTED, linewidth=0.8)
+        ax.axvline(0.0, color=MUTED, linewidth=0.8)
         for i, method in enumerate(("moments", "half-moments")):
             x, error = _differences(agreements, method)
             y = np.arange(len(entries)) + 0.2 * (2 * i - 1)
-            ax.errorbar(x, y, xerr=3 * error, linestyle="none", elinewidth=1.2, label=method, **_mark(i, 5.0))
+            ax.errorbar(x, y, xerr=3 * error, linestyle="none", elinewidth=1.2, label=method, **mark_style(i, 5.0))
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
-    axes[0].set_yticks(np.arange(len(entries)), [_short(entry.name, 30) for entry in entries], fontsize=9)
+    axes[0].set_yticks(np.arange(len(entries)), [shortened(entry.name, 30) for entry in entries], fontsize=9)
     axes[0].set_ylim(len(entries) - 0.4, -0.6)
     canvas.supxlabel("shape by moments over shape by maximum likelihood, less 1, in %", fontsize=10)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -256,7 +287,7 @@ def estimators(entries: Sequence[Entry], name: str, title: str, description: str
     return Figure(name, title, description, canvas)
 
 
-@_styled
+@styled
 def groups(entries: Sequence[Entry], name: str, title: str, description: str) -> Figure:
     """Draw the shape of each tensor's groups of channels beside that of the whole.
 
@@ -267,7 +298,7 @@ def groups(entries: Sequence[Entry], name: str, title: str, description: str) ->
     name, title, description : str
         As in `Figure`.
     """
-    canvas, [ax] = _canvas(1.2 + 0.24 * len(entries), 1, 1)
+    canvas, [ax] = axes_grid(1.2 + 0.24 * len(entries), 1, 1)
     rows = np.arange(len(entries))
     found = [
         (fit.shape, row, fit.trusted)
@@ -277,20 +308,20 @@ def groups(entries: Sequence[Entry], name: str, title: str, description: str) ->
         if fit.shape in entry.groups.shapes
     ]
     for shape in (2.0, 1.0):
-        ax.axvline(shape, color=_MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
+        ax.axvline(shape, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     for trusted, label, look in (
-        (True, "a group of channels", _mark(0, 5.0)),
-        (False, "one not to trust", {**_mark(0, 5.0), "markerfacecolor": "none", "markeredgewidth": 1.0}),
+        (True, "a group of channels", mark_style(0, 5.0)),
+        (False, "not trusted", {**mark_style(0, 5.0), "markerfacecolor": "none", "markeredgewidth": 1.0}),
     ):
         own = np.array([(shape, row) for shape, row, good in found if good == trusted]).reshape(-1, 2)
         if own.size:
             ax.plot(own[:, 0], own[:, 1], linestyle="none", alpha=0.7, label=label, **look)
     within = [math.nan if entry.channels is None else entry.channels.shape for entry in entries]
-    hollow = {**_mark(1, 7.0), "markerfacecolor": "none", "markeredgewidth": 1.2}
+    hollow = {**mark_style(1, 7.0), "markerfacecolor": "none", "markeredgewidth": 1.2}
     ax.plot(within, rows, linestyle="none", label="channels at equal RMS", **hollow)
     whole = [entry.fit.shape for entry in entries]
     ax.plot(whole, rows, linestyle="none", marker="|", markersize=13, markeredgewidth=2.2, color="black", label="whole")
-    ax.set_yticks(rows, [_short(entry.name, 34) for entry in entries], fontsize=9)
+    ax.set_yticks(rows, [shortened(entry.name, 34) for entry in entries], fontsize=9)
     ax.set_ylim(len(entries) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
@@ -308,39 +339,39 @@ def _differences(agreements: Sequence[Agreement], method: str) -> tuple[NDArray[
         return relative, np.nan_to_num(np.abs(relative / z), nan=0.0, posinf=0.0)
 
 
-@_styled
+@styled
 def shapes(found: Survey, name: str, title: str, description: str) -> Figure:
     """Draw the shape by layer depth, and by kind of tensor as it is and with its channels at equal scale.
 
     Parameters
     ----------
     found : Survey
-        Of which the fits to trust are drawn.
+        Of which the trusted fits are drawn.
     name, title, description : str
         As in `Figure`.
     """
     trusted = [entry for entry in found.tensors if entry.fit.trusted]
     kinds = [kind for kind in found.kinds if any(entry.kind == kind for entry in trusted)]
-    canvas, [left, right] = _canvas(3.6, 1, 2, sharey=True)
+    canvas, [left, right] = axes_grid(3.6, 1, 2, sharey=True)
     outside = -1 if any(entry.depth is None for entry in trusted) else None
     for i, kind in enumerate(kinds):
         own = [entry for entry in trusted if entry.kind == kind]
         x = np.array([-1 if entry.depth is None else entry.depth for entry in own])
         y = np.array([entry.fit.shape for entry in own])
-        left.plot(x, y, linestyle="none", label=kind, **_mark(i, 6.0))
+        left.plot(x, y, linestyle="none", label=kind, **mark_style(i, 6.0))
         depths = np.unique(x[x >= 0])
         means = [float(np.mean(y[x == depth])) for depth in depths]
         left.plot(depths, means, color=COLOURS[i % len(COLOURS)], linewidth=1.2)
         within = np.array([math.nan if e.channels is None else e.channels.shape for e in own])
         place = i + (np.linspace(-0.25, 0.25, len(own)) if len(own) > 1 else np.zeros(1))
-        right.vlines(place, y, within, color=_MUTED, linewidth=0.7)
-        right.plot(place, y, linestyle="none", **_mark(i, 6.0))
-        hollow = {**_mark(i, 6.0), "markerfacecolor": "none", "markeredgewidth": 1.2}
+        right.vlines(place, y, within, color=MUTED, linewidth=0.7)
+        right.plot(place, y, linestyle="none", **mark_style(i, 6.0))
+        hollow = {**mark_style(i, 6.0), "markerfacecolor": "none", "markeredgewidth": 1.2}
         right.plot(place, within, linestyle="none", **hollow)
     for ax in (left, right):
         ax.grid(visible=True, axis="y")
         for shape in (2.0, 1.0):
-            ax.axhline(shape, color=_MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
+            ax.axhline(shape, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     for shape, word in ((2.0, "Gaussian"), (1.0, "Laplace")):
         left.annotate(word, (1.0, shape), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8.5)
     layers = sorted({entry.depth for entry in trusted if entry.depth is not None})

@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 
 from ...studies.tradeoff import ALL, Point, Tradeoff
-from .figures import _MARKERS, _MUTED, COLOURS, Figure, _canvas, _short, _styled
+from .figure import COLOURS, MARKERS, MUTED, Figure, axes_grid, shortened, styled
 
 __all__ = ["by_kind", "losses"]
 
 
 def _look(i: int, hollow: bool = False) -> dict[str, Any]:
     """Return a format's mark: more formats than colours have the colours again with other marks."""
-    colour, marker = COLOURS[i % len(COLOURS)], _MARKERS[(i + 3 * (i // len(COLOURS))) % len(_MARKERS)]
+    colour, marker = COLOURS[i % len(COLOURS)], MARKERS[(i + 3 * (i // len(COLOURS))) % len(MARKERS)]
     face = "none" if hollow else colour
     return {"linestyle": "none", "color": colour, "marker": marker, "markersize": 7.0, "markerfacecolor": face}
 
 
-@_styled
+@styled
 def by_kind(found: Tradeoff) -> Figure:
     """Draw SQNR against bits per weight: a panel for all weights, and one for each kind if there are several.
 
@@ -30,7 +30,7 @@ def by_kind(found: Tradeoff) -> Figure:
     """
     kinds = found.kinds
     columns = min(2, len(kinds))
-    canvas, axes = _canvas(0.9 + 3.1 * -(-len(kinds) // columns), -(-len(kinds) // columns), columns)
+    canvas, axes = axes_grid(0.9 + 3.1 * -(-len(kinds) // columns), -(-len(kinds) // columns), columns)
     formats = [point.quantizer for point in found.of_kind(ALL) if point.step is None]
     for ax, kind in zip(axes, kinds, strict=False):
         points = found.of_kind(kind)
@@ -38,15 +38,13 @@ def by_kind(found: Tradeoff) -> Figure:
         rates = [point.cost.bits_per_weight for point in points]
         bounds = [b for b in found.bounds if b.kind == kind and min(rates) - 0.25 <= b.bits <= max(rates) + 0.5]
         bits = [bound.bits for bound in bounds]
-        ax.plot(bits, [b.shannon_db for b in bounds], color=_MUTED, linestyle="--", label="Shannon bound")
-        ax.plot(
-            bits, [b.uniform_db for b in bounds], color=_MUTED, linestyle=(0, (1, 1.2)), label="uniform, ideal code"
-        )
+        ax.plot(bits, [b.shannon_db for b in bounds], color=MUTED, linestyle="--", label="Shannon bound")
+        ax.plot(bits, [b.uniform_db for b in bounds], color=MUTED, linestyle=(0, (1, 1.2)), label="uniform, ideal code")
         whole = [b for b in bounds if b.lloyd_max_db is not None]
         ax.plot(
             [b.bits for b in whole],
             [b.lloyd_max_db or 0.0 for b in whole],
-            color=_MUTED,
+            color=MUTED,
             marker="_",
             markersize=11,
             linestyle="none",
@@ -55,7 +53,7 @@ def by_kind(found: Tradeoff) -> Figure:
         ax.plot(
             [p.cost.bits_per_weight for p in uniform],
             [p.cost.sqnr_db for p in uniform],
-            color=_MUTED,
+            color=MUTED,
             marker=".",
             linestyle="-",
             linewidth=0.8,
@@ -66,7 +64,7 @@ def by_kind(found: Tradeoff) -> Figure:
             height = [point.cost.sqnr_db]
             ax.plot([point.cost.bits_per_weight], height, label=name, zorder=3, **_look(i))
             ax.plot([point.width], height, zorder=3, **_look(i, hollow=True))
-        ax.set_title(_short(kind, 30) if kind != ALL else "all weights", fontsize=9.5)
+        ax.set_title(shortened(kind, 30) if kind != ALL else "all weights", fontsize=9.5)
         ax.grid(visible=True)
     for ax in axes[len(kinds) :]:
         ax.set_axis_off()
@@ -77,15 +75,15 @@ def by_kind(found: Tradeoff) -> Figure:
     return Figure(
         "tradeoff",
         "Rate against distortion",
-        "Filled marks are formats with their codes entropy-coded, hollow ones the same as they are; the thin line "
-        "with points is a uniform quantizer so coded. Every mark counts scales, tables and heads. Dashed is the "
+        "Filled marks are formats with their codes entropy-coded, hollow ones the same without it; the thin line "
+        "with points is an entropy-coded uniform quantizer. Every mark counts scales, tables and heads. Dashed is the "
         "Shannon lower bound, dotted the best uniform quantizer with an ideal code, bars the best quantizers of a "
         "number of values without one, all under generalized Gaussians fitted to each tensor.",
         canvas,
     )
 
 
-@_styled
+@styled
 def losses(found: Tradeoff) -> Figure:
     """Draw what the model loses against bits per weight.
 
@@ -94,7 +92,7 @@ def losses(found: Tradeoff) -> Figure:
     found : Tradeoff
         Measurements with a model.
     """
-    canvas, [ax] = _canvas(3.8)
+    canvas, [ax] = axes_grid(3.8)
     baseline = np.array(found.baseline)
 
     def cost(point: Point) -> tuple[float, float]:
@@ -106,7 +104,7 @@ def losses(found: Tradeoff) -> Figure:
     ax.plot(
         [p.cost.bits_per_weight for p in uniform],
         [cost(p)[0] for p in uniform],
-        color=_MUTED,
+        color=MUTED,
         marker=".",
         linewidth=0.8,
         label="uniform, coded",
@@ -115,14 +113,14 @@ def losses(found: Tradeoff) -> Figure:
         mean, error = cost(point)
         ax.errorbar([point.cost.bits_per_weight], [mean], yerr=[error], label=point.quantizer, **_look(i))
     ax.set_yscale("symlog", linthresh=0.01)
-    ax.axhline(0.0, color=_MUTED, linewidth=0.8)
+    ax.axhline(0.0, color=MUTED, linewidth=0.8)
     ax.grid(visible=True)
     ax.set(xlabel="bits per weight, everything counted", ylabel="loss added, nats per token")
     canvas.legend(loc="outside upper center", ncols=5, handletextpad=0.4, columnspacing=1.2)
     return Figure(
         "tradeoff-loss",
-        "What the model loses at each rate",
-        "Loss added to that of the model as it is, with its standard error over windows, when all its matrices are so "
-        "quantized; the axis is linear below 0.01.",
+        "Loss added at each rate",
+        "Loss added by quantizing all matrices of the model, with its standard error over windows; the axis is linear "
+        "below 0.01.",
         canvas,
     )

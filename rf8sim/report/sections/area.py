@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..figures import charts
-from ..figures.figures import Figure
-from ..tables.tables import Column, Table, with_bits
-from .contents import Contents, Section
+from ..figures import accuracy
+from ..figures.figure import Figure
+from ..tables.experiment import with_bits
+from ..tables.table import Column, Table
+from .contents import Contents
+from .page import Section
 
 __all__ = ["area", "read_area"]
 
@@ -45,7 +47,7 @@ def _gates(block: Mapping[str, Any]) -> dict[str, float]:
 
 
 def area(contents: Contents, with_figures: bool) -> Section | None:
-    """Set the error of the formats beside the gates of their blocks."""
+    """Plot the error of the formats against the gates of their blocks."""
     if contents.area is None:
         return None
     experiment = contents.experiment
@@ -60,7 +62,7 @@ def area(contents: Contents, with_figures: bool) -> Section | None:
     quality = {name: experiment.total.scheme(name).sqnr_db for name in names}
     points = {
         name: [
-            charts.AreaPoint(block, gates[formats[name]], sqnr)
+            accuracy.AreaPoint(block, gates[formats[name]], sqnr)
             for block, gates in blocks.items()
             if block.startswith(_UNIT) and formats[name] in gates and sqnr is not None and math.isfinite(sqnr)
         ]
@@ -73,7 +75,7 @@ def area(contents: Contents, with_figures: bool) -> Section | None:
     drawn: tuple[Figure, ...] = ()
     if with_figures and any(points.values()):
         drawn = (
-            charts.error_against_area(
+            accuracy.error_against_area(
                 points,
                 "area",
                 "Error against area",

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 
 from ...quantization.scheme import Scheme
 from ...studies.experiment import ChoiceRecord, Experiment
-from ..figures import figures
-from ..figures.figures import Figure
-from ..tables.tables import Column, Table, with_bits
-from .contents import Contents, Section
+from ..figures import accuracy
+from ..figures.figure import Figure
+from ..tables.experiment import with_bits
+from ..tables.table import Column, Table
+from .contents import Contents
+from .page import Section
 
 __all__ = ["rounding", "scaling"]
 
@@ -139,4 +141,4 @@ def _figure(some: Sequence[ChoiceRecord], varied: str, name: str, title: str) ->
     grid = _grid(some, varied)
     values = {one: [own[one].record.sqnr_db if one in own else None for own in grid.values()] for one in _names(some)}
     if any(value is not None and math.isfinite(value) for row in values.values() for value in row):
-        yield figures.sqnr(list(grid), values, name, title, "A mark for each scheme, on the sample; right is better.")
+        yield accuracy.sqnr(list(grid), values, name, title, "A mark for each scheme, on the sample; right is better.")

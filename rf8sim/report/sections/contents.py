@@ -1,4 +1,4 @@
-"""What a report is made of: what was measured, with what it was made from and how. And a section of one."""
+"""What a report is made of: what was measured, from which files and how."""
 
 from __future__ import annotations
 
@@ -18,11 +18,9 @@ from ...checkpoints.checkpoint import open_checkpoint
 from ...models.evaluation import Evaluation
 from ...quantization.records import Count, Record, convert, to_builtins
 from ...studies.experiment import Experiment, Settings, check_version
-from ..figures.figures import Figure
-from ..tables.tables import Table
 from .verdict import verdict
 
-__all__ = ["Contents", "InputFile", "Report", "Section", "command", "hash_inputs", "read_evaluation"]
+__all__ = ["Contents", "InputFile", "Report", "command", "hash_inputs", "read_evaluation"]
 
 
 class InputFile(Record, frozen=True):
@@ -133,17 +131,6 @@ class Contents:
         return cls(experiment, report.command, report.inputs, report.evaluation, report.area)
 
 
-@dataclass(frozen=True)
-class Section:
-    """A heading with what stands under it."""
-
-    id: str
-    title: str
-    paragraphs: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
-    figures: tuple[Figure, ...] = ()
-
-
 def command(
     checkpoints: Sequence[Path],
     settings: Settings,
@@ -158,7 +145,7 @@ def command(
     checkpoints : sequence of Path
         What was measured.
     settings : Settings
-        How; what is as by default is not said.
+        How; defaults are left out.
     evaluation, area : Path, optional
         The file of an evaluation, and that of areas.
     flags : sequence of str

@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from ggd.survey import depth_of, kind_of
 
 from ...studies.experiment import Experiment, SchemeRecord, TensorRecord
-from ..figures import charts
-from ..figures.figures import Figure
-from ..tables import tables
-from ..tables.tables import Column, Table
-from .contents import Contents, Section
+from ..figures import accuracy
+from ..figures.figure import Figure
+from ..tables import experiment as tables
+from ..tables.table import Column, Table
+from .contents import Contents
+from .page import Section
 
 __all__ = ["errors"]
 
@@ -56,7 +57,7 @@ def _worst_tensors(experiment: Experiment) -> Table:
         Column("scheme"), tables.STORED, Column("tensor"), Column("SQNR, dB", ".2f"),
         Column("share of error, %", "percent"), Column("share of weights, %", "percent"),
     )  # fmt: skip
-    return Table("The worst tensors of each format", columns, tuple(rows))
+    return Table("Worst tensors by format", columns, tuple(rows))
 
 
 def _worst_channels(experiment: Experiment) -> Table:
@@ -77,7 +78,7 @@ def _worst_channels(experiment: Experiment) -> Table:
         Column("scheme"), tables.STORED, Column("tensor"), Column("worst channel", "count"), Column("SQNR, dB", ".2f"),
         Column("median channel, dB", ".2f"), Column("RMS / tensor's", ".3g"),
     )  # fmt: skip
-    return Table("The worst channel of a tensor, the worst of each format", columns, tuple(rows))
+    return Table("Worst channels by format", columns, tuple(rows))
 
 
 def _heat_map(experiment: Experiment) -> Iterable[Figure]:
@@ -98,7 +99,7 @@ def _heat_map(experiment: Experiment) -> Iterable[Figure]:
         ]
         for kind, row in cells.items()
     }
-    yield charts.heat_map(
+    yield accuracy.heat_map(
         ["none" if column is None else str(column) for column in columns],
         rows,
         "heat-map",

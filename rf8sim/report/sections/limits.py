@@ -24,7 +24,7 @@ def trusted(experiment: Experiment) -> list[TensorRecord]:
 
 
 def median_shape(experiment: Experiment) -> float | None:
-    """Return the median shape of the fits to trust; None if there is none."""
+    """Return the median shape of the trusted fits; None if there is none."""
     shapes = [tensor.fit.shape for tensor in trusted(experiment) if tensor.fit is not None]
     return statistics.median(shapes) if shapes else None
 
@@ -60,7 +60,7 @@ def lloyd_max_db(shape: float, levels: int) -> float:
 
 @dataclass(frozen=True)
 class Limit:
-    """How far a format is from what is possible, over the tensors with a fit to trust and no zeros to speak of.
+    """How far a format is from what is possible, over the tensors with a trusted fit and almost no zeros.
 
     Attributes
     ----------

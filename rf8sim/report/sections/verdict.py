@@ -1,4 +1,4 @@
-"""What a report says in words. Every number comes from the records; nothing is known beforehand."""
+"""The verdict of a report, in sentences. Every number comes from the records."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from ...studies.experiment import Experiment, FitRecord, SchemeRecord
-from . import guards
+from .concerns import OVERFLOW, UNDERFLOW, concerns
 
 __all__ = ["verdict"]
 
 
 def verdict(experiment: Experiment) -> list[str]:
-    """Say in a few sentences what was found.
+    """Summarize what was measured in a few sentences.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def _answer(ranked: Sequence[SchemeRecord]) -> str:
     best, least = ranked[0], min(ranked, key=lambda record: record.coded_bits_per_weight or 0.0)
     said = f"For accuracy take {best.name}: {_db(best)} at {best.bits_per_weight or 0:.2f} bits per weight"
     if least.name == best.name:
-        return f"{said}; it is the smallest too, {least.coded_bits_per_weight or 0:.2f} bits if its codes are coded."
+        return f"{said}; it is also the smallest, {least.coded_bits_per_weight or 0:.2f} bits with entropy coding."
     gap = "" if best.sqnr_db == math.inf else f", {(best.sqnr_db or 0) - (least.sqnr_db or 0):.1f} dB less accurate"
     coded = least.coded_bits_per_weight or 0
     return f"{said}. Smallest after entropy coding: {least.name}, {coded:.2f} bits per weight{gap}."
@@ -54,7 +54,7 @@ def _answer(ranked: Sequence[SchemeRecord]) -> str:
 
 def _watch(experiment: Experiment) -> Iterable[str]:
     """Say where to look, in a sentence for the tensors and one for the channels."""
-    found = guards.concerns(experiment)
+    found = concerns(experiment)
     tensors = list(dict.fromkeys(one.tensor for one in found))
     if tensors and len(experiment.tensors) > 1:
         shown = ", ".join(tensors[:3]) + (f" and {len(tensors) - 3} more" if len(tensors) > 3 else "")
@@ -64,7 +64,7 @@ def _watch(experiment: Experiment) -> Iterable[str]:
 
 def _measured(experiment: Experiment) -> str:
     total = experiment.total
-    zeros = f", {_percent(total.zeros / total.count)} of them zero" if total.zeros else ""
+    zeros = f", {_percent(total.zeros / total.count)} zero" if total.zeros else ""
     what = f"{_counted(total.count, 'weight')} in {_counted(len(experiment.tensors), 'tensor')}{zeros}"
     left = f"; {_counted(len(experiment.skipped), 'tensor')} not measured" if experiment.skipped else ""
     return f"{_listed(experiment.checkpoints)}: {what}{left}."
@@ -81,7 +81,7 @@ def _distribution(experiment: Experiment, fit: FitRecord) -> str:
             f"shape {min(shapes):.2f} to {max(shapes):.2f}, median {statistics.median(shapes):.2f} (2 is Gaussian, 1 "
             "Laplace). "
         )
-    whole = "All together they fit" if said else "A generalized Gaussian fitted to the weights has"
+    whole = "Pooled, they fit" if said else "A generalized Gaussian fitted to the weights has"
     costs = [
         f"a {name} density would cost {excess:.3f} bits a weight more"
         for family, name in (("gaussian", "Gaussian"), ("laplace", "Laplace"))
@@ -108,9 +108,9 @@ def _size(ranked: Sequence[SchemeRecord]) -> str:
 
 
 def _losses(record: SchemeRecord) -> Iterable[str]:
-    if (record.underflow_share or 0) > guards.UNDERFLOW:
+    if (record.underflow_share or 0) > UNDERFLOW:
         yield f"{record.name} rounds {_percent(record.underflow_share)} of the weights to zero."
-    if (record.overflow_share or 0) > guards.OVERFLOW:
+    if (record.overflow_share or 0) > OVERFLOW:
         yield f"{_percent(record.overflow_share)} of the weights lie beyond the range of {record.name}."
 
 

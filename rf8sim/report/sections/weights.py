@@ -14,12 +14,14 @@ import ggd
 from ggd.survey import depth_of, kind_of
 
 from ...studies.experiment import Experiment, TensorRecord
-from ..figures import charts, figures
-from ..figures.figures import Figure, bin_edges
-from ..tables import tables
-from ..tables.tables import Column, Table
-from .contents import Contents, Section
+from ..figures import distributions
+from ..figures.distributions import bin_edges
+from ..figures.figure import Figure
+from ..tables import experiment as tables
+from ..tables.table import Column, Table
+from .contents import Contents
 from .limits import trusted
+from .page import Section
 
 __all__ = ["by_kind", "folded_density", "largest", "weights"]
 
@@ -31,8 +33,8 @@ def weights(contents: Contents, with_figures: bool) -> Section:
     experiment = contents.experiment
     words = (
         "The generalized Gaussian (GGD) has density proportional to exp(-|w/scale|^shape): shape 2 is "
-        "Gaussian, 1 Laplace, smaller is heavier-tailed. The columns of the rival families say how many "
-        "bits per weight each costs more than it. Zeros are counted apart, not fitted.",
+        'Gaussian, 1 Laplace, smaller is heavier-tailed. The columns "+ bits/w." give '
+        "how many more bits per weight an ideal coder needs that assumes another family. Zeros are not fitted.",
         *filter(None, (_families(experiment), _pooling(experiment), _extremes(experiment))),
     )
     kinds = by_kind(experiment)
@@ -44,7 +46,7 @@ def weights(contents: Contents, with_figures: bool) -> Section:
 def _families(experiment: Experiment) -> str:
     found = trusted(experiment)
     if not found:
-        return "No tensor has a fit to be trusted; the remarks in the table say why."
+        return "No tensor has a trusted fit; see the remarks in the table."
     count = Counter(tensor.fit.family for tensor in found if tensor.fit is not None and tensor.fit.family)
     listed = ", ".join(f"{family} in {number}" for family, number in count.most_common())
     excess = [
@@ -57,12 +59,12 @@ def _families(experiment: Experiment) -> str:
         most, name = max(excess)
         mean = statistics.mean(cost for cost, _ in excess)
         lost = (
-            " Beside the family that is best for each tensor, the generalized Gaussian costs "
-            f"{mean:.4f} bits a weight more on average, at most {most:.4f} ({name})."
+            " Compared with the best family of each tensor, the generalized Gaussian costs "
+            f"{mean:.4f} bits per weight more on average, at most {most:.4f} ({name})."
         )
     return (
-        f"The simplest family that loses nothing to speak of, of the {len(found)} tensors with a fit to trust "
-        f"(of {len(experiment.tensors)}): {listed}.{lost}"
+        f"The simplest family that is as good as the best within noise, for the {len(found)} of "
+        f"{len(experiment.tensors)} tensors with a trusted fit: {listed}.{lost}"
     )
 
 
@@ -75,9 +77,9 @@ def _pooling(experiment: Experiment) -> str:
     apart = max(spread) / min(spread)
     if total.fit.shape < median:
         return (
-            f"Pooling hides this: all weights together fit shape {total.fit.shape:.2f}, the median tensor "
+            f"Pooling changes the shape: all weights together fit shape {total.fit.shape:.2f}, the median tensor "
             f"{median:.2f}, because tensors whose RMS differ (here up to {apart:.1f} times) make a mixture with "
-            "heavier tails than any of them."
+            "heavier tails than any tensor."
         )
     return (
         f"All weights together fit shape {total.fit.shape:.2f}, the median tensor {median:.2f}; the RMS of tensors "
@@ -91,8 +93,8 @@ def _extremes(experiment: Experiment) -> str:
         return ""
     far = max(sized, key=lambda tensor: tensor.largest / tensor.rms)
     said = (
-        f"Farthest out lies a weight of {tables.label(experiment, far)}, {far.largest / far.rms:.1f} times the RMS of "
-        "its tensor."
+        f"The largest weight relative to the RMS of its tensor is in {tables.label(experiment, far)}: "
+        f"{far.largest / far.rms:.1f} times."
     )
     outliers = [tensor for tensor in experiment.tensors if "outlier" in tensor.fit_doubt]
     if outliers:
@@ -102,7 +104,7 @@ def _extremes(experiment: Experiment) -> str:
         most = max(zeros, key=lambda tensor: tensor.zeros / tensor.count)
         share = 100 * most.zeros / most.count
         some = f"{len(zeros)} tensor{'s have' if len(zeros) > 1 else ' has'}"
-        said += f" {some} zeros, most of all {tables.label(experiment, most)} ({share:.2f} %)."
+        said += f" {some} zeros; the largest share is in {tables.label(experiment, most)} ({share:.2f} %)."
     return said
 
 
@@ -120,7 +122,7 @@ def by_kind(experiment: Experiment) -> Table:
         A row for each kind, as names tell it (`ggd.survey.kind_of`).
     """
     columns = (
-        Column("kind"), Column("tensors", "count"), Column("fits to trust", "count"), Column("weights", "count"),
+        Column("kind"), Column("tensors", "count"), Column("trusted fits", "count"), Column("weights", "count"),
         Column("zero, %", "percent"), Column("lowest shape", ".3f"), Column("median", ".3f"), Column("highest", ".3f"),
         Column("pooled", ".3f"), Column("largest / RMS", ".1f"),
     )  # fmt: skip
@@ -137,7 +139,7 @@ def by_kind(experiment: Experiment) -> Table:
         far = max((tensor.largest / tensor.rms for tensor in members if tensor.rms > 0), default=None)
         zeros = sum(tensor.zeros for tensor in members) / count
         rows.append((kind, len(members), len(fits), count, zeros, *spread, _pooled_shape(fits), far))
-    return Table("Shapes by kind of tensor, of fits to trust", columns, tuple(rows))
+    return Table("Shapes by kind of tensor (trusted fits)", columns, tuple(rows))
 
 
 def _pooled_shape(members: Sequence[TensorRecord]) -> float | None:
@@ -159,7 +161,7 @@ def _pooled_shape(members: Sequence[TensorRecord]) -> float | None:
 def _figures(experiment: Experiment) -> Iterable[Figure]:
     yield from _shape_figure(experiment)
     if experiment.total.bins:
-        yield figures.densities(
+        yield distributions.densities(
             [_panel("all", experiment.total)],
             "density",
             "All weights and fitted densities",
@@ -168,7 +170,7 @@ def _figures(experiment: Experiment) -> Iterable[Figure]:
         )
     some = [tensor for tensor in largest(experiment, 6) if tensor.bins]
     if len(experiment.tensors) > 1 and some:
-        yield figures.densities(
+        yield distributions.densities(
             [_panel(tables.label(experiment, tensor), tensor) for tensor in some],
             "densities",
             "The largest tensors one by one",
@@ -179,23 +181,23 @@ def _figures(experiment: Experiment) -> Iterable[Figure]:
 def _shape_figure(experiment: Experiment) -> Iterable[Figure]:
     fitted = {id(tensor) for tensor in trusted(experiment)}
     shown = [tensor for tensor in largest(experiment, _MOST_MARKS) if id(tensor) in fitted]
-    points: dict[str, list[charts.ShapePoint]] = {}
+    points: dict[str, list[distributions.ShapePoint]] = {}
     for tensor in shown:
         if tensor.fit is not None:
-            point = charts.ShapePoint(tables.label(experiment, tensor), depth_of(tensor.name), tensor.fit.shape)
+            point = distributions.ShapePoint(tables.label(experiment, tensor), depth_of(tensor.name), tensor.fit.shape)
             points.setdefault(kind_of(tensor.name), []).append(point)
     if len(shown) > 1:
-        yield charts.shapes(
+        yield distributions.shapes(
             points,
             "shapes",
             "Shapes by layer and kind",
-            f"The fitted shape of {len(shown)} tensors, each with a fit to trust"
+            f"The fitted shape of {len(shown)} tensors with a trusted fit"
             + (f", of the {_MOST_MARKS} largest" if len(experiment.tensors) > _MOST_MARKS else "")
             + ", by the number of the layer in its name; below the line of Laplace tails are heavier than exponential.",
         )
 
 
-def _panel(title: str, tensor: TensorRecord) -> figures.Density:
+def _panel(title: str, tensor: TensorRecord) -> distributions.Density:
     # Like the fit, the rivals describe the weights that are not zero.
     nonzero = sum(tensor.bins)
     finite = nonzero + tensor.zeros
@@ -204,7 +206,7 @@ def _panel(title: str, tensor: TensorRecord) -> figures.Density:
         "Laplace": ggd.GGD(shape=1.0, scale=tensor.mean_magnitude * finite / nonzero),
         "Gaussian": ggd.GGD(shape=2.0, scale=tensor.rms * math.sqrt(2 * finite / nonzero)),
     }
-    return figures.Density(
+    return distributions.Density(
         title,
         tensor.first_bin,
         tensor.bins,

@@ -14,12 +14,12 @@ from ggd.families import family_names
 from ggd.groups import Groups
 from ggd.survey import Entry, Survey
 
-from .tables import MOST_ROWS, Column, Table
+from .table import MOST_ROWS, Column, Table
 
 __all__ = ["RIVALS", "by_kind", "estimators", "everything", "families", "groups", "levels", "tensors"]
 
 RIVALS = ("gaussian", "laplace")
-"""The families that a table sets beside the generalized Gaussian, if no others are asked for."""
+"""The families that a table compares with the generalized Gaussian, if no others are asked for."""
 
 
 def _number(value: float) -> float | None:
@@ -117,9 +117,10 @@ def _groups(groups: Groups | None) -> tuple[Any, ...]:
 def groups(found: Survey) -> Table:
     """List what the fit of each tensor hides of its groups of channels, those it hides most of first."""
     columns = (
-        Column("tensor"), Column("groups", "count"), Column("to trust", "count"), Column("shape of the whole", ".3f"),
-        Column("lowest", ".3f"), Column("median", ".3f"), Column("highest", ".3f"), Column("smallest RMS", ".3g"),
-        Column("largest RMS", ".3g"), Column("own fits save, bits/w.", ".4f"), Column("by scale alone", ".4f"),
+        Column("tensor"), Column("groups", "count"), Column("trusted fits", "count"),
+        Column("shape of the tensor", ".3f"), Column("lowest", ".3f"), Column("median", ".3f"),
+        Column("highest", ".3f"), Column("smallest RMS", ".3g"), Column("largest RMS", ".3g"),
+        Column("separate fits save, bits/w.", ".4f"), Column("by scale alone", ".4f"),
         Column("verdict"),
     )  # fmt: skip
     parted = [(entry, entry.groups) for entry in found.tensors if entry.groups is not None and entry.groups.shapes]
@@ -143,13 +144,13 @@ def groups(found: Survey) -> Table:
 
 
 def families(found: Survey) -> Table:
-    """Compare the families over the tensors with a fit to trust: what each loses, and where it is best."""
+    """Compare the families over the tensors with a trusted fit: what each loses, and where it is best."""
     fitted = [entry for entry in found.tensors if entry.fit.trusted]
     weights = sum(entry.fit.n for entry in fitted)
     columns = (
         Column("family"), Column("parameters", "count"), Column("mean loss, bits/w.", ".4f"),
-        Column("largest loss", ".4f"), Column("in tensor"), Column("best or as good in", "count"),
-        Column("simplest of these in", "count"),
+        Column("largest loss", ".4f"), Column("in tensor"), Column("best or tied in", "count"),
+        Column("simplest of those in", "count"),
     )  # fmt: skip
     rows = []
     for name in family_names() if fitted else ():
@@ -160,13 +161,13 @@ def families(found: Survey) -> Table:
         chosen = sum(entry.selection.chosen == name for entry in fitted)
         free = len(fitted[0].selection[name].parameters)
         rows.append((name, free, mean, losses[worst], fitted[worst].name, close, chosen))
-    return Table(f"The families over the {len(fitted)} tensors with a fit to trust", columns, tuple(rows))
+    return Table(f"Families over the {len(fitted)} tensors with a trusted fit", columns, tuple(rows))
 
 
 def by_kind(found: Survey) -> Table:
     """Compare the kinds of tensors: shapes one by one and pooled, and what rivals cost, averaged over the weights."""
     columns = (
-        Column("kind"), Column("tensors", "count"), Column("to trust", "count"), Column("weights", "count"),
+        Column("kind"), Column("tensors", "count"), Column("trusted fits", "count"), Column("weights", "count"),
         Column("lowest shape", ".3f"), Column("median", ".3f"), Column("highest", ".3f"),
         Column("pooled", ".3f"), Column("pooled at equal RMS", ".3f"), Column("median, equal channels", ".3f"),
         *(Column(f"{rival}, + bits/w.", ".4f") for rival in RIVALS),
@@ -188,14 +189,14 @@ def by_kind(found: Survey) -> Table:
         weights = sum(entry.fit.n for entry in trusted)
         gains = (sum(e.fit.n * e.excess(rival) for e in trusted) / weights if weights else None for rival in RIVALS)
         rows.append((kind, len(entries), len(trusted), count, *spread, *together, within, *gains))
-    return Table("Shapes by kind of tensor, as its name says; of fits to trust", columns, tuple(rows))
+    return Table("Shapes by kind of tensor, as read from its name (trusted fits)", columns, tuple(rows))
 
 
 def levels(found: Survey) -> Table:
     """Show what pooling does to the shape: all as they are, tensors alike, channels alike."""
     columns = (
-        Column("what is pooled"), Column("GGD shape", ".3f"), Column("gaussian, + bits/w.", ".4f"),
-        Column("laplace, + bits/w.", ".4f"), Column("best"), Column("GGD loses, bits/w.", ".4f"),
+        Column("pooled weights"), Column("GGD shape", ".3f"), Column("gaussian, + bits/w.", ".4f"),
+        Column("laplace, + bits/w.", ".4f"), Column("best"), Column("GGD, + bits/w.", ".4f"),
     )  # fmt: skip
     rows = tuple(
         (
@@ -207,7 +208,7 @@ def levels(found: Survey) -> Table:
         )
         for entry in found.levels
     )
-    return Table("What pooling does", columns, rows)
+    return Table("Shape of pooled weights", columns, rows)
 
 
 def estimators(found: Survey) -> Table:

@@ -11,7 +11,7 @@ from typing import Any
 from ...formats import Format
 from ...quantization.named import NAMED
 from ...quantization.scheme import as_scheme
-from .tables import Column, Table
+from .table import Column, Table
 
 __all__ = ["as_csv", "as_records", "codes", "overview", "schemes"]
 

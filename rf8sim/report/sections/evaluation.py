@@ -1,29 +1,25 @@
-"""What a model lost in each datapath: the tables, the answer in words, and the page."""
+"""Sections of a page about a model run in low precision: what each datapath costs."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from ..._base.files import write_files
 from ...models.datapath import Datapath
 from ...models.evaluation import Evaluation, paired
 from ...quantization.scheme import Scheme
-from ..tables.tables import Column, Table, markdown_table
+from ..tables.table import Column, Table
+from .contents import Contents
+from .page import Section
 
-__all__ = ["FILES", "as_json", "everything", "verdict", "write_evaluation"]
-
-FILES = ("evaluate.md", "evaluate.json")
-"""What `write_evaluation` writes."""
+__all__ = ["Evaluated", "accuracy", "all_results", "as_data", "by_accumulator", "everything", "method", "verdict"]
 
 _SCHEMA = 2
-_TOLD_APART = 2.0  # standard errors
+_SIGNIFICANT = 2.0  # standard errors
 _UNMOVED = 0.02  # of the divergence
-_REPEATS = "values that repeat every octave, with powers of two as scales: another scale moves the range's ends alone"
+_REPEATS = "values repeat every octave and scales are powers of two, so finer scales change only the ends of the range"
 _SCALES = {
     "tensor": "one scale per tensor", "channel": "scales per output channel and token", "block": "scales per block",
     "none": "no scales",
@@ -41,6 +37,22 @@ class Setting(NamedTuple):
     rest: tuple[object, ...]
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """The results of an evaluation.
+
+    Attributes
+    ----------
+    results : tuple of Evaluation
+        At least one.
+    data : str
+        The name of the file that the model was run on.
+    """
+
+    results: tuple[Evaluation, ...]
+    data: str
+
+
 def everything(results: Sequence[Evaluation]) -> Table:
     """List all results, one row for each."""
     columns = (
@@ -50,54 +62,22 @@ def everything(results: Sequence[Evaluation]) -> Table:
     )  # fmt: skip
     rows = []
     for result in results:
-        path, told = result.datapath, result.to_json()
+        path, data = result.datapath, result.to_json()
         held = path.accumulator if path.order == "sequential" else f"{path.accumulator} {path.order}"
         head = (str(path.weights), str(path.activations or "float32"), held)
         rows.append(
-            (*head, told["loss"], told["cost"], told["error"], told["divergence"], result.agreement, result.not_finite)
+            (*head, data["loss"], data["cost"], data["error"], data["divergence"], result.agreement, result.not_finite)
         )
     return Table("Loss by datapath", columns, tuple(rows))
 
 
-def as_json(results: Sequence[Evaluation], data: str, made_by: str) -> dict[str, Any]:
-    """Return all that is known as plain data."""
-    found = [result.to_json() for result in results]
-    return {"schema": _SCHEMA, "made_by": made_by, "data": data, "verdict": verdict(results), "results": found}
-
-
-def write_evaluation(results: Sequence[Evaluation], folder: Path, data: str, made_by: str) -> list[Path]:
-    """Write the page and its data to a folder.
-
-    Parameters
-    ----------
-    results : sequence of Evaluation
-        The results, at least one.
-    folder : Path
-        Made if it is missing.
-    data : str
-        What the model was run on.
-    made_by : str
-        The command, which the page states.
-
-    Returns
-    -------
-    list of Path
-        The files written: both, or none on failure.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be written.
-    """
-    page = "\n\n".join(_page(results, data, made_by)) + "\n"
-    plain = json.dumps(as_json(results, data, made_by), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    contents = {folder / name: text.encode("utf-8") for name, text in zip(FILES, (page, plain), strict=True)}
-    write_files(contents)
-    return list(contents)
+def as_data(found: Evaluated) -> dict[str, Any]:
+    """Return the results as plain data for JSON."""
+    return {"schema": _SCHEMA, "data": found.data, "results": [result.to_json() for result in found.results]}
 
 
 def verdict(results: Sequence[Evaluation]) -> list[str]:
-    r"""Say what wins and what loses, and claim no difference that the windows do not show.
+    r"""Rank the datapaths in sentences, and claim no difference that the windows do not show.
 
     Parameters
     ----------
@@ -115,15 +95,15 @@ def verdict(results: Sequence[Evaluation]) -> list[str]:
     >>> spread = {"rf8": (0.3, 0.2, 0.2), "int8": (0.1, 0.1, 0.1)}
     >>> both = [Evaluation("m", Datapath(n), 6, (1.0, 2.0, 3.0), losses[n], spread[n], 1.0, 0.0) for n in losses]
     >>> print(*verdict(both), sep="\n")
-    In float32 the model m loses 2.0000 nats per token, on 6 tokens in 3 windows.
-    Weights only, one scale per tensor, accumulator exact: int8 costs least, +0.0333 ± 0.0333. Worse than it: rf8 (by
+    In float32 the loss of m is 2.0000 nats per token, on 6 tokens in 3 windows.
+    Weights only, one scale per tensor, accumulator exact: int8 has the lowest cost, +0.0333 ± 0.0333. Worse: rf8 (by
     0.1000 ± 0.0000). By divergence from float32's predictions: int8 0.1000 < rf8 0.2333.
     """
     first = results[0]
     count = len(first.losses)
     counted = f"{first.tokens:,} tokens in {count} window{'' if count == 1 else 's'}"
     return [
-        f"In float32 the model {first.model} loses {first.baseline:.4f} nats per token, on {counted}.",
+        f"In float32 the loss of {first.model} is {first.baseline:.4f} nats per token, on {counted}.",
         *_winners(results),
         *_accumulators(results),
         *_residual(results),
@@ -132,57 +112,64 @@ def verdict(results: Sequence[Evaluation]) -> list[str]:
     ]
 
 
-def _page(results: Sequence[Evaluation], data: str, made_by: str) -> Iterator[str]:
-    yield "# What a datapath costs the model"
-    yield (
-        f"Made by `{made_by}`; the same command gives the same page, but for last digits where "
-        "another machine's BLAS sums float32 in another order."
-    )
-    yield "## The answer"
-    yield "\n".join(f"* {sentence}" for sentence in verdict(results))
-    yield "## How it was measured"
-    yield (
-        f"Every weight matrix of {results[0].model} is applied by `rf8sim.matmul` with the stated schemes and "
-        f"accumulator, on windows of {data}; norms, softmax, attention's products of activations with activations and "
-        "residual sums stay in float32."
-    )
-    yield (
-        "*Cost* is the loss less that of float32 on the same tokens, in nats per token, ± its standard error over "
-        "windows (the tokens of a window are not independent). Differences below "
-        f"{_TOLD_APART:g} standard errors, taken window by window, are not claimed; of twenty comparisons of equals "
-        "about one would pass that by chance. *Divergence* is the mean Kullback-Leibler divergence of the predicted "
-        "distributions from those of float32, in nats per token: it does not depend on which byte came next, and is "
-        "the less noisy measure. In a ranking, < is a difference beyond those standard errors, ≈ one that is not."
-    )
-    yield (
+def method(found: Evaluated, _: bool) -> Section:
+    """Say how it was measured."""
+    words = (
+        f"Every weight matrix of {found.results[0].model} is applied by rf8sim.matmul with the stated schemes and "
+        f"accumulator, on windows of {found.data}. Norms, softmax, attention's products of activations with "
+        "activations and residual sums stay in float32.",
         "Activations whose scheme has one scale for the tensor have a static one for each product, by the scheme's "
-        "rule on what it gets in float32; other schemes choose theirs on the fly, *channel* one for each token. A "
+        "rule on its inputs in float32. Other schemes choose their scales on the fly, channel one for each token. A "
         "float16 or 8-bit accumulator holds products divided by a power of two that puts the largest possible one 6 "
-        "bits below its largest value, the same for all formats, unless a "
-        "shift was given."
+        "bits below its largest value, the same for all formats, unless a shift was given.",
     )
-    if len({result.datapath.accumulator for result in results}) > 1:
-        yield from _pivots(results)
-    yield "## All results"
-    yield markdown_table(everything(results))
+    terms = (
+        (
+            "cost",
+            "the loss less that of float32 on the same tokens, in nats per token, ± its standard error over windows "
+            f"(the tokens of a window are not independent). Differences below {_SIGNIFICANT:g} standard errors, taken "
+            "window by window, are not claimed; of twenty comparisons of equals about one would pass by chance",
+        ),
+        (
+            "divergence",
+            "the mean Kullback-Leibler divergence of the predicted distributions from those of float32, in nats per "
+            "token. It does not depend on which byte came next, and is the less noisy measure",
+        ),
+        ("<, ≈", "in a ranking: a difference beyond those standard errors, and one that is not"),
+    )
+    return Section("method", "How it was measured", words, terms=terms)
 
 
-def _pivots(results: Sequence[Evaluation]) -> Iterator[str]:
-    """Write tables of formats by accumulators."""
-    held = list(dict.fromkeys(result.datapath.accumulator for result in results))
+def all_results(found: Evaluated, _: bool) -> Section:
+    """Show all results."""
+    return Section("results", "All results", (), (everything(found.results),))
+
+
+def by_accumulator(found: Evaluated, _: bool) -> Section | None:
+    """Show tables of formats by accumulators, if there are several."""
+    accumulators = list(dict.fromkeys(result.datapath.accumulator for result in found.results))
+    if len(accumulators) < 2:
+        return None
     groups: dict[Setting, dict[str, dict[str, Evaluation]]] = {}
-    for result in results:
+    for result in found.results:
         path = result.datapath
         rows = groups.setdefault(_setting(path)._replace(accumulator=""), {})
         rows.setdefault(_name(path), {})[path.accumulator] = result
-    for setting, rows in groups.items():
-        columns = tuple(Column(title) for title in ("weights", *held, *(f"{name}: divergence" for name in held)))
-        told = tuple(
-            (name, *(_cost(row[a]) if a in row else None for a in held), *(_divergence(row.get(a)) for a in held))
-            for name, row in rows.items()
+    tables = tuple(_by_accumulator(_words(setting), accumulators, rows) for setting, rows in groups.items())
+    return Section("accumulators", "Cost and divergence by accumulator", (), tables)
+
+
+def _by_accumulator(caption: str, names: Sequence[str], rows: dict[str, dict[str, Evaluation]]) -> Table:
+    columns = tuple(Column(title) for title in ("weights", *names, *(f"{name}: divergence" for name in names)))
+    cells = tuple(
+        (
+            weights,
+            *(_cost(row[name]) if name in row else None for name in names),
+            *(_divergence(row.get(name)) for name in names),
         )
-        yield f"## {_words(setting)}"
-        yield markdown_table(Table("", columns, told))
+        for weights, row in rows.items()
+    )
+    return Table(caption, columns, cells)
 
 
 def _setting(path: Datapath) -> Setting:
@@ -203,7 +190,7 @@ def _scales(scheme: Scheme) -> str:
 
 
 def _words(setting: Setting) -> str:
-    """Say what a setting is."""
+    """Describe a setting."""
     if setting.activations is None:
         what = "Weights only"
     elif setting.activations == _SAME:
@@ -250,26 +237,28 @@ def _winners(results: Sequence[Evaluation]) -> Iterator[str]:
         if not finite:
             continue
         best, *others = finite
-        words = f"{_words(setting)}: {_name(best.datapath)} costs {'least, ' if others else ''}{_cost(best)}."
+        words = (
+            f"{_words(setting)}: {_name(best.datapath)} {'has the lowest cost,' if others else 'costs'} {_cost(best)}."
+        )
         equal, worse = [], []
         for other in others:
             gap, error = paired(best.losses, other.losses)
-            if math.isfinite(error) and gap > _TOLD_APART * error:
+            if math.isfinite(error) and gap > _SIGNIFICANT * error:
                 worse.append(f"{_name(other.datapath)} (by {gap:.4f} ± {error:.4f})")
             else:
                 equal.append(_name(other.datapath))
-        words += f" Not told apart from it: {', '.join(equal)}." if equal else ""
-        words += f" Worse than it: {', '.join(worse)}." if worse else ""
+        words += f" No significant difference: {', '.join(equal)}." if equal else ""
+        words += f" Worse: {', '.join(worse)}." if worse else ""
         yield f"{words} By divergence from float32's predictions: {_ranked(group)}."
 
 
 def _ranked(group: Sequence[Evaluation]) -> str:
-    """Order by divergence: ``<`` where one is told apart from the one before, ``≈`` where not."""
+    """Order by divergence: ``<`` where the difference from the one before is significant, ``≈`` where not."""
     words, before = "", None
     for result in sorted((r for r in group if math.isfinite(r.divergence)), key=lambda r: r.divergence):
         if before:
             gap, error = paired(before.divergences, result.divergences)
-            words += " < " if gap > _TOLD_APART * error else " ≈ "
+            words += " < " if gap > _SIGNIFICANT * error else " ≈ "
         words += f"{_name(result.datapath)} {result.divergence:.4f}"
         before = result
     return words
@@ -290,12 +279,13 @@ def _accumulators(results: Sequence[Evaluation]) -> Iterator[str]:
             continue
         moves = [(*paired(a.losses, b.losses), b) for a, b in pairs]
         gap, error, largest = max(moves, key=lambda move: abs(move[0]))
-        shown = sum(gap > _TOLD_APART * error for gap, error, _ in moves)
+        shown = sum(gap > _SIGNIFICANT * error for gap, error, _ in moves)
+        spread = f" ± {error:.1g}" if math.isfinite(error) else ""
         where = f"{_name(largest.datapath)}, {_words(_setting(largest.datapath)._replace(accumulator='')).lower()}"
         yield (
-            f"Accumulator {name} in place of {first} moves the loss by at most {abs(gap):.1g} ({gap:+.1g} ± "
-            f"{error:.1g}: {where}); it is worse by more than {_TOLD_APART:g} standard "
-            f"errors in {shown} of {len(moves)} cases; in divergence it is in {sum(_diverges(a, b) for a, b in pairs)}."
+            f"Accumulator {name} in place of {first} changes the loss by at most {abs(gap):.1g} ({gap:+.1g}{spread}: "
+            f"{where}); it is worse by more than {_SIGNIFICANT:g} standard "
+            f"errors in {shown} of {len(moves)} cases; by divergence, in {sum(_diverges(a, b) for a, b in pairs)}."
         )
 
 
@@ -305,8 +295,8 @@ def _residual(results: Sequence[Evaluation]) -> Iterator[str]:
     if pairs:
         gaps, shown = zip(*(_gap(a, b) for a, b in pairs), strict=True)
         yield (
-            f"Rounding residual in place of nearest-even adds {'; '.join(gaps)}. Beyond {_TOLD_APART:g} standard "
-            f"errors it is worse in {sum(shown)} of {len(pairs)} cases; in divergence it is in "
+            f"Rounding residual in place of nearest-even adds {'; '.join(gaps)}. Beyond {_SIGNIFICANT:g} standard "
+            f"errors it is worse in {sum(shown)} of {len(pairs)} cases; by divergence, in "
             f"{sum(_diverges(a, b) for a, b in pairs)}."
         )
 
@@ -340,7 +330,7 @@ def _changed(path: Datapath, change: Callable[[Scheme], Scheme]) -> Datapath:
 
 
 def _plain(path: Datapath) -> Datapath:
-    """Return a datapath whose activations have the rule of its weights: they are paired whatever theirs is."""
+    """Return a datapath whose activations have the rule of its weights: they are paired under any rule of theirs."""
     if path.activations is None or path.activations.scales is None or path.weights.scales is None:
         return path
     scales = replace(path.activations.scales, rule=path.weights.scales.rule)
@@ -360,12 +350,12 @@ def _one_scale(scheme: Scheme) -> Scheme:
 def _gap(before: Evaluation, after: Evaluation) -> tuple[str, bool]:
     gap, error = paired(before.losses, after.losses)
     where = _words(_setting(after.datapath)._replace(accumulator="")).lower()
-    return f"{gap:+.4f} ± {error:.4f} ({after.datapath.weights.format.name}, {where})", gap > _TOLD_APART * error
+    return f"{gap:+.4f} ± {error:.4f} ({after.datapath.weights.format.name}, {where})", gap > _SIGNIFICANT * error
 
 
 def _diverges(before: Evaluation, after: Evaluation) -> bool:
     gap, error = paired(before.divergences, after.divergences)
-    return gap > _TOLD_APART * error
+    return gap > _SIGNIFICANT * error
 
 
 def _overflows(results: Sequence[Evaluation]) -> Iterator[str]:
@@ -375,3 +365,13 @@ def _overflows(results: Sequence[Evaluation]) -> Iterator[str]:
         named = (f"{_name(r.datapath)} ({_words(_setting(r.datapath)).lower()})" for r in broken[:3])
         more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
         yield f"Sums overflowed in {', '.join(named)}{more}: a larger shift brings them into range."
+
+
+def accuracy(contents: Contents, _: bool) -> Section | None:
+    """Show, in the report of a checkpoint, the results of an evaluation that belongs to it."""
+    if contents.evaluation is None:
+        return None
+    results = [Evaluation.from_json(result) for result in contents.evaluation["results"]]
+    table = everything(results)
+    made = f"Made by '{contents.evaluation['made_by']}', on {contents.evaluation['data']}."
+    return Section("accuracy", "The model run in low precision", (*contents.evaluation["verdict"][:5], made), (table,))

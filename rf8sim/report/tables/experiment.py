@@ -1,88 +1,18 @@
-"""The tables of reports and of the terminal, as raw values with how each column is written."""
+"""The tables of what was measured on a checkpoint."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ...studies.experiment import Experiment, SchemeRecord, TensorRecord
+from .table import MOST_ROWS, Column, Table
 
 __all__ = [
-    "MOST_ROWS", "STORED", "WORDS", "Column", "Table", "brief", "cell", "details", "fits", "format_values", "label",
-    "markdown_table", "not_finite", "settings", "skipped", "sqnr_by_tensor", "summary", "with_bits",
+    "STORED", "brief", "details", "fits", "format_values", "label", "not_finite", "settings", "skipped",
+    "sqnr_by_tensor", "summary", "with_bits",
 ]  # fmt: skip
-
-WORDS = ("text", "note")
-"""Kinds of columns that hold words."""
-
-MOST_ROWS = 40
-"""A longer table is folded away, and a figure has at most so many rows."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: its heading, and how its cells are written.
-
-    ``kind`` is ``text``, ``note`` (text of many words), ``count``, ``percent`` (of a share) or a format specification
-    such as ``.2f``.
-    """
-
-    title: str
-    kind: str = "text"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of raw values; None is a number that does not exist, inf one without bound.
-
-    ``folded`` tables are closed at first; the last row of one that ``has_total`` stays last however it is sorted.
-    """
-
-    caption: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Any, ...], ...]
-    folded: bool = False
-    has_total: bool = False
-
-
-def cell(value: object, kind: str) -> str:
-    """Write one cell.
-
-    Examples
-    --------
-    >>> [cell(0.5, "percent"), cell(1e-9, "percent"), cell(None, ".2f"), cell(1234, "count")]
-    ['50.00', '<0.01', '–', '1,234']
-    """
-    if value is None:
-        return "–"
-    if kind in WORDS:
-        return str(value)
-    assert isinstance(value, int | float)
-    if math.isinf(value):
-        return "∞" if value > 0 else "-∞"
-    if kind == "count":
-        return f"{value:,}"
-    if kind == "percent":
-        return "0" if value == 0 else "<0.01" if value < 1e-4 else f"{100 * value:.2f}"
-    return format(value, kind)
-
-
-def markdown_table(table: Table) -> str:
-    """Write a table as Markdown."""
-
-    def row(cells: Sequence[Any]) -> str:
-        return f"| {' | '.join(str(text).replace('|', chr(92) + '|') for text in cells)} |"
-
-    kinds = [column.kind for column in table.columns]
-    lines = [
-        row([column.title for column in table.columns]),
-        row([":--" if kind in WORDS else "--:" for kind in kinds]),
-    ]
-    lines += [row([cell(value, kind) for value, kind in zip(values, kinds, strict=True)]) for values in table.rows]
-    return "\n".join(lines)
 
 
 def label(experiment: Experiment, tensor: TensorRecord) -> str:
@@ -138,7 +68,7 @@ def summary(experiment: Experiment) -> Table:
         Column("worst, dB", ".2f"),
         *_COSTS,
     )
-    return Table("All weights that were measured", columns, tuple(rows))
+    return Table("All measured weights", columns, tuple(rows))
 
 
 def brief(experiment: Experiment) -> Table:
@@ -253,7 +183,7 @@ def not_finite(experiment: Experiment) -> Table:
     odd = [tensor for tensor in experiment.tensors if tensor.nans or tensor.infinities]
     rows = tuple((label(experiment, tensor), tensor.nans, tensor.infinities) for tensor in odd)
     columns = (Column("tensor"), Column("NaN", "count"), Column("infinite", "count"))
-    return Table("Tensors with NaN or infinities, which were left out", columns, rows)
+    return Table("Tensors with NaN or infinities (these values are left out)", columns, rows)
 
 
 def skipped(experiment: Experiment) -> Table:

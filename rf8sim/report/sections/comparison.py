@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ...studies.experiment import Experiment, SchemeRecord, TensorRecord
-from ..sections.contents import Contents
-from ..tables.tables import Column, Table, label
+from ..tables.experiment import label
+from ..tables.table import Column, Table
+from .contents import Contents
+from .page import Section
 
-__all__ = ["Change", "Comparison", "Thresholds", "compare", "read_report"]
+__all__ = ["Change", "Comparison", "Thresholds", "changes", "compare", "method", "read_report"]
 
 ALL = "all weights"
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """From when on a change counts.
+    """The largest changes that do not count.
 
     Attributes
     ----------
@@ -37,7 +39,7 @@ class Thresholds:
     share: float = 0.001
 
     def check(self) -> None:
-        """Raise ValueError if one is negative or no number."""
+        """Raise ValueError if a threshold is negative, infinite or NaN."""
         for name, value in asdict(self).items():
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"threshold {name} must be >= 0, got {value}")
@@ -97,11 +99,14 @@ class Comparison:
         What else differs: settings, tensors and schemes that only one report has.
     missing : tuple of str
         Tensors of the first report that the second has not: they count as worse.
+    thresholds : Thresholds
+        Changes up to these do not count.
     """
 
     changes: tuple[Change, ...]
     notes: tuple[str, ...]
     missing: tuple[str, ...]
+    thresholds: Thresholds
 
     @property
     def worse(self) -> tuple[Change, ...]:
@@ -115,7 +120,13 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for JSON; what is infinite or does not exist is None."""
+        thresholds = self.thresholds
         return {
+            "thresholds": {
+                "sqnr_db": thresholds.sqnr_db,
+                "bits": thresholds.bits,
+                "percent": round(100 * thresholds.share, 12),
+            },
             "worse": len(self.worse),
             "missing": list(self.missing),
             "notes": list(self.notes),
@@ -141,7 +152,7 @@ class Comparison:
         return Table("Before and after", columns, rows)
 
     def summary(self) -> list[str]:
-        """Say what was found."""
+        """Summarize the comparison in sentences."""
         said = [f"{len(self.worse)} of {len(self.changes)} numbers got worse."]
         if self.missing:
             names = ", ".join(self.missing[:5]) + (" and more" if len(self.missing) > 5 else "")
@@ -184,7 +195,7 @@ def compare(before: Contents, after: Contents, thresholds: Thresholds = Threshol
     before, after : Contents
         The reports. Schemes and tensors are matched by their names.
     thresholds : Thresholds
-        From when on a change counts.
+        The largest changes that do not count.
 
     Returns
     -------
@@ -205,7 +216,7 @@ def compare(before: Contents, after: Contents, thresholds: Thresholds = Threshol
     old, new = _by_label(one), _by_label(two)
     pairs = [(ALL, one.total, two.total)] + [(name, old[name], new[name]) for name in old if name in new]
     changes = tuple(change for pair in pairs for change in _changes(*pair, formats, thresholds))
-    return Comparison(changes, tuple(_notes(one, two)), tuple(name for name in old if name not in new))
+    return Comparison(changes, tuple(_notes(one, two)), tuple(name for name in old if name not in new), thresholds)
 
 
 def _by_label(experiment: Experiment) -> dict[str, TensorRecord]:
@@ -270,3 +281,21 @@ def _notes(before: Experiment, after: Experiment) -> Iterable[str]:
     added = len({*_by_label(after)} - {*_by_label(before)})
     if added:
         yield f"{added} tensors of the second report are new."
+
+
+def changes(found: Comparison, _: bool) -> Section:
+    """Show the changes, first those that count."""
+    everything = replace(found.table(everything=True), caption="Every number of both reports", folded=True)
+    return Section("changes", "Changes", (), (found.table(), everything))
+
+
+def method(found: Comparison, _: bool) -> Section:
+    """Say which changes count."""
+    limits = found.thresholds
+    words = (
+        f"A change counts if it is more than {limits.sqnr_db:g} dB of SQNR, {limits.bits:g} entropy-coded bits per "
+        f"weight, or {100 * limits.share:g} % of the weights rounded to zero or out of range. A tensor that is missing "
+        "in the second report, and more values that are not finite, count too.",
+    )
+    terms = (("paid", "fewer bits, but with a larger error"),)
+    return Section("method", "Which changes count", words, terms=terms)

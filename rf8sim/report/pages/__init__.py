@@ -1,1 +1,0 @@
-"""The pages of commands other than `report`."""

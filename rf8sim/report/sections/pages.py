@@ -1,0 +1,130 @@
+"""The pages of all commands: what each is made of, and in which order. A section is one function that returns data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...studies.planning import Planned
+from ...studies.pruning import Sparsity
+from ...studies.rf_family import Member
+from ...studies.tradeoff import Tradeoff
+from ..tables.experiment import brief
+from . import comparison, evaluation, fit, plan, pruning, rf_family, tradeoff, verdict
+from .about import about
+from .area import area
+from .choices import rounding, scaling
+from .compression import compression
+from .contents import Contents
+from .errors import errors
+from .formats import formats
+from .guards import guards
+from .page import Kind
+from .tensors import tensors
+from .weights import weights
+
+__all__ = ["COMPARE", "EVALUATE", "FIT", "PAGES", "PLAN", "PRUNE", "REPORT", "RF_FAMILY", "TRADEOFF"]
+
+_LOSSES = "The same command gives the same page, except for the last digits of losses on other machines."
+
+REPORT: Kind[Contents] = Kind(
+    "report",
+    lambda found: f"rf8sim report: {', '.join(found.experiment.checkpoints)}",
+    lambda found: verdict.verdict(found.experiment),
+    lambda found: brief(found.experiment),
+    Contents.to_json,
+    (
+        weights,
+        formats,
+        rounding,
+        scaling,
+        area,
+        errors,
+        evaluation.accuracy,
+        compression,
+        guards,
+        tensors,
+        about,
+    ),
+    figure_files=False,
+)
+
+FIT: Kind[fit.Fits] = Kind(
+    "fit",
+    lambda _: "Do the weights follow a generalized Gaussian?",
+    fit.answer,
+    fit.overview,
+    fit.as_data,
+    (fit.by_tensor, fit.families, fit.kinds, fit.pooling, fit.channels, fit.estimators, fit.not_fitted),
+)
+
+EVALUATE: Kind[evaluation.Evaluated] = Kind(
+    "evaluate",
+    lambda found: f"Accuracy of {found.results[0].model} in low precision",
+    lambda found: evaluation.verdict(found.results),
+    lambda found: evaluation.everything(found.results),
+    evaluation.as_data,
+    (evaluation.method, evaluation.by_accumulator, evaluation.all_results),
+    "The same command gives the same page, except for last digits where another machine's BLAS sums float32 in another "
+    "order.",
+)
+
+TRADEOFF: Kind[Tradeoff] = Kind(
+    "tradeoff",
+    lambda _: "Rate against distortion",
+    tradeoff.verdict,
+    tradeoff.points,
+    Tradeoff.to_json,
+    (tradeoff.totals, tradeoff.method, tradeoff.kinds, tradeoff.entropy_codes),
+    _LOSSES,
+)
+
+PRUNE: Kind[Sparsity] = Kind(
+    "sparsity",
+    lambda _: "Accuracy against sparsity",
+    pruning.verdict,
+    pruning.results,
+    Sparsity.to_json,
+    (pruning.quality, pruning.method),
+    _LOSSES,
+)
+
+PLAN: Kind[Planned] = Kind(
+    "plan",
+    lambda found: f"Plan for {found.budget.text}",
+    plan.summary,
+    plan.choices,
+    plan.as_data,
+    (plan.tensors, plan.bits),
+    _LOSSES,
+)
+
+RF_FAMILY: Kind[Sequence[Member]] = Kind(
+    "rf_family",
+    lambda _: "Exponent bits and depth of the RF family",
+    rf_family.verdict,
+    rf_family.table,
+    rf_family.as_data,
+    (rf_family.members, rf_family.limit, rf_family.method),
+)
+
+COMPARE: Kind[comparison.Comparison] = Kind(
+    "comparison",
+    lambda _: "Comparison of two reports",
+    comparison.Comparison.summary,
+    comparison.Comparison.table,
+    comparison.Comparison.to_json,
+    (comparison.changes, comparison.method),
+)
+
+PAGES: dict[str, Kind[Any]] = {
+    "report": REPORT,
+    "fit": FIT,
+    "evaluate": EVALUATE,
+    "tradeoff": TRADEOFF,
+    "prune": PRUNE,
+    "plan": PLAN,
+    "rf-family": RF_FAMILY,
+    "compare": COMPARE,
+}
+"""The pages, by the names of their commands."""

@@ -1,0 +1,118 @@
+"""Sections of a page about a plan: its choices, and their cost."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..._base.display import bits_in_words
+from ...studies.planning import Planned
+from ..tables.table import Column, Table
+from .page import Section
+
+__all__ = ["as_data", "bits", "choices", "summary", "tensors"]
+
+
+def choices(found: Planned) -> Table:
+    """List the scheme of each tensor."""
+    columns = (
+        Column("tensor"), Column("scheme"), Column("weights", "count"), Column("bits/w.", ".3f"),
+        Column("SQNR, dB", ".2f"),
+    )  # fmt: skip
+    rows = [
+        (
+            choice.name,
+            str(choice.recipe.scheme),
+            choice.cost.weights,
+            choice.cost.bits_per_weight,
+            None if math.isnan(choice.cost.sqnr_db) else choice.cost.sqnr_db,
+        )
+        for choice in found.choices
+    ]
+    return Table(f"Plan for {found.budget.text}", columns, tuple(rows))
+
+
+def summary(found: Planned) -> list[str]:
+    """State the cost of the plan, measured again, and how far it is from the best possible.
+
+    Parameters
+    ----------
+    found : Planned
+        The plan.
+
+    Returns
+    -------
+    list of str
+        Sentences.
+    """
+    said = [
+        f"{bits_in_words(found.bits)}. "
+        f"{found.sqnr_db:.2f} dB SQNR over the planned tensors, {found.worst_sqnr_db:.2f} dB in the worst of these."
+    ]
+    if found.below is None:
+        said.append(
+            f"The fewest bits on the convex hull of {found.candidates} candidates a tensor. The loss is measured, so "
+            "there is no bound for other plans."
+        )
+    elif found.budget.quantity == "bits":
+        gap = found.below - found.sqnr_db
+        room = "it is the best" if gap < 5e-4 else f"at most {found.below:.3f} dB is possible"
+        said.append(f"Of {found.candidates} candidates a tensor, with a header of this size and this budget, {room}.")
+    else:
+        gap = found.bits_per_weight - found.below
+        room = "it has the fewest bits" if gap < 5e-5 else f"at least {found.below:.4f} bits are needed"
+        said.append(f"Of {found.candidates} candidates a tensor, with a header of this size and this budget, {room}.")
+    if found.loss is not None and found.baseline is not None:
+        share = 100 * (found.loss / found.baseline - 1)
+        said.append(
+            f"The model's loss is {found.loss:.4f} nats per token, against {found.baseline:.4f} unquantized "
+            f"({share:+.2f} %)."
+        )
+    return said
+
+
+def as_data(found: Planned) -> dict[str, Any]:
+    """Return the plan and its cost as plain data for JSON; what is not finite is None."""
+    chosen = [
+        {
+            "tensor": choice.name,
+            "scheme": choice.recipe.scheme.text,
+            "weights": choice.cost.weights,
+            "bits_per_weight": choice.cost.bits_per_weight,
+            "sqnr_db": _finite(choice.cost.sqnr_db),
+        }
+        for choice in found.choices
+    ]
+    return {
+        "schema": 1,
+        "budget": found.budget.text,
+        "bits": dict(found.bits),
+        "bits_per_weight": found.bits_per_weight,
+        "sqnr_db": _finite(found.sqnr_db),
+        "worst_sqnr_db": _finite(found.worst_sqnr_db),
+        "limit": found.below,
+        "loss": found.loss,
+        "baseline": found.baseline,
+        "candidates": found.candidates,
+        "choices": chosen,
+        "kept": list(found.others),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def tensors(found: Planned, _: bool) -> Section:
+    """Show the choices."""
+    return Section("tensors", "Tensor by tensor", (), (choices(found),))
+
+
+def bits(found: Planned, _: bool) -> Section:
+    """Show the parts of a file, and name the tensors that stay as they are."""
+    columns = (Column("part"), Column("bits/w.", ".4f"))
+    rows = (*found.bits.items(), ("total", found.bits_per_weight))
+    words = ["The bits of the file that 'rf8sim quantize --plan' writes, divided by the number of its weights."]
+    if found.others:
+        words.append(f"Tensors that stay unquantized: {', '.join(found.others)}.")
+    return Section("bits", "Size of the file", tuple(words), (Table("Bits per weight", columns, rows, has_total=True),))
