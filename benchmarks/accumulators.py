@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rf8sim.arithmetic.codes.linalg import matmul
 
 import rf8sim
+from rf8sim.arithmetic.linalg import matmul
 
 LM = Path(__file__).parents[1] / "examples" / "lm"
 sys.path.insert(0, str(LM))
@@ -70,14 +70,14 @@ def growth(pairs: list[tuple[np.ndarray, np.ndarray]], fmt: str) -> dict[tuple[s
     choices.append(("bfloat16", "sequential", "stochastic"))
     squares: dict[tuple[str, str, str], dict[int, list[float]]] = {}
     for a, b in pairs:
-        left, right = rf8sim.quantize(a, fmt, scaling="channel"), rf8sim.quantize(b, fmt, scaling="channel", axis=1)
+        left, right = rf8sim.quantize(a, f"{fmt}/channel,max"), rf8sim.quantize(b, f"{fmt}/*x1,max")
         for length in lengths(a.shape[1]):
             codes = left.codes[:, :length], right.codes[:length]
             ideal = matmul(*codes, fmt)
             exact = a[:, :length].astype(np.float64) @ b[:length].astype(np.float64)
             parts = {("inputs", "", ""): (ideal * (left.scale * right.scale), exact)}
             for held, order, mode in choices:
-                summed = matmul(*codes, fmt, accumulator=held, order=order, rounding=mode)
+                summed = matmul(*codes, fmt, accumulator=rf8sim.Accumulation(held, order=order, rounding=mode))
                 parts[held, order, mode] = summed * (left.scale * right.scale), parts["inputs", "", ""][0]
             for choice, (got, wanted) in parts.items():
                 share = np.sum(np.square(got - wanted)) / np.sum(np.square(exact))
@@ -89,8 +89,8 @@ def growth(pairs: list[tuple[np.ndarray, np.ndarray]], fmt: str) -> dict[tuple[s
 
 def integer_bits(product: Product, fmt: str) -> int:
     """Return the bits of the integers that hold every result of a layer exactly."""
-    left = rf8sim.quantize(product.activations, fmt, scaling="channel", axis=0)
-    right = rf8sim.quantize(product.weights, fmt, scaling="channel", axis=1)
+    left = rf8sim.quantize(product.activations, f"{fmt}/channel,max")
+    right = rf8sim.quantize(product.weights, f"{fmt}/*x1,max")
     unit = 2.0 ** (2 * -19)
     largest = np.abs(matmul(left.codes, right.codes, fmt)).max() / unit
     return int(largest).bit_length() + 1

@@ -32,8 +32,8 @@ Found = list[tuple[Subject, dict[str, Area]]]
 
 def errors() -> dict[str, float]:
     """Return the SQNR in dB of each format on all weights of the example: one least-error scale for each channel."""
-    settings = Settings(formats=FORMATS, scaling="channel", scale_rule="mse")
-    return {record.format: record.sqnr_db for record in run([CHECKPOINT], settings).total.formats}
+    settings = Settings(tuple(f"{name}/channel" for name in FORMATS))
+    return {record.scheme.format.name: record.sqnr_db for record in run([CHECKPOINT], settings).total.schemes}
 
 
 def row(found: Found, title: str) -> dict[str, Area]:

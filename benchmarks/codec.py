@@ -20,7 +20,7 @@ from harness import Contender, machine, race, version
 
 import rf8sim
 from rf8sim._base.threads import available_threads
-from rf8sim.codec.codec import rounding
+from rf8sim.codec import rounding, thresholds
 
 SLOW = 1 << 20  # peers slower than 1e8 a second get fewer elements: their rate does not depend on the size
 
@@ -108,11 +108,11 @@ def table_times() -> list[tuple[str, float]]:
             if mode == "residual" and fmt.depth is None:
                 continue
             for cached in (
-                rounding.boundaries,
-                rounding.step_table,
-                rounding.cell_table,
-                rounding.full_table,
-                rounding.stochastic_table,
+                thresholds.boundaries,
+                thresholds.step_table,
+                thresholds.cell_table,
+                thresholds.full_table,
+                thresholds.stochastic_table,
             ):
                 cached.cache_clear()
             start = time.perf_counter()

@@ -158,7 +158,7 @@ def main() -> None:
         "",
     ]
     for name in ("rf8", "int8", "nf4"):
-        codes = rf8sim.quantize(weights, name, scale_rule="mse").codes
+        codes = rf8sim.quantize(weights, name).codes
         lines += table(name, codes, rounds, threads)
     text = "\n".join(lines)
     print(text)

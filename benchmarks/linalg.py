@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from harness import Contender, machine, race, version
-from rf8sim.arithmetic.codes.linalg import weight_matvec
 
 import rf8sim
 from rf8sim._base.threads import available_threads
+from rf8sim.arithmetic.linalg import weight_matvec
 
 FEW = 8  # of the 512 terms of each sum, or rows: who is slow gets these, and its rate does not depend on the number
 
@@ -66,7 +66,9 @@ def sequential_rates(rounds: int) -> dict[str, float]:
     contenders = [
         Contender(
             f"rf8sim {held} {order}",
-            lambda held=held, order=order: rf8sim.matmul(a, b, "rf8", accumulator=held, order=order),
+            lambda held=held, order=order: rf8sim.matmul(
+                a, b, "rf8", accumulator=rf8sim.Accumulation(held, order=order)
+            ),
             size,
         )
         for held in ("float32", "float16", "bfloat16", "tf32", "int:48", "e4m3fn")
@@ -75,7 +77,7 @@ def sequential_rates(rounds: int) -> dict[str, float]:
     contenders.append(
         Contender(
             "rf8sim bfloat16 sequential, stochastic",
-            lambda: rf8sim.matmul(a, b, "rf8", accumulator="bfloat16", rounding="stochastic"),
+            lambda: rf8sim.matmul(a, b, "rf8", accumulator=rf8sim.Accumulation("bfloat16", rounding="stochastic")),
             size,
         )
     )

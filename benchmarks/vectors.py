@@ -19,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness import machine
-from rf8sim.hardware.vectors.vectors.vectors import vectors
 
+from rf8sim.hardware.vectors.vectors import vectors
 from rf8sim.hardware.verdict.verify import verify
 
 PIECE = 200_000  # lines that the slow readers are given

@@ -20,14 +20,11 @@ COLOURS = {
     "measuring": "#3f6212", "ways in": "#9d174d", "groundwork": "#5b6472",
 }  # fmt: skip
 SUBJECTS = {
-    "groundwork": "_kernels _kernels_errors _kernels_coding _checks _display _errors _files _parallel _gamma _cells "
-    "_storing",
-    "arithmetic": "operations arithmetic accumulators products linalg qarray error_analysis contractions reference",
-    "checkpoints": "_safetensors checkpoint quantized conversion dequantization compressed_tensors comparing loading "
-    "manifest guard protect requirements plan_file",
-    "compression": "code_lengths _coders coding allocation rate_distortion tradeoff pruning planning rf_family",
-    "measuring": "experiment choices scheduling measuring report transformer evaluation model_loss survey findings "
-    "groups",
+    "groundwork": "_version _base _kernels _gamma _cells _storing _counting",
+    "arithmetic": "arithmetic reference",
+    "checkpoints": "checkpoints",
+    "compression": "entropy",
+    "measuring": "models studies report survey findings groups",
     "ways in": "cli __main__ hardware torch",
 }
 

@@ -29,7 +29,10 @@ _PULL = 0.1, 3.0  # relative change of the shape, and change in standard errors,
 
 # Where the likelihood is largest at an end of the range.
 AS_UNIFORM = f"the likelihood still grows at shape {SHAPE_RANGE[1]:g}: the values are spread as if uniform"
-KEPT_AWAY = f"the likelihood still grows at shape {SHAPE_RANGE[1]:g}: the values keep away from the centre"
+KEPT_AWAY = (
+    f"the likelihood still grows at shape {SHAPE_RANGE[1]:g}: "
+    "density is low near the centre (bimodal or one-sided data)"
+)
 TOO_HEAVY = f"the best shape is below {SHAPE_RANGE[0]:g}: the tails are too heavy for this family"
 
 
@@ -82,7 +85,7 @@ def fit(
     -----
     The shape is the maximum of the likelihood of all the data to a relative error of 1e-6 for shapes up to 4. Above,
     the powers vary inside a cell of the summary, whose mean is known but whose variance is not: the difference grows to
-    some 3e-3 standard errors of the shape at 20, whatever the number of values.
+    some 3e-3 standard errors of the shape at 20, for any number of values.
 
     Examples
     --------
@@ -212,7 +215,7 @@ def _centre_error(result: FitResult) -> float:
 
 
 def _doubted(result: FitResult, histogram: MagnitudeHistogram) -> FitResult:
-    """Return the result with how well it describes the data, and what is to be said against it."""
+    """Return the result with how well it describes the data, and the objections to it."""
     if result.method != "censored" and not math.isnan(result.shape):
         result = replace(result, misfit=_misfit(histogram, result.shape, result.scale))
     reason = _doubt(histogram, result)
@@ -259,7 +262,7 @@ def _off_centre(histogram: MagnitudeHistogram, loc: float) -> str:
 
 
 def _outliers(data: _Magnitudes, result: FitResult) -> str:
-    """Return what is to be said of a few values that no sample of the fit has and that decide its shape, or nothing.
+    """Return the objection to a few values that no sample of the fit has and that decide its shape, or nothing.
 
     Data with a heavier tail than the fit have such values too, but without them the shape is much the same.
     """

@@ -177,7 +177,7 @@ def select(x: ArrayLike | MagnitudeHistogram, *, families: Iterable[str] | None 
 
     With many values every difference is significant, so significance decides nothing here: a family is preferred only
     for an effect of at least 1e-3 bits per weight, and with few values only for more than the noise could give. Fit one
-    tensor at a time: pooled tensors of different scales look heavy-tailed whatever each of them is.
+    tensor at a time: pooled tensors of different scales look heavy-tailed even if none of them is.
 
     Parameters
     ----------

@@ -52,7 +52,7 @@ def _doubts(found: Survey) -> Iterable[str]:
     if doubted:
         named = [f"{entry.name} ({entry.fit.reason})" for entry in doubted]
         yield (
-            f"There is no fit, or none to trust, and no more is said here, of {_counted(len(doubted), 'tensor')}: "
+            f"There is no fit, or none to trust, and no finding here, for {_counted(len(doubted), 'tensor')}: "
             f"{_listed(named, 3)}."
         )
     aside = [e.name for e in found.tensors if e.histogram.nonzero_count and abs(e.histogram.mean) > OFF_CENTRE * e.rms]

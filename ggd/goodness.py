@@ -89,7 +89,7 @@ def misfit(steps: tuple[Array, Array], ends: Array, below: Array, n: int) -> flo
 
     Examples
     --------
-    Values of one sign are told by one bit each, which a symmetric density does not know:
+    Values that all lie in one of 64 cells of equal probability:
 
     >>> ends = equal_cells(1.0, 1.0, 10**6)
     >>> uniform_on = (np.array([0.0, 1e-9]), np.array([0.0, 1.0]))

@@ -1,4 +1,4 @@
-"""The one-pass summary of an array: exact, mergeable, the same whatever the order, chunks or threads."""
+"""The one-pass summary of an array: exact, mergeable, independent of order, chunks and threads."""
 
 from __future__ import annotations
 

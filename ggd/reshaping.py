@@ -41,7 +41,7 @@ def deepshape(
     method : str
         ``ranks``: the k-th smallest of n magnitudes becomes the target's quantile at ``(k - 1/2) / n``. Signs and
         zeros stay; of equal magnitudes the one that comes first stays the smaller. The result follows the target
-        whatever x did.
+        also where x did not.
         ``curve``: a magnitude becomes the target's quantile at the probability that the fit gives it: a smooth curve
         through zero, under which equal weights stay equal. What the fit misses the result misses too.
         ``source``: the histogram of x, of equal bins, is matched to the target's distribution function at their edges,

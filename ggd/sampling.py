@@ -1,4 +1,4 @@
-"""Exact sampling, fast and reproducible whatever the number of threads."""
+"""Exact sampling, fast and reproducible on any number of threads."""
 
 from __future__ import annotations
 

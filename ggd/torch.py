@@ -70,7 +70,7 @@ def gg_normal_(
         As of `torch.nn.init.calculate_gain`; positive.
     mode : str
         ``fan_in`` (inputs times kernel) or ``fan_out`` (outputs times kernel); ``current``: the standard deviation that
-        the tensor has, times the gain; ``source``: ``shape[0]`` is the fan whatever the layer, as in the source's code.
+        the tensor has, times the gain; ``source``: ``shape[0]`` is the fan of every layer, as in the source's code.
     generator : torch.Generator, optional
         By default PyTorch's own.
 
@@ -140,9 +140,9 @@ def gg_init_(
         The model, changed in place.
     shape, gain, mode, generator
         As for `gg_normal_`. ``current`` draws every weight anew at the standard deviation that it has, which keeps
-        whatever scheme the model came with. ``source`` is the source's code, for comparison: the fan is ``shape[0]``
+        as the model was initialized. ``source`` is the source's code, for comparison: the fan is ``shape[0]``
         (for an embedding the size of the vocabulary), and convolutions become ones. That the standard deviation is
-        ``gain / sqrt(shape[0])`` whatever the shape is an assumption where the source does not state it.
+        ``gain / sqrt(shape[0])`` for any shape is an assumption where the source does not state it.
     filter_fn : callable, optional
         ``filter_fn(module, name)`` chooses among the layers of these kinds.
 

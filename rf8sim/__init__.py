@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .arithmetic.accumulation import Accumulation as Accumulation
+    from .arithmetic.accumulation import OperandScales as OperandScales
     from .arithmetic.codes import absolute as absolute
     from .arithmetic.codes import add as add
     from .arithmetic.codes import compare as compare
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from .codec.codec import encode as encode
     from .codec.codec import random_words as random_words
     from .codec.rounding import Overflow as Overflow
+    from .codec.rounding import Rounding as Rounding
     from .codec.rounding import RoundingMode as RoundingMode
     from .formats import Format as Format
     from .formats import format_names as format_names
@@ -49,11 +52,16 @@ if TYPE_CHECKING:
     from .formats import register as register
     from .quantization.metrics import QuantizationError as QuantizationError
     from .quantization.metrics import measure as measure
-    from .quantization.scaling import QuantizedTensor as QuantizedTensor
-    from .quantization.scaling import quantize as quantize
+    from .quantization.scheme import Scales as Scales
+    from .quantization.scheme import Scheme as Scheme
+    from .quantization.scheme import as_scheme as as_scheme
+    from .quantization.scheme import scheme_names as scheme_names
+    from .quantization.tensor import QuantizedTensor as QuantizedTensor
+    from .quantization.tensor import quantize as quantize
 
 # Names are imported when first used, so that `import rf8sim` costs nothing.
 _HOMES = {
+    **dict.fromkeys(("Accumulation", "OperandScales"), "arithmetic.accumulation"),
     **dict.fromkeys(("conv2d", "einsum"), "arithmetic.contractions"),
     **dict.fromkeys(("dot", "matmul", "matvec"), "arithmetic.linalg"),
     **dict.fromkeys(("absolute", "add", "compare", "convert", "divide", "fma"), "arithmetic.codes"),
@@ -62,8 +70,12 @@ _HOMES = {
     "Overflow": "codec.rounding",
     "QuantizationError": "quantization.metrics",
     "QArray": "arithmetic.qarray",
-    "QuantizedTensor": "quantization.scaling",
+    "QuantizedTensor": "quantization.tensor",
+    "Rounding": "codec.rounding",
     "RoundingMode": "codec.rounding",
+    "Scales": "quantization.scheme",
+    "Scheme": "quantization.scheme",
+    "as_scheme": "quantization.scheme",
     "canonical": "codec.codec",
     "decode": "codec.codec",
     "dequantize_checkpoint": "checkpoints.dequantization",
@@ -73,10 +85,11 @@ _HOMES = {
     "load_quantized": "checkpoints.loading",
     "measure": "quantization.metrics",
     "open_quantized": "checkpoints.quantized",
-    "quantize": "quantization.scaling",
+    "quantize": "quantization.tensor",
     "quantize_checkpoint": "checkpoints.guard",
     "random_words": "codec.codec",
     "register": "formats",
+    "scheme_names": "quantization.scheme",
 }
 
 __all__ = ["__version__", *_HOMES]

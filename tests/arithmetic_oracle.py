@@ -10,9 +10,9 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 from oracle_helpers import modes, overflows
-from rf8sim.arithmetic.codes.codes import Flags
 
 from rf8sim import reference
+from rf8sim.arithmetic.codes import Flags
 from rf8sim.formats import Format, get_format
 from rf8sim.reference import Number
 

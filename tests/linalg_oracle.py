@@ -6,15 +6,25 @@ Nothing is shared with the code under test but the tables of values and the orac
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
 
-from rf8sim.formats import get_format
+from rf8sim.formats import format_names, get_format
 from rf8sim.reference import floor_log2, philox4x32, power_of_two, round_value
 
 FLOATS = {"float32": (24, -126, 127), "float16": (11, -14, 15), "bfloat16": (8, -126, 127), "tf32": (11, -126, 127)}
+
+
+def float_of(kind: str) -> tuple[int, int, int] | None:
+    """Precision and the smallest and largest exponents of a binary floating-point type; None if it is another thing."""
+    widths = re.fullmatch(r"e(\d+)m(\d+)", kind)
+    if kind in FLOATS or widths is None or kind in format_names():
+        return FLOATS.get(kind)
+    largest = 2 ** (int(widths[1]) - 1) - 1
+    return int(widths[2]) + 1, 1 - largest, largest
 
 
 def word_of(seed: int, output: int, step: int) -> int:
@@ -26,7 +36,9 @@ def word_of(seed: int, output: int, step: int) -> int:
 
 def round_float(x: Fraction, kind: str, mode: str, word: int) -> float:
     """Round a nonzero number to a binary floating-point type."""
-    precision, smallest, largest = FLOATS[kind]
+    floating = float_of(kind)
+    assert floating is not None
+    precision, smallest, largest = floating
     unit = power_of_two(max(floor_log2(abs(x)), smallest) - precision + 1)
     count, rest = divmod(abs(x), unit)
     rest /= unit
@@ -72,7 +84,7 @@ def settle(
         if option:
             integer = (integer + 2 ** (n - 1)) % 2**n - 2 ** (n - 1)
         return float(max(-(2 ** (n - 1)), min(2 ** (n - 1) - 1, integer)) * unit)
-    if accumulator in FLOATS:
+    if float_of(accumulator) is not None:
         return round_float(value, accumulator, mode, word) if isinstance(value, Fraction) else value
     code = round_value(value, accumulator, mode, overflow, word, 24)
     return float(get_format(accumulator).values[code])

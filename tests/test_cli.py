@@ -96,22 +96,18 @@ def test_report(capsys, checkpoint, tmp_path):
     for name in ("rf8", "e4m3fn", "e5m2", "e3m4", "int8", *REPORT):
         assert name in out
     data = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert f"{data['total']['formats'][0]['sqnr_db']:.2f}" in out
+    assert f"{data['total']['schemes'][0]['sqnr_db']:.2f}" in out
 
 
 def test_report_options(capsys, checkpoint, tmp_path):
-    arguments = ["report", checkpoint, "-o", tmp_path, "--format", "rf8", "-f", "rf(3,8)", "-f", "rf8", "-q"]
-    arguments += ["--rounding", "residual", "--scaling", "block", "--block-size", 16, "--scale-rule", "max"]
+    arguments = ["report", checkpoint, "-o", tmp_path, "--format", "rf8/1x16,max@residual", "-f", "mxfp4", "-q"]
+    arguments += ["-f", "rf(3,8)", "-f", "rf8/1x16:e8m0fnu,max@residual"]
     arguments += ["--include", "a.*", "--exclude", "*.bias", "--no-figures", "--seed", 3]
     assert cli.main([str(argument) for argument in arguments]) == 0
     assert capsys.readouterr() == ("", "")
     data = json.loads((tmp_path / "report.json").read_text())
     assert data["settings"] == {
-        "formats": ["rf8", "rf(3,8)"],
-        "scaling": "block",
-        "scale_rule": "max",
-        "rounding": "residual",
-        "block_size": 16,
+        "schemes": [rf8sim.as_scheme(name).to_json() for name in ("rf8/1x16,max@residual", "mxfp4", "rf(3,8)")],
         "seed": 3,
         "include": ["a.*"],
         "exclude": ["*.bias"],
@@ -135,17 +131,16 @@ def test_help_names_arguments_alone(capsys):
         (["report"], "Missing argument 'CHECKPOINT"),
         (["report", "M"], "Missing option '--output' / '-o'; see"),
         (["report", "M", "-o", "OUT", "--bogus"], "No such option: --bogus"),
-        (["report", "M", "-o", "OUT", "--block-size", "0"], "Invalid value for '--block-size'"),
-        (["report", "M", "-o", "OUT", "--block-size", "many"], "Invalid value for '--block-size'"),
+        (["report", "M", "-o", "OUT", "--seed", "-1"], "Invalid value for '--seed'"),
+        (["report", "M", "-o", "OUT", "--scaling", "channel"], "No such option: --scaling"),
+        (["report", "M", "-o", "OUT", "-f", "int8/1x0"], "scheme 'int8/1x0': a block has at least 1 element"),
         (["report", "M", "-o", "OUT", "--formt", "rf8"], "No such option: --formt"),
         (["report", "M", "-o", "OUT", "-f", "rf9"], "unknown format 'rf9': did you mean 'rf8'?"),
-        (["report", "M", "-o", "OUT", "--scaling", "row"], "unknown scaling 'row'"),
-        (["report", "M", "-o", "OUT", "--scale-rule", "min"], "unknown scale rule 'min'"),
-        (["report", "M", "-o", "OUT", "--rounding", "nearest"], "unknown rounding"),
-        (
-            ["report", "M", "-o", "OUT", "-f", "e4m3fn", "--rounding", "residual"],
-            "for the RF family only (rf8, ...), not for 'e4m3fn'",
-        ),
+        (["report", "M", "-o", "OUT", "-f", "mxfp5"], "unknown format or scheme 'mxfp5': did you mean 'mxfp4'?"),
+        (["report", "M", "-o", "OUT", "-f", "int8/row"], "scheme 'int8/row': unknown block 'row'"),
+        (["report", "M", "-o", "OUT", "-f", "int8/tensor,mx"], "unknown scale rule 'mx': did you mean 'max'?"),
+        (["report", "M", "-o", "OUT", "-f", "int8@nearest"], "unknown rounding"),
+        (["report", "M", "-o", "OUT", "-f", "e4m3fn@residual"], "for the RF family only (rf8, ...), not for 'e4m3fn'"),
         (["report", "M", "M", "-o", "OUT"], "the same checkpoint was given twice"),
         (["report", "M.npz", "-o", "OUT"], "M.npz: no such file or folder"),
         (["report", "M", "-o", "OUT", "--include", "zz"], "no tensor is left by the patterns"),
@@ -153,6 +148,7 @@ def test_help_names_arguments_alone(capsys):
         (["fit"], "Missing argument"),
         (["fit", "M.npz"], "no such file or folder"),
         (["formats", "int9"], "unknown format 'int9': did you mean 'int8'?"),
+        (["formats", "rf8", "--schemes"], "--schemes lists the named schemes: leave out names of formats"),
         (["formats", "--csv", "--json"], "--csv and --json exclude each other"),
         (["formats", "--figure", "OUT.gif"], "unknown kind of figure: expected .svg, .png or .pdf"),
     ],
@@ -291,6 +287,20 @@ def test_formats_lists_all(capsys):
     assert rows["e8m0fnu"]["Gaussian SQNR, dB"] is None
 
 
+def test_formats_lists_the_named_schemes(capsys):
+    assert cli.main(["formats"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in rf8sim.scheme_names())
+    assert cli.main(["formats", "--schemes", "--json"]) == 0
+    rows = {row["scheme"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(rows) == rf8sim.scheme_names()
+    assert rows["mxfp4"]["bits/w."] == 4.25
+    assert rows["nvfp4"]["bits/w."] == 4.5 + 32 / 4096**2
+    for row in rows.values():
+        assert str(rf8sim.as_scheme(row["text form"])) == row["scheme"]
+        assert row["source"]
+
+
 def test_gaussian_sqnr_against_samples(capsys):
     assert cli.main(["formats", "rf8", "e4m3fn", "int8", "--csv"]) == 0
     rows = csv.DictReader(io.StringIO(capsys.readouterr().out))
@@ -350,7 +360,7 @@ _GROWTH = """
 import resource, sys
 from rf8sim.cli import main
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
-options = ["--no-figures", "-q", "--format", "rf8", "--format", "int8", *sys.argv[4:]]
+options = ["--no-figures", "-q", *sys.argv[4:]]
 assert main(["report", sys.argv[1], "-o", sys.argv[3], *options]) == 0
 before = peak()
 assert main(["report", sys.argv[2], "-o", sys.argv[3], *options]) == 0
@@ -358,8 +368,8 @@ print(peak() - before)
 """
 
 
-@pytest.mark.parametrize("scaling", ["tensor", "channel", "block"])
-def test_memory_does_not_grow_with_the_file(tmp_path, scaling):
+@pytest.mark.parametrize("block", ["tensor", "channel", "1x32", "128x128"])
+def test_memory_does_not_grow_with_the_file(tmp_path, block):
     for name, rows in (("small", 1 << 10), ("big", 100 << 10)):
         entry = {"dtype": "F32", "shape": [rows, 1 << 10], "data_offsets": [0, rows << 12]}
         text = json.dumps({"w": entry}).encode()
@@ -367,18 +377,12 @@ def test_memory_does_not_grow_with_the_file(tmp_path, scaling):
             file.write(len(text).to_bytes(8, "little") + text)
             file.truncate(8 + len(text) + (rows << 12))  # zeros that take no room: 4 and 400 MiB
     places = [tmp_path / "small.safetensors", tmp_path / "big.safetensors", tmp_path / "out"]
-    command = [sys.executable, "-c", _GROWTH, *places, "--scaling", scaling, "--scale-rule", "max"]
+    command = [sys.executable, "-c", _GROWTH, *places, "-f", f"rf8/{block},max", "-f", f"int8/{block},max"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 40 << 10  # KiB
 
 
 # --- what a reader is told ----------------------------------------------------------------------------------
-
-
-def test_residual_without_formats_measures_the_residual_family(checkpoint, tmp_path):
-    assert cli.main(["report", str(checkpoint), "-o", str(tmp_path / "r"), "--rounding", "residual", "-q"]) == 0
-    measured = json.loads((tmp_path / "r" / "report.json").read_text())
-    assert measured["settings"]["formats"] == ["rf8", "rf8_e3", "rf6"]
 
 
 def test_the_terminal_says_why_a_tensor_was_not_measured(checkpoint, tmp_path, capsys):

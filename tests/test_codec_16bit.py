@@ -34,7 +34,7 @@ def inputs(fmt: rf8sim.Format, dtype: str) -> np.ndarray:
 def test_every_16_bit_input(name: str, rounding: str, overflow: str, dtype: str) -> None:
     fmt = get_format(name)
     x = inputs(fmt, dtype)
-    got = rf8sim.encode(x, fmt, rounding=rounding, overflow=overflow)
+    got = rf8sim.encode(x, fmt, rounding=rf8sim.Rounding(rounding, overflow))
     same_codes(got, vector_round(to_float64(x), fmt, rounding, overflow), x, fmt, f"{rounding} {overflow} {dtype}")
 
 
@@ -110,7 +110,7 @@ def decided(values: np.ndarray, fmt: rf8sim.Format, overflow: str) -> np.ndarray
 
 def check_directly(x: np.ndarray, fmt: rf8sim.Format, rounding: str, overflow: str) -> None:
     expected = oracle(x, fmt, rounding, overflow)
-    same_codes(rf8sim.encode(x, fmt, rounding=rounding, overflow=overflow), expected, x, fmt, rounding)
+    same_codes(rf8sim.encode(x, fmt, rounding=rf8sim.Rounding(rounding, overflow)), expected, x, fmt, rounding)
     # The oracle itself never goes back: an input of larger magnitude has a code of at least that rank.
     values = to_float64(x)
     rank = np.where(np.isinf(fmt.values), 1000, fmt.rank.astype(int))

@@ -81,9 +81,9 @@ def test_ragged_lists_are_refused() -> None:
         ({"rounding": ""}, "unknown rounding"),
         ({"rounding": None}, "unknown rounding"),
         ({"rounding": 3}, "unknown rounding"),
-        ({"overflow": "saturated"}, "'saturated'.*'saturate'"),
-        ({"overflow": "inf"}, "'inf'.*'infinity'"),
-        ({"overflow": "infinity"}, "'rf8' has no infinity"),
+        ({"rounding": "up/saturated"}, "'saturated'.*'saturate'"),
+        ({"rounding": "up/inf"}, "'inf'.*'infinity'"),
+        ({"rounding": "up/infinity"}, "'rf8' has no infinity"),
         ({"threads": 0}, "threads"),
         ({"threads": -1}, "threads"),
     ],
@@ -104,10 +104,10 @@ def test_overflow_options_need_their_code(name: str) -> None:
     fmt = get_format(name)
     for option, has in (("nan", fmt.nan is not None), ("infinity", bool(np.isinf(fmt.values).any()))):
         if has:
-            rf8sim.encode(np.ones(3), name, overflow=option)
+            rf8sim.encode(np.ones(3), name, rounding=rf8sim.Rounding(overflow=option))
         else:
             with pytest.raises(ValueError, match=f"'{name}'"):
-                rf8sim.encode(np.ones(3), name, overflow=option)
+                rf8sim.encode(np.ones(3), name, rounding=rf8sim.Rounding(overflow=option))
 
 
 def test_unknown_format() -> None:
@@ -203,9 +203,9 @@ def test_an_output_that_is_read_only_is_called_so() -> None:
 def test_draws_end_where_their_counter_does() -> None:
     last = (1 << 64) - 3
     x = np.full(3, 0.3)
-    assert rf8sim.encode(x, "rf8", rounding="stochastic", offset=last).shape == (3,)
+    assert rf8sim.encode(x, "rf8", rounding=rf8sim.Rounding("stochastic", offset=last)).shape == (3,)
     with pytest.raises(ValueError, match=r"must not pass 2\*\*64"):
-        rf8sim.encode(x, "rf8", rounding="stochastic", offset=last + 1)
+        rf8sim.encode(x, "rf8", rounding=rf8sim.Rounding("stochastic", offset=last + 1))
 
 
 def test_integers_too_fine_for_the_draw_are_refused() -> None:
@@ -217,6 +217,6 @@ def test_integers_too_fine_for_the_draw_are_refused() -> None:
 
 def test_no_overflow_is_proposed_that_a_format_has_not():
     with pytest.raises(ValueError, match=r"'int8' has no infinity: use overflow='saturate'$"):
-        rf8sim.encode([1.0], "int8", overflow="infinity")
+        rf8sim.encode([1.0], "int8", rounding=rf8sim.Rounding(overflow="infinity"))
     with pytest.raises(ValueError, match=r"'rf8' has no infinity: use overflow='saturate' or 'nan'$"):
-        rf8sim.encode([1.0], "rf8", overflow="infinity")
+        rf8sim.encode([1.0], "rf8", rounding=rf8sim.Rounding(overflow="infinity"))

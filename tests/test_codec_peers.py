@@ -44,10 +44,10 @@ def peer(x: np.ndarray, name: str) -> np.ndarray:
 def ours(x: np.ndarray, name: str) -> np.ndarray:
     """The codes of ml_dtypes as the codec gives them; e8m0fnu's corners are put in by hand, one by one."""
     if name != "e8m0fnu":
-        return rf8sim.encode(x, name, overflow=ML_OVERFLOW[name])
+        return rf8sim.encode(x, name, rounding=rf8sim.Rounding(overflow=ML_OVERFLOW[name]))
     # ml_dtypes takes the significand of a power of two, 1, as odd, so a tie always goes up. The codec's tie goes to
     # the even code, as gfloat's and IEEE P3109's does.
-    codes = rf8sim.encode(x, name, rounding="nearest-away", overflow="nan")
+    codes = rf8sim.encode(x, name, rounding=rf8sim.Rounding("nearest-away", "nan"))
     # A format without zero: ml_dtypes makes NaN of 0, the codec the smallest value.
     wide = to_float64(x)
     codes[wide == 0] = 0xFF
@@ -96,10 +96,10 @@ def test_ml_dtypes_rounds_float64_twice(name: str) -> None:
     """ml_dtypes takes float64 through float32. The codec does not; given the float32 it agrees."""
     fmt = get_format(name)
     x = around(points(fmt), "float64")
-    once, twice = rf8sim.encode(x, name, overflow=ML_OVERFLOW[name]), peer(x, name)
+    once, twice = rf8sim.encode(x, name, rounding=rf8sim.Rounding(overflow=ML_OVERFLOW[name])), peer(x, name)
     with np.errstate(over="ignore"):
         narrow = x.astype(np.float32)
-    same_codes(rf8sim.encode(narrow, name, overflow=ML_OVERFLOW[name]), twice, narrow, fmt)
+    same_codes(rf8sim.encode(narrow, name, rounding=rf8sim.Rounding(overflow=ML_OVERFLOW[name])), twice, narrow, fmt)
     assert np.any(once != twice)
 
 
@@ -141,5 +141,5 @@ def test_gfloat(name: str, rounding: str) -> None:
     for overflow, saturates in options.items():
         theirs = [encode_float(info, round_float(info, v, GFLOAT_MODES[rounding], saturates)) for v in x.tolist()]
         expected = fmt.canonical[np.array(theirs, dtype=np.uint8)]
-        got = rf8sim.encode(x, fmt, rounding=rounding, overflow=overflow)
+        got = rf8sim.encode(x, fmt, rounding=rf8sim.Rounding(rounding, overflow))
         same_codes(got, expected, x, fmt, f"{rounding} {overflow} against gfloat")

@@ -54,7 +54,7 @@ def test_every_boundary_and_its_neighbours(name: str, rounding: str, dtype: str)
 def test_every_boundary_with_each_overflow_option(name: str, rounding: str, overflow: str, dtype: str) -> None:
     fmt = get_format(name)
     x = np.concatenate([around(points(fmt)[-12:], dtype, ulps=3), specials(dtype)])
-    got = rf8sim.encode(x, fmt, rounding=rounding, overflow=overflow)
+    got = rf8sim.encode(x, fmt, rounding=rf8sim.Rounding(rounding, overflow))
     same_codes(got, oracle(x, fmt, rounding, overflow), x, fmt, f"{rounding} {overflow} {dtype}")
 
 
@@ -91,7 +91,7 @@ def test_random_bit_patterns(name: str, rounding: str, overflow: str, dtype: str
     near = (np.exp2(np.minimum(octaves, 127.9)) * rng.choice([-1.0, 1.0], octaves.size)).astype(DTYPES[dtype])
     x = np.concatenate([whole, near])
     x = x if fmt.nan is not None else x[~np.isnan(x)]
-    got = rf8sim.encode(x, fmt, rounding=rounding, overflow=overflow)
+    got = rf8sim.encode(x, fmt, rounding=rf8sim.Rounding(rounding, overflow))
     same_codes(got, vector_round(to_float64(x), fmt, rounding, overflow), x, fmt, f"{rounding} {overflow} {dtype}")
 
 
@@ -110,9 +110,9 @@ def test_any_bit_pattern_in_any_mode(data: st.DataObject) -> None:
     overflow = data.draw(st.sampled_from(overflows(fmt)))
     if math.isnan(float(x)) and fmt.nan is None:
         with pytest.raises(ValueError, match="NaN"):
-            rf8sim.encode(x, fmt, rounding=rounding, overflow=overflow)
+            rf8sim.encode(x, fmt, rounding=rf8sim.Rounding(rounding, overflow))
     else:
-        code = rf8sim.encode(x, fmt, rounding=rounding, overflow=overflow)
+        code = rf8sim.encode(x, fmt, rounding=rf8sim.Rounding(rounding, overflow))
         assert code == round_value(x, fmt, rounding, overflow)
 
 
@@ -140,7 +140,7 @@ def test_every_nan_is_the_nan(name: str, dtype: str) -> None:
     x = nans(dtype)
     for rounding in modes(fmt, stochastic=True):
         for overflow in overflows(fmt):
-            got = rf8sim.encode(x, fmt, rounding=rounding, overflow=overflow)
+            got = rf8sim.encode(x, fmt, rounding=rf8sim.Rounding(rounding, overflow))
             np.testing.assert_array_equal(got, np.full(x.shape, fmt.nan, dtype=np.uint8))
 
 
@@ -177,14 +177,14 @@ def test_unsigned_formats_take_a_negative_input_as_out_of_range(name: str, dtype
         lowest = int(np.flatnonzero(fmt.values == fmt.min)[0])
         assert rf8sim.encode(x, fmt, rounding=rounding).tolist() == [lowest] * 4
         if fmt.nan is not None:
-            assert rf8sim.encode(x, fmt, rounding=rounding, overflow="nan").tolist() == [fmt.nan] * 4
+            assert rf8sim.encode(x, fmt, rounding=rf8sim.Rounding(rounding, "nan")).tolist() == [fmt.nan] * 4
 
 
 def test_a_format_without_zero_gives_its_smallest_value() -> None:
     x = np.array([0.0, -0.0, 5e-324, 1e-300, 2.0**-128, np.nextafter(2.0**-127, 0), 2.0**-127])
     for rounding in modes(get_format("e8m0fnu"), stochastic=True):
         for overflow in ("saturate", "nan"):
-            assert rf8sim.encode(x, "e8m0fnu", rounding=rounding, overflow=overflow).tolist() == [0] * 7
+            assert rf8sim.encode(x, "e8m0fnu", rounding=rf8sim.Rounding(rounding, overflow)).tolist() == [0] * 7
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_a_format_without_zero_gives_its_smallest_value() -> None:
     ],
 )
 def test_rf8_overflow_edge(x: float, rounding: str, overflow: str, code: int) -> None:
-    assert rf8sim.encode(x, "rf8", rounding=rounding, overflow=overflow) == code
+    assert rf8sim.encode(x, "rf8", rounding=rf8sim.Rounding(rounding, overflow)) == code
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_rf8_overflow_edge(x: float, rounding: str, overflow: str, code: int) ->
     ],
 )
 def test_e5m2_overflow_edge(x: float, rounding: str, overflow: str, code: int) -> None:
-    assert rf8sim.encode(x, "e5m2", rounding=rounding, overflow=overflow) == code
+    assert rf8sim.encode(x, "e5m2", rounding=rf8sim.Rounding(rounding, overflow)) == code
 
 
 # ---------------------------------------------------------------- integers
@@ -257,7 +257,7 @@ def test_wide_integers(name: str, rounding: str, dtype: str) -> None:
     nearest = np.argsort([abs(abs(n) - fmt.max) for n in x.tolist()])[:40]
     edge = x[np.unique(np.concatenate([nearest, [0, 1, x.size - 2, x.size - 1]]))]
     for overflow in overflows(fmt)[1:]:
-        got = rf8sim.encode(edge, fmt, rounding=rounding, overflow=overflow)
+        got = rf8sim.encode(edge, fmt, rounding=rf8sim.Rounding(rounding, overflow))
         same_codes(got, oracle(edge, fmt, rounding, overflow), edge, fmt, f"{rounding} {overflow} {dtype}")
 
 
@@ -269,7 +269,7 @@ def test_every_small_integer(name: str, dtype: str) -> None:
     for rounding in modes(fmt):
         for overflow in overflows(fmt):
             expected = vector_round(x.astype(np.float64), fmt, rounding, overflow)
-            got = rf8sim.encode(x, fmt, rounding=rounding, overflow=overflow)
+            got = rf8sim.encode(x, fmt, rounding=rf8sim.Rounding(rounding, overflow))
             same_codes(got, expected, x, fmt, f"{rounding} {overflow} {dtype}")
 
 
@@ -289,7 +289,7 @@ def test_python_numbers_and_lists() -> None:
     assert rf8sim.encode(1, "rf8") == 0x7B
     assert rf8sim.encode([1, -1], "rf8").tolist() == [0x7B, 0xFB]
     assert rf8sim.encode([[0.5, 1.5]], "rf8").shape == (1, 2)
-    assert rf8sim.encode(2.0, "rf8", overflow="nan").dtype == np.uint8
+    assert rf8sim.encode(2.0, "rf8", rounding=rf8sim.Rounding(overflow="nan")).dtype == np.uint8
 
 
 # ---------------------------------------------------------------- layouts
@@ -405,7 +405,7 @@ def test_round_trip_gives_the_canonical_code(name: str) -> None:
         for rounding in modes(fmt, stochastic=True):
             for overflow in overflows(fmt):
                 here = np.isfinite(x) | np.isnan(x) | (overflow == "infinity")
-                got = rf8sim.encode(x[here], fmt, rounding=rounding, overflow=overflow)
+                got = rf8sim.encode(x[here], fmt, rounding=rf8sim.Rounding(rounding, overflow))
                 same_codes(got, canonical[here], x[here], fmt, f"{rounding} {overflow}")
 
 

@@ -313,7 +313,7 @@ def test_no_decoder_reads_beyond_its_words():
         ([-1], {}, ValueError, "run from 0 to 255, got -1 to -1"),
         ([1], {"coder": "rams"}, ValueError, "unknown coder 'rams': did you mean 'rans'?"),
         ([1], {"block_size": 0}, ValueError, "block_size must be from 1"),
-        ([1], {"order": [1]}, ValueError, "an order of the codes is for coder 'eg' alone, not for 'rans'"),
+        ([1], {"order": [1]}, ValueError, "`order` is only supported by coder 'eg', not by 'rans'"),
         ([1, 2], {"coder": "eg", "order": [1]}, ValueError, "an order names every symbol that occurs, each once"),
         ([1, 2], {"coder": "eg", "order": [1, 2, 1]}, ValueError, "each once"),
         ([1], {"threads": 0}, ValueError, "threads must be at least 1, got 0"),

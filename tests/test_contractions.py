@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any
 
 import linalg_oracle as oracle
 import numpy as np
@@ -61,7 +60,7 @@ def wanted(
 @pytest.mark.parametrize("subscripts", SUBSCRIPTS)
 def test_every_result_is_its_dot_product(subscripts: str, accumulator: str) -> None:
     a, b = arrays(subscripts)
-    got = rf8sim.einsum(subscripts, a, b, "rf8", fmt_b="int8", accumulator=accumulator)
+    got = rf8sim.einsum(subscripts, a, b, ("rf8", "int8"), accumulator=accumulator)
     oracle.same(got, wanted(subscripts, a, b, "int8", accumulator), subscripts)
     if accumulator == "exact":
         same = np.einsum(subscripts, rf8sim.decode(a, "rf8", dtype=np.float64), b.view(np.int8).astype(np.float64))
@@ -71,10 +70,10 @@ def test_every_result_is_its_dot_product(subscripts: str, accumulator: str) -> N
 @pytest.mark.parametrize("subscripts", ["bqhd,bkhd->bhqk", "ijk,kj->i", "ab,cd->dbca"])
 def test_words_are_those_of_the_documented_index(subscripts: str) -> None:
     a, b = arrays(subscripts)
-    options: dict[str, Any] = {"accumulator": "bfloat16", "rounding": "stochastic", "seed": 5}
-    got = rf8sim.einsum(subscripts, a, b, "rf8", fmt_b="int8", **options)
+    drawn = [rf8sim.Accumulation("bfloat16", rounding=rf8sim.Rounding("stochastic", seed=seed)) for seed in (5, 6)]
+    got = rf8sim.einsum(subscripts, a, b, ("rf8", "int8"), accumulator=drawn[0])
     oracle.same(got, wanted(subscripts, a, b, "int8", "bfloat16", "stochastic", 5), subscripts)
-    assert np.any(got != rf8sim.einsum(subscripts, a, b, "rf8", fmt_b="int8", **{**options, "seed": 6}))
+    assert np.any(got != rf8sim.einsum(subscripts, a, b, ("rf8", "int8"), accumulator=drawn[1]))
 
 
 @given(data=st.data())
@@ -88,7 +87,7 @@ def test_any_subscripts(data: st.DataObject) -> None:
     subscripts = f"{''.join(first)},{''.join(second)}->{''.join(result)}"
     sizes = {axis: data.draw(st.integers(0, 4)) for axis in "abcd"}
     a, b = arrays(subscripts, data.draw(st.integers(0, 99)), **sizes)
-    got = rf8sim.einsum(subscripts, a, b, "rf8", fmt_b="int8", accumulator="bfloat16")
+    got = rf8sim.einsum(subscripts, a, b, ("rf8", "int8"), accumulator="bfloat16")
     oracle.same(got, wanted(subscripts, a, b, "int8", "bfloat16"), subscripts)
 
 
@@ -96,16 +95,23 @@ def test_scales_and_result() -> None:
     a, b = arrays("bqhd,bkhd->bhqk")
     scale_a = 2.0 ** np.arange(3 * 5 * 3, dtype=np.float32).reshape(3, 5, 3, 1) / 1024
     scale_b = np.array([3.0, 0.5, 7.0], np.float32)[:, None]  # of the heads; broadcasts as in numpy
-    got = rf8sim.einsum("bqhd,bkhd->bhqk", a, b, "rf8", scale_a=scale_a, scale_b=scale_b, accumulator="float32")
+    got = rf8sim.einsum(
+        "bqhd,bkhd->bhqk", a, b, "rf8", accumulator="float32", scales=rf8sim.OperandScales(scale_a, scale_b)
+    )
     plain = rf8sim.einsum("bqhd,bkhd->bhqk", a, b, "rf8", accumulator="float32").astype(np.float64)
     factor = scale_a.transpose(0, 2, 1, 3) * scale_b.reshape(1, 3, 1, 1)
     np.testing.assert_array_equal(got, (plain * factor).astype(np.float32))
     codes = rf8sim.einsum(
-        "ij,jk->ki", [[0x7B]], [rf8sim.encode([1.0, 0.5], "rf8")], "rf8", result="e4m3fn", scale_a=2.0
+        "ij,jk->ki",
+        [[0x7B]],
+        [rf8sim.encode([1.0, 0.5], "rf8")],
+        "rf8",
+        result="e4m3fn",
+        scales=rf8sim.OperandScales(2.0),
     )
     assert rf8sim.decode(codes, "e4m3fn").tolist() == [[2.0], [1.0]]
     x = np.array([[0.1, 0.2]], np.float32)
-    got = rf8sim.einsum("ij,kj->ik", [[0x7B, 0x7B]], x, "rf8", fmt_b="float32", accumulator="float32")
+    got = rf8sim.einsum("ij,kj->ik", [[0x7B, 0x7B]], x, ("rf8", "float32"), accumulator="float32")
     assert got.tolist() == [[float(x[0, 0] + x[0, 1])]]
 
 
@@ -134,9 +140,12 @@ def test_refusals(subscripts: str, shapes: tuple[tuple[int, ...], ...], message:
 def test_refused_options() -> None:
     a = np.zeros((2, 3), np.uint8)
     for options, message in (
-        ({"block_size": 3}, "takes no block scales"),
-        ({"scale_a": np.ones((2, 3))}, r"scale_a of shape \(2, 3\) does not broadcast with \(2, 1\)"),
-        ({"scale_b": np.ones(2)}, r"scale_b of shape \(2,\) does not broadcast with \(2, 1\)"),
+        ({"scales": rf8sim.OperandScales(block_size=3)}, "takes no block scales"),
+        (
+            {"scales": rf8sim.OperandScales(np.ones((2, 3)))},
+            r"scales.a of shape \(2, 3\) does not broadcast with \(2, 1\)",
+        ),
+        ({"scales": rf8sim.OperandScales(b=np.ones(2))}, r"scales.b of shape \(2,\) does not broadcast with \(2, 1\)"),
         ({"accumulator": "float12"}, "accumulator"),
     ):
         with pytest.raises(ValueError, match=message):

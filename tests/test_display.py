@@ -30,21 +30,21 @@ def test_what_it_says_of_rf8():
     assert table(rf8sim.get_format("int8"))[1]["NaN"] == "none"
 
 
-@pytest.mark.parametrize("scaling", ["tensor", "channel", "block", "none"])
+@pytest.mark.parametrize("scaling", ["tensor", "channel", "1x32", "none"])
 def test_a_quantized_tensor(scaling):
     x = np.repeat(np.array([1.0, 0.5], np.float32), 32).reshape(2, 32)
-    caption, rows = table(rf8sim.quantize(x, "rf8", scaling=scaling, axis=int(scaling == "block")))
+    caption, rows = table(rf8sim.quantize(x, f"rf8/{scaling}"))
     assert "rf8" in caption
     assert rows["shape"] == "2 × 32"
     assert rows["codes in use"].startswith("2 of 256" if scaling in ("tensor", "none") else "1 of 256")
     assert rows["entropy of the codes"] == ("1.000 bits" if scaling in ("tensor", "none") else "0.000 bits")
-    table(rf8sim.quantize(np.zeros((0, 3), np.float32), "rf8", scaling="tensor"))
+    table(rf8sim.quantize(np.zeros((0, 3), np.float32), "rf8"))
     table(rf8sim.quantize(np.float32(1), "rf8"))
 
 
 def test_an_experiment(tmp_path):
     np.save(tmp_path / "a<b.npy", np.random.default_rng(0).normal(size=(40, 50)))
-    found = run([tmp_path / "a<b.npy"], Settings(formats=("rf8", "int8")))
+    found = run([tmp_path / "a<b.npy"], Settings(("rf8", "int8")))
     caption, rows = table(found)
     assert caption == "a<b.npy"
-    assert rows["int8"].startswith(f"{found.total.format('int8').sqnr_db:.2f} dB")
+    assert rows["int8"].startswith(f"{found.total.scheme('int8').sqnr_db:.2f} dB")

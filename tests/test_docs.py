@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from rf8sim import as_scheme
+from rf8sim.quantization.named import NAMED
+
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("examples/**/*.md"))]
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
@@ -47,6 +50,13 @@ def test_the_map_names_every_module(package):
     names = [path.name for path in (ROOT / package).glob("*.py") if path.name != "__init__.py"]
     names += [f"{path.parent.name}/" for path in (ROOT / package).glob("*/__init__.py")]
     assert [name for name in sorted(names) if f"`{name}`" not in table] == []
+
+
+def test_the_page_of_schemes_lists_every_named_one():
+    page = (ROOT / "docs" / "schemes.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `(.+)` \| ([\d.]+) \| (.+) \|$", page, flags=re.MULTILINE)
+    bits = {name: f"{as_scheme(name).bits_per_weight((4096, 4096)):.4g}" for name in NAMED}
+    assert rows == [(name, text, bits[name], source) for name, (text, source) in NAMED.items()]
 
 
 def test_the_comparison_says_what_was_measured(tmp_path):

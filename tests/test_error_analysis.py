@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from rf8sim.arithmetic.codes.error_analysis import accumulation_bound, matmul_error, unit_roundoff
 
 import rf8sim
+from rf8sim.arithmetic.error_analysis import accumulation_bound, matmul_error, unit_roundoff
 
 ACCUMULATORS = ("float32", "float16", "bfloat16", "tf32", "rf8", "e4m3fn", "e5m2", "e3m4", "posit8_es1", "lns8", "int8")
 MODES = ("nearest-even", "nearest-away", "toward-zero", "up", "down", "to-odd", "stochastic")
@@ -35,7 +35,9 @@ def test_unit_roundoff_bounds_every_rounding(accumulator, rounding):
         x = np.concatenate([rng.normal(size=20_000) * 2.0 ** rng.integers(-30, 10, 20_000), 2.0 ** np.arange(-150, 10)])
         x = np.concatenate([x, (1 + 2.0**-12) * (1 + np.arange(4096) / 2048)]).astype(np.float32)
     one = rf8sim.encode(np.ones((1, 1)), "rf8")
-    got = rf8sim.matmul(one, x[None], "rf8", fmt_b="float32", accumulator=accumulator, rounding=rounding)[0]
+    got = rf8sim.matmul(
+        one, x[None], ("rf8", "float32"), accumulator=rf8sim.Accumulation(accumulator, rounding=rounding)
+    )[0]
     error, size = np.abs(got.astype(np.float64) - x), np.abs(x.astype(np.float64))
     unit, eta = unit_roundoff(accumulator, rounding)
     assert np.all(error <= np.maximum(unit * size, eta))
@@ -57,9 +59,10 @@ def test_no_error_passes_the_bound(data):
     scale = 2.0 ** data.draw(st.integers(-8, 2))
     bias = data.draw(st.sampled_from([0.0, 1.0]))
     a, b = (rf8sim.encode((rng.normal(size=shape) + bias) * scale, fmt) for shape in ((4, depth), (depth, 4)))
-    got = rf8sim.matmul(a, b, fmt, accumulator=accumulator, order=order, rounding=mode).astype(np.float64)
+    summed = rf8sim.Accumulation(accumulator, order, mode)
+    got = rf8sim.matmul(a, b, fmt, accumulator=summed).astype(np.float64)
     x, y = numbers(a, fmt), numbers(b, fmt)
-    bound = accumulation_bound(np.abs(x) @ np.abs(y), depth, accumulator, order=order, rounding=mode)
+    bound = accumulation_bound(np.abs(x) @ np.abs(y), depth, summed)
     error = np.abs(got - rf8sim.matmul(a, b, fmt))
     assert np.all((error <= bound) | np.isinf(bound))
 
@@ -72,9 +75,10 @@ def test_a_bound_that_ignored_the_length_would_be_passed(depth, accumulator):
     x = np.full(depth, np.float32(unit * (1 - 2.0**-10)), np.float32)  # each is lost beside 1
     x[0] = 1.0
     ones = rf8sim.encode(np.ones((1, depth)), "rf8")
-    got = rf8sim.matmul(ones, x, "rf8", fmt_b="float32", accumulator=accumulator, rounding="toward-zero").item()
+    summed = rf8sim.Accumulation(accumulator, rounding="toward-zero")
+    got = rf8sim.matmul(ones, x, ("rf8", "float32"), accumulator=summed).item()
     exact = float(np.sum(x, dtype=np.float64))
-    bound = accumulation_bound(exact, depth, accumulator, rounding="toward-zero").item()
+    bound = accumulation_bound(exact, depth, summed).item()
     assert (depth - 1) * unit * 0.99 <= abs(got - exact) <= bound
     if depth > 8 and depth * unit < 0.5:
         assert abs(got - exact) > 0.1 * bound
@@ -84,7 +88,7 @@ def test_a_bound_that_ignored_the_length_would_be_passed(depth, accumulator):
 def test_bounds_of_orders():
     """More roundings, a larger bound; nothing rounds in exact sums; none where a sum may overflow."""
     orders = ("pairwise", "blocked:64", "blocked:16", "sequential")
-    bounds = [accumulation_bound(1.0, 1024, "float16", order=order).item() for order in orders]
+    bounds = [accumulation_bound(1.0, 1024, rf8sim.Accumulation("float16", order)).item() for order in orders]
     assert bounds == sorted(bounds)
     assert bounds[0] == pytest.approx(10 * 2.0**-11, rel=0.02)
     assert bounds[-1] == pytest.approx(2 * 1024 * 2.0**-11 / (2 - 1024 * 2.0**-10), rel=1e-3)
@@ -99,11 +103,16 @@ def test_bounds_of_orders():
 def test_the_parts_add_up(scaling):
     rng = np.random.default_rng(1)
     a, b = (rng.normal(size=shape).astype(np.float32) for shape in ((12, 200), (200, 9)))
-    error = matmul_error(a, b, "rf8", fmt_b="int8", scaling=scaling, accumulator="float16", result="e4m3fn")
-    left = rf8sim.quantize(a, "rf8", scaling=scaling, axis=0)
-    right = rf8sim.quantize(b, "int8", scaling=scaling, axis=1)
-    held = rf8sim.matmul(left.codes, right.codes, "rf8", fmt_b="int8", accumulator="float16",
-                         scale_a=left.scale, scale_b=right.scale)  # fmt: skip
+    error = matmul_error(a, b, f"rf8/{scaling}", scheme_b=f"int8/{scaling}", accumulator="float16", result="e4m3fn")
+    left = rf8sim.quantize(a, f"rf8/{scaling}")
+    right = rf8sim.quantize(b, "int8" if scaling == "tensor" else "int8/*x1")
+    held = rf8sim.matmul(
+        left.codes,
+        right.codes,
+        ("rf8", "int8"),
+        accumulator="float16",
+        scales=rf8sim.OperandScales(left.scale, right.scale),
+    )
     final = rf8sim.quantize(held, "e4m3fn").dequantize(np.float64)
     exact = a.astype(np.float64) @ b.astype(np.float64)
     np.testing.assert_allclose(error.exact, exact, rtol=1e-12, atol=1e-12)
@@ -119,8 +128,16 @@ def test_the_parts_add_up(scaling):
     assert not none.output.any()
 
 
+def test_bounds_of_negative_scales():
+    """A rule that maps the extreme element to the lowest value may choose a negative scale: bounds stay bounds."""
+    rng = np.random.default_rng(2)
+    a, b = (rng.normal(size=shape).astype(np.float32) for shape in ((12, 200), (200, 9)))
+    error = matmul_error(a, b, "int8/channel:float16,signed", accumulator="float16")
+    assert np.all(np.abs(error.accumulation) <= error.bound)
+
+
 def test_what_is_refused():
-    with pytest.raises(ValueError, match="'tensor' or 'channel'"):
-        matmul_error(np.ones((1, 1)), np.ones((1, 1)), "rf8", scaling="block")
+    with pytest.raises(ValueError, match="one scale for the tensor or the channel, got rf8/1x32"):
+        matmul_error(np.ones((1, 1)), np.ones((1, 1)), "rf8/1x32")
     with pytest.raises(ValueError, match="unknown accumulator"):
         unit_roundoff("float8")

@@ -1,6 +1,7 @@
 """A model run in a datapath: the same model as the example's, its products as stated, its loss where it should be."""
 
 import json
+import math
 import shutil
 import sys
 from dataclasses import replace
@@ -14,9 +15,10 @@ import rf8sim
 from rf8sim import cli
 from rf8sim.checkpoints.checkpoint import CheckpointError
 from rf8sim.models import evaluation
-from rf8sim.models.evaluation import Datapath, Evaluation, evaluate, paired
+from rf8sim.models.datapath import Datapath
+from rf8sim.models.evaluation import Evaluation, evaluate, paired
 from rf8sim.models.transformer import forward, load_model, read_windows
-from rf8sim.quantization.scaling import choose_scale
+from rf8sim.quantization.scaling import choose_scales
 from rf8sim.report.sections import evaluation as evaluation_sections
 
 LM = Path(__file__).parents[1] / "examples" / "lm"
@@ -81,15 +83,25 @@ def test_windows(model):
 # --- the datapath -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scaling", ["tensor", "channel"])
-@pytest.mark.parametrize(("name", "rounding"), [("rf8", "residual"), ("e4m3fn", "nearest-even")])
-def test_weights_only_is_the_model_with_dequantized_weights(model, config, windows, name, rounding, scaling):
-    options = {"scaling": scaling, "scale_rule": "mse", "rounding": rounding}
-    changed = {
-        key: rf8sim.quantize(w, name, **options).dequantize() if w.ndim == 2 else w for key, w in model.weights.items()
-    }
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        "rf8@residual",
+        "rf8/channel@residual",
+        "e4m3fn",
+        "e4m3fn/channel",
+        "mxfp4",
+        "nvfp4",
+        "q4_0",
+        "q4_1",
+        "fp8_128x128",
+        "int4/channel:float16,signed",
+    ],
+)
+def test_weights_only_is_the_model_with_dequantized_weights(model, config, windows, scheme):
+    changed = {key: rf8sim.quantize(w, scheme).dequantize() if w.ndim == 2 else w for key, w in model.weights.items()}
     expected = numpy_model.evaluate(changed, config["model"], windows)
-    [result] = evaluate(model, windows, [Datapath(name, **options)])
+    [result] = evaluate(model, windows, [Datapath(scheme)])
     assert result.loss == pytest.approx(expected, abs=2e-6)
     assert abs(result.cost) > 1e-4  # so that leaving weights as they are would be seen
 
@@ -106,23 +118,22 @@ def test_weights_and_activations(model, windows, inputs, scaling):
 
     forward(model, tokens, plain)
     weights = {
-        key: rf8sim.quantize(w, "rf8", scaling=scaling, scale_rule="mse").dequantize()
-        for key, w in model.weights.items()
-        if w.ndim == 2
+        key: rf8sim.quantize(w, f"rf8/{scaling}").dequantize() for key, w in model.weights.items() if w.ndim == 2
     }
 
     def product(name, x):
         if scaling == "tensor":
-            scale = choose_scale(seen[name], inputs, scale_rule="mse")
-            rounded = rf8sim.quantize(x, inputs, scale=scale)
+            rounded = rf8sim.quantize(x, inputs, scale=choose_scales(seen[name], inputs))
         else:
-            rounded = rf8sim.quantize(x, inputs, scaling="channel", axis=0)
+            rounded = rf8sim.quantize(x, f"{inputs}/channel,max")
         exact = rounded.dequantize(np.float64) @ weights[f"{name}.weight"].T.astype(np.float64)
         return exact.astype(np.float32)
 
     logits = forward(model, tokens, product, {**model.weights, **weights})
     expected = evaluation._predictions(logits, windows[:, 1:].astype(np.int64))
-    [result] = evaluate(model, windows, [Datapath("rf8", inputs, scaling=scaling)])
+    [result] = evaluate(
+        model, windows, [Datapath(f"rf8/{scaling}", inputs if scaling == "tensor" else f"{inputs}/channel,max")]
+    )
     np.testing.assert_allclose(result.losses, expected.losses, atol=2e-3)  # a rounding that flips moves one activation
     assert result.loss == pytest.approx(expected.losses.mean(), abs=5e-4)
     assert result.divergence > 2e-3
@@ -158,6 +169,18 @@ def test_accumulators_differ_as_they_should(model, windows):
     assert whole.divergence < coarse.divergence / 2  # one rounding instead of hundreds
 
 
+@pytest.mark.parametrize("inputs", [None, "int8/1x32,max", "uint8/tensor:float32,max,zero=uint8"])
+def test_accumulators_of_block_scaled_products(model, windows, inputs):
+    """Products of the numbers that codes stand for go into the stated accumulator; its shift rounds nothing."""
+    kinds = ("exact", "bfloat16", "float16")
+    exact, brain, half = evaluate(model, windows[:2], [Datapath("mxfp4", inputs, kind) for kind in kinds])
+    moved = [np.abs(np.subtract(other.losses, exact.losses)).max() for other in (brain, half)]
+    assert 0 < moved[1] < moved[0] < 0.02
+    assert half.not_finite == 0
+    [shifted] = evaluate(model, windows[:2], [Datapath("mxfp4", inputs, shift=9)])
+    assert shifted.losses == exact.losses
+
+
 def test_shift(model, windows):
     """It rounds nothing by itself, and keeps float16 from overflowing."""
     one = windows[:1]
@@ -172,7 +195,7 @@ def test_shift(model, windows):
 
 @pytest.mark.parametrize("rounding", ["nearest-even", "stochastic"])
 def test_batches_do_not_matter(model, windows, monkeypatch, rounding):
-    path = Datapath("rf8", "rf8", scaling="channel", rounding=rounding, seed=3)
+    path = Datapath(f"rf8/channel@{rounding}", f"rf8/channel,max@{rounding}", seed=3)
     [together] = evaluate(model, windows[:3], [path])
     monkeypatch.setattr(evaluation, "_BATCH", 1)
     [single] = evaluate(model, windows[:3], [path])
@@ -182,22 +205,30 @@ def test_batches_do_not_matter(model, windows, monkeypatch, rounding):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "rf9"}, "unknown format 'rf9': did you mean 'rf8'"),
+        ({"weights": "rf9"}, "unknown format 'rf9': did you mean 'rf8'"),
         ({"activations": "int9"}, "unknown format 'int9'"),
         ({"accumulator": "float61"}, "unknown accumulator 'float61': did you mean 'float16'"),
         ({"accumulator": "int:24"}, "give the activations a format too"),
         ({"order": "backwards"}, "unknown order"),
-        ({"scaling": "block"}, "unknown scaling 'block'"),
-        ({"scale_rule": "least"}, "unknown scale rule"),
-        ({"rounding": "nearest"}, "unknown rounding mode"),
-        ({"format": "int8", "rounding": "residual"}, "for the RF family only"),
+        ({"weights": "rf8/row"}, "unknown block 'row'"),
+        ({"weights": "rf8/tensor,least"}, "unknown scale rule"),
+        ({"weights": "rf8@nearest"}, "unknown rounding mode"),
+        ({"weights": "int8@residual"}, "for the RF family only"),
+        (
+            {"weights": "mxfp4", "activations": "int8", "accumulator": "int:24"},
+            "one positive scale for the tensor or for each channel, not mxfp4",
+        ),
+        (
+            {"weights": "int8/tensor:float16,signed", "activations": "int8", "accumulator": "int:24"},
+            "one positive scale for the tensor or for each channel, not int8/tensor:float16,signed",
+        ),
         ({"accumulator": "float32", "accumulator_rounding": "residual"}, "is not for accumulator"),
         ({"shift": 65}, "shift must be -64 to 64"),
     ],
 )
 def test_bad_datapath(model, windows, options, message):
     with pytest.raises(ValueError, match=message):
-        evaluate(model, windows[:1], [Datapath(**{"format": "rf8", **options})])
+        evaluate(model, windows[:1], [Datapath(**{"weights": "rf8", **options})])
 
 
 def test_no_windows(model, windows):
@@ -219,6 +250,19 @@ def test_json_round_trip():
     again = Evaluation.from_json(data)
     assert again.datapath == result.datapath
     assert str(again) == str(result)
+
+
+def test_json_of_a_datapath_is_that_of_its_schemes():
+    data = made(Datapath("mxfp4", "int8/channel,max"), (1.0, 2.0, 3.0)).to_json()
+    assert data["datapath"]["weights"] == rf8sim.as_scheme("mxfp4").to_json()
+    data["datapath"]["weights"] = "mxfp4"  # a text form is read too
+    assert Evaluation.from_json(data).datapath == Datapath("mxfp4", "int8/channel,max")
+    assert math.isnan(made(Datapath("rf8"), (1.0, math.inf, 3.0)).loss)
+    del data["datapath"]["weights"]
+    with pytest.raises(ValueError, match=r"field 'datapath\.weights' is missing"):
+        Evaluation.from_json(data)
+    with pytest.raises(ValueError, match="field 'tokens': expected int >= 0"):
+        Evaluation.from_json({**made(Datapath("rf8"), (1.0, 2.0, 3.0)).to_json(), "tokens": -1})
 
 
 def test_standard_error():
@@ -255,8 +299,8 @@ def test_what_else_is_compared():
     worse, noisy = (1.2, 2.2, 3.2), (1.5, 2.0, 3.0)
     results = [
         made(base, (1.1, 2.1, 3.1)),
-        made(replace(base, rounding="residual"), worse, (0.3, 0.3, 0.4)),
-        made(replace(base, scaling="channel"), (1.1, 2.1, 3.1), (0.05, 0.05, 0.05)),
+        made(Datapath("rf8@residual", "rf8@residual"), worse, (0.3, 0.3, 0.4)),
+        made(Datapath("rf8/channel", "rf8/channel,max"), (1.1, 2.1, 3.1), (0.05, 0.05, 0.05)),
         made(replace(base, accumulator="float16"), noisy, (0.2, 0.2, 0.3)),
         replace(made(replace(base, accumulator="e5m2"), worse), not_finite=0.5),
     ]
@@ -274,24 +318,24 @@ def test_what_else_is_compared():
 
 
 def test_command(capsys, tmp_path):
-    arguments = ["evaluate", str(LM / "model.safetensors"), "-f", "rf8", "-f", "int8", "--tokens", "256"]
-    arguments += ["--rounding", "residual", "--rounding", "nearest-even", "--activations", "same", "-o", str(tmp_path)]
+    schemes = ["rf8@residual", "rf8", "int8", "mxfp4"]
+    arguments = ["evaluate", str(LM / "model.safetensors"), "--tokens", "256", "--activations", "same"]
+    arguments += [word for scheme in schemes for word in ("-f", scheme)] + ["-o", str(tmp_path)]
     assert cli.main([*arguments, "--accumulator", "exact", "--accumulator", "float16"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluate.html", "evaluate.json", "evaluate.md"]
     data = json.loads((tmp_path / "evaluate.json").read_text(encoding="utf-8"))
-    found = [
-        (r["datapath"]["format"], r["datapath"]["rounding"], r["datapath"]["accumulator"]) for r in data["results"]
-    ]
-    each = [("rf8", "residual"), ("rf8", "nearest-even"), ("int8", "nearest-even")]
-    assert sorted(found) == sorted((*pair, held) for pair in each for held in ("exact", "float16"))
+    found = [Evaluation.from_json(result).datapath for result in data["results"]]
+    kinds = ("exact", "float16")
+    assert {(str(path.weights), path.accumulator) for path in found} == {(s, k) for s in schemes for k in kinds}
+    assert len(found) == len(schemes) * len(kinds)
     page = (tmp_path / "evaluate.md").read_text(encoding="utf-8")
     for sentence in data["verdict"]:
         assert sentence in page
     assert f"{data['results'][0]['loss']:.5f}" in page
     assert f"{data['results'][0]['loss']:.5f}" in out
-    assert "`rf8sim evaluate model.safetensors --format rf8 --format int8 " in page
+    assert "`rf8sim evaluate model.safetensors --format rf8@residual --format rf8 " in page
 
 
 def test_help_names_what_each_option_takes(capsys):
@@ -341,7 +385,7 @@ def refused(capsys, folder, *options):
         (["--tokens", "100000"], "tokens must be 1 to 65536"),
         (["--tokens", "-1"], "Invalid value for '--tokens'"),
         (["--data", "no.bin"], "no.bin: data cannot be read: No such file"),
-        (["-f", "int8", "--rounding", "residual"], "for the RF family only"),
+        (["-f", "int8@residual"], "for the RF family only"),
     ],
 )
 def test_bad_options(capsys, copy, options, message):

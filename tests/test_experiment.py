@@ -2,20 +2,36 @@
 
 import json
 import math
-from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from safetensors.numpy import save_file
 
 import rf8sim
 from rf8sim.checkpoints.checkpoint import CheckpointError
-from rf8sim.studies.experiment import Experiment, FormatRecord, Settings
+from rf8sim.quantization.metrics import measure
+from rf8sim.quantization.records import to_builtins
+from rf8sim.quantization.scaling import choose_scales
+from rf8sim.studies import measuring
+from rf8sim.studies.experiment import Experiment, SchemeRecord, Settings
 from rf8sim.studies.measuring import run
 
 DATA = np.random.default_rng(7).laplace(size=(30, 21)).astype(np.float32) * 0.1
 DATA[3, :5] = 0
+USUAL = ("rf8", "e4m3fn", "e5m2", "e3m4", "int8")
+
+
+@pytest.fixture
+def without_choices(monkeypatch):
+    monkeypatch.setattr(measuring, "compare_choices", lambda tensors, settings: ())
+
+
+def stored_as(names, block="tensor", rule="mse", rounding="nearest-even", **settings):
+    """Settings of formats that are all scaled and rounded in one way."""
+    scales = "none" if block == "none" else f"{block},{rule}"
+    return Settings(tuple(f"{name}/{scales}@{rounding}" for name in names), **settings)
 
 
 def saved(folder, name="m", **tensors):
@@ -62,32 +78,32 @@ def check(record, x, y, lowest, highest):
 @pytest.mark.parametrize("name", ["rf8", "e4m3fn", "e5m2", "e3m4", "int8"])
 @pytest.mark.parametrize("rule", ["max", "mse", "ggd"])
 def test_one_scale_against_numpy(tmp_path, name, rule):
-    record = measured(tmp_path, Settings(formats=(name,), scale_rule=rule), w=DATA).total.formats[0]
+    record = measured(tmp_path, stored_as((name,), rule=rule), w=DATA).total.schemes[0]
     fmt, scale, x = rf8sim.get_format(name), record.smallest_scale, DATA.astype(np.float64)
     assert scale == record.largest_scale
     if rule == "max":
         largest = np.abs(x).max()
         expected = not_below(largest / fmt.max)
-        if fmt.power_of_two_scale:
+        if fmt.family == "residual":
             expected = 2.0 ** math.ceil(math.log2(largest / fmt.max))
         assert scale == expected
     y = nearest(x, fmt, scale)
     check(record, x, y, fmt.min * scale, fmt.max * scale)
-    bits = 8 if fmt.power_of_two_scale else 32
+    bits = 8 if fmt.family == "residual" else 32
     assert record.bits_per_weight == 8 + bits / DATA.size
     assert record.coded_bits_per_weight == record.entropy_bits + bits / DATA.size
 
 
 def test_mse_scale_is_the_best_of_many(tmp_path):
     fmt, x = rf8sim.get_format("int8"), DATA.astype(np.float64)
-    record = measured(tmp_path, Settings(formats=("int8",)), w=DATA).total.formats[0]
+    record = measured(tmp_path, Settings(("int8",)), w=DATA).total.schemes[0]
     tried = np.abs(x).max() / fmt.max * 2.0 ** np.linspace(1, -4, 200)
     best = min(np.sum((x - nearest(x, fmt, scale)) ** 2) for scale in tried)
     assert record.error.sum_squared_error < 1.02 * best
 
 
 def test_without_scale_against_ml_dtypes(tmp_path):
-    record = measured(tmp_path, Settings(formats=("e5m2",), scaling="none"), w=DATA).total.formats[0]
+    record = measured(tmp_path, Settings(("e5m2/none",)), w=DATA).total.schemes[0]
     y = DATA.astype(ml_dtypes.float8_e5m2).astype(np.float64)
     check(record, DATA.astype(np.float64), y, -57344, 57344)
     assert record.bits_per_weight == 8
@@ -95,8 +111,7 @@ def test_without_scale_against_ml_dtypes(tmp_path):
 
 
 def test_channels_against_numpy(tmp_path):
-    settings = Settings(formats=("int8",), scaling="channel", scale_rule="max")
-    record = measured(tmp_path, settings, w=DATA).total.formats[0]
+    record = measured(tmp_path, Settings(("int8/channel,max",)), w=DATA).total.schemes[0]
     x = DATA.astype(np.float64)
     scale = not_below(np.abs(x).max(axis=1, keepdims=True) / 127)
     y = np.clip(np.rint(x / scale), -128, 127) * scale
@@ -107,13 +122,12 @@ def test_channels_against_numpy(tmp_path):
     assert record.error.code_counts.tolist() == counts.tolist()
 
 
-@pytest.mark.parametrize("shape", [(30, 21), (630,), (6, 5, 21)])
+@pytest.mark.parametrize("shape", [(30, 21), (630,), (6, 5, 21), (10, 3, 7, 3)])
 def test_blocks_against_numpy(tmp_path, shape):
-    settings = Settings(formats=("int8",), scaling="block", scale_rule="max", block_size=8)
-    record = measured(tmp_path, settings, w=DATA.reshape(shape)).total.formats[0]
-    rows = DATA.astype(np.float64).reshape((1, -1) if len(shape) == 1 else (shape[0], -1))
+    record = measured(tmp_path, Settings(("int8/1x8,max",)), w=DATA.reshape(shape)).total.schemes[0]
+    rows = {1: 1, 2: 30, 3: 30, 4: 10}[len(shape)]
     error, scales = 0.0, 0
-    for row in rows:
+    for row in DATA.astype(np.float64).reshape(rows, -1):
         for block in np.split(row, range(8, row.size, 8)):
             scale = not_below(np.abs(block).max() / 127) or 1.0
             error += np.sum((block - np.clip(np.rint(block / scale), -128, 127) * scale) ** 2)
@@ -123,41 +137,82 @@ def test_blocks_against_numpy(tmp_path, shape):
     assert record.bits_per_weight == pytest.approx(8 + 32 * scales / DATA.size)
 
 
+SCHEMES = (
+    *rf8sim.scheme_names(), "rf8", "rf8/none", "int8", "rf8/channel@residual", "int8/channel", "e4m3fn/*x1,max",
+    "e4m3fn/3x5:bfloat16,max", "int8/1x7,ggd", "rf8/channel,ggd", "int4/channel,signed", "int4/tensor,signed",
+    "uint8/tensor,max,zero=uint8", "uint8/channel,max,zero=uint8", "uint4/tensor,max,zero=float32", "int8/1x*x*,max",
+    "e2m1fn/1x16:e4m3fn,max/1x4:float32,max", "e2m1fn/2x16:e4m3fn/tensor:float32,max", "e5m2/1x2x2x3,ggd",
+    "int8/1x32@stochastic", "rf8/2x8@stochastic", "uint4/1x*x*,max,zero=float16",
+)  # fmt: skip
+
+
+@pytest.mark.usefixtures("without_choices")
+@pytest.mark.parametrize(
+    ("shape", "chunk"),
+    [
+        ((), 8), ((1,), 8), ((300,), 64), ((4000,), 1000), ((37, 70), 200), ((37, 70), 50), ((300, 30), 1000),
+        ((256, 40), 999), ((5, 37, 21), 100), ((3, 256, 10), 700), ((1, 1, 5), 3), ((40, 2, 3), 50),
+        ((20, 3, 5, 5), 160), ((7, 30, 4, 3), 100), ((3, 2, 3, 2, 4), 7),
+    ],
+)  # fmt: skip
+def test_every_scheme_is_measured_as_in_one_piece(tmp_path, shape, chunk):
+    x = np.array(np.random.default_rng(1).laplace(size=shape) * 0.1, dtype=np.float32)
+    settings = Settings(SCHEMES, seed=3)
+    for elements in (chunk, 1 << 20):
+        [tensor] = measured(tmp_path, settings, elements, w=x).tensors
+        for record in tensor.schemes:
+            q = rf8sim.quantize(x, record.scheme, seed=3)
+            whole, scales = measure(x, q), [scale.size for scale in q.scales]
+            assert_same(to_builtins(record.error), to_builtins(whole))
+            assert record.scales == sum(scales), record.name
+            assert record.scale_bits == record.scheme.scale_bits(shape)
+            assert record.bits_per_weight == pytest.approx(q.bits_per_weight, rel=1e-15)
+            assert record.smallest_scale == np.abs(q.scale).min()
+            assert record.largest_scale == np.abs(q.scale).max()
+        rows = rf8sim.quantization.blocks.matrix_shape(shape)[0]
+        assert all(channels.channels <= rows for channels in tensor.channels)
+
+
+@pytest.mark.usefixtures("without_choices")
+@pytest.mark.parametrize("shape", [(40, 70), (4, 30, 20), (3000,)])
+def test_threads_and_parts_change_no_bit(tmp_path, shape, monkeypatch):
+    monkeypatch.setattr(measuring, "_PART", 1)
+    path = saved(tmp_path, w=np.random.default_rng(2).laplace(size=shape).astype(np.float32))
+    for schemes in (SCHEMES, ("nvfp4", "rf8/2x8@stochastic", "int8/channel", "q4_1"), ("e4m3fn/*x1,max", "rf8")):
+        alone, several = (run([path], Settings(schemes), chunk_elements=200, threads=n).to_json() for n in (1, 3))
+        assert json.dumps(several) == json.dumps(alone)
+
+
+@pytest.mark.usefixtures("without_choices")
 @pytest.mark.parametrize("rule", ["max", "mse"])
 @pytest.mark.parametrize("rounding", ["nearest-even", "stochastic"])
-@pytest.mark.parametrize("scaling", ["tensor", "channel", "block", "none"])
-def test_chunks_change_no_bit(tmp_path, scaling, rounding, rule):
-    """Every number, sums of floats too; only a row cut by chunks has its least-error scale from its summary."""
-    settings = Settings(
-        formats=("rf8", "int8"), scaling=scaling, rounding=rounding, scale_rule=rule, block_size=4, seed=5
-    )
+@pytest.mark.parametrize("block", ["tensor", "channel", "1x4", "none", "4x4"])
+def test_chunks_change_no_bit(tmp_path, block, rounding, rule):
+    """Every number, sums of floats too."""
+    settings = stored_as(("rf8", "int8"), block, rule, rounding, seed=5)
     odd = DATA.copy()
     odd[3, :2], odd[7, 5] = [np.nan, np.inf], -np.inf
     tensors = {"w": DATA, "b": DATA[0], "t": DATA.reshape(6, 5, 21), "odd": odd}
     whole = json.dumps(measured(tmp_path, settings, **tensors).to_json())
-    for chunk in (4, 20, 21, 100) if (scaling, rule) != ("channel", "mse") else (105, 210):
+    for chunk in (4, 21, 100):
         assert json.dumps(measured(tmp_path, settings, chunk, **tensors).to_json()) == whole
 
 
-@pytest.mark.parametrize("scaling", ["channel", "block"])
-def test_rule_ggd_fits_the_whole_tensor_whatever_the_chunks(tmp_path, scaling):
+@pytest.mark.parametrize("block", ["channel", "1x32"])
+def test_rule_ggd_fits_the_whole_tensor_whatever_the_chunks(tmp_path, block):
     """The shape is that of the tensor, not of the piece that happens to be in memory: the parts here differ."""
     rng = np.random.default_rng(3)
     parts = [rng.uniform(-1, 1, size=(40, 64)), rng.laplace(size=(40, 64)) ** 3]
     data = np.concatenate(parts).astype(np.float32)
-    settings = Settings(formats=("int8", "e4m3fn"), scaling=scaling, scale_rule="ggd")
+    settings = stored_as(("int8", "e4m3fn"), block, "ggd")
     whole = measured(tmp_path, settings, w=data)
     for chunk in (64, 640, 2560):
         assert_same(measured(tmp_path, settings, chunk, w=data).to_json(), whole.to_json())
-    for record in whole.total.formats:
-        axis = 1 if scaling == "block" else 0
-        q = rf8sim.quantize(data, record.format, scaling=scaling, axis=axis, scale_rule="ggd")
+    for record in whole.total.schemes:
+        q = rf8sim.quantize(data, record.scheme)
         error = np.sum((data.astype(np.float64) - q.dequantize(np.float64)) ** 2)
         assert record.error.sum_squared_error == pytest.approx(error, rel=1e-12)
-        alone = [
-            rf8sim.quantization.scaling.choose_scale(p, record.format, scaling=scaling, axis=axis, scale_rule="ggd")
-            for p in parts
-        ]
+        alone = [choose_scales(part, record.scheme).scales[0] for part in parts]
         assert not np.array_equal(np.concatenate(alone), q.scale), "the parts alone would get other scales"
 
 
@@ -179,18 +234,18 @@ def assert_same(a, b):
 
 
 def test_the_total_is_the_tensors_together(tmp_path):
-    parts = measured(tmp_path, Settings(formats=("rf8",), scaling="none"), a=DATA[:10], b=DATA[10:])
-    whole = measured(tmp_path, Settings(formats=("rf8",), scaling="none"), w=DATA)
+    parts = measured(tmp_path, Settings(("rf8/none",)), a=DATA[:10], b=DATA[10:])
+    whole = measured(tmp_path, Settings(("rf8/none",)), w=DATA)
     assert parts.total.bins == whole.total.bins
     assert parts.total.fit == whole.total.fit
-    assert parts.total.formats[0].error.code_counts.tolist() == whole.total.formats[0].error.code_counts.tolist()
-    assert parts.total.formats[0].sqnr_db == pytest.approx(whole.total.formats[0].sqnr_db, rel=1e-12)
-    a, b = (tensor.formats[0] for tensor in parts.tensors)
-    assert (a | b).to_json() == parts.total.formats[0].to_json()
+    assert parts.total.schemes[0].error.code_counts.tolist() == whole.total.schemes[0].error.code_counts.tolist()
+    assert parts.total.schemes[0].sqnr_db == pytest.approx(whole.total.schemes[0].sqnr_db, rel=1e-12)
+    a, b = (tensor.schemes[0] for tensor in parts.tensors)
+    assert to_builtins(a | b) == to_builtins(parts.total.schemes[0])
 
 
 def test_statistics_against_numpy(tmp_path):
-    record = measured(tmp_path, Settings(formats=()), w=DATA).total
+    record = measured(tmp_path, Settings(()), w=DATA).total
     x = DATA.astype(np.float64)
     assert (record.count, record.zeros, record.nans, record.infinities) == (630, 5, 0, 0)
     assert record.rms == pytest.approx(np.sqrt(np.mean(x**2)), rel=1e-5)
@@ -211,12 +266,12 @@ def test_stored_types(tmp_path):
     write(tmp_path / "b.safetensors", header, small.tobytes())
     stored = run([tmp_path / "b.safetensors"]).tensors[0]
     assert stored.dtype == "bfloat16"
-    assert_same([r.to_json() for r in stored.formats], [r.to_json() for r in wide.formats])
+    assert_same(to_builtins(stored.schemes), to_builtins(wide.schemes))
     eight = DATA.astype(ml_dtypes.float8_e4m3fn)
     header = {"w": {"dtype": "F8_E4M3", "shape": [30, 21], "data_offsets": [0, eight.nbytes]}}
     write(tmp_path / "f.safetensors", header, eight.tobytes())
-    exact = run([tmp_path / "f.safetensors"], Settings(formats=("e4m3fn",), scaling="none")).tensors[0]
-    assert exact.formats[0].sqnr_db == math.inf
+    exact = run([tmp_path / "f.safetensors"], Settings(("e4m3fn/none",))).tensors[0]
+    assert exact.schemes[0].sqnr_db == math.inf
 
 
 def write(path, header, body):
@@ -238,29 +293,31 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("scaling", ["tensor", "channel", "block", "none"])
+@pytest.mark.usefixtures("without_choices")
+@pytest.mark.parametrize("block", ["tensor", "channel", "1x32", "none", "named"])
 @pytest.mark.parametrize("rule", ["max", "mse", "ggd"])
-def test_odd_tensors(tmp_path, scaling, rule):
-    names = tuple(rf8sim.format_names()) if rule == "max" else Settings().formats
-    experiment = measured(tmp_path, Settings(formats=names, scaling=scaling, scale_rule=rule), **ODD)
+def test_odd_tensors(tmp_path, block, rule):
+    names = tuple(rf8sim.format_names()) if rule == "max" else USUAL
+    settings = Settings(SCHEMES) if block == "named" else stored_as(names, block, rule)
+    experiment = measured(tmp_path, settings, **ODD)
     assert [tensor.name for tensor in experiment.skipped] == ["none"]
     assert experiment.skipped[0].reason == "it has no elements"
     by_name = {tensor.name: tensor for tensor in experiment.tensors}
     assert (by_name["nan"].nans, by_name["nan"].infinities) == (1, 2)
     for tensor in experiment.tensors:
-        for record in tensor.formats:
+        for record in tensor.schemes:
             assert record.error.count == tensor.count - tensor.nans - tensor.infinities
             assert sum(record.error.code_counts) == record.error.count
-    assert by_name["zeros"].formats[0].sqnr_db is None
-    assert by_name["lost"].formats[0].entropy_bits is None
+    assert by_name["zeros"].schemes[0].sqnr_db is None
+    assert by_name["lost"].schemes[0].entropy_bits is None
     assert by_name["zeros"].fit is None
     assert "zero" in by_name["zeros"].fit_doubt
     json.dumps(experiment.to_json(), allow_nan=False)
 
 
 def test_numbers_beyond_float32(tmp_path):
-    experiment = measured(tmp_path, Settings(scaling="none"), w=np.array([1e300, -1e200, 1.0]))
-    record = experiment.total.formats[0]
+    experiment = measured(tmp_path, stored_as(USUAL, "none"), w=np.array([1e300, -1e200, 1.0]))
+    record = experiment.total.schemes[0]
     assert record.sqnr_db is None
     assert record.error.overflow == 2
     assert "beyond the range of float32" in experiment.total.fit_doubt or experiment.total.fit is None
@@ -268,19 +325,36 @@ def test_numbers_beyond_float32(tmp_path):
     assert Experiment.from_json(data).to_json() == experiment.to_json()
 
 
-@pytest.mark.parametrize("scaling", ["tensor", "channel", "block"])
-def test_not_finite_numbers_are_left_out(tmp_path, scaling):
+@pytest.mark.parametrize("block", ["tensor", "channel", "1x7"])
+def test_not_finite_numbers_are_left_out(tmp_path, block):
     spoiled = np.concatenate([DATA, np.full((30, 3), np.nan, np.float32)], axis=1)
     spoiled[:, -1] = np.inf
-    settings = Settings(formats=("rf8", "int8"), scaling=scaling, block_size=7, scale_rule="max")
+    settings = stored_as(("rf8", "int8"), block, "max")
     clean, odd = measured(tmp_path, settings, w=DATA), measured(tmp_path, settings, w=spoiled)
     assert (odd.total.nans, odd.total.infinities) == (60, 30)
     assert "NaN" in odd.total.fit_doubt
-    for record, expected in zip(odd.total.formats, clean.total.formats, strict=True):
-        if scaling == "block":  # they keep their place in the row: a fourth block of each has no other element
+    for record, expected in zip(odd.total.schemes, clean.total.schemes, strict=True):
+        if block == "1x7":  # they keep their place in the row: a fourth block of each has no other element
             assert (record.scales, expected.scales, record.smallest_scale) == (120, 90, expected.smallest_scale)
-            expected = replace(expected, scales=120, largest_scale=record.largest_scale)
-        assert_same(record.to_json(), expected.to_json())
+            bits = expected.scale_bits * 4 // 3
+            expected = replace(expected, scales=120, scale_bits=bits, largest_scale=record.largest_scale)
+        assert_same(to_builtins(record), to_builtins(expected))
+
+
+@pytest.mark.parametrize(
+    "scheme", ["q4_1", "uint8/channel,max,zero=uint8", "nvfp4", "int4/channel,signed", "int8/1x*x*"]
+)
+def test_not_finite_numbers_choose_no_scale(tmp_path, scheme):
+    """The others are stored as if they were alone, above zero or not."""
+    x = np.random.default_rng(0).uniform(3, 4, size=(2, 6, 64)).astype(np.float32)
+    spoiled = x.copy()
+    spoiled[0, 1, 3], spoiled[1, 2, 4], spoiled[1, 3, 3] = np.nan, np.inf, -np.inf
+    good = np.isfinite(spoiled)
+    chosen = choose_scales(spoiled, scheme)
+    y = rf8sim.quantize(np.where(good, spoiled, 0), scheme, scale=chosen).dequantize(np.float64)
+    error = measured(tmp_path, Settings((scheme,)), 200, w=spoiled).total.schemes[0].error
+    assert error.count == good.sum()
+    assert error.sum_squared_error == pytest.approx(np.sum((spoiled[good] - y[good]) ** 2), rel=1e-12)
 
 
 # --- JSON, settings, names ----------------------------------------------------------------------------------
@@ -292,37 +366,51 @@ def test_json_round_trip(tmp_path):
     again = Experiment.from_json(data)
     assert again.to_json() == experiment.to_json()
     assert again.settings == experiment.settings
-    assert data["total"]["formats"][0]["sqnr_db"] == experiment.total.formats[0].sqnr_db
-
-
-@pytest.mark.parametrize("spoil", [{"schema": 0}, {"schema": 1}, {"schema": 1, "tensors": 3}, {}])
-def test_json_of_something_else(spoil):
-    with pytest.raises(ValueError, match="not a "):
-        Experiment.from_json(spoil)
-
-
-def test_records_of_two_formats_do_not_merge(tmp_path):
-    a, b = measured(tmp_path, Settings(formats=("rf8", "int8")), w=DATA).total.formats
-    with pytest.raises(ValueError, match="records of rf8 and of int8 do not merge"):
-        a | b
-    assert isinstance(a | a, FormatRecord)
+    assert data["total"]["schemes"][0]["sqnr_db"] == experiment.total.schemes[0].sqnr_db
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("spoil", "message"),
     [
-        ({"formats": ("rf9",)}, "unknown format 'rf9': did you mean 'rf8'"),
-        ({"scaling": "row"}, "unknown scaling 'row'"),
-        ({"scale_rule": "best"}, "unknown scale rule 'best'"),
-        ({"rounding": "nearest"}, "unknown rounding"),
-        ({"formats": (), "rounding": "nearest"}, "unknown rounding"),
-        ({"rounding": "residual"}, "for the RF family only"),
-        ({"block_size": 0}, "a block has at least 1 element"),
+        ({"schema": 1}, "not a report of this version: expected schema 2, got 1"),
+        ({}, "not a report of this version: expected schema 2, got None"),
+        ({"schema": 2}, "field 'settings' is missing"),
+        ({"schema": 2, "settings": {"schemes": ["rf9"]}}, r"field 'settings.schemes\[0\]': .* did you mean 'rf8'"),
+        ({"schema": 2, "settings": {}, "versions": {}, "checkpoints": 3}, "field 'checkpoints': expected array"),
     ],
 )
-def test_wrong_settings(tmp_path, wrong, message):
+def test_json_of_something_else(spoil, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Experiment.from_json(spoil)
+
+
+def test_records_of_two_schemes_do_not_merge(tmp_path):
+    a, b = measured(tmp_path, Settings(("rf8", "int8/channel")), w=DATA).total.schemes
+    with pytest.raises(ValueError, match="records of rf8 and of int8/channel do not merge"):
+        a | b
+    assert isinstance(a | a, SchemeRecord)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "message"),
+    [
+        ("rf9", "unknown format 'rf9': did you mean 'rf8'"),
+        ("mxfp5", "did you mean 'mxfp4'"),
+        ("rf8/row", "unknown block 'row'"),
+        ("rf8/tensor,best", "unknown scale rule 'best'"),
+        ("rf8@nearest", "unknown rounding"),
+        ("e4m3fn@residual", "for the RF family only"),
+        ("int8/1x0", "a block has at least 1 element"),
+    ],
+)
+def test_wrong_schemes(scheme, message):
     with pytest.raises(ValueError, match=message):
-        measured(tmp_path, Settings(**wrong), w=DATA)
+        Settings((scheme,))
+
+
+def test_a_scheme_is_measured_once():
+    schemes = Settings(("rf8", "mxfp4", "e2m1fn/1x32:e8m0fnu,floor", "rf8/tensor")).schemes
+    assert list(map(str, schemes)) == ["rf8", "mxfp4"]
 
 
 def test_patterns(tmp_path):
@@ -330,7 +418,7 @@ def test_patterns(tmp_path):
     path = saved(tmp_path, **tensors)
 
     def names(**patterns):
-        experiment = run([path], Settings(formats=(), **patterns))
+        experiment = run([path], Settings((), **patterns))
         return {tensor.name for tensor in (*experiment.tensors, *experiment.skipped)}
 
     assert names() == set(tensors)
@@ -346,7 +434,7 @@ def test_names_of_checkpoints(tmp_path):
     (tmp_path / "x").mkdir()
     one, two = saved(tmp_path, w=DATA), saved(tmp_path / "x", w=DATA)
     other = saved(tmp_path, "n", w=DATA)
-    settings = Settings(formats=())
+    settings = Settings(())
     assert run([one, other], settings).checkpoints == ("m.safetensors", "n.safetensors")
     assert run([one, two], settings).checkpoints == (str(one), str(two))
     assert run([tmp_path / "x"], settings).checkpoints == ("x",)
@@ -357,8 +445,8 @@ def test_names_of_checkpoints(tmp_path):
 
 
 def test_progress(tmp_path):
-    told = []
+    steps = []
     path = saved(tmp_path, a=DATA, b=DATA)
-    run([path], Settings(formats=("rf8",)), chunk_elements=210, threads=1, progress=lambda *step: told.append(step))
-    assert [step for step in told if step[0] == "a"] == [("a", done, 1260) for done in (0, 0, 210, 420, 630)]
-    assert [step for step in told if step[0] == "b"] == [("b", done, 1260) for done in (630, 630, 840, 1050, 1260)]
+    run([path], Settings(("rf8",)), chunk_elements=210, threads=1, progress=lambda *step: steps.append(step))
+    assert [step for step in steps if step[0] == "a"] == [("a", done, 1260) for done in (0, 0, 210, 420, 630)]
+    assert [step for step in steps if step[0] == "b"] == [("b", done, 1260) for done in (630, 630, 840, 1050, 1260)]

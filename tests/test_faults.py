@@ -4,11 +4,13 @@ import errno
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -17,11 +19,14 @@ import rf8sim
 from rf8sim import cli
 from rf8sim.checkpoints import safetensors as _safetensors
 from rf8sim.checkpoints.checkpoint import CheckpointError
+from rf8sim.checkpoints.errors import UnreadableError
+from rf8sim.checkpoints.header import described
 from rf8sim.checkpoints.loading import DamageWarning
 from rf8sim.checkpoints.manifest import check_manifest, manifest_path
 from rf8sim.checkpoints.plan import Plan, Recipe
 from rf8sim.checkpoints.protect import Protection
-from rf8sim.checkpoints.quantized import StoredTensor, UnreadableError, find_damage, open_quantized
+from rf8sim.checkpoints.quantized import find_damage, open_quantized
+from rf8sim.checkpoints.stored import StoredTensor
 
 ROOT = Path(__file__).parents[1]
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
@@ -45,7 +50,7 @@ def source(tmp_path):
 
 
 def quantize(source, output, fmt="int8", **options):
-    plan = Plan(Recipe(fmt, "block", block_size=4, entropy=options.pop("entropy", "none")))
+    plan = Plan(Recipe(f"{fmt}/1x4", entropy=options.pop("entropy", "none")))
     return rf8sim.quantize_checkpoint(source, output, plan, **options)
 
 
@@ -150,7 +155,7 @@ def test_check_says_so_and_exits_1(capsys, tmp_path, source):
     path = tmp_path / "q.safetensors"
     quantize(source, path)
     assert cli.main(["check", str(path)]) == 0
-    assert "whole: 3 tensors" in capsys.readouterr().out
+    assert "no damage: 3 tensors" in capsys.readouterr().out
     whole = path.read_bytes()
     path.write_bytes(flipped(whole, len(whole) - 1, 3))
     assert cli.main(["check", str(path)]) == 1
@@ -160,7 +165,7 @@ def test_check_says_so_and_exits_1(capsys, tmp_path, source):
     assert err.count("\n") == 1
     path.write_bytes(whole)
     manifest = manifest_path(path)
-    manifest.write_bytes(manifest.read_bytes().replace(b'"int8"', b'"rf08"', 1))
+    manifest.write_bytes(manifest.read_bytes().replace(b'"int8/1x4"', b'"rf08/1x4"', 1))
     assert cli.main(["check", str(path)]) == 1
     assert "manifest is damaged" in capsys.readouterr().err
     quantize(source, tmp_path / "r.safetensors", "rf8")
@@ -236,11 +241,131 @@ def test_range_checks(tmp_path, source, part, change, what):
     np.testing.assert_array_equal(found["a.weight"], load(source)["a.weight"])
 
 
+def reheaded(path, change, seal=True):
+    """Change the JSON of a header, and make the seal right again: damage by hand."""
+    raw = open_quantized(path).headers[0].raw
+    table = json.loads(raw[8:])
+    form = json.loads(table["__metadata__"]["rf8sim"])
+    change(form, table)
+    table["__metadata__"]["rf8sim"] = json.dumps(form, separators=(",", ":"))
+    table["__metadata__"][_safetensors.SEAL] = _safetensors.NO_SEAL
+    text = json.dumps(table, separators=(",", ":")).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)
+    path.write_bytes(_safetensors.seal(len(text).to_bytes(8, "little") + text) + path.read_bytes()[len(raw) :])
+
+
 def test_codes_that_a_narrow_format_does_not_have(tmp_path, source):
+    """Entropy-coded codes are of 8 bits; packed ones are all codes of the format, but for bits after the last one."""
     path = tmp_path / "q.safetensors"
-    quantize(source, path, "rf6")
-    forge(path, "a.weight", bytes([255] * 27))
+    quantize(source, path, "int8", entropy="rans")
+
+    def change(form, table):
+        form["formats"]["rf6"] = msgspec.to_builtins(described(rf8sim.get_format("rf6")))
+        form["tensors"]["a.weight"]["scheme"]["format"] = "rf6"
+
+    reheaded(path, change)
     assert "holds codes that rf6 does not have" in find_damage(path)[0]
+    quantize(source, path, "rf6")
+    forge(path, "a.weight", bytes([255] * 21))
+    assert "'a.weight' is damaged: it has bits set after the last code of a row" in find_damage(path)[0]
+
+
+def places(data, path=()):
+    """Yield the path of everything in a JSON value."""
+    entries = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in entries:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+@pytest.mark.parametrize("fmt", ["int4", "e4m3fn"])
+def test_a_header_changed_by_hand_is_refused_in_a_sentence(tmp_path, source, fmt):
+    """Every field of it, in turn, gone or another: damage, or what is as good; never another error."""
+    path = tmp_path / "q.safetensors"
+    quantize(source, path, fmt, protection=Protection(0.1))
+    data = path.read_bytes()
+    form = json.loads(open_quantized(path).headers[0].metadata["rf8sim"])
+    fields = [place for place in places(form) if place[:1] != ("formats",) or place[-1] in (0, 1, "bits", "values")]
+    refused = 0
+    for place in fields:
+        for value in (None, -1, 3, 10**30, 0.5, "x", "F8_E4M3", [], [1], {}, "gone"):
+            if place == ("form",) and value == 2:
+                continue
+
+            def change(form, table, place=place, value=value):
+                inner = form
+                for key in place[:-1]:
+                    inner = inner[key]
+                if value == "gone":
+                    del inner[place[-1]]
+                else:
+                    inner[place[-1]] = value
+
+            path.write_bytes(data)
+            reheaded(path, change)
+            for read in (find_damage, rf8sim.load_quantized):
+                try:
+                    damage = read(path)
+                except CheckpointError as error:
+                    damage = [str(error)]
+                if isinstance(damage, list) and damage:
+                    refused += 1
+                    assert str(path) in damage[0]
+                    assert "\n" not in damage[0]
+    assert refused > 5 * len(fields)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f, t: f["tensors"]["a.weight"].update(seed=-1), r"field 'tensors\[...\].seed': expected int >= 0"),
+        (lambda f, t: f["tensors"]["a.weight"].update(shape="x"), r"field 'tensors\[...\].shape': expected array, got"),
+        (lambda f, t: f["tensors"]["a.weight"].update(entropy="zip"), "'a.weight': unknown entropy coder 'zip'"),
+        (lambda f, t: f["tensors"]["a.weight"].update(dtype="int3"), "'a.weight': safetensors has no type for int3"),
+        (lambda f, t: f["tensors"]["a.weight"].update(shape=[3, 10]), "'a.weight': array 'a.weight' is U8 of shape"),
+        (lambda f, t: f["tensors"]["a.weight"].update(scales=[]), "'a.weight': is made of 1 arrays, where its scheme"),
+        (lambda f, t: f["tensors"]["a.weight"]["scheme"].update(format="rf9"), "'a.weight': its scheme has the format"),
+        (lambda f, t: f["tensors"]["a.weight"]["scheme"].update(rounding="odd"), "'a.weight': unknown rounding"),
+        (lambda f, t: f.pop("sha256"), "field 'sha256' is missing"),
+        (lambda f, t: f["formats"]["int8"].update(bits=9), r"field 'formats\[...\].bits': expected int <= 8"),
+        (lambda f, t: t.pop("b.weight"), "too long: its header says"),
+        (lambda f, t: t["a.weight"].update(shape=[-3, -9]), "its header is damaged: a shape is made of numbers"),
+    ],
+)
+def test_a_damaged_field_is_named(tmp_path, source, change, message):
+    path = tmp_path / "q.safetensors"
+    quantize(source, path)
+    reheaded(path, change)
+    [damage] = find_damage(path)
+    assert damage.startswith(f"{path}: ")
+    assert re.search(message, damage)
+    assert cli.main(["check", str(path)]) == 1
+
+
+def test_an_origin_changed_by_hand_is_refused_in_a_sentence(tmp_path, source):
+    path, plain = tmp_path / "q.safetensors", tmp_path / "d.safetensors"
+    quantize(source, path, protection=Protection(0.1))
+    rf8sim.dequantize_checkpoint(path, plain)
+    data, key = plain.read_bytes(), "rf8sim_dequantized"
+    raw = _safetensors.read_header(plain).raw
+    origin = json.loads(json.loads(raw[8:])["__metadata__"][key])
+    refused = 0
+    for place in [place for place in places(origin) if "formats" not in place or place[-1] in (0, "values")]:
+        for value in (None, 3, "x", [], {}):
+            table = json.loads(raw[8:])
+            changed = json.loads(table["__metadata__"][key])
+            inner = changed
+            for step in place[:-1]:
+                inner = inner[step]
+            inner[place[-1]] = value
+            table["__metadata__"][key] = json.dumps(changed)
+            text = json.dumps(table).encode()
+            plain.write_bytes(len(text).to_bytes(8, "little") + text + data[len(raw) :])
+            try:
+                rf8sim.quantize_checkpoint(plain, tmp_path / "again.safetensors")
+            except CheckpointError:
+                refused += 1
+    assert refused > 20
 
 
 # --- falling back -------------------------------------------------------------------------------------------
@@ -417,7 +542,8 @@ def test_an_error_at_the_very_end(capsys, monkeypatch, tmp_path, source, call):
 KILL = """
     import os, signal, sys
     from pathlib import Path
-    from rf8sim import _files, _safetensors, cli
+    from rf8sim import cli
+    from rf8sim.checkpoints import safetensors as _safetensors
     folder, source, output = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     arguments = ["quantize", source, "-o", output, "-f", "e5m2", "-q"]
     def after(function, count):

@@ -93,7 +93,6 @@ def test_rf_is_the_formula_of_the_specification(p: int, depth: int, bias: int | 
     assert fmt.zero == 0
     assert fmt.negative_zero is None
     assert np.isnan(fmt.values).sum() == 1
-    assert fmt.power_of_two_scale
 
 
 @pytest.mark.parametrize(("p", "depth", "bias"), RF_PARAMETERS)

@@ -81,7 +81,8 @@ def test_manifest(source, tmp_path):
     assert data["checks"][2]["bound"] == 25
     assert data["checks"][3]["figure"] == pytest.approx(8 * out.stat().st_size / 620)
     assert bias == {
-        "name": "a.bias", "format": "kept", "elements": 20, "bits_per_weight": 32.0, "sqnr_db": "inf",
+        "name": "a.bias", "scheme": None, "elements": 20, "bits_per_weight": 32.0, "sqnr_db": None,
+        "signal": 0.0, "noise": 0.0, "differing": 0,
         "reason": "norms, embeddings and biases stay as they are",
         "original_sha256": hashlib.sha256(np.ones(20, np.float32).tobytes()).hexdigest(),
     }  # fmt: skip
@@ -176,10 +177,10 @@ def test_paths_with_spaces_reach_the_command(tmp_path):
         (["--calibrate", "x.bin"], "give a share too"),
         (["-f", "rf9"], "unknown format 'rf9': did you mean 'rf8'?"),
         (["-f", "*.weight=rf9"], "unknown format 'rf9': did you mean 'rf8'?"),
-        (["--scaling", "row"], "unknown scaling 'row'"),
+        (["-f", "rf8/row"], "unknown block 'row'"),
         (["--plan", "none.toml"], "none.toml: the plan cannot be read"),
         (["--entropy", "zip"], "unknown entropy coder 'zip'"),
-        (["-f", "int8", "--rounding", "residual"], "residual"),
+        (["-f", "int8@residual"], "residual"),
     ],
 )
 def test_bad_options_are_one_sentence(source, tmp_path, capsys, monkeypatch, arguments, message):
@@ -211,21 +212,23 @@ def test_options_and_plans(source, tmp_path, capsys):
     tensors = {"a.weight": np.ones((4, 4), np.float32), "b.weight": np.ones((4, 4), np.float32),
                "embed.weight": np.ones((4, 4), np.float32), "bias": np.ones(4, np.float32)}  # fmt: skip
     save_file(tensors, source)
-    (tmp_path / "plan.toml").write_text("[defaults]\nformat = 'e5m2'\n[[tensor]]\npattern = 'b.*'\nformat = 'int8'\n")
+    (tmp_path / "plan.toml").write_text("[defaults]\nscheme = 'e5m2'\n[[tensor]]\npattern = 'b.*'\nscheme = 'int8'\n")
 
     def formats(*arguments):
         out = tmp_path / "q.safetensors"
         assert run("quantize", source, "-o", out, *arguments) == 0
-        return {t.name: (t.recipe.format, t.recipe.scaling) if t.recipe else "" for t in open_quantized(out)}
+        return {t.name: str(t.scheme) if t.recipe else "" for t in open_quantized(out)}
 
     none = {"embed.weight": "", "bias": ""}
-    rf8, e5m2, int8 = (("rf8", "channel"), ("e5m2", "channel"), ("int8", "channel"))
+    rf8, e5m2, int8 = "rf8/channel", "e5m2/channel", "int8/channel"
     assert formats() == {"a.weight": rf8, "b.weight": rf8, **none}
     assert "2: norms, embeddings and biases stay as they are: bias, embed.weight." in capsys.readouterr().out
     assert formats("--plan", tmp_path / "plan.toml") == {"a.weight": e5m2, "b.weight": int8, **none}
-    assert formats("--plan", tmp_path / "plan.toml", "-f", "b.*=rf8", "--scaling", "tensor") == {
-        "a.weight": ("e5m2", "tensor"), "b.weight": ("rf8", "tensor"), **none
+    assert formats("--plan", tmp_path / "plan.toml", "-f", "b.*=rf8/tensor", "-f", "mxfp4") == {
+        "a.weight": "mxfp4", "b.weight": "rf8", **none
     }  # fmt: skip
+    zeros = "uint4/1x2:float16,max,zero=float16"
+    assert formats("-f", zeros, "-f", f"b.*={zeros}@up") == {"a.weight": zeros, "b.weight": f"{zeros}@up", **none}
     assert formats("-f", "embed*=int8", "--keep", "b.*") == {
         "a.weight": rf8, "b.weight": "", "embed.weight": int8, "bias": ""
     }  # fmt: skip
@@ -247,7 +250,7 @@ def test_outliers_are_protected_and_the_gain_is_recorded(tmp_path, capsys):
     weight[rng.integers(0, 32, 8), rng.integers(0, 64, 8)] = 60
     save_file({"a.weight": weight}, tmp_path / "m.safetensors")
     out = tmp_path / "q.safetensors"
-    options = ["-f", "int8", "--scaling", "tensor", "--scale-rule", "max"]
+    options = ["-f", "int8/tensor,max"]
     assert run("quantize", tmp_path / "m.safetensors", "-o", out, *options, "--protect", "0.5%") == 0
     assert "Protected (0.500% kept in exact, by size of the error): sqnr_db" in capsys.readouterr().out
     places, values = open_quantized(out)["a.weight"].exact()
@@ -310,11 +313,7 @@ def test_calibration_and_judgement_use_different_windows(tmp_path, capsys):
     out = tmp_path / "lm.safetensors"
     arguments = [
         "-f",
-        "e2m1fn",
-        "--scaling",
-        "tensor",
-        "--scale-rule",
-        "max",
+        "e2m1fn/tensor,max",
         "--protect",
         "1%",
         "--calibrate",

@@ -55,7 +55,7 @@ REFERENCE_USERS = {"rf8sim.arithmetic", "rf8sim.hardware"}  # builders of tables
 TORCH_USERS = {
     "ggd.torch",
     "rf8sim.torch",
-    "rf8sim.checkpoints.checkpoint",
+    "rf8sim.checkpoints.readers.torch",
 }  # the adapters, and the reader of PyTorch's files
 LIGHT = ("rf8sim", "ggd", "rf8sim.cli")
 HEAVY = ("numba", "scipy", "matplotlib", "ml_dtypes", "torch", "jinja2")

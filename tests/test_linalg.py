@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rf8sim.arithmetic.codes.products import get_operand, nibble_tables
 
 import rf8sim
 from rf8sim import reference
-from rf8sim.arithmetic.codes import linalg
+from rf8sim.arithmetic import linalg
+from rf8sim.arithmetic.products import get_operand, nibble_tables
 
 MODES = ("nearest-even", "nearest-away", "toward-zero", "up", "down", "to-odd", "stochastic")
 ORDERS = ("sequential", "pairwise", "blocked:3", "blocked:100")
@@ -56,8 +56,12 @@ def check(fmt_a: str, fmt_b: str, accumulator: str, order: str, mode: str, *, se
     rng = np.random.default_rng(seed)
     rows, depth, columns = shape
     a, b = draw(rng, fmt_a, (rows, depth), finite), draw(rng, fmt_b, (depth, columns), finite)
-    got = rf8sim.matmul(a, b, fmt_a, fmt_b=fmt_b, accumulator=accumulator, order=order, rounding=mode, seed=seed,
-                        overflow=overflow)  # fmt: skip
+    got = rf8sim.matmul(
+        a,
+        b,
+        (fmt_a, fmt_b),
+        accumulator=rf8sim.Accumulation(accumulator, order=order, rounding=rf8sim.Rounding(mode, overflow, seed=seed)),
+    )
     step = unit(fmt_a, fmt_b) if accumulator.startswith("int:") else Fraction(1)
     with np.errstate(invalid="ignore"):
         expected = oracle.matmul(numbers(a, fmt_a), numbers(b, fmt_b), accumulator, order, mode, overflow, step, seed)
@@ -131,7 +135,9 @@ def test_a_tie_is_decided_by_what_float64_cannot_hold(accumulator, left, right, 
     for tail in (2.0**-70, -(2.0**-70)):
         x = np.array([[tail], [right]], np.float32)
         expected = oracle.matmul(numbers(a, "rf8"), x.astype(np.float64), accumulator, order)
-        oracle.same(rf8sim.matmul(a, x, "rf8", fmt_b="float32", accumulator=accumulator, order=order), expected)
+        oracle.same(
+            rf8sim.matmul(a, x, ("rf8", "float32"), accumulator=rf8sim.Accumulation(accumulator, order=order)), expected
+        )
 
 
 @given(st.data())
@@ -187,7 +193,7 @@ def test_narrow_floats_against_scalars(accumulator, dtype):
     assert np.array_equal(y.astype(dtype).astype(np.float64), y)
     expected = scalar_loop(x, y, dtype)
     assert (expected != x @ y).all()
-    oracle.same(rf8sim.matmul(a, b, "rf8", fmt_b="e3m4", accumulator=accumulator), expected)
+    oracle.same(rf8sim.matmul(a, b, ("rf8", "e3m4"), accumulator=accumulator), expected)
 
 
 @pytest.mark.parametrize(("accumulator", "dtype"), [
@@ -202,7 +208,7 @@ def test_rounding_is_the_casts(accumulator, dtype):
     one = rf8sim.encode(np.ones((1, 1)), "rf8")
     with np.errstate(over="ignore"):
         expected = x.astype(dtype).astype(np.float64)[None]
-    got = rf8sim.matmul(one, x[None], "rf8", fmt_b="float32", accumulator=accumulator)
+    got = rf8sim.matmul(one, x[None], ("rf8", "float32"), accumulator=accumulator)
     expected[expected == 0] = 0.0  # +0 + -0 is +0
     tiny = (got == 0) & (x[None] < 0)
     got[tiny] = 0.0
@@ -259,7 +265,7 @@ def test_a_result_is_rounded_from_the_exact_sum_not_from_float64():
         for mode in ("nearest-even", "nearest-away", "up", "to-odd", "toward-zero"):
             for sign in (1, -1):
                 right = b if sign > 0 else rf8sim.negate(b, "posit8_es2")
-                got = rf8sim.matmul(a, right, "posit8_es2", result="e4m3fn", result_rounding=mode)
+                got = rf8sim.matmul(a, right, "posit8_es2", result="e4m3fn", rounding=mode)
                 assert got.item() == reference.round_value(sign * exact, "e4m3fn", mode)
 
 
@@ -268,13 +274,14 @@ def test_results_in_a_format(mode):
     rng = np.random.default_rng(9)
     a, b = draw(rng, "rf8", (4, 9), True), draw(rng, "rf8", (9, 5), True)
     x, y = numbers(a, "rf8"), numbers(b, "rf8")
-    got = rf8sim.matmul(a, b, "rf8", result="rf8", result_rounding=mode)
+    got = rf8sim.matmul(a, b, "rf8", result="rf8", rounding=mode)
     for i, j in np.ndindex(4, 5):
         exact = oracle.dot(x[i].tolist(), y[:, j].tolist(), "exact")
         assert got[i, j] == reference.round_value(exact, "rf8", mode)
-    held = rf8sim.matmul(a, b, "rf8", accumulator="bfloat16", result="e4m3fn", overflow="nan")
-    assert np.array_equal(held, rf8sim.encode(rf8sim.matmul(a, b, "rf8", accumulator="bfloat16"), "e4m3fn",
-                                              overflow="nan"))  # fmt: skip
+    option = rf8sim.Rounding(overflow="nan")
+    held = rf8sim.matmul(a, b, "rf8", accumulator="bfloat16", result="e4m3fn", rounding=option)
+    sums = rf8sim.matmul(a, b, "rf8", accumulator="bfloat16")
+    assert np.array_equal(held, rf8sim.encode(sums, "e4m3fn", rounding=option))
 
 
 # ---------------------------------------------------------------- scales
@@ -289,8 +296,10 @@ def test_scales_of_rows_and_columns(accumulator, power):
     if power:
         scale_a, scale_b = np.exp2(np.round(np.log2(scale_a))), np.exp2(np.round(np.log2(scale_b)))
     plain = rf8sim.matmul(a, b, "rf8", accumulator=accumulator)
-    got = rf8sim.matmul(a, b, "rf8", scale_a=scale_a, scale_b=scale_b, accumulator=accumulator)
-    codes = rf8sim.matmul(a, b, "rf8", scale_a=scale_a, scale_b=scale_b, accumulator=accumulator, result="rf8")
+    got = rf8sim.matmul(a, b, "rf8", accumulator=accumulator, scales=rf8sim.OperandScales(scale_a, scale_b))
+    codes = rf8sim.matmul(
+        a, b, "rf8", accumulator=accumulator, result="rf8", scales=rf8sim.OperandScales(scale_a, scale_b)
+    )
     for i, j in np.ndindex(4, 5):
         exact = Fraction(float(plain[i, j])) * Fraction(float(scale_a[i, 0])) * Fraction(float(scale_b[j]))
         value = float(exact) if got.dtype == np.float64 else oracle.round_float(exact, "float32", "nearest-even", 0)
@@ -310,8 +319,13 @@ def test_scales_of_blocks(accumulator, order, power, mode):
         scale_a, scale_b = (rng.uniform(0.1, 9, size).astype(np.float32) for size in ((3, 3), (3, 2)))
         if power:
             scale_a, scale_b = np.exp2(np.round(np.log2(scale_a))), np.exp2(np.round(np.log2(scale_b)))
-        got = rf8sim.matmul(a, b, fmt, scale_a=scale_a, scale_b=scale_b, block_size=4, accumulator=accumulator,
-                            order=order, rounding=mode, seed=12)  # fmt: skip
+        got = rf8sim.matmul(
+            a,
+            b,
+            fmt,
+            accumulator=rf8sim.Accumulation(accumulator, order=order, rounding=rf8sim.Rounding(mode, seed=12)),
+            scales=rf8sim.OperandScales(scale_a, scale_b, 4),
+        )
         x, y = numbers(a, fmt), numbers(b, fmt)
         for i, j in np.ndindex(3, 2):
             scales = [Fraction(float(s)) * Fraction(float(t)) for s, t in zip(scale_a[i], scale_b[:, j], strict=True)]
@@ -351,10 +365,10 @@ def blocks(
 def test_scales_of_quantized_tensors_fit():
     rng = np.random.default_rng(13)
     x, w = rng.normal(size=(8, 64)), rng.normal(size=(64, 6)) * 0.1
-    for scaling, axes, block in (("tensor", (0, 1), None), ("channel", (0, 1), None), ("block", (1, 0), 32)):
-        a = rf8sim.quantize(x, "rf8", scaling=scaling, axis=axes[0])
-        b = rf8sim.quantize(w, "e4m3fn", scaling=scaling, axis=axes[1])
-        got = rf8sim.matmul(a.codes, b.codes, "rf8", fmt_b="e4m3fn", scale_a=a.scale, scale_b=b.scale, block_size=block)
+    for left, right, block in ((None, None, None), ((1, -1), (-1, 1), None), ((1, 32), (32, 1), 32)):
+        a = rf8sim.quantize(x, rf8sim.Scheme("rf8", rf8sim.Scales(left)))
+        b = rf8sim.quantize(w, rf8sim.Scheme("e4m3fn", rf8sim.Scales(right)))
+        got = rf8sim.matmul(a.codes, b.codes, ("rf8", "e4m3fn"), scales=rf8sim.OperandScales(a.scale, b.scale, block))
         expected = a.dequantize(np.float64) @ b.dequantize(np.float64)
         np.testing.assert_allclose(got, expected, rtol=1e-13, atol=1e-13)
 
@@ -373,13 +387,13 @@ def test_shapes_are_those_of_numpy(shapes, accumulator, order):
     rng = np.random.default_rng(14)
     a, b = (rng.choice(rf8sim.encode([0.0, 0.5, 1.0, -1.0], "rf8"), shape) for shape in shapes)
     expected = numbers(a, "rf8") @ numbers(b, "rf8")
-    got = rf8sim.matmul(a, b, "rf8", accumulator=accumulator, order=order)
+    got = rf8sim.matmul(a, b, "rf8", accumulator=rf8sim.Accumulation(accumulator, order=order))
     assert got.shape == expected.shape
     assert got.dtype == (np.float64 if accumulator in ("exact", "int:24") else np.float32)
     if accumulator != "rf8":  # sums of few small integers are exact everywhere else
-        wide = rf8sim.matmul(a, b, "rf8", accumulator=accumulator.replace("24", "48"), order=order)
+        wide = rf8sim.matmul(a, b, "rf8", accumulator=rf8sim.Accumulation(accumulator.replace("24", "48"), order=order))
         assert np.array_equal(wide, expected)
-    codes = rf8sim.matmul(a, b, "rf8", accumulator=accumulator, order=order, result="e4m3fn")
+    codes = rf8sim.matmul(a, b, "rf8", result="e4m3fn", accumulator=rf8sim.Accumulation(accumulator, order=order))
     assert codes.shape == expected.shape
     assert codes.dtype == np.uint8
 
@@ -388,7 +402,8 @@ def test_stacks_draw_as_one_flat_array():
     rng = np.random.default_rng(15)
     a, b = draw(rng, "rf8", (3, 2, 11), True), draw(rng, "rf8", (11, 3), True)
     for order in ORDERS:
-        options = {"accumulator": "bfloat16", "order": order, "rounding": "stochastic", "seed": 3}
+        drawn = rf8sim.Rounding("stochastic", seed=3)
+        options = {"accumulator": rf8sim.Accumulation("bfloat16", order, drawn)}
         expected = np.stack([
             oracle.matmul(numbers(a[n], "rf8"), numbers(b, "rf8"), "bfloat16", order, "stochastic", seed=3, first=6 * n)
             for n in range(3)
@@ -401,10 +416,13 @@ def test_dot_and_matvec():
     rng = np.random.default_rng(16)
     a, x = draw(rng, "rf8", (3, 4, 9), True), draw(rng, "rf8", (3, 9), True)
     scale = np.array([[0.5], [2.0], [4.0]], np.float32)
-    got = rf8sim.matvec(a, x, "rf8", accumulator="float16", scale_b=scale)
+    got = rf8sim.matvec(a, x, "rf8", accumulator="float16", scales=rf8sim.OperandScales(b=scale))
     assert got.shape == (3, 4)
     for n in range(3):
-        one = [float(rf8sim.dot(row, x[n], "rf8", accumulator="float16", scale_b=scale[n, 0])) for row in a[n]]
+        one = [
+            float(rf8sim.dot(row, x[n], "rf8", accumulator="float16", scales=rf8sim.OperandScales(b=scale[n, 0])))
+            for row in a[n]
+        ]
         assert got[n].tolist() == one
 
 
@@ -413,7 +431,7 @@ def test_conv2d_against_loops(stride, padding):
     rng = np.random.default_rng(17)
     x, w = draw(rng, "int8", (2, 3, 6, 5), True), draw(rng, "rf8", (4, 3, 3, 2), True)
     for accumulator in ("exact", "float16"):
-        got = rf8sim.conv2d(x, w, "int8", fmt_b="rf8", stride=stride, padding=padding, accumulator=accumulator)
+        got = rf8sim.conv2d(x, w, ("int8", "rf8"), stride=stride, padding=padding, accumulator=accumulator)
         (down, across), (top, left) = np.broadcast_to(stride, 2), np.broadcast_to(padding, 2)
         image = np.pad(numbers(x, "int8"), ((0, 0), (0, 0), (top, top), (left, left)))
         assert got.shape == (2, 4, (6 + 2 * top - 3) // down + 1, (5 + 2 * left - 2) // across + 1)
@@ -431,7 +449,7 @@ def test_threads_change_nothing(accumulator, order, rounding):
     rng = np.random.default_rng(18)
     for shape in ((150, 130, 90), (1, 64, 30_000), (20_000, 33, 3)):  # each worth as many threads as are asked for
         a, b = draw(rng, "rf8", shape[:2], True), draw(rng, "rf8", shape[1:], True)
-        options = {"accumulator": accumulator, "order": order, "rounding": rounding}
+        options = {"accumulator": rf8sim.Accumulation(accumulator, order, rounding)}
         one = rf8sim.matmul(a, b, "rf8", threads=1, **options)
         for threads in (2, 7):
             oracle.same(rf8sim.matmul(a, b, "rf8", threads=threads, **options), one)
@@ -510,27 +528,29 @@ def test_weight_matvec_scales_threads_and_specials():
     ({"accumulator": "int"}, "unknown accumulator"),
     ({"accumulator": "int:1"}, "n from 2 to 53"),
     ({"accumulator": "int:24:warp"}, "expected 'int:n'"),
-    ({"order": "blocked"}, "blocked:4"),
-    ({"order": "blocked:0"}, "at least 1"),
-    ({"order": "pairwize"}, "did you mean 'pairwise'"),
-    ({"accumulator": "float16", "rounding": "nearest"}, "did you mean 'nearest-even'"),
-    ({"accumulator": "float16", "rounding": "residual"}, "use 'nearest-even'"),
-    ({"accumulator": "e4m3fn", "overflow": "infinity"}, "no infinity"),
+    ({"accumulator": lambda: rf8sim.Accumulation(order="blocked")}, "blocked:4"),
+    ({"accumulator": lambda: rf8sim.Accumulation(order="blocked:0")}, "at least 1"),
+    ({"accumulator": lambda: rf8sim.Accumulation(order="pairwize")}, "did you mean 'pairwise'"),
+    ({"accumulator": lambda: rf8sim.Accumulation("float16", rounding="nearest")}, "did you mean 'nearest-even'"),
+    ({"accumulator": lambda: rf8sim.Accumulation("float16", rounding="residual")}, "use 'nearest-even'"),
+    ({"accumulator": lambda: rf8sim.Accumulation("e4m3fn", rounding="up/infinity")}, "no infinity"),
+    ({"accumulator": lambda: rf8sim.Accumulation("float16", rounding=rf8sim.Rounding("stochastic", bits=8))},
+     "by seed and place of a sum: leave out offset, words and bits"),
     ({"result": "rf9"}, "rf8"),
-    ({"result": "rf8", "result_rounding": "odd"}, "to-odd"),
-    ({"scale_a": 0.0}, "scale_a must be positive"),
-    ({"scale_b": 0.1}, "finite float32"),
-    ({"scale_a": "1"}, "scale_a must be numbers"),
-    ({"scale_a": np.ones((1, 3))}, "does not broadcast"),
-    ({"block_size": 0}, "at least 1"),
-    ({"accumulator": "int:24", "block_size": 2}, "block sums are exact"),
-    ({"accumulator": "float16", "seed": -1}, "seed"),
+    ({"result": "rf8", "rounding": "odd"}, "to-odd"),
+    ({"scales": rf8sim.OperandScales(0.0)}, "scales.a must be positive"),
+    ({"scales": rf8sim.OperandScales(b=0.1)}, "finite float32"),
+    ({"scales": rf8sim.OperandScales("1")}, "scales.a must be numbers"),
+    ({"scales": rf8sim.OperandScales(np.ones((1, 3)))}, "does not broadcast"),
+    ({"scales": rf8sim.OperandScales(block_size=0)}, "at least 1"),
+    ({"accumulator": "int:24", "scales": rf8sim.OperandScales(block_size=2)}, "block sums are exact"),
+    ({"result": "rf8", "rounding": lambda: rf8sim.Rounding(seed=-1)}, "seed"),
     ({"accumulator": "float16", "threads": 0}, "threads"),
 ])  # fmt: skip
 def test_bad_options_are_refused_in_words(options, message):
     a, b = np.zeros((2, 3), np.uint8), np.zeros((3, 600_000 if "threads" in options else 4), np.uint8)
     with pytest.raises((ValueError, TypeError), match=message):
-        rf8sim.matmul(a, b, "rf8", **options)
+        rf8sim.matmul(a, b, "rf8", **{name: value() if callable(value) else value for name, value in options.items()})
 
 
 @pytest.mark.parametrize(("shapes", "message"), [
@@ -552,7 +572,7 @@ def test_more_is_refused():
     with pytest.raises(TypeError, match="encode the data first"):
         rf8sim.matmul(zero.astype(np.float32), zero, "rf8")
     with pytest.raises(TypeError, match="convert first"):
-        rf8sim.matmul(zero, zero.astype(np.float64), "rf8", fmt_b="float32")
+        rf8sim.matmul(zero, zero.astype(np.float64), ("rf8", "float32"))
     with pytest.raises(ValueError, match="two vectors"):
         rf8sim.dot(zero, zero, "rf8")
     with pytest.raises(ValueError, match="matrices and vectors"):
@@ -582,7 +602,7 @@ def test_a_grid_is_the_formats():
 def test_an_infinite_sum_stays_infinite_where_the_result_can_say_so(accumulator):
     """As `add` and `multiply` do: the option ``overflow`` is about finite results."""
     operands = np.array([[np.inf, 1.0, 1.0], [-np.inf, 1.0, 0.0], [57344.0, 1.0, 0.0]])
-    codes = rf8sim.encode(operands, "e5m2", overflow="infinity")
+    codes = rf8sim.encode(operands, "e5m2", rounding=rf8sim.Rounding(overflow="infinity"))
     ones = rf8sim.encode(np.ones((3, 1)), "e5m2")
     found = rf8sim.matmul(codes, ones, "e5m2", accumulator=accumulator, result="e5m2")
     assert rf8sim.decode(found, "e5m2").ravel().tolist() == [np.inf, -np.inf, 57344.0]

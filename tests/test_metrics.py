@@ -11,17 +11,18 @@ import rf8sim
 from rf8sim.quantization.metrics import measure
 
 
-@pytest.mark.parametrize("scaling", ["tensor", "channel", "block", "none"])
+@pytest.mark.parametrize("scaling", ["tensor", "*x1", "1x16", "8x16", "none"])
 @pytest.mark.parametrize("name", ["rf8", "e4m3fn", "e2m1fn", "int8"])
 def test_against_numpy(name, scaling):
     rng = np.random.default_rng(3)
     x = (rng.standard_normal((40, 50)) * np.exp(rng.normal(size=(40, 50)))).astype(np.float32)
     x[0, :4] = [0.0, -0.0, 1e-30, 50.0]
     fmt = rf8sim.get_format(name)
-    q = rf8sim.quantize(x, name, scaling=scaling, axis=1, block_size=16, scale_rule="mse")
+    q = rf8sim.quantize(x, f"{name}/{scaling}")
     error = measure(x, q)
     wide, y = x.astype(np.float64), q.dequantize(np.float64)
-    scale = np.repeat(q.scale, 16, axis=1)[:, :50] if scaling == "block" else q.scale
+    scale = np.repeat(q.scale, 16, axis=1)[:, :50] if scaling.endswith("x16") else q.scale
+    scale = np.repeat(scale, 8, axis=0) if scaling == "8x16" else scale
     assert error.count == error.total == x.size
     assert error.nonzero == np.count_nonzero(x)
     assert error.underflow == np.count_nonzero((x != 0) & (y == 0))
@@ -50,7 +51,7 @@ def test_parts_merge_to_the_whole():
 
 def test_what_is_not_finite_has_no_error():
     x = np.array([np.nan, np.inf, 1.0, 0.0])
-    error = measure(x, rf8sim.quantize(x, "rf8", scaling="none"))
+    error = measure(x, rf8sim.quantize(x, "rf8/none"))
     assert (error.count, error.total, error.overflow, error.sum_squared_error) == (2, 4, 1, 0.0)
     assert error.sqnr_db == math.inf
 

@@ -8,47 +8,60 @@ from rf8sim.checkpoints.requirements import QUANTITIES, parse_requirement
 
 def test_the_first_rule_decides_then_what_stays_then_the_defaults():
     plan = Plan(
-        Recipe("rf8", "block"),
-        (Rule("*.up.*", {"format": "int8"}), Rule("*.up.weight", keep=True), Rule("norm.scale", {"scaling": "tensor"})),
+        Recipe("rf8/1x32", 3),
+        (Rule("*.up.*", {"scheme": "int8"}), Rule("*.up.weight", keep=True), Rule("norm.scale", {"scheme": "mxfp4"})),
     )
-    assert plan.choose("m.up.weight", (2, 2)) == Recipe("int8", "block")
-    assert plan.choose("norm.scale", (4,)) == Recipe("rf8", "tensor")
+    assert plan.choose("m.up.weight", (2, 2)) == Recipe("int8/channel", 3)
+    assert plan.choose("norm.scale", (4,)) == Recipe("mxfp4", 3)
     for name, shape in [("Norm.weight", (4, 4)), ("x.bias", (4, 1)), ("wte", (4, 4)), ("pos_embed", (1, 4, 4))]:
         assert plan.choose(name, shape) == "norms, embeddings and biases stay as they are"
     assert plan.choose("gain", (4,)) == "tensors of one axis stay as they are"
-    assert plan.choose("lm_head.weight", (4, 4)) == Recipe("rf8", "block")
+    assert plan.choose("lm_head.weight", (4, 4)) == Recipe("rf8/1x32", 3)
     assert Plan(kept=()).choose("embed.bias", (4,)) == Recipe()
     assert Plan(rules=(Rule("a", keep=True),)).choose("a", (4, 4)) == "the plan keeps 'a'"
 
 
 def test_a_plan_is_read_as_it_was_written(tmp_path):
     odd = 'wei"rd\\[0]\tü\x7f'
-    rules = (Rule(odd, {"format": "rf(4,4,12)", "block_size": 8}), Rule("b.*", keep=True))
+    rules = (Rule(odd, {"scheme": "rf(4,4,12)/1x8", "entropy": "eg"}), Rule("b.*", keep=True))
     for kept in (Plan().kept, (), ("x*",)):
-        plan = Plan(Recipe("int8", "block", "max", "stochastic", 16, 3, "rans"), rules, kept)
-        write_plan(tmp_path / "plan.toml", plan, comment="made by\nsomebody")
-        assert read_plan(tmp_path / "plan.toml") == plan
+        for scheme in (
+            "int8/1x16,max@stochastic", "rf8/tensor", "rf8/channel", "nvfp4", "rf8/none", "rf8@up", "rf8/tensor@up",
+        ):  # fmt: skip
+            plan = Plan(Recipe(scheme, 3, "rans"), rules, kept)
+            write_plan(tmp_path / "plan.toml", plan, comment="made by\nsomebody")
+            assert read_plan(tmp_path / "plan.toml") == plan
     assert (tmp_path / "plan.toml").read_text(encoding="utf-8").startswith("# made by\n# somebody\n")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("format = ", "not a plan"),
-        ("[default]\nformat = 'rf8'", "unknown key of the plan 'default': did you mean 'defaults'?"),
-        ("[defaults]\nformt = 'rf8'", r"unknown key of \[defaults\] 'formt': did you mean 'format'?"),
-        ("[defaults]\nformat = 'rf9'", "unknown format 'rf9'"),
-        ("[defaults]\nscaling = 'row'", "unknown scaling 'row'"),
-        ("[defaults]\nentropy = 'zip'", "unknown entropy coder 'zip'"),
-        ("[defaults]\nblock_size = 0", "block_size must be a whole number of at least 1, got 0"),
-        ("[defaults]\nblock_size = true", "block_size must be a whole number of at least 1, got True"),
-        ("[defaults]\nseed = 1.5", "seed must be a whole number of at least 0, got 1.5"),
-        ("[defaults]\nformat = 8", "a format is given by its name"),
-        ("[[tensor]]\nformat = 'rf8'", r"each \[\[tensor\]\] needs a pattern"),
-        ("[[tensor]]\npattern = 'a'\nkeep = 1", "keep is true or false"),
-        ("[[tensor]]\npattern = 'a'\nformat = 'e5m2'\nrounding = 'residual'", "residual"),
-        ("[tensor]\npattern = 'a'", r"expected a table \[defaults\] and tables \[\[tensor\]\]"),
-        ("kept = 'norm'", "'kept' must be a list of patterns"),
+        ("scheme = ", "not a plan"),
+        ("[default]\nscheme = 'rf8'", "unknown key of the plan 'default': did you mean 'defaults'?"),
+        ("[defaults]\nschema = 'rf8'", r"unknown key of \[defaults\] 'schema': did you mean 'scheme'?"),
+        (
+            "[[tensor]]\npattern = 'a'\nblock = 32",
+            r"unknown key of \[\[tensor\]\] 'block': .*the choices are scheme, seed",
+        ),
+        ("[defaults]\nscheme = 'rf9'", "field 'defaults': unknown format 'rf9': did you mean 'rf8'?"),
+        ("[defaults]\nscheme = 'mxfp5'", "field 'defaults': unknown format or scheme 'mxfp5': did you mean 'mxfp"),
+        ("[defaults]\nscheme = 'rf8/row'", "field 'defaults': .*unknown block 'row'"),
+        ("[defaults]\nentropy = 'zip'", "field 'defaults': unknown entropy coder 'zip'"),
+        ("[defaults]\nseed = true", "field 'defaults.seed': expected int, got bool"),
+        ("[defaults]\nseed = 1.5", "field 'defaults.seed': expected int, got float"),
+        ("[defaults]\nseed = -1", "field 'defaults.seed': expected int >= 0"),
+        ("[defaults]\nscheme = 8", "field 'defaults.scheme': expected str, got int"),
+        ("[[tensor]]\nscheme = 'rf8'", r"field 'tensor\[0\].pattern' is missing"),
+        ("[[tensor]]\npattern = 'a'\nkeep = 1", r"field 'tensor\[0\].keep': expected bool, got int"),
+        (
+            "[[tensor]]\npattern = 'a'\n[[tensor]]\npattern = 'b'\nscheme = 'e5m2@residual'",
+            r"field 'tensor\[1\]': .*residual",
+        ),
+        ("[tensor]\npattern = 'a'", "field 'tensor': expected array, got object"),
+        ("tensor = [3]", r"field 'tensor\[0\]': expected object, got int"),
+        ("defaults = 3", "field 'defaults': expected object, got int"),
+        ("kept = 'norm'", "field 'kept': expected array, got str"),
     ],
 )
 def test_a_bad_plan_is_one_sentence(tmp_path, text, message):

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 import ggd
 import rf8sim
 from rf8sim import cli, get_format
-from rf8sim.checkpoints.plan import Recipe, read_plan
+from rf8sim.checkpoints.plan import read_plan
 from rf8sim.checkpoints.quantized import open_quantized
 from rf8sim.checkpoints.requirements import parse_requirement
 from rf8sim.studies.allocation import hull_path, least
@@ -113,11 +113,12 @@ def checkpoint(tmp_path_factory):
 
 
 FEW = ("rf8", "int8", "nf4", "e2m3fn")
+SCHEMES = tuple(f"{name}/{block}" for name in FEW for block in ("tensor", "channel"))
 
 
 @pytest.fixture(scope="module")
 def menu(checkpoint):
-    return measure_menu(checkpoint, FEW, ("tensor", "channel"))
+    return measure_menu(checkpoint, SCHEMES)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_a_plan_is_the_best_of_all_plans(checkpoint, menu, budget):
     requirement = parse_requirement(budget)
     of_bits = requirement.quantity == "bits"
     found = plan_checkpoint(checkpoint, requirement, menu)
-    used = {choice.recipe.format for choice in found.choices}
+    used = {choice.recipe.scheme.format for choice in found.choices}
     signal, best, ideal, own = menu.signals().sum(), math.inf, math.inf, math.nan
     coded = found.bits["codes"] + found.bits["scales"]
     for pick in itertools.product(range(8), repeat=3):
@@ -140,7 +141,7 @@ def test_a_plan_is_the_best_of_all_plans(checkpoint, menu, budget):
         figures = {"sqnr": 10 * math.log10(signal / error), "worst-sqnr": worst, "bits": whole}
         if requirement.met(figures[requirement.quantity]):
             ideal = min(ideal, error if of_bits else bits)
-            if not of_bits or {menu.recipes[c].format for c in pick} <= used:
+            if not of_bits or {menu.recipes[c].scheme.format for c in pick} <= used:
                 best = min(best, error if of_bits else bits)
         if [menu.recipes[c] for c in pick] == [choice.recipe for choice in found.choices]:
             assert coded == pytest.approx(bits, abs=room)
@@ -195,10 +196,14 @@ def test_the_family_and_its_theory():
     for member in theory([2.0], 6, 6):
         values = ggd.GGD.from_std(2.0, 1.0).sample(200_000, seed=0)
         fmt = get_format(f"rf({member.p},{member.depth})")
-        from rf8sim.quantization.scaling import quantize
+        from rf8sim import Scheme, quantize
 
         sqnr = max(
-            10 * np.log10(np.mean(values**2) / np.mean((values - quantize(values, fmt, scale=s).dequantize()) ** 2))
+            10
+            * np.log10(
+                np.mean(values**2)
+                / np.mean((values - quantize(values, Scheme(fmt, "tensor:float32"), scale=s).dequantize()) ** 2)
+            )
             for s in np.float32(2.0) ** (np.arange(-16, 33) / 8)
         )
         assert member.sqnr_db == pytest.approx(sqnr, abs=0.1)
@@ -247,14 +252,14 @@ def test_quantize_carries_the_plan_out(capsys, checkpoint, tmp_path, budget):
     """The budget holds for the file that comes of it, as `quantize --require` measures it."""
     plan, out = tmp_path / "plan.toml", tmp_path / "q.safetensors"
     arguments = ["plan", str(checkpoint), "--budget", budget, "-o", str(plan)]
-    assert cli.main([*arguments, *(word for name in FEW for word in ("-f", name))]) == 0
+    assert cli.main([*arguments, *(word for name in SCHEMES for word in ("-f", name))]) == 0
     printed, err = capsys.readouterr()
     assert err == ""
     assert "Of 8 candidates a tensor, with a header of this size and this budget, " in printed
     assert plan.read_text().startswith("# Made by rf8sim plan m.safetensors --budget")
     read = read_plan(plan)
     assert read.defaults.entropy == "rans"
-    assert tomllib.loads(plan.read_text())["defaults"]["format"] in FEW
+    assert tomllib.loads(plan.read_text())["defaults"]["scheme"] in SCHEMES
     arguments = ["quantize", str(checkpoint), "--plan", str(plan), "-o", str(out), "--require", budget]
     assert cli.main(arguments) == 0
     told = capsys.readouterr().out
@@ -266,7 +271,7 @@ def test_quantize_carries_the_plan_out(capsys, checkpoint, tmp_path, budget):
 
 def test_bits_are_those_of_the_file_whatever_the_coder(checkpoint, tmp_path):
     for coder, budget in (("none", 12.0), ("huffman", 8.0), ("eg", 8.5)):
-        menu = measure_menu(checkpoint, FEW, base=Recipe(entropy=coder))
+        menu = measure_menu(checkpoint, SCHEMES, coder)
         found = plan_checkpoint(checkpoint, parse_requirement(f"bits<={budget}"), menu)
         rf8sim.quantize_checkpoint(checkpoint, tmp_path / "q.safetensors", found.plan())
         stored = open_quantized(tmp_path / "q.safetensors").bits
@@ -276,7 +281,7 @@ def test_bits_are_those_of_the_file_whatever_the_coder(checkpoint, tmp_path):
     with pytest.raises(
         ValueError, match=r"the fewest .* is 10\.\d+ bits per weight, everything counted: codes .*header"
     ):
-        plan_checkpoint(checkpoint, parse_requirement("bits<=9"), measure_menu(checkpoint, FEW, base=Recipe()))
+        plan_checkpoint(checkpoint, parse_requirement("bits<=9"), measure_menu(checkpoint, SCHEMES, "none"))
 
 
 @pytest.mark.parametrize(
@@ -284,7 +289,7 @@ def test_bits_are_those_of_the_file_whatever_the_coder(checkpoint, tmp_path):
     [
         (["--budget", "sqnr=25"], "a requirement is written as 'sqnr>=25dB'"),
         (["--budget", "sqnr>=25", "-f", "rf9"], "unknown format 'rf9'"),
-        (["--budget", "sqnr>=25", "--scaling", "row"], "unknown scaling 'row'"),
+        (["--budget", "sqnr>=25", "-f", "rf8/row"], "unknown block 'row'"),
         (["--budget", "sqnr>=25", "-o", "plan.json"], "plan.json: a plan is a TOML file"),
         (["--budget", "loss<=+1%"], "the sizes of the model are read from this file"),
         (["--budget", "sqnr>=70", "-f", "rf8"], "the best that these formats reach is"),
@@ -306,3 +311,21 @@ def test_rf_family_command(capsys, tmp_path):
     ]
     assert cli.main(["rf-family", "-o", str(tmp_path), "--shape", "0"]) == 2
     assert "--shape must be from 0.2 to 20, got 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scheme", ["int4/channel", "e2m3fn/1x32:e8m0fnu,floor"])
+def test_bits_of_packed_rows_and_of_a_convolution_are_those_of_the_file(tmp_path, scheme):
+    """Rows that end within a byte; channels of a convolution of one dimension, which are its outputs."""
+    rng = np.random.default_rng(0)
+    shapes = {"a.weight": (6, 71), "conv1.weight": (8, 5, 3), "experts.weight": (3, 9, 21)}
+    save_file({name: rng.normal(size=s).astype(np.float32) for name, s in shapes.items()}, tmp_path / "m.safetensors")
+    menu = measure_menu(tmp_path / "m.safetensors", [scheme], "none")
+    planned = plan_checkpoint(tmp_path / "m.safetensors", parse_requirement("bits<=1000"), menu)
+    out = tmp_path / "q.safetensors"
+    manifest = rf8sim.quantize_checkpoint(tmp_path / "m.safetensors", out, planned.plan())
+    opened = open_quantized(out)
+    assert planned.bits["codes"] == pytest.approx(opened.bits["codes"])
+    assert planned.bits["scales"] == pytest.approx(opened.bits["scales"])
+    assert planned.bits_per_weight == pytest.approx(opened.bits_per_weight)
+    for choice, tensor in zip(planned.choices, manifest.tensors, strict=True):
+        assert (choice.name, choice.cost.sqnr_db) == (tensor.name, pytest.approx(tensor.sqnr_db))

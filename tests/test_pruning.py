@@ -85,7 +85,7 @@ def test_what_is_measured_is_the_thing_itself(checkpoint):
     from safetensors.numpy import load_file
 
     found = measure_sparsity(checkpoint, [Pattern(share=0.7), Pattern(group=(2, 4))], scopes=["tensor"])
-    assert [(r.pattern, r.format) for r in found.results] == [
+    assert [(r.pattern, r.scheme) for r in found.results] == [
         ("70%", "float32"), ("70%", "rf8"), ("2:4", "float32"), ("2:4", "rf8"),
     ]  # fmt: skip
     values = load_file(checkpoint)
@@ -93,7 +93,7 @@ def test_what_is_measured_is_the_thing_itself(checkpoint):
         bytes_, error, zeros = 0, 0.0, 0
         for matrix in values.values():
             pruned = np.where(kept(matrix, pattern), matrix, np.float32(0))
-            q = rf8sim.quantize(pruned, "rf8", scale_rule="mse")
+            q = rf8sim.quantize(pruned, "rf8")
             bytes_ += len(compress(q.codes)) + 1
             error += float(np.sum((matrix.astype(np.float64) - q.dequantize(np.float64)) ** 2))
             zeros += int(np.count_nonzero(q.dequantize() == 0))
@@ -104,7 +104,7 @@ def test_what_is_measured_is_the_thing_itself(checkpoint):
 
 
 def test_one_threshold_for_all_spares_the_large_tensor(checkpoint):
-    found = measure_sparsity(checkpoint, [Pattern(share=0.5)], formats=[])
+    found = measure_sparsity(checkpoint, [Pattern(share=0.5)], schemes=[])
     each, all_ = found.results
     assert (each.scope, all_.scope) == ("tensor", "global")
     assert each.sparsity == 0.5
@@ -115,13 +115,13 @@ def test_one_threshold_for_all_spares_the_large_tensor(checkpoint):
 def test_more_pruning_costs_more_and_takes_less(checkpoint):
     found = measure_sparsity(checkpoint, [Pattern(share=s / 10) for s in range(10)], scopes=["tensor"])
     for fmt in ("float32", "rf8"):
-        own = [result.cost for result in found.results if result.format == fmt]
+        own = [result.cost for result in found.results if result.scheme == fmt]
         assert all(a.bits_per_weight > b.bits_per_weight for a, b in itertools.pairwise(own[1:]))
         assert all(a.sqnr_db > b.sqnr_db for a, b in itertools.pairwise(own))
 
 
 def test_underflow_is_what_the_format_makes_zero(checkpoint):
-    found = measure_sparsity(checkpoint, [Pattern(share=0.0)], formats=["rf8", "e2m1fn"], recipe=None)
+    found = measure_sparsity(checkpoint, [Pattern(share=0.0)], schemes=["rf8", "e2m1fn"])
     shares = dict(underflow(found.results))
     assert shares["rf8"] < 0.001 < 0.05 < shares["e2m1fn"]
 
@@ -132,7 +132,7 @@ def test_a_pruned_model_is_worse():
     model = load_model("examples/lm/model.safetensors")
     windows = read_windows("examples/lm/validation.bin", model, 256)
     patterns = [Pattern(share=0.0), Pattern(share=0.8)]
-    found = measure_sparsity("examples/lm/model.safetensors", patterns, scopes=["tensor"], model=model, windows=windows)
+    found = measure_sparsity("examples/lm/model.safetensors", patterns, scopes=["tensor"], model=(model, windows))
     losses = [np.mean(result.losses) - np.mean(found.baseline) for result in found.results]
     assert losses[0] == 0
     assert abs(losses[1]) < 0.02

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
@@ -11,16 +12,22 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import rf8sim
-from rf8sim.checkpoints import conversion
-from rf8sim.checkpoints.checkpoint import CheckpointError, open_checkpoint
+from rf8sim.checkpoints import pieces
+from rf8sim.checkpoints.checkpoint import CheckpointError, TensorInfo, open_checkpoint
 from rf8sim.checkpoints.conversion import write_quantized
 from rf8sim.checkpoints.dequantization import dequantize_checkpoint
+from rf8sim.checkpoints.header import described
 from rf8sim.checkpoints.plan import Plan, Recipe, Rule
 from rf8sim.checkpoints.protect import Protection
 from rf8sim.checkpoints.quantized import find_damage, open_quantized
 
 LM = Path(__file__).parents[1] / "examples" / "lm" / "model.safetensors"
-SCALINGS = ["tensor", "channel", "block", "none"]
+SCALINGS = ["tensor", "channel", "1x16", "128x8", "none"]
+SCHEMES = [
+    *rf8sim.scheme_names(), "uint4/1x8:float16,max,zero=uint4", "rf6/4x*", "nf4/none", "int4/tensor:float16,signed",
+    "uint4/tensor:float16,max,zero=float16", "uint4/tensor,max,zero=uint8", "rf8/1x16:e4m3fn,ggd/tensor:float32,max",
+    "int4/1x8:float16,signed/tensor:float32,max", "mxfp4", "int8/16x16,ggd", "int8/3x4x5,max",
+]  # fmt: skip
 
 
 def weights(seed=0, **shapes):
@@ -40,56 +47,79 @@ def quantized(source, output, plan=None, protection=None):
     return open_quantized(output), written
 
 
-def everything(**recipe):
-    return Plan(Recipe(**recipe), kept=())
-
-
-def expected(tensor, recipe):
-    """Quantize a whole tensor as a matrix."""
-    matrix = tensor.reshape(len(tensor) if tensor.ndim > 1 else 1, -1)
-    return rf8sim.quantize(
-        matrix, recipe.format, scaling=recipe.scaling, axis=1 if recipe.scaling == "block" else 0,
-        block_size=recipe.block_size, scale_rule=recipe.scale_rule, rounding=recipe.rounding, seed=recipe.seed,
-    )  # fmt: skip
+def everything(scheme, **recipe):
+    return Plan(Recipe(scheme, **recipe), kept=())
 
 
 # --- what is stored -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
-@pytest.mark.parametrize("rule", ["max", "mse", "ggd"])
-@pytest.mark.parametrize("fmt", ["rf8", "e4m3fn", "int8"])
-def test_codes_and_scales_are_those_of_quantize(tmp_path, monkeypatch, fmt, rule, scaling):
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        *(f"{fmt}/{block},{rule}" for fmt in ("rf8", "e4m3fn", "int8") for block in SCALINGS[:-1]
+          for rule in ("max", "mse", "ggd")),
+        *SCHEMES,
+    ],
+)  # fmt: skip
+def test_codes_and_scales_are_those_of_quantize(tmp_path, monkeypatch, scheme):
     """However the tensor is cut: 100 elements at a time, and with stochastic rounding by place."""
-    monkeypatch.setattr(conversion, "CHUNK_ELEMENTS", 100)
-    tensors = weights()
-    recipe = Recipe(fmt, scaling, rule, "stochastic", block_size=16, seed=5)
+    monkeypatch.setattr(pieces, "CHUNK_ELEMENTS", 100)
+    tensors = weights(**{
+        "a.weight": (6, 70), "conv.weight": (4, 3, 5, 2), "experts": (3, 9, 20), "a.bias": (6,), "conv1d": (4, 3, 5),
+    })  # fmt: skip
+    recipe = Recipe(replace(rf8sim.as_scheme(scheme), rounding="stochastic"), seed=5)
     opened, _ = quantized(write(tmp_path, tensors), tmp_path / "q.safetensors", Plan(recipe, kept=()))
     for name, tensor in tensors.items():
-        want, got = expected(tensor, recipe), opened[name].read()
-        np.testing.assert_array_equal(got.codes.reshape(want.codes.shape), want.codes)
-        np.testing.assert_array_equal(got.scale.reshape(want.scale.shape), want.scale)
-        np.testing.assert_array_equal(opened[name].dequantize(), want.dequantize().reshape(tensor.shape))
+        stored = recipe.scheme
+        if name == "conv1d" and stored.scales is not None and stored.scales.block == (1, -1):
+            stored = replace(stored, scales=replace(stored.scales, block=(1, -1, -1)))
+        want, got = rf8sim.quantize(tensor, stored, seed=5), opened[name].read()
+        np.testing.assert_array_equal(got.codes, want.codes)
+        np.testing.assert_array_equal(got.scale, want.scale)
+        np.testing.assert_array_equal(opened[name].dequantize(), want.dequantize())
         small = np.concatenate(list(opened[name].values(elements=7)))
         np.testing.assert_array_equal(small, want.dequantize().ravel())
+
+
+@pytest.mark.parametrize("scheme", ["int8/channel,ggd", *(s for s in SCHEMES if s != "int8/3x4x5,max")])
+def test_no_tensor_is_read_at_once(tmp_path, monkeypatch, scheme):
+    """Whatever a scale depends on: one for the tensor, outer scales, zero points, a density fitted to all blocks."""
+    tensors = weights(**{"a.weight": (64, 70), "conv.weight": (4, 3, 5, 2), "experts": (3, 9, 20), "a.bias": (6,)})
+    source, sizes = open_checkpoint(write(tmp_path, tensors)), []
+    monkeypatch.setattr(pieces, "CHUNK_ELEMENTS", 100)
+    monkeypatch.setattr(pieces, "read_matrix", None)
+    read = TensorInfo.row_chunks
+
+    def row_chunks(info, ranges):
+        for chunk in read(info, ranges):
+            sizes.append(chunk.values.size)
+            yield chunk
+
+    monkeypatch.setattr(TensorInfo, "row_chunks", row_chunks)
+    write_quantized(source, tmp_path / "q.safetensors", tmp_path / "q.safetensors", everything(scheme))
+    scales = rf8sim.as_scheme(scheme).scales
+    if scales is None or scales.block is None or scales.block[-2] == 1:
+        assert max(sizes) <= 100
 
 
 def test_the_documented_decoding_is_right(tmp_path, monkeypatch):
     """The lines of the page, with numpy and safetensors alone, on every format and scaling stored as U8."""
     page = (LM.parents[2] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
-    [code] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "values[codes]" in block]
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "unpackbits" in block]
     body = code.split("\n\n")[-1].strip().splitlines()
-    assert len(body) <= 8
+    assert len(body) <= 15
     assert "rf8sim" not in "".join(line for line in code.splitlines() if "import" in line)
     monkeypatch.chdir(tmp_path)
     tensors = weights()
-    for number, (fmt, scaling) in enumerate((f, s) for f in rf8sim.format_names() for s in SCALINGS):
-        if fmt in ("e4m3fn", "e5m2") or (scaling == "none" and number % 5):
+    schemes = [f"{fmt}/{block}" for fmt in rf8sim.format_names() for block in SCALINGS]
+    for number, scheme in enumerate(schemes):
+        if scheme.startswith(("e4m3fn/", "e5m2/")) or (scheme.endswith("none") and number % 5):
             continue
         path = tmp_path / "model.rf8.safetensors"
         path.unlink(missing_ok=True)
         source = write(tmp_path, {name: np.abs(t) for name, t in tensors.items()})
-        opened, _ = quantized(source, path, everything(format=fmt, scaling=scaling, block_size=16))
+        opened, _ = quantized(source, path, everything(scheme))
         for name, tensor in tensors.items():
             place: dict = {"name": name}
             exec(code, place)
@@ -101,7 +131,7 @@ def test_metadata_says_what_was_done(tmp_path):
     import hashlib
 
     source = write(tmp_path, weights(), metadata={"format": "pt", "rf8sim_seal": "not ours"})
-    quantized(source, tmp_path / "q.safetensors", Plan(Recipe("rf8", rounding="stochastic", seed=3, scale_rule="max")))
+    quantized(source, tmp_path / "q.safetensors", Plan(Recipe("rf8/channel,max@stochastic", seed=3)))
     with safe_open(tmp_path / "q.safetensors", framework="numpy") as file:
         assert file.metadata()["format"] == "pt"
         form = json.loads(file.metadata()["rf8sim"])
@@ -110,38 +140,40 @@ def test_metadata_says_what_was_done(tmp_path):
     assert form["version"] == rf8sim.__version__
     assert form["source"] == {source.name: hashlib.sha256(source.read_bytes()).hexdigest()}
     said = form["tensors"]["a.weight"]
-    assert (said["format"], said["rounding"], said["seed"], said["scale_rule"]) == ("rf8", "stochastic", 3, "max")
+    assert rf8sim.Scheme.from_json(said["scheme"]) == rf8sim.as_scheme("rf8/channel,max@stochastic")
+    assert said["seed"] == 3
     assert form["formats"]["rf8"]["bias"] == 15
     assert form["formats"]["rf8"]["values"][0x7F] == 1.5
     assert form["formats"]["rf8"]["values"][0x80] is None
     assert form["tensors"]["a.bias"] == {"kept": "norms, embeddings and biases stay as they are"}
     assert stored == {
-        "a.weight": ("U8", (6, 70)), "a.weight.scale": ("I8", (6, 1)), "conv.weight": ("U8", (4, 3, 5, 2)),
-        "conv.weight.scale": ("I8", (4, 1)), "a.bias": ("F32", (6,)),
+        "a.weight": ("U8", (6, 70)), "a.weight.scale": ("U8", (6, 1)), "conv.weight": ("U8", (4, 3, 5, 2)),
+        "conv.weight.scale": ("U8", (4, 1, 1, 1)), "a.bias": ("F32", (6,)),
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "bias"), [("rf8", 15), ("rf8_e3", 7), ("rf6", 7), ("rf(4,4,12)", 12)])
 def test_bias_of_the_residual_family(name, bias):
-    assert conversion._described(rf8sim.get_format(name))["bias"] == bias
+    assert described(rf8sim.get_format(name)).bias == bias
 
 
 @pytest.mark.parametrize(
     ("fmt", "dtype", "kind"), [("e4m3fn", "F8_E4M3", "float8_e4m3fn"), ("e5m2", "F8_E5M2", "float8_e5m2")]
 )
-@pytest.mark.parametrize("scaling", ["tensor", "channel", "block"])
+@pytest.mark.parametrize("scaling", ["tensor", "channel", "1x32", "4x32"])
 def test_float8_tensors_are_what_other_tools_read(tmp_path, fmt, dtype, kind, scaling):
     tensors = weights(**{"a.weight": (6, 64)})
     path = tmp_path / "q.safetensors"
-    opened, _ = quantized(write(tmp_path, tensors), path, Plan(Recipe(fmt, scaling)))
+    opened, _ = quantized(write(tmp_path, tensors), path, Plan(Recipe(f"{fmt}/{scaling}")))
     with safe_open(path, framework="numpy") as file:
         assert file.get_slice("a.weight").get_dtype() == dtype
         scale = file.get_tensor("a.weight_scale")
         config = file.metadata().get("quantization_config")
     assert scale.dtype == np.float32
-    assert scale.shape == {"tensor": (1,), "channel": (6, 1), "block": (6, 2)}[scaling]
+    assert scale.shape == {"tensor": (1,), "channel": (6, 1), "1x32": (6, 2), "4x32": (2, 2)}[scaling]
     values = opened["a.weight"].part("a.weight").view(getattr(ml_dtypes, kind)).astype(np.float32)
-    repeated = np.repeat(scale.reshape(len(scale), -1), 32, axis=1)[:, :64] if scaling == "block" else scale
+    repeated = np.repeat(scale, 32, axis=1) if scaling.endswith("32") else scale
+    repeated = np.repeat(repeated, 4, axis=0)[:6] if scaling == "4x32" else repeated
     np.testing.assert_array_equal(values * repeated, opened["a.weight"].dequantize())
     if fmt == "e5m2":
         assert config is None
@@ -150,8 +182,39 @@ def test_float8_tensors_are_what_other_tools_read(tmp_path, fmt, dtype, kind, sc
     assert (config["quant_method"], config["format"]) == ("compressed-tensors", "float-quantized")
     strategy = config["config_groups"]["group_0"]["weights"]
     assert (strategy["strategy"], strategy["group_size"]) == {
-        "tensor": ("tensor", None), "channel": ("channel", None), "block": ("group", 32)
+        "tensor": ("tensor", None), "channel": ("channel", None), "1x32": ("group", 32), "4x32": ("block", None)
     }[scaling]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("scheme", "shape", "strategy"),
+    [
+        ("fp8_128x128", (256, 384), {"strategy": "block", "block_structure": [128, 128]}),
+        ("fp8_128x128", (200, 384), {"strategy": "block", "block_structure": [128, 128]}),  # rows need not be whole
+        ("fp8_128x128", (256, 300), None),
+        ("e4m3fn/1x32", (8, 60), None),
+        ("e4m3fn/channel", (2, 8, 64), None),  # experts: scales of (2, 8, 1), not of a linear layer
+        ("e4m3fn/channel", (8, 4, 3, 3), None),
+        ("e4m3fn/channel:bfloat16", (8, 64), None),
+        ("mxfp8_e4m3", (8, 64), None),
+        ("e4m3fn/1x16:e4m3fn,max/tensor:float32,max", (8, 64), None),
+        ("e5m2/channel", (8, 64), None),
+        ("e4m3fn/none", (8, 64), None),
+        ("e4m3fn/*x1", (8, 64), None),
+    ],
+)
+def test_compressed_tensors_is_promised_only_what_it_reads(tmp_path, scheme, shape, strategy):
+    opened, _ = quantized(
+        write(tmp_path, weights(**{"a.weight": shape})), tmp_path / "q.safetensors", everything(scheme)
+    )
+    config = opened.headers[0].metadata.get("quantization_config")
+    if strategy is None:
+        assert config is None
+        return
+    chosen = json.loads(config)["config_groups"]["group_0"]["weights"]
+    assert {name: chosen[name] for name in strategy} == strategy
+    rows, columns = (-(-length // size) for length, size in zip(shape, strategy["block_structure"], strict=True))
+    assert opened["a.weight"].part("a.weight_scale").shape == (rows, columns)
 
 
 @pytest.mark.torch
@@ -230,7 +293,7 @@ def test_a_format_of_ones_own_needs_no_registration_to_be_read(tmp_path):
     powers = rf8sim.Format("threes", 3, "mine", "", np.array([0.0, 1, 3, 9, -1, -3, -9, np.inf]), beyond=27.0)
     rf8sim.register(powers)
     try:
-        opened, _ = quantized(write(tmp_path, weights()), tmp_path / "q.safetensors", everything(format="threes"))
+        opened, _ = quantized(write(tmp_path, weights()), tmp_path / "q.safetensors", everything("threes/channel"))
         before = opened["a.weight"].dequantize()
     finally:
         rf8sim.formats._builders.pop("threes")
@@ -334,13 +397,14 @@ def there_and_back(tmp_path, tensors, plan=None, protection=None, dtype=None):
     return first, second, written
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
-@pytest.mark.parametrize("fmt", rf8sim.format_names())
-def test_quantized_again_gives_the_same_bytes(tmp_path, fmt, scaling):
-    """For every format and scaling, with a rule and a rounding mode that would choose otherwise on the grid."""
+@pytest.mark.parametrize(
+    "scheme", [*SCHEMES, *(f"{fmt}/{block}" for fmt in rf8sim.format_names() for block in SCALINGS)]
+)
+def test_quantized_again_gives_the_same_bytes(tmp_path, scheme):
+    """For every scheme, with a rounding mode that would choose otherwise on the grid."""
     tensors = weights(**{"a.weight": (5, 40), "b.weight": (2, 3, 3), "norm.weight": (4,)})
-    rounding = "residual" if rf8sim.get_format(fmt).depth else "toward-zero"
-    plan = Plan(Recipe(fmt, scaling, "mse", rounding, block_size=16))
+    stored = rf8sim.as_scheme(scheme)
+    plan = Plan(Recipe(replace(stored, rounding="residual" if stored.format.depth else "toward-zero")))
     first, second, written = there_and_back(tmp_path, tensors, plan)
     assert sum(tensor.repeated for tensor in written) == 2
     assert first.read_bytes() == second.read_bytes()
@@ -355,7 +419,7 @@ def test_quantized_again_gives_the_same_bytes(tmp_path, fmt, scaling):
 @pytest.mark.parametrize("entropy", ["none", "rans", "huffman", "eg"])
 @pytest.mark.parametrize("protection", [None, Protection(0.05), Protection(0.03, "bfloat16")])
 def test_again_with_entropy_coding_and_exact_values(tmp_path, rounding, entropy, protection):
-    plan = everything(format="e3m4", scaling="block", rounding=rounding, entropy=entropy, seed=9)
+    plan = everything(f"e3m4/1x32@{rounding}", entropy=entropy, seed=9)
     first, second, _ = there_and_back(tmp_path, weights(), plan, protection)
     assert first.read_bytes() == second.read_bytes()
 
@@ -384,7 +448,7 @@ def test_again_from_other_types(tmp_path, stored):
 
 
 def test_the_same_options_given_again(tmp_path):
-    plan = Plan(Recipe("int8", "block", "max", "up"))
+    plan = Plan(Recipe("int8/1x32,max@up"))
     first, _, _ = there_and_back(tmp_path, weights(), plan)
     quantized(tmp_path / "plain.safetensors", tmp_path / "third.safetensors", plan)
     assert first.read_bytes() == (tmp_path / "third.safetensors").read_bytes()
@@ -447,13 +511,13 @@ def test_a_real_checkpoint(tmp_path):
 def test_what_is_quantized_is_not_quantized_again(tmp_path, name):
     np.save(tmp_path / "w.npy", np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32))
     once = tmp_path / "once.safetensors"
-    rf8sim.quantize_checkpoint(tmp_path / "w.npy", once, Plan(defaults=Recipe(format=name)))
+    rf8sim.quantize_checkpoint(tmp_path / "w.npy", once, Plan(defaults=Recipe(name)))
     with pytest.raises(CheckpointError, match="is quantized already, its tensors are codes: 'rf8sim dequantize'"):
         rf8sim.quantize_checkpoint(once, tmp_path / "twice.safetensors")
     assert not (tmp_path / "twice.safetensors").exists()
 
 
-@pytest.mark.parametrize("rule", [Rule("wieght*", keep=True), Rule("wieght*", {"format": "int8"})])
+@pytest.mark.parametrize("rule", [Rule("wieght*", keep=True), Rule("wieght*", {"scheme": "int8"})])
 def test_a_pattern_that_matches_nothing_is_refused(tmp_path, rule):
     save_file({"weight": np.ones((4, 4), np.float32)}, tmp_path / "m.safetensors")
     with pytest.raises(ValueError, match=r"'wieght\*' matches none of the 1 tensors, e\.g\. 'weight'"):

@@ -7,10 +7,11 @@ import math
 
 import numpy as np
 import pytest
-from rf8sim.codec.codec.rounding import RoundingMode, boundaries
 
 import rf8sim
 from ggd import GGD, best_scale, quantizer_theory
+from rf8sim.codec.rounding import RoundingMode
+from rf8sim.codec.thresholds import boundaries
 from rf8sim.quantization.metrics import measure
 
 N = 1 << 20
@@ -39,7 +40,7 @@ def table(fmt: rf8sim.Format) -> tuple[np.ndarray, np.ndarray]:
 def scales(fmt: rf8sim.Format, d: GGD) -> dict[str, float]:
     """The scale of least error, and one at which the largest value is 1.5 standard deviations: float32 numbers."""
     found = {"best": best_scale(d, *table(fmt)).scale, "overloaded": 1.5 * d.std / fmt.max}
-    if fmt.power_of_two_scale:
+    if rf8sim.Scheme(fmt).scales.format == "e8m0fnu":
         return {name: 2.0 ** round(math.log2(scale)) for name, scale in found.items()}
     return {name: float(np.float32(scale)) for name, scale in found.items()}
 
@@ -61,8 +62,7 @@ def test_theory_is_what_is_measured(name, shape, rounding):
     fmt, d, x = rf8sim.get_format(name), GGD(shape, 0.02), SAMPLES[shape]
     values, edges = table(fmt)
     for scale in scales(fmt, d).values():
-        q = rf8sim.quantize(x, fmt, scaling="none", rounding=rounding) if scale == 1.0 else None
-        q = q or rf8sim.quantize(x, fmt, scale=scale, rounding=rounding, seed=3)
+        q = rf8sim.quantize(x, rf8sim.Scheme(fmt, rounding=rounding), scale=scale, seed=3)
         error = measure(x, q)
         theory = quantizer_theory(d, scale * values, "stochastic" if rounding == "stochastic" else scale * edges)
         counts = merged(fmt, error.code_counts, values)

@@ -163,7 +163,7 @@ def test_html_says_what_was_found(page, experiment):
     words = " ".join(" ".join(page.words).split())
     for sentence in verdict(experiment):
         assert " ".join(sentence.split()) in words
-    for record in experiment.total.formats:
+    for record in experiment.total.schemes:
         assert f"{record.sqnr_db:.2f}" in words
         assert f" {100 * record.mean_relative_error:.2f} " in words
     assert words.index("Verdict") < words.index("Most accurate is") < words.index("SQNR over all weights is")
@@ -180,17 +180,40 @@ def test_without_figures(experiment, tmp_path):
 
 def test_json(folder, experiment):
     data = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    assert data["schema"] == 1
+    assert data["schema"] == 2
     assert data["verdict"] == verdict(experiment)
     assert Experiment.from_json(data).to_json() == experiment.to_json()
     assert Contents.from_json(data).to_json() == Contents(experiment).to_json()
     # Against numpy alone: int8 of the first tensor at the scale of the report.
     tensor = next(tensor for tensor in data["tensors"] if tensor["name"] == "a.weight")
-    record = next(record for record in tensor["formats"] if record["format"] == "int8")
+    record = next(record for record in tensor["schemes"] if record["name"] == "int8")
     x, scale = weights()["a.weight"].astype(np.float64), record["smallest_scale"]
     y = np.clip(np.rint(x / scale), -128, 127) * scale
     assert record["sqnr_db"] == pytest.approx(10 * np.log10(np.sum(x**2) / np.sum((x - y) ** 2)), rel=1e-12)
     assert record["underflow_share"] == np.mean((x != 0) & (y == 0))
+
+
+def test_bits_stand_beside_every_scheme(checkpoint):
+    """In each table that names a scheme, its bits are in the row or the heading."""
+    experiment = run([checkpoint], Settings(("rf8", "mxfp4", "nvfp4", "int8/channel")))
+    bits = {record.name: record.bits_per_weight for record in experiment.total.schemes}
+    assert bits["mxfp4"] > 4.25, "the last block of a row of 50 or 20 is not full"
+    checked = 0
+    for section in sections(Contents(experiment), with_figures=False):
+        for shown in section.tables:
+            titles = [column.title for column in shown.columns]
+            for name in bits:
+                if shown.caption.startswith("SQNR"):
+                    assert any(title.startswith(f"{name} (") and "bits)" in title for title in titles)
+                    checked += 1
+                elif titles[0] == "scheme":
+                    assert titles[1] == "stored, bits/w."
+                    checked += 1
+                elif "scheme" in titles:
+                    cells = [row[titles.index("scheme")] for row in shown.rows]
+                    assert all(cell == "any" or "bits)" in cell for cell in cells)
+                    checked += 1
+    assert checked >= 4 * 8
 
 
 def test_markdown(folder, experiment):
@@ -281,16 +304,16 @@ def test_a_failure_in_the_middle_takes_back_what_was_placed(experiment, tmp_path
         {f"layer.{i}": np.linspace(-1, 1, 30 + i, dtype=np.float32) for i in range(60)},
     ],
 )
-@pytest.mark.parametrize("formats", [("rf8",), ("e8m0fnu", "uint8", "nf4", "posit8_es2")])
-def test_odd_experiments(tmp_path, data, formats):
+@pytest.mark.parametrize("schemes", [("rf8",), ("e8m0fnu", "nf4", "nvfp4", "q4_1")])
+def test_odd_experiments(tmp_path, data, schemes):
     save_file(data, tmp_path / "m.safetensors")
-    write_report(run([tmp_path / "m.safetensors"], Settings(formats=formats)), tmp_path / "r")
+    write_report(run([tmp_path / "m.safetensors"], Settings(schemes)), tmp_path / "r")
     Page((tmp_path / "r" / "report.html").read_text())
 
 
 def test_several_checkpoints(checkpoint, tmp_path):
     save_file({"a.weight": np.ones((2, 2), np.float32)}, tmp_path / "other.safetensors")
-    experiment = run([checkpoint, tmp_path / "other.safetensors"], Settings(formats=("rf8",)))
+    experiment = run([checkpoint, tmp_path / "other.safetensors"], Settings(("rf8",)))
     parts = sections(Contents(experiment), with_figures=False)
     names = {row[0] for part in parts for table in part.tables for row in table.rows}
     assert {"model.safetensors: a.weight", "other.safetensors: a.weight"} <= names
@@ -299,17 +322,17 @@ def test_several_checkpoints(checkpoint, tmp_path):
 
 def test_verdict(experiment):
     said = verdict(experiment)
-    best = max(experiment.total.formats, key=lambda record: record.sqnr_db)
-    assert said[0].startswith(f"For accuracy take {best.format}: {best.sqnr_db:.1f} dB at 8.0")
-    least = min(experiment.total.formats, key=lambda record: record.coded_bits_per_weight)
-    assert f"Smallest after entropy coding: {least.format}, {least.coded_bits_per_weight:.2f} bits per" in said[0]
+    best = max(experiment.total.schemes, key=lambda record: record.sqnr_db)
+    assert said[0].startswith(f"For accuracy take {best.name}: {best.sqnr_db:.1f} dB at 8.0")
+    least = min(experiment.total.schemes, key=lambda record: record.coded_bits_per_weight)
+    assert f"Smallest after entropy coding: {least.name}, {least.coded_bits_per_weight:.2f} bits per" in said[0]
     assert said[1].startswith("model.safetensors: 4,033 weights in 4 tensors, 0.74 % zero; 1 tensor not")
-    assert any(s.startswith(f"Most accurate is {best.format} with {best.sqnr_db:.1f} dB") for s in said)
+    assert any(s.startswith(f"Most accurate is {best.name} with {best.sqnr_db:.1f} dB") for s in said)
     assert said[-1].startswith("Warning: the weights hold 1 NaN and 1 infinite value;")
-    lossy = [record for record in experiment.total.formats if record.underflow_share > 0.01]
+    lossy = [record for record in experiment.total.schemes if record.underflow_share > 0.01]
     assert lossy
     for record in lossy:
-        assert any(s.startswith(f"{record.format} rounds ") for s in said)
+        assert any(s.startswith(f"{record.name} rounds ") for s in said)
 
 
 def test_tables_have_a_cell_for_each_column(experiment):
@@ -365,7 +388,7 @@ def test_the_verdict_counts_the_fits_that_it_speaks_of(tmp_path):
     rng = np.random.default_rng(8)
     big = {f"w{i}": rng.laplace(size=(100, 100)).astype(np.float32) for i in range(2)}
     save_file({**big, "small": rng.normal(size=5).astype(np.float32)}, tmp_path / "m.safetensors")
-    said = " ".join(verdict(run([tmp_path / "m.safetensors"], Settings(formats=("rf8",)))))
+    said = " ".join(verdict(run([tmp_path / "m.safetensors"], Settings(("rf8",)))))
     assert "fitted to 2 of the 3 tensors" in said
 
 
@@ -396,7 +419,7 @@ def test_command_makes_the_same_report(checkpoint, tmp_path, monkeypatch):
     from rf8sim import cli
 
     monkeypatch.chdir(checkpoint.parent)
-    options = "-f rf8 -f int8 --scaling block --block-size 16 --scale-rule max --rounding stochastic --seed 3"
+    options = "-f rf8/1x16,max@stochastic -f mxfp4 -f 'int8/*x1' --seed 3"
     options += " --include *.weight --include '*weight' --exclude odd --threads 1 -q"
     words = ["report", checkpoint.name, *shlex.split(options), "-o", str(tmp_path / "one")]
     assert cli.main(words) == 0
@@ -419,20 +442,20 @@ def test_limits_are_limits(tmp_path):
     save_file(x, tmp_path / "m.safetensors")
     experiment = run([tmp_path / "m.safetensors"])
     found = limits(experiment)
-    assert [one.format for one in found] == list(experiment.settings.formats)
+    assert [one.scheme for one in found] == list(experiment.settings.names)
     for one in found:
         assert one.tensors == 2
-        assert one.sqnr_db == pytest.approx(experiment.total.format(one.format).sqnr_db, abs=1e-9)
+        assert one.sqnr_db == pytest.approx(experiment.total.scheme(one.scheme).sqnr_db, abs=1e-9)
         assert one.bound_db > one.sqnr_db + 1.0, "entropy-coded scalar codes stay 1.53 dB below at high rate"
         assert one.least_bits < one.bits - 0.2
-        d = [(ggd.GGD(t.fit.shape, t.fit.scale), t.format(one.format)) for t in experiment.tensors]
+        d = [(ggd.GGD(t.fit.shape, t.fit.scale), t.scheme(one.scheme)) for t in experiment.tensors]
         noise = sum(r.error.count * ggd.shannon_lower_bound(g, r.coded_bits_per_weight) for g, r in d)
         assert one.bound_db == pytest.approx(10 * np.log10(sum(r.error.sum_squares for _, r in d) / noise))
 
 
 def test_large_marks_are_the_totals_of_the_table(experiment):
     figure = next(f for s in sections(Contents(experiment)) for f in s.figures if f.name == "rate")
-    for i, record in enumerate(experiment.total.formats):
+    for i, record in enumerate(experiment.total.schemes):
         [line] = [line for line in figure.canvas.axes[0].lines if line.get_gid() == f"total-{i}"]
         assert line.get_xdata()[0] == record.coded_bits_per_weight
         assert line.get_ydata()[0] == record.sqnr_db
@@ -445,14 +468,15 @@ def test_sections_of_choices_and_errors(experiment):
     assert {"stochastic", "toward-zero", "residual"} <= set(modes)
     assert next(row for row in table.rows if row[0] == "residual")[2:] == (None,) * 4
     scalings = [row[0] for row in part(experiment, "scaling").tables[0].rows]
-    assert scalings == ["tensor", "channel", "block", "none"]
+    assert scalings == ["tensor", "channel", "1x32", "none"]
     worst, channels = part(experiment, "errors").tables
-    for name in experiment.settings.formats:
+    for name in experiment.settings.names:
         listed = [row for row in worst.rows if row[0] == name]
-        known = [t.format(name).sqnr_db for t in experiment.tensors]
+        known = [t.scheme(name).sqnr_db for t in experiment.tensors]
         finite = sorted(db for db in known if db is not None and np.isfinite(db))
-        assert [row[2] for row in listed] == finite[:3]
-    assert all(row[3] <= row[4] for row in channels.rows)
+        assert [row[3] for row in listed] == finite[:3]
+        assert {row[1] for row in listed} <= {t.scheme(name).bits_per_weight for t in experiment.tensors}
+    assert all(row[4] <= row[5] for row in channels.rows)
 
 
 def test_guard_rails(tmp_path):
@@ -463,7 +487,7 @@ def test_guard_rails(tmp_path):
     tensors["w3"][0, 0] = np.nan
     tensors["norm"] = np.ones(9, np.float32)
     save_file(tensors, tmp_path / "m.safetensors")
-    experiment = run([tmp_path / "m.safetensors"], Settings(formats=("int8",)))
+    experiment = run([tmp_path / "m.safetensors"], Settings(("int8",)))
     section = part(experiment, "guards")
     rows = {(row[0], row[3].split()[0]) for row in section.tables[0].rows}
     assert ("w3", "1") in rows
@@ -492,7 +516,7 @@ def test_pooling_is_said(tmp_path):
     rng = np.random.default_rng(4)
     tensors = {f"w{i}": (rng.normal(size=(100, 100)) * 4.0**i).astype(np.float32) for i in range(3)}
     save_file(tensors, tmp_path / "m.safetensors")
-    section = part(run([tmp_path / "m.safetensors"], Settings(formats=("rf8",))), "distribution")
+    section = part(run([tmp_path / "m.safetensors"], Settings(("rf8",))), "distribution")
     [said] = [words for words in section.paragraphs if words.startswith("Pooling changes the shape")]
     assert "gaussian in 3" in " ".join(section.paragraphs)
     assert float(re.search(r"fit shape ([\d.]+)", said)[1]) < 1
@@ -509,7 +533,7 @@ def test_pooled_shape_of_a_kind(tmp_path):
     x = {f"mlp.{i}": ggd.GGD(1.3, 0.05).sample(60_000, seed=i).astype(np.float32).reshape(60, -1) for i in range(3)}
     x |= {"attn": ggd.GGD(0.8, 0.05).sample(60_000, seed=9).astype(np.float32).reshape(60, -1)}
     save_file(x, tmp_path / "m.safetensors")
-    table = by_kind(run([tmp_path / "m.safetensors"], Settings(formats=())))
+    table = by_kind(run([tmp_path / "m.safetensors"], Settings(())))
     index = [column.title for column in table.columns].index("pooled")
     pooled = {row[0]: row[index] for row in table.rows}
     whole = ggd.fit(np.concatenate([v.ravel() for k, v in x.items() if k.startswith("mlp")])).shape
@@ -526,13 +550,18 @@ def schema():
     return jsonschema.Draft202012Validator(data)
 
 
+def test_the_schema_is_that_of_the_declaration():
+    done = subprocess.run([sys.executable, ROOT / "docs" / "schema.py", "--check"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), "run python docs/schema.py"
+
+
 def test_the_published_schema(folder, schema, checkpoint):
     data = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     schema.validate(data)
-    evaluation = read_evaluation(ROOT / "reports" / "evaluate.json")
-    experiment = run([checkpoint], Settings(formats=("int8",), scaling="block"))
+    evaluation = {"verdict": ["Nothing is lost."], "results": [], "made_by": "rf8sim evaluate m", "data": "d"}
+    experiment = run([checkpoint], Settings(("int8/1x32", "nvfp4", "q4_1")))
     whole = Contents(experiment, "rf8sim report m", hash_inputs([checkpoint]), evaluation)
-    schema.validate(json.loads(json.dumps({"verdict": verdict(experiment), **whole.to_json()})))
+    schema.validate(json.loads(json.dumps(whole.to_json(), allow_nan=False)))
 
 
 @pytest.mark.parametrize("odd", [np.zeros(9, np.float32), np.array([1e-300, 1e300]), np.array([np.nan, 1.0])])
@@ -545,7 +574,7 @@ def test_odd_reports_keep_to_the_schema(tmp_path, schema, odd):
 def test_the_schema_sees_what_is_wrong(folder, schema):
     """Negative control: every field taken away, added or of another type is seen."""
     text = (folder / "report.json").read_text(encoding="utf-8")
-    for path in ((), ("settings",), ("tensors", 0), ("tensors", 0, "formats", 0), ("choices", 0), ("skipped", 0)):
+    for path in ((), ("settings",), ("tensors", 0), ("tensors", 0, "schemes", 0), ("choices", 0), ("skipped", 0)):
         whole = json.loads(text)
         place = whole
         for step in path:
@@ -568,13 +597,13 @@ def test_compression_is_what_files_take(checkpoint, experiment):
     row = next(row for row in table.rows if row[0] == "int8")
     bits = weights_coded = 0
     for tensor in experiment.tensors:
-        counts = tensor.format("int8").error.code_counts
+        counts = tensor.scheme("int8").error.code_counts
         symbols = np.random.default_rng(0).permutation(np.repeat(np.arange(256), counts)).astype(np.uint8)
         bits += 8 * len(compress(symbols, coder="rans"))
         weights_coded += symbols.size
-    scales = 32 * len(experiment.tensors) / experiment.total.format("int8").error.count
+    scales = 32 * len(experiment.tensors) / experiment.total.scheme("int8").error.count
     assert row[4] == pytest.approx(bits / weights_coded + scales, abs=0.1 * len(experiment.tensors) / 4)
-    assert row[3] == experiment.total.format("int8").entropy_bits
+    assert row[3] == experiment.total.scheme("int8").entropy_bits
     assert row[6] == pytest.approx(1 - row[4] / row[1])
 
 
@@ -590,7 +619,7 @@ def test_area(experiment, tmp_path):
     section = part(experiment, "area", area=areas)
     assert section.tables[0].rows == (("product", 10.0, 30.0), ("MAC, exact", 100.0, None))
     [figure] = next(s for s in sections(Contents(experiment, area=areas)) if s.id == "area").figures
-    db = experiment.total.format("rf8").sqnr_db
+    db = experiment.total.scheme("rf8").sqnr_db
     assert figure.hints == {"marks-0": [f"MAC, exact, rf8: 100 gates, {db:.2f} dB"], "marks-1": []}
     with pytest.raises(ValueError, match=r"none\.json: no such file"):
         read_area(tmp_path / "none.json")

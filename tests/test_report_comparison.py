@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from safetensors.numpy import save_file
 
 from rf8sim import cli
@@ -19,7 +20,8 @@ from rf8sim.report.sections.pages import REPORT
 from rf8sim.studies.experiment import Settings
 from rf8sim.studies.measuring import run
 
-FORMATS = ("rf8", "int8")
+SCHEMES = ("rf8/tensor:e8m0fnu,max", "int8/tensor,max")
+RF8, INT8 = "rf8/tensor,max", "int8/tensor,max"
 
 
 def weights(**change):
@@ -38,10 +40,9 @@ def outlier():
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reports")
 
-    def report(name, formats=FORMATS, scaling="tensor", **change):
+    def report(name, schemes=SCHEMES, seed=0, **change):
         save_file(weights(**change), folder / "model.safetensors")
-        settings = Settings(formats=formats, scaling=scaling, scale_rule="max")
-        contents = Contents(run([folder / "model.safetensors"], settings))
+        contents = Contents(run([folder / "model.safetensors"], Settings(schemes, seed=seed)))
         write_page(REPORT.page(contents, figures=False), folder / name)
 
     odd = weights()["c"].copy()
@@ -51,8 +52,9 @@ def folder(tmp_path_factory):
     report("zeros", a=np.zeros((40, 50), np.float32))
     report("missing", c=None, d=weights()["c"])
     report("odd", c=odd)
-    report("channel", scaling="channel")
-    report("other", formats=("e5m2",))
+    report("seed", seed=4)
+    report("channel", schemes=(INT8, "int8/channel,max"))
+    report("other", schemes=("e5m2",))
     return folder
 
 
@@ -71,8 +73,8 @@ def test_fewer_bits_with_a_worse_error_are_not_better(capsys, folder):
     """An outlier, or weights lost to zero, leave little to code."""
     for name, where in (("worse", "b"), ("zeros", "a")):
         assert cli.main(["compare", *both(folder, "before", name), "--json"]) == 1
-        changes = {(c["where"], c["format"], c["quantity"]): c for c in json.loads(capsys.readouterr().out)["changes"]}
-        bits = changes[where, "int8", "coded, bits/w."]
+        changes = {(c["where"], c["scheme"], c["quantity"]): c for c in json.loads(capsys.readouterr().out)["changes"]}
+        bits = changes[where, INT8, "coded, bits/w."]
         assert bits["change"] < -1
         assert bits["verdict"] == "paid"
     assert cli.main(["compare", *both(folder, "worse", "before"), "--json"]) == 1  # and back: bits, which are worse
@@ -84,7 +86,7 @@ def test_fewer_bits_with_a_worse_error_are_not_better(capsys, folder):
 def test_bits_are_judged_with_the_error(sqnr, verdict):
     def record(bits, decibels):
         return SimpleNamespace(
-            format="int8", sqnr_db=decibels, coded_bits_per_weight=bits, underflow_share=0.0, overflow_share=0.0
+            name=INT8, sqnr_db=decibels, coded_bits_per_weight=bits, underflow_share=0.0, overflow_share=0.0
         )
 
     changes = comparison._format_changes("a", record(6.0, 30.0), record(5.0, sqnr), Thresholds())
@@ -94,16 +96,16 @@ def test_bits_are_judged_with_the_error(sqnr, verdict):
 def test_what_got_worse(capsys, folder):
     assert cli.main(["compare", *both(folder, "before", "worse"), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    worse = {(c["where"], c["format"], c["quantity"]) for c in found["changes"] if c["verdict"] == "worse"}
-    assert ("b", "int8", "SQNR, dB") in worse
-    assert ("b", "int8", "underflow, share") in worse
+    worse = {(c["where"], c["scheme"], c["quantity"]) for c in found["changes"] if c["verdict"] == "worse"}
+    assert ("b", INT8, "SQNR, dB") in worse
+    assert ("b", INT8, "underflow, share") in worse
     assert not {one for one in worse if one[0] in ("a", "c")}
-    assert ("b", "rf8", "SQNR, dB") not in worse, "its values reach far enough down"
+    assert ("b", RF8, "SQNR, dB") not in worse, "its values reach far enough down"
     assert found["worse"] == len(worse)
     old, new = (json.loads((folder / name / "report.json").read_text()) for name in ("before", "worse"))
-    change = next(c for c in found["changes"] if (c["where"], c["format"], c["quantity"]) == ("b", "int8", "SQNR, dB"))
+    change = next(c for c in found["changes"] if (c["where"], c["scheme"], c["quantity"]) == ("b", INT8, "SQNR, dB"))
     expected = [
-        next(f for f in next(t for t in data["tensors"] if t["name"] == "b")["formats"] if f["format"] == "int8")
+        next(f for f in next(t for t in data["tensors"] if t["name"] == "b")["schemes"] if f["name"] == INT8)
         for data in (old, new)
     ]
     assert [change["before"], change["after"]] == [one["sqnr_db"] for one in expected]
@@ -130,7 +132,7 @@ def test_a_threshold_is_reached_only_beyond_it(folder):
     before = Contents.from_json(json.loads((folder / "before" / "report.json").read_text()))
     after = Contents.from_json(json.loads((folder / "worse" / "report.json").read_text()))
     experiments = before.experiment, after.experiment
-    a, b = (e.tensors[1].format("int8").sqnr_db for e in experiments)
+    a, b = (e.tensors[1].scheme(INT8).sqnr_db for e in experiments)
     at = compare(before, after, Thresholds(sqnr_db=a - b, bits=9, share=1))
     below = compare(before, after, Thresholds(sqnr_db=(a - b) * 0.999, bits=9, share=1))
     assert [(c.where, c.verdict) for c in at.worse if c.where == "b"] == []
@@ -155,8 +157,16 @@ def test_values_that_are_not_finite(capsys, folder):
 
 
 def test_settings_that_differ_are_said(capsys, folder):
-    cli.main(["compare", *both(folder, "before", "channel")])
-    assert "Setting scaling differs: tensor and channel." in capsys.readouterr().out
+    cli.main(["compare", *both(folder, "before", "seed")])
+    assert "Setting seed differs: 0 and 4." in capsys.readouterr().out
+
+
+def test_schemes_are_matched_by_their_texts(capsys, folder):
+    """Of INT8 with one scale and INT8 with one for each channel only the first is in both reports."""
+    assert cli.main(["compare", *both(folder, "before", "channel"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {change["scheme"] for change in found["changes"]} == {INT8}
+    assert f"Schemes that only one report has: int8_channel, {RF8}." in found["notes"]
 
 
 def test_csv(capsys, folder):
@@ -169,10 +179,10 @@ def test_csv(capsys, folder):
 def test_an_exact_tensor_that_becomes_inexact_is_worse(folder):
     before = Contents.from_json(json.loads((folder / "before" / "report.json").read_text()))
     tensor = before.experiment.tensors[0]
-    record = tensor.format("int8")
-    exact = dataclasses.replace(record, error=dataclasses.replace(record.error, sum_squared_error=0.0))
-    tensors = (dataclasses.replace(tensor, formats=(tensor.formats[0], exact)), *before.experiment.tensors[1:])
-    perfect = dataclasses.replace(before, experiment=dataclasses.replace(before.experiment, tensors=tensors))
+    record = tensor.scheme(INT8)
+    exact = replace(record, error=dataclasses.replace(record.error, sum_squared_error=0.0))
+    tensors = (replace(tensor, schemes=(tensor.schemes[0], exact)), *before.experiment.tensors[1:])
+    perfect = dataclasses.replace(before, experiment=replace(before.experiment, tensors=tensors))
     found = compare(perfect, before)
     assert [(c.where, c.before, c.change) for c in found.worse] == [("a", float("inf"), None)]
     assert json.dumps(found.to_json(), allow_nan=False)
@@ -184,10 +194,10 @@ def test_an_exact_tensor_that_becomes_inexact_is_worse(folder):
     [
         ("before", "none", "none: no such file: a report.json of 'rf8sim report' was expected, or its folder"),
         ("model.safetensors", "before", "model.safetensors: not a report.json of 'rf8sim report'"),
-        ("before", "old.json", "old.json: not a report of this version: expected schema 1, got None"),
+        ("before", "old.json", "old.json: not a report of this version: expected schema 2, got None"),
         ("before", "list.json", "list.json: not a report of this version"),
-        ("before", "part.json", "part.json: not a whole report"),
-        ("before", "other", "the reports have no format in common: rf8, int8 and e5m2"),
+        ("before", "part.json", "part.json: field 'total' is missing"),
+        ("before", "other", f"the reports have no scheme in common: {RF8}, {INT8} and e5m2"),
     ],
 )
 def test_what_is_no_report_is_refused(capsys, folder, a, b, words):
@@ -205,7 +215,7 @@ def test_what_is_no_report_is_refused(capsys, folder, a, b, words):
 def test_bad_options_are_refused(capsys, folder):
     for words, said in (
         (["--sqnr", "-1"], "Invalid value for '--sqnr'"),
-        (["--bits", "inf"], "threshold bits must be >= 0"),
+        (["--bits", "inf"], "threshold bits must be >= 0, got inf"),
         (["--json", "--csv"], "exclude each other"),
     ):
         assert cli.main(["compare", *both(folder, "before", "before"), *words]) == 2

@@ -39,7 +39,7 @@ ODD = "<b>odd</b> | *`name`*"
 
 
 def contents(path):
-    return Contents(run([path], Settings(formats=("rf8", "int8"))))
+    return Contents(run([path], Settings(("rf8", "int8"))))
 
 
 def fits(_):
@@ -54,7 +54,7 @@ def evaluated(_):
         return Evaluation(ODD, Datapath(**path), 6, (1.0, 2.0, 3.0), losses, (0.1, 0.1, 0.1), 1.0, 0.0)
 
     paths = [("rf8", "exact"), ("int8", "exact"), ("rf8", "float16")]
-    results = [made((1.1, 2.1, 3.1), format=name, accumulator=held) for name, held in paths]
+    results = [made((1.1, 2.1, 3.1), weights=name, accumulator=held) for name, held in paths]
     return Evaluated(tuple(results), "validation.bin")
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from test_linalg import draw, numbers
 
 import rf8sim
-from rf8sim.arithmetic.codes import products
+from rf8sim.arithmetic import products
 
 TYPES = ("float32", "float16", "bfloat16", "tf32", "rf8", "e5m2", "e4m3", "lns8")
 MODES = ("nearest-even", "nearest-away", "toward-zero", "up", "down", "to-odd")
@@ -37,8 +37,18 @@ def check(
 ) -> None:  # fmt: skip
     rng = np.random.default_rng(seed)
     a, b = draw(rng, fmt_a, (3, 11), finite), draw(rng, fmt_b, (11, 4), finite)
-    got = rf8sim.matmul(a, b, fmt_a, fmt_b=fmt_b, products=held, product_rounding=product_mode, accumulator=accumulator,
-                        order=order, rounding=mode, overflow=overflow, seed=seed)  # fmt: skip
+    got = rf8sim.matmul(
+        a,
+        b,
+        (fmt_a, fmt_b),
+        accumulator=rf8sim.Accumulation(
+            accumulator,
+            order=order,
+            rounding=rf8sim.Rounding(mode, overflow, seed=seed),
+            products=held,
+            product_rounding=rf8sim.Rounding(product_mode, overflow),
+        ),
+    )
     step = unit(held) if accumulator.startswith("int:") else Fraction(1)
     with np.errstate(invalid="ignore"):
         expected = oracle.matmul(numbers(a, fmt_a), numbers(b, fmt_b), accumulator, order, mode, overflow, step, seed,
@@ -89,7 +99,7 @@ def test_float16_products_and_sums_are_numpy_s() -> None:
         sums = np.zeros((4, 5), dtype)
         for k in range(60):
             sums = sums + x[:, k, None] * y[k]
-        got = rf8sim.matmul(a, b, "rf8", products=held, accumulator=held)
+        got = rf8sim.matmul(a, b, "rf8", accumulator=rf8sim.Accumulation(held, products=held))
         np.testing.assert_array_equal(got, sums.astype(np.float32))
         # Products of two significands of 5 bits are exact in float16.
         assert np.any(got != rf8sim.matmul(a, b, "rf8", accumulator=held)) == (held == "bfloat16")
@@ -98,7 +108,8 @@ def test_float16_products_and_sums_are_numpy_s() -> None:
 def test_shapes_panels_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(6)
     a, b = draw(rng, "rf8", (2, 5, 33), True), draw(rng, "rf8", (2, 33, 7), True)
-    options = {"products": "e4m3fn", "accumulator": "bfloat16", "rounding": "stochastic", "seed": 3}
+    drawn = rf8sim.Rounding("stochastic", seed=3)
+    options = {"accumulator": rf8sim.Accumulation("bfloat16", rounding=drawn, products="e4m3fn")}
     whole = rf8sim.matmul(a, b, "rf8", **options)
     monkeypatch.setattr(products, "_PANEL", 33 * 7 * 2)
     oracle.same(rf8sim.matmul(a, b, "rf8", **options), whole)
@@ -110,7 +121,7 @@ def test_shapes_panels_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     for shape in ((2, 0, 7), (2, 5, 0)):
         none = rf8sim.matmul(a[:, : shape[1]], b[..., : shape[2]], "rf8", **options)
         assert none.shape == shape
-    scaled = rf8sim.matmul(a, b, "rf8", scale_a=2.0, **options)
+    scaled = rf8sim.matmul(a, b, "rf8", scales=rf8sim.OperandScales(2.0), **options)
     np.testing.assert_array_equal(scaled, 2 * whole)
     same = rf8sim.einsum("bij,bjk->bik", a, b, "rf8", **options)
     oracle.same(same, whole)
@@ -124,10 +135,15 @@ def test_shapes_panels_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"products": "rf8", "product_rounding": "nearest"}, "unknown rounding mode 'nearest'"),
         ({"products": "rf8", "product_rounding": "stochastic"}, "product_rounding 'stochastic' is not available"),
         ({"products": "float16", "product_rounding": "residual"}, "rounding 'residual' is not for"),
-        ({"products": "rf8", "block_size": 2}, "products rounded to 'rf8' take no block scales"),
         ({"products": "float32", "accumulator": "int:24"}, "integers of up to 277 bits"),
     ],
 )
 def test_refusals(options: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        rf8sim.matmul([[1, 2]], [[1], [2]], "rf8", **options)
+        rf8sim.matmul([[1, 2]], [[1], [2]], "rf8", accumulator=rf8sim.Accumulation(**options))
+
+
+def test_rounded_products_take_no_block_scales() -> None:
+    with pytest.raises(ValueError, match="products rounded to 'rf8' take no block scales"):
+        rf8sim.matmul([[1, 2]], [[1], [2]], "rf8", accumulator=rf8sim.Accumulation(products="rf8"),
+                      scales=rf8sim.OperandScales(block_size=2))  # fmt: skip

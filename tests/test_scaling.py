@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import rf8sim
-from rf8sim import reference
-from rf8sim.quantization.scaling import SCALE_RULES, choose_scale, scale_from_histogram
+from rf8sim import Scales, Scheme, reference
+from rf8sim.quantization.blocks import expand
+from rf8sim.quantization.scaling import choose_scales, scales_from_histogram
 
+RULES = ("max", "mse", "ggd")
+BLOCKS = {"tensor": None, "column": (-1, 1), "blocks": (1, 4)}
 FORMATS = ["rf8", "rf6", "e4m3fn", "e2m1fn", "int8", "posit8_es1", "lns8", "nf4"]
 RNG = np.random.default_rng(20)
 
@@ -24,30 +27,35 @@ def weights(shape, rng=None):
     return (rng.laplace(size=shape) * 0.02).astype(np.float32)
 
 
+def scheme(fmt, block=None, rule="max", rounding="nearest-even"):
+    return Scheme(fmt, "none" if block == "none" else Scales(block, rule=rule), rounding)
+
+
+def in_octaves(fmt):
+    return scheme(fmt).scales.format == "e8m0fnu"
+
+
 def squared_error(x, q):
     return float(np.sum((np.asarray(x, np.float64) - q.dequantize(np.float64)) ** 2))
 
 
 @pytest.mark.parametrize("name", rf8sim.format_names())
-@pytest.mark.parametrize("scaling", ["tensor", "channel", "block"])
-def test_rule_max_uses_the_range_and_never_leaves_it(name, scaling):
+@pytest.mark.parametrize("block", BLOCKS)
+def test_rule_max_uses_the_range_and_never_leaves_it(name, block):
     fmt = rf8sim.get_format(name)
     x = np.abs(weights((7, 30)))
-    q = rf8sim.quantize(x, fmt, scaling=scaling, axis=1, block_size=4)
-    scale = q.scale if scaling != "block" else np.repeat(q.scale, 4, axis=1)[:, :30]
-    quotient = x.astype(np.float64) / scale
+    q = rf8sim.quantize(x, scheme(fmt, BLOCKS[block]))
+    quotient = x.astype(np.float64) / expand(q.scale, BLOCKS[block], x.shape)
     assert quotient.max() <= fmt.max
-    groups = {"tensor": quotient.reshape(1, -1), "channel": quotient.T, "block": quotient[:, :28].reshape(-1, 4)}[
-        scaling
-    ]
-    tight = fmt.max / 2 if fmt.power_of_two_scale else fmt.max * (1 - 2.0**-22)
+    groups = {"tensor": quotient.reshape(1, -1), "column": quotient.T, "blocks": quotient[:, :28].reshape(-1, 4)}[block]
+    tight = fmt.max / 2 if in_octaves(fmt) else fmt.max * (1 - 2.0**-22)
     if q.scale.min() >= np.finfo(np.float32).smallest_normal:  # e8m0fnu reaches so far that its scales are subnormal
         assert np.all(groups.max(axis=1) >= tight)
     else:
         assert name == "e8m0fnu"
 
 
-@pytest.mark.parametrize("scaling", ["tensor", "channel", "block", "none"])
+@pytest.mark.parametrize("block", [*BLOCKS, "none"])
 @pytest.mark.parametrize(
     ("name", "mode"),
     [
@@ -56,12 +64,13 @@ def test_rule_max_uses_the_range_and_never_leaves_it(name, scaling):
         ("rf6", "residual"),
     ],
 )
-def test_codes_are_the_exactly_rounded_quotients(name, scaling, mode):
+def test_codes_are_the_exactly_rounded_quotients(name, block, mode):
     fmt = rf8sim.get_format(name)
     x = weights((5, 11))
     x[0, :3] = [0.0, -0.0, 2.0]
-    q = rf8sim.quantize(x, fmt, scaling=scaling, axis=1, block_size=4, rounding=mode)
-    scale = np.broadcast_to(q.scale, x.shape) if scaling != "block" else np.repeat(q.scale, 4, axis=1)[:, :11]
+    sizes = BLOCKS.get(block, "none")
+    q = rf8sim.quantize(x, scheme(fmt, sizes, rounding=mode))
+    scale = np.broadcast_to(q.scale if block == "none" else expand(q.scale, sizes, x.shape), x.shape)
     for value, one_scale, code in zip(x.ravel(), scale.ravel(), q.codes.ravel(), strict=True):
         exact = Fraction(float(value)) / Fraction(float(one_scale))
         if exact or not np.signbit(value):
@@ -86,71 +95,74 @@ def test_ties_of_a_scaled_tensor_are_ties(name):
 @pytest.mark.parametrize("name", FORMATS)
 def test_dequantize_rounds_the_exact_product_once(name):
     x = weights((6, 10))
-    q = rf8sim.quantize(x, name, scaling="channel", axis=0)
+    q = rf8sim.quantize(x, f"{name}/channel")
     values = rf8sim.decode(q.codes, name, dtype=np.float64)
     for dtype in (np.float64, np.float32, np.float16, ml_dtypes.bfloat16):
         expected = (values * q.scale).astype(dtype)
         assert np.array_equal(q.dequantize(dtype).astype(np.float64), expected.astype(np.float64))
 
 
-def test_scales_of_rf_formats_are_int8_powers_of_two():
+def test_scales_of_rf_formats_are_powers_of_two():
     for factor in (1e-38, 1e-3, 1.0, 1e30):
-        q = rf8sim.quantize(weights((4, 9)).astype(np.float64) * factor, "rf8", scaling="channel")
+        q = rf8sim.quantize(weights((4, 9)).astype(np.float64) * factor, "rf8/channel")
         assert q.exponents.dtype == np.int8
         assert np.array_equal(np.ldexp(np.float32(1), q.exponents.astype(np.int32)), q.scale)
     with pytest.raises(ValueError, match="not powers of two"):
         _ = rf8sim.quantize([1.0], "int8").exponents
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2, -1])
-@pytest.mark.parametrize("scaling", ["channel", "block"])
-def test_every_group_is_quantized_by_itself(axis, scaling):
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("kind", ["channel", "block"])
+def test_every_group_is_quantized_by_itself(axis, kind):
     x = weights((4, 6, 10))
-    q = rf8sim.quantize(x, "e4m3fn", scaling=scaling, axis=axis, block_size=4)
+    sizes = [1 if (i == axis) == (kind == "channel") else -1 for i in range(3)]
+    if kind == "block":
+        sizes = [4 if i == axis else 1 for i in range(3)]
+    q = rf8sim.quantize(x, Scheme("e4m3fn", Scales(tuple(sizes), rule="max")))
     moved, codes, scale = (np.moveaxis(a, axis, 0) for a in (x, q.codes, q.scale))
-    if scaling == "channel":
+    if kind == "channel":
         for i in range(moved.shape[0]):
-            alone = rf8sim.quantize(moved[i], "e4m3fn")
+            alone = rf8sim.quantize(moved[i], scheme("e4m3fn"))
             assert np.array_equal(alone.codes, codes[i])
-            assert alone.scale == scale[i]
+            assert (alone.scale == scale[i]).all()
         return
     for index in np.ndindex(moved.shape[1:]):
         for block in range(scale.shape[0]):
             part = (slice(4 * block, 4 * block + 4), *index)
-            alone = rf8sim.quantize(moved[part], "e4m3fn")
+            alone = rf8sim.quantize(moved[part], scheme("e4m3fn"))
             assert np.array_equal(alone.codes, codes[part])
             assert alone.scale == scale[(block, *index)]
 
 
 def test_bits_per_weight_counts_the_scales():
     x = weights((64, 64))
-    assert rf8sim.quantize(x, "rf8", scaling="block", axis=1, block_size=32).bits_per_weight == 8 + 8 / 32
-    assert rf8sim.quantize(x, "e4m3fn", scaling="channel").bits_per_weight == 8 + 32 / 64
-    assert rf8sim.quantize(x, "e2m1fn", scaling="none").bits_per_weight == 4
+    assert rf8sim.quantize(x, "rf8/1x32").bits_per_weight == 8 + 8 / 32
+    assert rf8sim.quantize(x, "e4m3fn/channel").bits_per_weight == 8 + 32 / 64
+    assert rf8sim.quantize(x, "e2m1fn/none").bits_per_weight == 4
 
 
-@pytest.mark.parametrize("scaling", ["tensor", "channel", "block", "none"])
-def test_pieces_and_threads_make_the_same_stochastic_codes(scaling):
+@pytest.mark.parametrize("block", [*BLOCKS, "none"])
+def test_pieces_and_threads_make_the_same_stochastic_codes(block):
     x = weights((1200, 700))
-    options = {"scaling": scaling, "axis": 1, "rounding": "stochastic", "seed": 7}
-    whole = rf8sim.quantize(x, "rf8", threads=1, **options)
-    assert np.array_equal(rf8sim.quantize(x, "rf8", threads=3, **options).codes, whole.codes)
-    if scaling in ("tensor", "none"):
-        rest = rf8sim.quantize(x[501:], "rf8", offset=501 * 700, scale=whole.scale, **options)
+    drawn = scheme("rf8", BLOCKS.get(block, "none"), rounding="stochastic")
+    whole = rf8sim.quantize(x, drawn, seed=7, threads=1)
+    assert np.array_equal(rf8sim.quantize(x, drawn, seed=7, threads=3).codes, whole.codes)
+    if block in ("tensor", "none"):
+        scale = {"scale": whole.scale} if block == "tensor" else {}
+        rest = rf8sim.quantize(x[501:], drawn, seed=7, offset=501 * 700, **scale)
         assert np.array_equal(rest.codes, whole.codes[501:])
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("scaling", ["channel", "block"])
-def test_rule_mse_beats_every_scale_of_its_search(name, scaling):
+@pytest.mark.parametrize("block", [(1, -1), (1, 128)])
+def test_rule_mse_beats_every_scale_of_its_search(name, block):
     """No scale at a quarter of an octave (powers of two: an octave) from that of rule `max` has a smaller error."""
     fmt = rf8sim.get_format(name)
     x = weights((3, 256))
-    axis = 0 if scaling == "channel" else 1
-    q = rf8sim.quantize(x, fmt, scaling=scaling, axis=axis, block_size=128, scale_rule="mse")
-    top = choose_scale(x, fmt, scaling=scaling, axis=axis, block_size=128)
-    groups = x if scaling == "channel" else x.reshape(-1, 128)
-    octaves = np.arange(-8, fmt.octaves / 2) if fmt.power_of_two_scale else np.arange(-32, 2 * fmt.octaves) / 4
+    q = rf8sim.quantize(x, scheme(fmt, block, "mse"))
+    top = choose_scales(x, scheme(fmt, block)).scales[0]
+    groups = x if block == (1, -1) else x.reshape(-1, 128)
+    octaves = np.arange(-8, fmt.octaves / 2) if in_octaves(fmt) else np.arange(-32, 2 * fmt.octaves) / 4
     for group, scale, largest in zip(groups, q.scale.reshape(-1), top.reshape(-1), strict=True):
         others = [rf8sim.quantize(group, fmt, scale=np.float32(largest * 2.0**octave)) for octave in octaves]
         mine = squared_error(group, rf8sim.quantize(group, fmt, scale=scale))
@@ -162,10 +174,10 @@ def test_rule_mse_on_the_summary_is_near_the_best_scale_of_the_data(name):
     """Within 1% of the least error of 25 scales an octave, each measured on the data themselves."""
     fmt = rf8sim.get_format(name)
     x = weights(1 << 16)
-    octaves = np.arange(-4, fmt.octaves / 2 + 1, 1 if fmt.power_of_two_scale else 1 / 25)
-    grid = choose_scale(x, fmt) * 2.0**octaves
+    octaves = np.arange(-4, fmt.octaves / 2 + 1, 1 if in_octaves(fmt) else 1 / 25)
+    grid = choose_scales(x, scheme(fmt)).scales[0] * 2.0**octaves
     best = min(squared_error(x, rf8sim.quantize(x, fmt, scale=np.float32(scale))) for scale in grid)
-    assert squared_error(x, rf8sim.quantize(x, fmt, scale_rule="mse")) <= 1.01 * best
+    assert squared_error(x, rf8sim.quantize(x, scheme(fmt, rule="mse"))) <= 1.01 * best
 
 
 @pytest.mark.parametrize("name", ["rf8", "e4m3fn", "e3m4", "int8", "posit8_es1", "nf8"])
@@ -176,7 +188,7 @@ def test_rule_ggd_does_as_well_on_new_data_as_rule_mse(name):
         (rng.standard_gamma(1 / 0.8, size) ** (1 / 0.8) * rng.choice([-1, 1], size)).astype(np.float32)
         for size in (1 << 16, 1 << 20)
     )
-    by_data, by_density = (choose_scale(old, name, scale_rule=rule) for rule in ("mse", "ggd"))
+    by_data, by_density = (choose_scales(old, scheme(name, rule=rule)).scales[0] for rule in ("mse", "ggd"))
     errors = [squared_error(new, rf8sim.quantize(new, name, scale=scale)) for scale in (by_density, by_data)]
     assert errors[0] <= 1.02 * errors[1]
 
@@ -186,12 +198,13 @@ def test_the_summary_chooses_as_the_data_do():
 
     x = weights(50_000)
     histogram = ggd.MagnitudeHistogram.from_array(x)
-    for rule in SCALE_RULES:
-        for name in ("rf8", "e4m3fn", "int8"):
-            assert scale_from_histogram(histogram, name, rule) == choose_scale(x, name, scale_rule=rule)
+    for rule in (*RULES, "signed"):
+        for name in ("rf8", "e4m3fn", "int8") if rule != "signed" else ("int8",):
+            stored = scheme(name, rule=rule)
+            assert scales_from_histogram(histogram, stored) == choose_scales(x, stored)
 
 
-@pytest.mark.parametrize("rule", SCALE_RULES)
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", ["rf8", "e4m3fn", "int8", "nf4", "uint8", "e8m0fnu"])
 @pytest.mark.parametrize(
     "x",
@@ -207,13 +220,9 @@ def test_the_summary_chooses_as_the_data_do():
     ],
     ids=["zeros", "one", "scalar", "none", "denormal", "huge64", "huge32", "integers"],
 )
-@pytest.mark.parametrize("scaling", ["tensor", "channel", "block", "none"])
-def test_odd_tensors_pass(rule, name, x, scaling):
-    if x.ndim == 0 and scaling in ("channel", "block"):
-        with pytest.raises(ValueError, match="axis 0 is out of range"):
-            rf8sim.quantize(x, name, scaling=scaling)
-        return
-    q = rf8sim.quantize(x, name, scaling=scaling, block_size=3, scale_rule=rule)
+@pytest.mark.parametrize("block", [None, "channel", (1, 3), "none"])
+def test_odd_tensors_pass(rule, name, x, block):
+    q = rf8sim.quantize(x, scheme(name, block, rule))
     assert q.codes.shape == x.shape
     assert np.all(np.isfinite(q.scale) & (q.scale > 0))
     assert np.all(np.isfinite(q.dequantize(np.float64)))
@@ -223,7 +232,7 @@ def test_odd_tensors_pass(rule, name, x, scaling):
 
 def test_infinities_do_not_choose_the_scale():
     x = np.array([0.5, -0.25, np.inf], np.float32)
-    q = rf8sim.quantize(x, "rf8")
+    q = rf8sim.quantize(x, "rf8/tensor,max")
     assert q.scale == 0.5
     assert q.dequantize().tolist() == [0.5, -0.25, 0.75]
 
@@ -239,11 +248,6 @@ def test_nan_is_located_in_the_whole_tensor():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scaling": "tenser"}, "did you mean 'tensor'"),
-        ({"scale_rule": "msee"}, "did you mean 'mse'"),
-        ({"rounding": "nearest"}, "unknown rounding mode"),
-        ({"scaling": "channel", "axis": 2}, "axis 2 is out of range for a tensor of 2 dimensions"),
-        ({"scaling": "block", "block_size": 0}, "block_size must be at least 1"),
         ({"scale": [1.0, 2.0]}, "shape"),
         ({"scale": -1.0}, "positive finite"),
         ({"scale": np.nan}, "positive finite"),
@@ -259,12 +263,11 @@ def test_bad_options_are_refused(options, message):
     x=hnp.arrays(
         np.float32, hnp.array_shapes(max_dims=3, max_side=9), elements=st.floats(-(2.0**99), 2.0**99, width=32)
     ),
-    scaling=st.sampled_from(["tensor", "channel", "block"]),
-    block=st.integers(1, 5),
+    block=st.one_of(st.sampled_from([None, (1, -1), (-1, 1)]), st.integers(1, 5).map(lambda size: (1, size))),
 )
-def test_int8_error_is_at_most_half_a_step(x, scaling, block):
-    q = rf8sim.quantize(x, "int8", scaling=scaling, axis=x.ndim - 1, block_size=block)
-    scale = np.repeat(q.scale, block, axis=-1)[..., : x.shape[-1]] if scaling == "block" else q.scale
+def test_int8_error_is_at_most_half_a_step(x, block):
+    q = rf8sim.quantize(x, scheme("int8", block))
+    scale = expand(q.scale, block, x.shape)
     error = np.abs(x.astype(np.float64) - q.dequantize(np.float64))
     assert np.all(np.abs(x) <= 127 * scale.astype(np.float64))
     assert np.all(error <= 0.5 * scale.astype(np.float64) * (1 + 1e-12))
@@ -288,8 +291,9 @@ def test_a_table_of_16_bit_elements_says_what_the_loop_says(dtype, fmt, rounding
     x = np.concatenate([x, x], axis=1)
     for scale in (np.float32(0.0173), np.float32(2.0**-9)):
         with np.errstate(invalid="ignore"):
-            expected = rf8sim.quantize(x.astype(np.float64), fmt, scale=scale, rounding=rounding)
-            found = rf8sim.quantize(x, fmt, scale=scale, rounding=rounding, threads=2)
+            stored = Scheme(fmt, "tensor:float32", rounding)
+            expected = rf8sim.quantize(x.astype(np.float64), stored, scale=scale)
+            found = rf8sim.quantize(x, stored, scale=scale, threads=2)
         np.testing.assert_array_equal(found.codes, expected.codes)
         assert found.scale == expected.scale
 

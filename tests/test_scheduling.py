@@ -22,7 +22,7 @@ from rf8sim.studies.experiment import Settings
 from rf8sim.studies.measuring import run, survey
 from rf8sim.studies.scheduling import Cluster, Journal, map_tensors
 
-SETTINGS = Settings(formats=("rf8", "e4m3fn"), scaling="channel")
+SETTINGS = Settings(("rf8/channel", "e4m3fn/channel"))
 
 
 @pytest.fixture
@@ -111,20 +111,22 @@ def test_threads_are_counted_from_one(checkpoint, threads):
 
 
 @pytest.mark.parametrize(
-    "settings",
+    "schemes",
     [
-        {"scaling": "tensor"},
-        {"scaling": "tensor", "rounding": "stochastic", "scale_rule": "ggd"},
-        {"scaling": "channel"},
-        {"scaling": "channel", "scale_rule": "ggd"},
-        {"scaling": "block", "block_size": 16, "scale_rule": "max"},
-        {"scaling": "none", "rounding": "stochastic", "seed": 3},
+        ("rf8", "int8"),
+        ("rf8/tensor,ggd@stochastic", "int8"),
+        ("rf8/channel", "int8/channel"),
+        ("rf8", "int8/channel,ggd"),
+        ("rf8/1x16,max", "nvfp4", "q4_1"),
+        ("rf8/none@stochastic",),
+        ("int8/4x5", "rf8/6x*"),
+        ("int8/1x*x*", "e2m1fn/1x16:e4m3fn,max/2x1:float32,max"),
     ],
-    ids=lambda settings: "-".join(map(str, settings.values())),
+    ids="-".join,
 )
-def test_parts_change_nothing(checkpoint, settings, monkeypatch):
+def test_parts_change_nothing(checkpoint, schemes, monkeypatch):
     monkeypatch.setattr(measuring, "_fit", lambda histogram: (None, ""))  # of what was counted: no part of this
-    work = measuring._Measuring(Settings(formats=("rf8", "int8"), **settings), 100)
+    work = measuring._Measuring(Settings(schemes, seed=3), 100)
     tensors = [tensor for tensor in open_checkpoint(checkpoint) if tensor.name in ("w3", "w6")]
     alone, pieces = [json.dumps(work(tensor, lambda part: None).to_json()) for tensor in tensors], set()
     for size in (1, 9):
@@ -132,8 +134,10 @@ def test_parts_change_nothing(checkpoint, settings, monkeypatch):
         pieces.add(len(work.parts(tensors[1])))
         found = map_tensors(work, tensors, threads=3)
         assert [json.dumps(measured.to_json()) for measured in found] == alone
-    whole = settings == {"scaling": "channel", "scale_rule": "ggd"}  # a shape is fitted to all pieces: not divided
-    assert pieces == ({1} if whole else {33, 3})
+    if "ggd" in schemes[-1] or "x1:" in schemes[-1]:  # a shape is fitted to all pieces
+        assert pieces == {1}
+    else:
+        assert pieces == ({6, 3} if schemes[0] == "int8/4x5" else {33, 3})
 
 
 def test_parts_are_all_rows_in_order(checkpoint):
@@ -167,7 +171,7 @@ def test_progress_in_parts(checkpoint):
 def test_an_error_in_a_part_stops_the_others(checkpoint, monkeypatch):
     measured = []
 
-    def broken(self, tensor, rows, settled, tell):
+    def broken(self, tensor, rows, prepared, advance):
         measured.append(rows)
         raise CheckpointError("damaged")
 
@@ -269,7 +273,7 @@ def slow(self, tensor, tell):
         time.sleep(60)
     return measure(self, tensor, tell)
 m._Measuring.__call__ = slow
-m.run([sys.argv[1]], Settings(formats=("rf8", "e4m3fn"), scaling="channel"), threads=1, journal=Path(sys.argv[2]))
+m.run([sys.argv[1]], Settings(("rf8/channel", "e4m3fn/channel")), threads=1, journal=Path(sys.argv[2]))
 """
     path = tmp_path / "journal"
     environment = {**os.environ, "PYTHONPATH": str(Path(scheduling.__file__).parents[1])}
@@ -370,7 +374,7 @@ import resource, sys
 from pathlib import Path
 from rf8sim.studies.experiment import Settings
 from rf8sim.studies.measuring import run
-run([sys.argv[1]], Settings(formats=("rf8", "int8")), threads=2)
+run([sys.argv[1]], Settings(("rf8", "int8")), threads=2)
 own = Path("/proc/self/status")
 peaks = [line.split()[1] for line in own.read_text().splitlines() if line.startswith("VmHWM")] if own.exists() else []
 print(int(peaks[0]) * 1024 if peaks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

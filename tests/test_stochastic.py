@@ -71,11 +71,11 @@ def test_codes_draw_the_words_of_their_index(dtype: str, offset: int) -> None:
     fmt = get_format("rf8")
     x = np.random.default_rng(0).normal(size=(7, 9)).astype(DTYPES[dtype])
     words = np.array([random_word(42, offset + i) for i in range(63)]).reshape(7, 9)
-    got = rf8sim.encode(x, fmt, rounding="stochastic", seed=42, offset=offset)
+    got = rf8sim.encode(x, fmt, rounding=rf8sim.Rounding("stochastic", seed=42, offset=offset))
     same_codes(got, oracle_stochastic(x, words, fmt), x, fmt)
-    given = rf8sim.encode(x, fmt, rounding="stochastic", random_words=words.astype(np.uint32))
+    given = rf8sim.encode(x, fmt, rounding=rf8sim.Rounding("stochastic", words=words.astype(np.uint32)))
     np.testing.assert_array_equal(given, got)
-    assert np.any(rf8sim.encode(x, fmt, rounding="stochastic", seed=43, offset=offset) != got)
+    assert np.any(rf8sim.encode(x, fmt, rounding=rf8sim.Rounding("stochastic", seed=43, offset=offset)) != got)
 
 
 # ---------------------------------------------------------------- the decision
@@ -112,10 +112,10 @@ def edge_inputs(fmt: rf8sim.Format, dtype: str, random_bits: int) -> tuple[np.nd
 def test_the_carry_is_the_oracle_s(name: str, dtype: str, random_bits: int) -> None:
     fmt = get_format(name)
     x, words = edge_inputs(fmt, dtype, random_bits)
-    got = rf8sim.encode(x, fmt, rounding="stochastic", random_words=words, random_bits=random_bits)
+    got = rf8sim.encode(x, fmt, rounding=rf8sim.Rounding("stochastic", words=words, bits=random_bits))
     expected = oracle_stochastic(x, words, fmt, random_bits=random_bits)
     same_codes(got, expected, x, fmt, f"{dtype}, {random_bits} bits")
-    down = rf8sim.encode(x, fmt, rounding="stochastic", random_words=np.zeros_like(words), random_bits=random_bits)
+    down = rf8sim.encode(x, fmt, rounding=rf8sim.Rounding("stochastic", words=np.zeros_like(words), bits=random_bits))
     assert np.any(expected != down), "some word must decide"
 
 
@@ -128,7 +128,7 @@ def test_overflow_and_specials(name: str, overflow: str, dtype: str) -> None:
     fmt = get_format(name)
     x = np.concatenate([around(points(fmt)[-10:], dtype, ulps=3), specials(dtype)])
     words = np.random.default_rng(2).integers(0, 2**32, x.size, dtype=np.uint32)
-    got = rf8sim.encode(x, fmt, rounding="stochastic", overflow=overflow, random_words=words)
+    got = rf8sim.encode(x, fmt, rounding=rf8sim.Rounding("stochastic", overflow, words=words))
     same_codes(got, oracle_stochastic(x, words, fmt, overflow), x, fmt, f"{overflow} {dtype}")
 
 
@@ -142,7 +142,7 @@ def test_integers(name: str, dtype: str) -> None:
     edges = [info.min, info.max, *(2**k + d for k in range(64) for d in (-1, 0, 1))]
     x = np.array([n for n in [*signed, *edges] if info.min <= n <= info.max], dtype=dtype)
     words = rng.integers(0, 2**32, x.size, dtype=np.uint32)
-    got = rf8sim.encode(x, fmt, rounding="stochastic", random_words=words)
+    got = rf8sim.encode(x, fmt, rounding=rf8sim.Rounding("stochastic", words=words))
     same_codes(got, oracle_stochastic(x, words, fmt), x, fmt, dtype)
 
 
@@ -151,7 +151,7 @@ def test_wide_integers_are_not_rounded_first() -> None:
     x = np.array([2**62 - 1, 2**62, 2**62 + 1, 2**54 - 1], dtype=np.int64)
     for word in (0, 1, 2**32 - 1):
         words = np.full(4, word, dtype=np.uint32)
-        got = rf8sim.encode(x, "e8m0fnu", rounding="stochastic", random_words=words)
+        got = rf8sim.encode(x, "e8m0fnu", rounding=rf8sim.Rounding("stochastic", words=words))
         same_codes(got, oracle_stochastic(x, words, get_format("e8m0fnu")), x, get_format("e8m0fnu"))
 
 
@@ -162,12 +162,12 @@ def test_wide_integers_are_not_rounded_first() -> None:
 @pytest.mark.parametrize("name", ["rf8", "nf4", "lns8"])
 def test_neither_on_threads_nor_on_pieces(name: str, dtype: str) -> None:
     x = np.random.default_rng(1).normal(size=1_200_001).astype(DTYPES[dtype])
-    options = {"rounding": "stochastic", "seed": 2**40 + 7}
-    whole = rf8sim.encode(x, name, threads=1, offset=3, **options)
+    drawn = rf8sim.Rounding("stochastic", seed=2**40 + 7, offset=3)
+    whole = rf8sim.encode(x, name, threads=1, rounding=drawn)
     for threads in (2, 3, 4, None):
-        np.testing.assert_array_equal(rf8sim.encode(x, name, threads=threads, offset=3, **options), whole)
+        np.testing.assert_array_equal(rf8sim.encode(x, name, threads=threads, rounding=drawn), whole)
     for cuts in ([0, 1, 2, 3, 5, 1_000_000, x.size], [0, 600_001, 600_002, x.size]):
-        pieces = [rf8sim.encode(x[start:stop], name, offset=3 + start, **options) for start, stop in pairwise(cuts)]
+        pieces = [rf8sim.encode(x[start:stop], name, rounding=drawn.at(start)) for start, stop in pairwise(cuts)]
         np.testing.assert_array_equal(np.concatenate(pieces), whole)
     some = np.arange(0, x.size, 9973)
     words = np.array([random_word(2**40 + 7, 3 + int(i)) for i in some])
@@ -177,7 +177,7 @@ def test_neither_on_threads_nor_on_pieces(name: str, dtype: str) -> None:
 def test_the_type_of_the_same_number_does_not_matter() -> None:
     x = np.random.default_rng(4).normal(size=5000).astype(np.float16)
     n = np.arange(-300, 300)
-    options = {"rounding": "stochastic", "seed": 5}
+    options = {"rounding": rf8sim.Rounding("stochastic", seed=5)}
     for dtype in ("float32", "float64"):
         wide = rf8sim.encode(x.astype(dtype), "rf8", **options)
         np.testing.assert_array_equal(wide, rf8sim.encode(x, "rf8", **options))
@@ -199,7 +199,7 @@ def test_unbiased_with_32_bits(name: str) -> None:
         low, high = float(magnitudes[rank]), float(magnitudes[rank + 1])
         for share in (0.1, 0.5, 0.83):
             x = low + (high - low) * share
-            codes = rf8sim.encode(np.full(n, x), fmt, rounding="stochastic", seed=17, offset=rank * n)
+            codes = rf8sim.encode(np.full(n, x), fmt, rounding=rf8sim.Rounding("stochastic", seed=17, offset=rank * n))
             y = rf8sim.decode(codes, fmt, dtype=np.float64)
             assert set(np.unique(y)) == {low, high}
             p = (x - low) / (high - low)
@@ -221,11 +221,7 @@ def test_bias_of_few_bits_is_the_documented_one(random_bits: int) -> None:
         p = (Fraction(x) - low) / (high - low)
         for sign in (1, -1):
             codes = rf8sim.encode(
-                np.full(one, sign * x),
-                fmt,
-                rounding="stochastic",
-                random_words=words,
-                random_bits=random_bits,
+                np.full(one, sign * x), fmt, rounding=rf8sim.Rounding("stochastic", words=words, bits=random_bits)
             )
             y = np.abs(rf8sim.decode(codes, fmt, dtype=np.float64))
             taken = int(np.count_nonzero(y == float(high)))
@@ -237,10 +233,10 @@ def test_bias_of_few_bits_is_the_documented_one(random_bits: int) -> None:
 def test_only_the_low_bits_of_a_word_count() -> None:
     x = np.random.default_rng(6).normal(size=1000)
     words = np.random.default_rng(7).integers(0, 2**32, 1000, dtype=np.uint32)
-    expected = rf8sim.encode(x, "rf8", rounding="stochastic", random_words=words, random_bits=5)
-    low = rf8sim.encode(x, "rf8", rounding="stochastic", random_words=words & 31, random_bits=5)
+    expected = rf8sim.encode(x, "rf8", rounding=rf8sim.Rounding("stochastic", words=words, bits=5))
+    low = rf8sim.encode(x, "rf8", rounding=rf8sim.Rounding("stochastic", words=words & 31, bits=5))
     np.testing.assert_array_equal(low, expected)
-    assert np.any(rf8sim.encode(x, "rf8", rounding="stochastic", random_words=words) != expected)
+    assert np.any(rf8sim.encode(x, "rf8", rounding=rf8sim.Rounding("stochastic", words=words)) != expected)
 
 
 # ---------------------------------------------------------------- bad input
@@ -249,20 +245,21 @@ def test_only_the_low_bits_of_a_word_count() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"random_bits": 0}, "random_bits"),
-        ({"random_bits": 33}, "random_bits"),
+        ({"bits": 0}, "bits must be an integer from 1 to 32, got 0"),
+        ({"bits": 33}, "bits must be"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**64}, "seed"),
         ({"offset": -1}, "offset"),
-        ({"random_words": np.zeros(4, np.uint32)}, "random_words"),
-        ({"random_words": np.zeros(3, np.float32)}, "random_words"),
-        ({"random_words": np.array([0, 1, 2**32])}, "random_words"),
-        ({"random_words": np.array([0, 1, -1])}, "random_words"),
-        ({"threads": 0}, "threads"),
+        ({"words": np.zeros(4, np.uint32)}, "words must be uint32 of x's shape"),
+        ({"words": np.zeros(3, np.float32)}, "words must be uint32"),
+        ({"words": np.array([0, 1, 2**32])}, "words must fit in 32 bits"),
+        ({"words": np.array([0, 1, -1])}, "words must fit in 32 bits"),
     ],
 )
 def test_bad_options(options: dict[str, object], message: str) -> None:
     out = np.full(3, 9, dtype=np.uint8)
     with pytest.raises(ValueError, match=message):
-        rf8sim.encode(np.ones(3), "rf8", rounding="stochastic", out=out, **options)
+        rf8sim.encode(np.ones(3), "rf8", rounding=rf8sim.Rounding("stochastic", **options), out=out)
+    with pytest.raises(ValueError, match="threads"):
+        rf8sim.encode(np.ones(3), "rf8", rounding="stochastic", out=out, threads=0)
     assert out.tolist() == [9, 9, 9], "nothing half-written"

@@ -11,11 +11,11 @@ from arithmetic_oracle import ONE, TWO, exact, formats_of, raised, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle_helpers import overflows
-from rf8sim.arithmetic.codes.codes import DrawTable, Flags, draw_table
 
 import rf8sim
 from rf8sim import reference
 from rf8sim._base import threads as _parallel
+from rf8sim.arithmetic.codes import DrawTable, Flags, draw_table
 from rf8sim.formats import Format, format_names, get_format
 from rf8sim.reference import Number
 
@@ -29,6 +29,10 @@ FORMATS = [
     pytest.param("e8m0fnu", "lns8", "lns8", marks=pytest.mark.slow),
 ]
 OPTIONS = {"rounding": "stochastic"}
+
+
+def by_words(**fields: object) -> rf8sim.Rounding:
+    return rf8sim.Rounding("stochastic", **fields)
 
 
 def drawn(
@@ -79,7 +83,7 @@ def test_the_fraction_of_every_pair_against_the_oracle(operation: str, first: st
     formats, into = formats_of(operation, first, second), get_format(result)
     exactly = whole(operation, formats)
     for overflow in overflows(into):
-        table = draw_table(operation, first, fmt_b=second, result=result, overflow=overflow)
+        table = draw_table(operation, formats, result=result, rounding=rf8sim.Rounding("stochastic", overflow))
         count = check_draws(table, exactly.index, exactly.results, into, overflow)
         moves = operation not in ("minimum", "maximum", "negate", "absolute", "convert") or first != result
         assert (count > 40) == (moves and result != "e8m0fnu")
@@ -116,7 +120,7 @@ def test_every_pair_with_given_words(name: str, random_bits: int) -> None:
         operands = (a, b) if operation in TWO else (np.arange(256),)
         words = rng.integers(0, 2**32, operands[0].size, dtype=np.uint32)
         got, flags = getattr(rf8sim, operation)(
-            *operands, name, **OPTIONS, random_words=words, random_bits=random_bits, flags=True
+            *operands, name, rounding=by_words(words=words, bits=random_bits), flags=True
         )
         table = draw_table(operation, name)
         way = table.fraction[operands] >> (32 - random_bits)
@@ -139,7 +143,7 @@ def test_fma_of_every_pair(name: str) -> None:
     numbers = [reference.number(code, fmt) for code in range(256)]
     third = rng.integers(0, 256, (256, 256))
     words = rng.integers(0, 2**32, (256, 256), dtype=np.uint32)
-    got, flags = rf8sim.fma(codes[:, None], codes, third, name, **OPTIONS, random_words=words, flags=True)
+    got, flags = rf8sim.fma(codes[:, None], codes, third, name, rounding=by_words(words=words), flags=True)
     differ = 0
     for i in range(256):
         for j in range(i % 8, 256, 8):
@@ -165,8 +169,13 @@ def test_fma_of_any_formats_at_the_word_that_decides(data: st.DataObject) -> Non
     word = data.draw(st.integers(0, 2**32 - 1))
     words = {word, *deciding_words(result, into, k)}
     for one in words:
-        got = rf8sim.fma(*codes, fmts[0], fmt_b=fmts[1], fmt_c=fmts[2], result=into, overflow=overflow, **OPTIONS,
-                         random_words=np.uint32(one), random_bits=k, flags=True)  # fmt: skip
+        got = rf8sim.fma(
+            *codes,
+            tuple(fmts[:3]),
+            result=into,
+            rounding=by_words(overflow=overflow, words=np.uint32(one), bits=k),
+            flags=True,
+        )
         assert [int(part) for part in got] == list(drawn(result, own, into, overflow, one, k)[:2])
 
 
@@ -190,30 +199,32 @@ def test_words_follow_the_seed_and_the_flat_index() -> None:
     for seed, offset in ((0, 0), (2**40 + 1, 3), (7, 2**34 - 2)):
         words = rf8sim.random_words(seed, 63, offset).reshape(7, 9)
         for call in (
-            lambda **o: rf8sim.divide(a, b, "rf8", **OPTIONS, **o),
-            lambda **o: rf8sim.sqrt(a, "e5m2", **OPTIONS, **o),
-            lambda **o: rf8sim.convert(a, "rf8", result="e5m2", **OPTIONS, **o),
-            lambda **o: rf8sim.fma(a, b, c, "rf8", **OPTIONS, **o),
-            lambda **o: rf8sim.add(a[:, :1], b[0], "rf8", **OPTIONS, **o),  # words of the result's shape
+            lambda **o: rf8sim.divide(a, b, "rf8", rounding=by_words(**o)),
+            lambda **o: rf8sim.sqrt(a, "e5m2", rounding=by_words(**o)),
+            lambda **o: rf8sim.convert(a, "rf8", result="e5m2", rounding=by_words(**o)),
+            lambda **o: rf8sim.fma(a, b, c, "rf8", rounding=by_words(**o)),
+            lambda **o: rf8sim.add(a[:, :1], b[0], "rf8", rounding=by_words(**o)),  # words of the result's shape
         ):
             drawn_here = call(seed=seed, offset=offset)
-            np.testing.assert_array_equal(drawn_here, call(random_words=words))
+            np.testing.assert_array_equal(drawn_here, call(words=words))
             assert np.any(drawn_here != call(seed=seed + 1, offset=offset))
-    whole_array = rf8sim.divide(a, b, "rf8", **OPTIONS, seed=9)
-    parts = [rf8sim.divide(a[i], b[i], "rf8", **OPTIONS, seed=9, offset=9 * i) for i in range(7)]
+    whole_array = rf8sim.divide(a, b, "rf8", rounding=by_words(seed=9))
+    parts = [rf8sim.divide(a[i], b[i], "rf8", rounding=by_words(seed=9, offset=9 * i)) for i in range(7)]
     np.testing.assert_array_equal(np.stack(parts), whole_array)
 
 
 def test_convert_is_encode_of_decode() -> None:
     codes = np.arange(256, dtype=np.uint8)
     for rounding in ("stochastic", "nearest-even", "up"):
-        wanted = rf8sim.encode(rf8sim.decode(codes, "rf8"), "e5m2", rounding=rounding, seed=3)
-        np.testing.assert_array_equal(rf8sim.convert(codes, "rf8", result="e5m2", rounding=rounding, seed=3), wanted)
+        wanted = rf8sim.encode(rf8sim.decode(codes, "rf8"), "e5m2", rounding=rf8sim.Rounding(rounding, seed=3))
+        np.testing.assert_array_equal(
+            rf8sim.convert(codes, "rf8", result="e5m2", rounding=rf8sim.Rounding(rounding, seed=3)), wanted
+        )
 
 
 def test_the_mean_of_many_draws_is_the_exact_quotient() -> None:
     one, three_halves = rf8sim.encode([1.0, 1.5], "rf8")
-    codes = rf8sim.divide(np.full(40_000, one), three_halves, "rf8", **OPTIONS, seed=1)
+    codes = rf8sim.divide(np.full(40_000, one), three_halves, "rf8", rounding=by_words(seed=1))
     values = rf8sim.decode(codes, "rf8", dtype=np.float64)
     assert len(np.unique(values)) == 2
     assert abs(values.mean() - 2 / 3) < 5 * values.std() / 200
@@ -246,17 +257,17 @@ def test_threads_and_layouts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_refusals() -> None:
     for message, options in {
-        "random_bits must be from 1 to 32": {"random_bits": 0},
+        "bits must be an integer from 1 to 32, got 0": {"bits": 0},
         "seed must be": {"seed": -1},
         "offset plus": {"offset": 2**64 - 1},
-        r"random_words must be uint32 of x's shape \(2,\)": {"random_words": [1, 2, 3]},
-        "random_words must fit in 32 bits": {"random_words": [1, 2**32]},
+        r"words must be uint32 of x's shape \(2,\)": {"words": [1, 2, 3]},
+        "words must fit in 32 bits": {"words": [1, 2**32]},
         "has no infinity": {"overflow": "infinity"},
     }.items():
         out = np.full(2, 9, dtype=np.uint8)
         for call in (
-            lambda options=options, out=out: rf8sim.add([1, 2], 3, "rf8", **OPTIONS, **options, out=out),
-            lambda options=options, out=out: rf8sim.fma([1, 2], 3, 4, "rf8", **OPTIONS, **options, out=out),
+            lambda options=options, out=out: rf8sim.add([1, 2], 3, "rf8", rounding=by_words(**options), out=out),
+            lambda options=options, out=out: rf8sim.fma([1, 2], 3, 4, "rf8", rounding=by_words(**options), out=out),
         ):
             with pytest.raises(ValueError, match=message):
                 call()

@@ -3,9 +3,10 @@
 import ml_dtypes
 import numpy as np
 import pytest
-from rf8sim.codec.codec.rounding import Overflow, RoundingMode, check_choices, step_table, stochastic_table
 
 import rf8sim
+from rf8sim.codec.rounding import Overflow, Rounding, RoundingMode, check_choices
+from rf8sim.codec.thresholds import step_table, stochastic_table
 
 torch = pytest.importorskip("torch")
 from rf8sim.torch import fake, fake_quantize  # noqa: E402
@@ -27,7 +28,7 @@ def choices(name: str) -> list[tuple[str, str]]:
     for mode in RoundingMode:
         for option in Overflow:
             try:
-                check_choices(rf8sim.get_format(name), mode, option)
+                check_choices(rf8sim.get_format(name), Rounding(mode, option))
             except ValueError:
                 continue
             if mode is not RoundingMode.STOCHASTIC:
@@ -48,16 +49,14 @@ def compare(patterns: np.ndarray, dtype: str, fmt: str, rounding: str, overflow:
     nan = is_nan(x)
     result = fake_quantize(
         torch.from_numpy(patterns.astype(unsigned).view(f"i{x.dtype.itemsize}")).view(torch_dtype),
-        fmt,
-        rounding=rounding,
-        overflow=overflow,
+        rf8sim.Scheme(fmt, None, rounding, overflow),
     )
     assert result.dtype == torch_dtype
     bits = result.view(torch_bits).numpy().view(unsigned)
     if rf8sim.get_format(fmt).nan is None:
         assert bool(result.isnan().numpy()[nan].all())
         x, bits, nan = x[~nan], bits[~nan], nan[~nan]
-    codes = rf8sim.encode(x, fmt, rounding=rounding, overflow=overflow)
+    codes = rf8sim.encode(x, fmt, rounding=Rounding(rounding, overflow))
     expected = rf8sim.decode(codes, fmt, dtype=numpy_dtype)
     both_nan = is_nan(expected) & is_nan(bits.view(numpy_dtype))
     wrong = np.flatnonzero((bits != expected.view(unsigned)) & ~both_nan)
@@ -102,19 +101,14 @@ def test_the_comparison_can_fail(monkeypatch):
 
 
 @pytest.mark.parametrize("fmt", ["rf8", "e4m3fn", "int8", "posit8_es1", "lns8"])
-@pytest.mark.parametrize(
-    ("scaling", "axis"), [("tensor", 0), ("channel", 0), ("channel", 1), ("block", 1), ("none", 0)]
-)
+@pytest.mark.parametrize("block", ["tensor", "channel", "*x1", "1x32", "16x32", "none"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
-def test_scaled_as_quantize(fmt, scaling, axis, dtype):
+def test_scaled_as_quantize(fmt, block, dtype):
     torch_dtype, torch_bits, numpy_dtype, unsigned = DTYPES[dtype]
     x = (np.random.default_rng(1).standard_t(3, (24, 70)) * 0.03).astype(numpy_dtype)
-    q = rf8sim.quantize(x, fmt, scaling=scaling, axis=axis, scale_rule="mse")
-    scale = torch.from_numpy(q.scale)
-    if scaling == "block":
-        scale = scale.repeat_interleave(32, 1)[:, :70]
+    q = rf8sim.quantize(x, f"{fmt}/{block}")
     tensor = torch.from_numpy(x.view(f"i{x.dtype.itemsize}")).view(torch_dtype)
-    ours = fake_quantize(tensor, fmt, scale=scale).view(torch_bits).numpy().view(unsigned)
+    ours = fake_quantize(tensor, f"{fmt}/{block}").view(torch_bits).numpy().view(unsigned)
     np.testing.assert_array_equal(ours, q.dequantize(numpy_dtype).view(unsigned))
 
 
@@ -136,7 +130,7 @@ def test_stochastic_takes_the_codecs_decisions(fmt, dtype):
     words[: x.size // 4] = rng.choice(np.array([0, 1, 2**31, 2**32 - 1], dtype=np.uint32), x.size // 4)
     tensor = torch.from_numpy(x.view(f"i{x.dtype.itemsize}")).view(torch_dtype)
     ours = fake._stochastic_by(tensor, torch.from_numpy(words.astype(np.int64)), fmt, "saturate")
-    codes = rf8sim.encode(x, fmt, rounding="stochastic", random_words=words)
+    codes = rf8sim.encode(x, fmt, rounding=Rounding("stochastic", words=words))
     expected = rf8sim.decode(codes, fmt, dtype=numpy_dtype)
     np.testing.assert_array_equal(ours.view(torch_bits).numpy().view(unsigned), expected.view(unsigned))
 
@@ -145,7 +139,7 @@ def test_stochastic_draws_from_the_generator_and_is_unbiased():
     x = torch.full((200_000,), 1.04)
 
     def draw(seed):
-        return fake_quantize(x, "rf8", rounding="stochastic", generator=torch.Generator().manual_seed(seed))
+        return fake_quantize(x, "rf8/none@stochastic", generator=torch.Generator().manual_seed(seed))
 
     assert torch.equal(draw(0), draw(0))
     assert not torch.equal(draw(0), draw(1))
@@ -157,7 +151,7 @@ def test_stochastic_draws_from_the_generator_and_is_unbiased():
 
 def test_gradient_is_one_inside_and_zero_outside():
     x = torch.tensor([-2.0, -1.5, -1e-9, 0.0, 0.7, 1.5, 1.5000001, float("inf"), float("nan")], requires_grad=True)
-    (fake_quantize(x, "rf8") * torch.arange(1.0, 10.0)).nansum().backward()
+    (fake_quantize(x, "rf8/none") * torch.arange(1.0, 10.0)).nansum().backward()
     assert x.grad.tolist() == [0, 2, 3, 4, 5, 6, 0, 0, 0]
     x = torch.tensor([3.0, 4.0, 0.5, 0.7], requires_grad=True)
     fake_quantize(x, "rf8", scale=torch.tensor([2.0, 2.0, 0.25, 0.5])).sum().backward()
@@ -166,18 +160,18 @@ def test_gradient_is_one_inside_and_zero_outside():
 
 def test_any_layout():
     x = torch.randn(6, 10, generator=torch.Generator().manual_seed(0))
-    whole = fake_quantize(x, "rf8")
-    assert torch.equal(fake_quantize(x.t(), "rf8"), whole.t())
-    assert torch.equal(fake_quantize(x[:, ::3], "rf8"), whole[:, ::3])
+    whole = fake_quantize(x, "rf8/none")
+    assert torch.equal(fake_quantize(x.t(), "rf8/none"), whole.t())
+    assert torch.equal(fake_quantize(x[:, ::3], "rf8/none"), whole[:, ::3])
     assert fake_quantize(x[0, 0], "rf8").shape == ()
     assert fake_quantize(x[:0], "rf8").shape == (0, 10)
-    assert fake_quantize(torch.tensor([-0.0, -1e-9]), "e4m3fn").signbit().all()
-    assert not fake_quantize(torch.tensor([-0.0, -1e-9]), "rf8").signbit().any()
+    assert fake_quantize(torch.tensor([-0.0, -1e-9]), "e4m3fn/none").signbit().all()
+    assert not fake_quantize(torch.tensor([-0.0, -1e-9]), "rf8/none").signbit().any()
 
 
 def test_a_format_of_ones_own():
     ternary = rf8sim.Format("ternary", 2, "integer", "-1, 0, 1", np.array([0.0, 1.0, -1.0, np.nan]), beyond=2.0)
-    assert fake_quantize(torch.tensor([0.2, -0.9, 7.0]), ternary).tolist() == [0.0, -1.0, 1.0]
+    assert fake_quantize(torch.tensor([0.2, -0.9, 7.0]), rf8sim.Scheme(ternary, None)).tolist() == [0.0, -1.0, 1.0]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning:torch")  # of PyTorch's own compiler
@@ -185,9 +179,9 @@ def test_compiled_is_the_same():
     """One graph, forward and backward, scaled and not, deterministic and stochastic."""
 
     def both(x):
-        coarse = fake_quantize(x, "e4m3fn", scale=x.detach().abs().amax() / 448, rounding="toward-zero")
-        drawn = fake_quantize(x, "rf8", rounding="stochastic")
-        return fake_quantize(x, "rf8", rounding="residual") + coarse, drawn
+        coarse = fake_quantize(x, "e4m3fn@toward-zero", scale=x.detach().abs().amax() / 448)
+        drawn = fake_quantize(x, "rf8/none@stochastic")
+        return fake_quantize(x, "rf8/none@residual") + coarse, drawn
 
     compiled = torch.compile(both, fullgraph=True)
     x = torch.randn(1000, generator=torch.Generator().manual_seed(0))
@@ -198,8 +192,8 @@ def test_compiled_is_the_same():
     result.sum().backward()
     expected.sum().backward()
     assert torch.equal(ours.grad, plain.grad)
-    near = fake_quantize(x, "rf8", rounding="toward-zero"), fake_quantize(x, "rf8", rounding="up")
-    away = fake_quantize(x, "rf8", rounding="down")
+    near = fake_quantize(x, "rf8/none@toward-zero"), fake_quantize(x, "rf8/none@up")
+    away = fake_quantize(x, "rf8/none@down")
     assert bool(((drawn == near[0]) | (drawn == near[1]) | (drawn == away)).all())
     assert not torch.equal(drawn, near[0])
 
@@ -208,10 +202,18 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="did you mean 'rf8'"):
         fake_quantize(torch.ones(2), "rf88")
     with pytest.raises(ValueError, match="RF family only"):
-        fake_quantize(torch.ones(2), "int8", rounding="residual")
+        fake_quantize(torch.ones(2), "int8@residual")
     with pytest.raises(ValueError, match="has no NaN code"):
-        fake_quantize(torch.ones(2), "int8", overflow="nan", rounding="stochastic")
+        fake_quantize(torch.ones(2), "int8@stochastic/nan")
     with pytest.raises(TypeError, match=r"got torch\.int64"):
         fake_quantize(torch.ones(2, dtype=torch.int64), "rf8")
     with pytest.raises(TypeError, match="got list"):
         fake_quantize([1.0], "rf8")
+
+
+@pytest.mark.parametrize("scheme", [*rf8sim.scheme_names(), "uint4/1x8:float16,max,zero=uint4", "rf8/4x*"])
+@pytest.mark.parametrize("shape", [(40,), (6, 70), (3, 5, 40), (4, 3, 5, 5)])
+def test_every_scheme_is_that_of_quantize(scheme, shape):
+    x = np.random.default_rng(4).standard_t(3, shape).astype(np.float32)
+    ours = fake_quantize(torch.from_numpy(x), scheme).numpy()
+    np.testing.assert_array_equal(ours, rf8sim.quantize(x, scheme).dequantize())

@@ -30,13 +30,23 @@ def make_model(seed: int = 0) -> nn.Sequential:
     return nn.Sequential(nn.Linear(32, 48), nn.ReLU(), nn.LayerNorm(48), nn.Linear(48, 10))
 
 
-@pytest.mark.parametrize("fmt", ["rf8", "e4m3fn", "int8"])
-@pytest.mark.parametrize("scaling", ["tensor", "channel", "block"])
-def test_weights_are_those_of_quantize(fmt, scaling):
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        *(
+            f"{fmt}/{block}"
+            for fmt in ("rf8", "e4m3fn", "int8")
+            for block in ("tensor", "channel", "*x1", "1x32", "none")
+        ),
+        *rf8sim.scheme_names(),
+        "uint4/1x8:float16,max,zero=uint4",
+    ],
+)
+def test_weights_are_those_of_quantize(scheme):
     model = make_model()
     weight = model[0].weight.detach().numpy().copy()
-    expected = rf8sim.quantize(weight, fmt, scaling=scaling, axis=1, scale_rule="mse")
-    quantize_(model, QuantizeConfig(fmt, scaling=scaling, axis=1))
+    expected = rf8sim.quantize(weight, scheme)
+    quantize_(model, QuantizeConfig(scheme))
     np.testing.assert_array_equal(model[0].weight.detach().numpy(), expected.dequantize())
     codes = quantized_tensors(model)["0.weight"]
     np.testing.assert_array_equal(codes.codes, expected.codes)
@@ -89,7 +99,7 @@ def test_norms_and_biases_are_left_alone():
     kinds = {name: type(value) for name, value in quantized_tensors(model).items()}
     assert [name for name, kind in kinds.items() if kind is rf8sim.QuantizedTensor] == ["0.weight", "3.weight"]
     only = quantize_(make_model(), filter_fn=lambda module, name: name == "3")
-    assert [t.name for t in model_size(only).tensors if t.format == "rf8"] == ["3.weight"]
+    assert [t.name for t in model_size(only).tensors if t.scheme == "rf8"] == ["3.weight"]
 
 
 def test_training_moves_the_unrounded_weights():
@@ -115,7 +125,7 @@ def test_a_fixed_scale_stays_and_a_chosen_one_is_updated():
     zeros = {}
     for scale in (1.0, None):
         model = make_model()
-        quantize_(model, QuantizeConfig("rf8", scale=scale, scale_rule="max"))
+        quantize_(model, QuantizeConfig("rf8/tensor,max", scale=scale))
         model[0].parametrizations.weight.original.data.mul_(2.0**-12)
         update_scales_(model)
         zeros[scale] = float((model[0].weight == 0).float().mean())
@@ -145,7 +155,7 @@ def test_inputs_of_a_model_are_rounded_at_powers_of_two_for_rf8():
     state = model.state_dict()
     assert "0.input_quantizer.largest" in state
     largest = float(x.abs().max())
-    q = rf8sim.quantize(x.numpy(), "rf8", scale_rule="max")
+    q = rf8sim.quantize(x.numpy(), "rf8/tensor,max")
     assert float(state["0.input_quantizer.largest"]) == largest
     expected = torch.from_numpy(q.dequantize()) @ model[0].weight.t() + model[0].bias
     torch.testing.assert_close(model[0](x), expected)
@@ -155,14 +165,15 @@ def test_inputs_of_a_model_are_rounded_at_powers_of_two_for_rf8():
 @pytest.mark.parametrize("fmt", ["rf8", "rf6", "e4m3fn", "int8"])
 @pytest.mark.parametrize("largest", [1.5, 1.0, 3.0, 0.75, 448.0, 1e-3, 127.0, 0.0])
 def test_scale_of_inputs_is_the_codecs_rule_max(fmt, largest):
-    from rf8sim.quantization.scaling import choose_scale
+    from rf8sim.quantization.scaling import choose_scales
     from rf8sim.torch.fake import scale_for
 
-    ours = float(scale_for(torch.tensor(largest), fmt))
-    theirs = float(choose_scale(np.array([largest], dtype=np.float32), fmt))
+    scheme = rf8sim.as_scheme(f"{fmt}/tensor,max")
+    ours = float(scale_for(torch.tensor(largest), scheme))
+    theirs = float(choose_scales(np.array([largest], dtype=np.float32), scheme).scales[0])
     if largest == 0:
         assert ours > 0
-    elif rf8sim.get_format(fmt).power_of_two_scale:
+    elif scheme.scales.format == "e8m0fnu":
         assert ours == theirs
     else:
         assert ours == pytest.approx(theirs, rel=2e-7)
@@ -181,8 +192,8 @@ def test_tied_weights_are_rounded_once():
 
     model = Tied()
     weight = model.embed.weight.detach().numpy().copy()
-    expected = rf8sim.quantize(weight, "rf8", scale_rule="mse", rounding="up").dequantize()
-    quantize_(model, QuantizeConfig("rf8", rounding="up"))
+    expected = rf8sim.quantize(weight, "rf8@up").dequantize()
+    quantize_(model, QuantizeConfig("rf8@up"))
     assert len(model_size(model).tensors) == 1
     dequantize_(model)
     assert model.head.weight is model.embed.weight
@@ -195,17 +206,17 @@ def test_size_by_hand():
     layer.weight.data.copy_(values.view(4, 64))
     size = model_size(layer, QuantizeConfig("rf8", scale=1.0), code="entropy")
     weight, bias = size.tensors
-    assert (weight.name, weight.weights, weight.format, weight.fixed, weight.side) == ("weight", 256, "rf8", 8.0, 8)
+    assert (weight.name, weight.weights, weight.scheme, weight.fixed, weight.side) == ("weight", 256, "rf8", 8.0, 8)
     assert weight.coded == pytest.approx(1.75)
     assert weight.table == 0
-    assert (bias.format, bias.fixed, bias.coded, bias.side) == ("float32", 32.0, 32.0, 0)
+    assert (bias.scheme, bias.fixed, bias.coded, bias.side) == ("float32", 32.0, 32.0, 0)
     assert size.bits(coded=False) == 256 * 8 + 8 + 4 * 32
     assert size.bits() == 256 * 1.75 + 8 + 4 * 32
     assert size.bits_per_weight(coded=False) == size.bits(coded=False) / 260
     huffman = model_size(layer, QuantizeConfig("rf8", scale=1.0), code="huffman").tensors[0]
     assert huffman.coded == 1.75
     assert huffman.table > 0
-    channel = model_size(layer, QuantizeConfig("e4m3fn", scaling="channel")).tensors[0]
+    channel = model_size(layer, QuantizeConfig("e4m3fn/channel")).tensors[0]
     assert channel.side == 4 * 32
 
 
@@ -232,7 +243,7 @@ def test_half_precision_models():
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning:torch")
 def test_a_quantized_model_compiles():
-    model = quantize_(make_model(), QuantizeConfig("rf8", scaling="channel", inputs="rf8"))
+    model = quantize_(make_model(), QuantizeConfig("rf8/channel", inputs="rf8"))
     x = torch.randn(16, 32)
     model(x)
     model.eval()
@@ -248,8 +259,8 @@ def test_saved_and_loaded(tmp_path):
     quantize_(model, QuantizeConfig("rf8", scale=4.0, inputs="int8"))
     x = torch.randn(9, 32)
     model(x)
-    for recipe in (Recipe("rf8"), Recipe("rf8", scaling="tensor", entropy="rans")):
-        path = tmp_path / f"{recipe.scaling}.safetensors"
+    for recipe in (Recipe("rf8/channel"), Recipe("rf8/tensor", entropy="rans")):
+        path = tmp_path / f"{recipe.entropy}.safetensors"
         save_quantized(model, path, Plan(recipe))
         loaded = load_quantized(make_model(1), path)
         expected = dequantize_(copy.deepcopy(model))
@@ -258,6 +269,19 @@ def test_saved_and_loaded(tmp_path):
         load_quantized(nn.Sequential(nn.Linear(32, 48), nn.ReLU(), nn.ReLU(), nn.Linear(48, 10)), path)
     with pytest.raises(ValueError, match="is of another model: size mismatch"):
         load_quantized(nn.Sequential(nn.Linear(32, 48), nn.ReLU(), nn.LayerNorm(48), nn.Linear(48, 9)), path)
+
+
+@pytest.mark.parametrize("scheme", ["mxfp4", "rf8@residual", "mxint8", "rf6/2x16"])
+def test_a_saved_model_keeps_its_schemes(tmp_path, scheme):
+    """Scales that are powers of two are chosen again as they were: no weight changes."""
+    from rf8sim.checkpoints.quantized import open_quantized
+
+    model = quantize_(make_model(), QuantizeConfig(scheme), filter_fn=lambda module, name: name == "3")
+    save_quantized(model, tmp_path / "model.safetensors")
+    stored = {tensor.name: tensor.recipe for tensor in open_quantized(tmp_path / "model.safetensors")}
+    assert {name: recipe.scheme for name, recipe in stored.items() if recipe} == {"3.weight": rf8sim.as_scheme(scheme)}
+    loaded = load_quantized(make_model(1), tmp_path / "model.safetensors")
+    assert same_state(loaded, dequantize_(model))
 
 
 def test_what_is_refused():
@@ -280,5 +304,9 @@ def test_what_is_refused():
         QuantizeConfig(inputs="int9")
     with pytest.raises(ValueError, match="unknown input rule"):
         QuantizeConfig(input_rule="percentile")
+    with pytest.raises(ValueError, match="one running scale for each layer: take 'int8', not int8/channel"):
+        QuantizeConfig(inputs="int8/channel")
+    with pytest.raises(ValueError, match="one level of scales and no zero point, not nvfp4"):
+        QuantizeConfig("nvfp4", scale=1.0)
     with pytest.raises(ValueError, match="input_momentum"):
         QuantizeConfig(input_momentum=0.0)

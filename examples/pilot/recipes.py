@@ -43,7 +43,7 @@ def _curve(group: str, lams: tuple[float, ...], **options: Any) -> list[Recipe]:
     return [Recipe(f"{group}-{lam:g}", group, lam, **options) for lam in lams]
 
 
-STEPPED = {"format": "int8", "scale": 2.0**-5}  # a uniform quantizer whose step does not follow the weights
+STEPPED = {"scheme": "int8", "scale": 2.0**-5}  # a uniform quantizer whose step does not follow the weights
 RECIPES: list[Recipe] = [
     Recipe("plain", "plain", thorough=True, quick=True),
     # b: the same standard deviation, another shape; and the source's fan.
@@ -75,5 +75,5 @@ RECIPES: list[Recipe] = [
     # The source's step, tied to the learning rate.
     *_curve("explicit", (0.02,), constraint={"update": "source"}),
     # e: a grid of RF8 that does not follow the weights, so that small ones underflow to zero.
-    *_curve("prior-grid", (0.02,), rounded={"format": "rf8", "scale": 2.0**9}),
+    *_curve("prior-grid", (0.02,), rounded={"scheme": "rf8", "scale": 2.0**9}),
 ]  # fmt: skip

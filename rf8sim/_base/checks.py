@@ -10,10 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["as_codes", "as_data", "as_output", "choose", "dtype_name"]
-
-_READY = frozenset(("float64", "float32", "float16", "bfloat16", "int8", "int16", "int32", "int64",
-                    "uint8", "uint16", "uint32", "uint64"))  # fmt: skip
+__all__ = ["as_codes", "as_output", "choose", "dtype_name"]
 
 
 @cache
@@ -30,23 +27,6 @@ def choose(kind: str, name: object, options: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.52)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise ValueError(f"unknown {kind} {name!r}: {hint}the choices are {', '.join(options)}")
-
-
-def as_data(x: ArrayLike) -> NDArray[Any]:
-    """Return real numbers as a native-endian array of a dtype that encodes: float16 to float64, bfloat16, integers.
-
-    The small floats of ml_dtypes become float32, which holds them exactly. Everything else is refused.
-    """
-    array = np.asarray(x)
-    name = dtype_name(array.dtype)
-    if name in _READY:
-        return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-    if name.startswith(("float8_", "float6_", "float4_")):
-        return array.astype(np.float32)
-    what = "complex numbers" if array.dtype.kind == "c" else f"dtype {name}"
-    raise TypeError(
-        f"cannot encode {what}: expected float64, float32, float16, bfloat16 or an integer dtype; convert first"
-    )
 
 
 def as_codes(codes: ArrayLike, bits: int, name: str) -> NDArray[np.uint8]:

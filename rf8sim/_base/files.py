@@ -15,7 +15,7 @@ __all__ = ["check_place", "flush", "staged", "write_files"]
 def check_place(path: Path, *, folder: bool = False) -> None:
     """Raise OSError if a file, or a folder of files, cannot be put at a path: asked before the work.
 
-    The folder around it must be there, lest a slip in a path make folders that nobody wants.
+    The folder around it must be there, so that a typing error in a path makes no folders.
 
     Examples
     --------
@@ -124,7 +124,7 @@ def staged(path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
     beside : Path
         Where to write: a path of the same name in a hidden folder beside ``path``; nothing is there yet.
     place : callable
-        Puts what was written in place, in one step that happens or does not, whatever fails: a file replaces the one
+        Puts what was written in place, in one step that happens or does not: a file replaces the one
         that was there. Without it nothing changes, and what was written is removed.
 
     Raises

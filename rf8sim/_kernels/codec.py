@@ -1,15 +1,11 @@
-"""Every numba function of this package. Kernels see arrays and integers, never objects."""
+"""Encoding and look-ups, and sums rounded into accumulators, which use both: callers and callees share a file."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
 
 _jit = njit(nogil=True, cache=True)
 
@@ -264,7 +260,7 @@ def _philox_row(key: Any, first: Any, step: Any, buffer: Any, count: Any) -> Any
 
 
 @_jit
-def _settle(total: Any, rule: Any, first: Any, step: Any, scratch: Any, buffer: Any, codes: Any, out: Any) -> None:
+def _round_sum(total: Any, rule: Any, first: Any, step: Any, scratch: Any, buffer: Any, codes: Any, out: Any) -> None:
     """Round exact sums into the accumulator."""
     kind, number, bounds, table, fine, coarse, drawn, key = rule
     words = buffer[:0]
@@ -303,7 +299,7 @@ def accumulate(a: Any, b: Any, sums: Any, exact: Any, rule: Any, first: Any, ste
             index = first + np.uint64(i * columns + start)
             for k in range(a.shape[1]):
                 _add_products(out, a[i, k], b[k, start:stop], exact, error, total)
-                _settle(total, rule, index, step + np.uint64(k), scratch, buffer, codes[:size], out)
+                _round_sum(total, rule, index, step + np.uint64(k), scratch, buffer, codes[:size], out)
 
 
 @_jit
@@ -333,7 +329,7 @@ def accumulate_tree(a: Any, b: Any, sums: Any, exact: Any, rule: Any, first: Any
                     _add_products(row, a[i, 2 * m + 1], b[2 * m + 1, start:stop], exact, error, total)
                 else:
                     total[:] = row
-                _settle(total, rule, index, step, scratch, buffer, codes[:size], row)
+                _round_sum(total, rule, index, step, scratch, buffer, codes[:size], row)
                 step += np.uint64(1)
             while count > 1:
                 half = (count + 1) // 2
@@ -342,7 +338,7 @@ def accumulate_tree(a: Any, b: Any, sums: Any, exact: Any, rule: Any, first: Any
                         _add_products(level[2 * m, :size], 1.0, level[2 * m + 1, :size], exact, error, total)
                     else:
                         total[:] = level[2 * m, :size]
-                    _settle(total, rule, index, step, scratch, buffer, codes[:size], level[m, :size])
+                    _round_sum(total, rule, index, step, scratch, buffer, codes[:size], level[m, :size])
                     step += np.uint64(1)
                 count = half
             sums[i, start:stop] = level[0, :size]
@@ -360,203 +356,3 @@ def accumulate_float32(a: Any, b: Any, sums: Any) -> None:
                 x, y = a[i, k], b[k, start:stop]
                 for j in range(out.size):
                     out[j] += x * y[j]
-
-
-@_jit
-def sum_terms(terms: Any, odd: Any, out: Any) -> None:
-    """Sum finite float64 numbers down the first axis exactly and round once: to nearest even, or to odd.
-
-    The sum is held in digits of 32 bits (Kulisch's long accumulator), as many as the terms need.
-    """
-    lowest, highest = 2000, -2000
-    for t in range(terms.shape[0]):
-        for j in range(out.size):
-            fraction, exponent = math.frexp(terms[t, j])
-            if fraction != 0.0:
-                lowest, highest = min(lowest, exponent - 53), max(highest, exponent)
-    if highest < lowest:
-        lowest = highest = 0
-    digits = np.zeros((highest - lowest) // 32 + 4, dtype=np.int64)
-    low32, one = np.int64(0xFFFFFFFF), np.int64(1)
-    for j in range(out.size):
-        digits[:] = 0
-        for t in range(terms.shape[0]):
-            fraction, exponent = math.frexp(terms[t, j])
-            if fraction == 0.0:
-                continue
-            shift = exponent - 53 - lowest
-            magnitude = np.int64(abs(fraction) * 9007199254740992.0)
-            sign = one if fraction > 0 else -one
-            place, inside = shift // 32, np.int64(shift % 32)
-            head = magnitude >> np.int64(32)
-            tail = (magnitude & low32) << inside
-            head = (head << inside) + (tail >> np.int64(32))
-            digits[place] += sign * (tail & low32)
-            digits[place + 1] += sign * (head & low32)
-            digits[place + 2] += sign * (head >> np.int64(32))
-        for place in range(digits.size - 1):
-            digits[place + 1] += digits[place] >> np.int64(32)
-            digits[place] &= low32
-        negative = digits[-1] < 0
-        if negative:
-            for place in range(digits.size):
-                digits[place] = -digits[place]
-            for place in range(digits.size - 1):
-                digits[place + 1] += digits[place] >> np.int64(32)
-                digits[place] &= low32
-        top = digits.size - 1
-        while top > 0 and digits[top] == 0:
-            top -= 1
-        length = 0
-        while digits[top] >> np.int64(length):
-            length += 1
-        # 62 bits from the leading one on; then one bit says whether anything lies below.
-        leading = np.int64(0)
-        taken, place = 0, top
-        sticky = False
-        while place >= 0:
-            width = length if place == top else 32
-            use = min(width, 62 - taken)
-            leading = (leading << np.int64(use)) | (digits[place] >> np.int64(width - use))
-            sticky |= (digits[place] & ((one << np.int64(width - use)) - one)) != 0
-            taken += use
-            place -= 1
-        exponent = 32 * top + length - taken + lowest
-        cut = np.int64(max(taken - 53, 0) if odd else 0)
-        kept = leading >> cut
-        sticky |= (kept << cut) != leading
-        value = math.ldexp(np.float64(kept | np.int64(sticky)), exponent + int(cut))
-        out[j] = -value if negative else value
-
-
-# --- weights decoded on the fly ---------------------------------------------------------------------------------------
-
-_builders: Any = cgutils
-_I8, _I16, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
-_BYTES, _WORDS, _FLOATS = ir.VectorType(_I8, 32), ir.VectorType(_I16, 16), ir.VectorType(_F32, 8)
-
-# Interleaving inside the 128-bit halves of a register, as the instructions of x86 do it, moves element DECODED[p] of 32
-# to place p; on other machines it is an order like any other.
-_UNPACK8 = [[half * 8 + lane * 16 + p + odd * 32 for lane in range(2) for p in range(8) for odd in range(2)]
-            for half in range(2)]  # fmt: skip
-_UNPACK16 = [[16 if low else part * 4 + lane * 8 + p for lane in range(2) for p in range(4) for low in (True, False)]
-             for part in range(2)]  # fmt: skip
-DECODED = [lane * 16 + half * 8 + part * 4 + p
-           for half in range(2) for part in range(2) for lane in range(2) for p in range(4)]  # fmt: skip
-
-
-def _emit_add_decoded(typing_context: Any, codes: Any, x: Any, low: Any, high: Any, lanes: Any, size: Any) -> Any:
-    """``lanes[p] += decode(codes[k + DECODED[p]]) * x[k + p]`` for k in steps of 32; returns 255 if a code is 0x80.
-
-    The upper 16 bits of a value's float32 pattern are made of bytes: two looked up by a code's lower four bits, the
-    next three bits added to the upper byte, the sign on top; code 0 is zero. Written as vectors of 32 codes, it is two
-    byte shuffles on a machine that has them; no compiler finds that in a loop over a table.
-    """
-    signature = types.uint8(codes, x, low, high, lanes, types.intp)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointers = [
-            context.make_array(kind)(context, builder, value).data
-            for kind, value in zip(signature.args[:5], arguments[:5], strict=True)
-        ]
-
-        def same(kind: Any, value: int) -> Any:
-            return ir.Constant(kind, [value] * kind.count)
-
-        def address(array: int, index: Any, kind: Any) -> Any:
-            return builder.bitcast(builder.gep(pointers[array], [index]), kind.as_pointer())
-
-        def load(array: int, index: Any, kind: Any) -> Any:
-            return builder.load(address(array, index, kind), align=1)
-
-        def looked_up(table: Any, index: Any) -> Any:
-            result = ir.Constant(_BYTES, ir.Undefined)
-            for place in (ir.Constant(_I32, i) for i in range(32)):
-                byte = builder.extract_element(table, builder.extract_element(index, place))
-                result = builder.insert_element(result, byte, place)
-            return result
-
-        def shuffled(a: Any, b: Any, places: list[int]) -> Any:
-            return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(places)), places))
-
-        zero, nothing = ir.Constant(_I64, 0), same(_BYTES, 0)
-        tables = load(2, zero, _BYTES), load(3, zero, _BYTES)
-        sums = [_builders.alloca_once_value(builder, load(4, ir.Constant(_I64, 8 * j), _FLOATS)) for j in range(4)]
-        seen = _builders.alloca_once_value(builder, nothing)
-        with _builders.for_range_slice(builder, zero, arguments[5], ir.Constant(_I64, 32)) as (k, _):
-            code = load(0, k, _BYTES)
-            nibble = builder.and_(code, same(_BYTES, 15))
-            lower, upper = (looked_up(table, nibble) for table in tables)
-            shifted = builder.lshr(builder.bitcast(code, _WORDS), same(_WORDS, 4))
-            upper = builder.add(upper, builder.and_(builder.bitcast(shifted, _BYTES), same(_BYTES, 7)))
-            upper = builder.or_(upper, builder.and_(code, same(_BYTES, 0x80)))
-            is_zero = builder.icmp_unsigned("==", code, nothing)
-            lower, upper = (builder.select(is_zero, nothing, byte) for byte in (lower, upper))
-            marked, before = builder.xor(code, same(_BYTES, 0x7F)), builder.load(seen)
-            builder.store(builder.select(builder.icmp_unsigned(">", marked, before), marked, before), seen)
-            for half in range(2):
-                words = builder.bitcast(shuffled(lower, upper, _UNPACK8[half]), _WORDS)
-                for part in range(2):
-                    value = builder.bitcast(shuffled(words, same(_WORDS, 0), _UNPACK16[part]), _FLOATS)
-                    j = 2 * half + part
-                    product = builder.fmul(value, load(1, builder.add(k, ir.Constant(_I64, 8 * j)), _FLOATS))
-                    builder.store(builder.fadd(builder.load(sums[j]), product), sums[j])
-        for j in range(4):
-            builder.store(builder.load(sums[j]), address(4, ir.Constant(_I64, 8 * j), _FLOATS), align=1)
-        largest, marks = ir.Constant(_I8, 0), builder.load(seen)
-        for place in (ir.Constant(_I32, i) for i in range(32)):
-            mark = builder.extract_element(marks, place)
-            largest = builder.select(builder.icmp_unsigned(">", mark, largest), mark, largest)
-        return largest
-
-    return signature, generate
-
-
-_add_decoded: Any = intrinsic(_emit_add_decoded)
-
-
-@_jit
-def _sum_lanes(lanes: Any) -> Any:
-    """Sum 32 lanes in float32 by halves: lane l and l + 16, then l and l + 8, and so on."""
-    width = 16
-    while width:
-        for lane in range(width):
-            lanes[lane] += lanes[lane + width]
-        width //= 2
-    return lanes[0]
-
-
-@_jit
-def matvec_nibbles(codes: Any, x: Any, low: Any, high: Any, order: Any, out: Any) -> None:
-    """Multiply rows of codes with ``x``, whose 32s are in the order ``DECODED`` and end in zeros."""
-    decoded, lanes = np.empty(32, dtype=np.float32), np.empty(32, dtype=np.float32)
-    tail = np.zeros(32, dtype=np.uint8)
-    whole = codes.shape[1] // 32 * 32
-    for i in range(codes.shape[0]):
-        row = codes[i]
-        decoded[:] = 0
-        mark = _add_decoded(row, x, low, high, decoded, whole)
-        if whole < row.size:
-            tail[: row.size - whole] = row[whole:]
-            mark = max(mark, _add_decoded(tail, x[whole:], low, high, decoded, 32))
-        for place in range(32):
-            lanes[order[place]] = decoded[place]
-        total = _sum_lanes(lanes)
-        out[i] = np.nan if mark == 255 else total
-
-
-@_jit
-def matvec_table(codes: Any, x: Any, table: Any, out: Any) -> None:
-    """Multiply rows of codes with ``x``: 32 float32 sums, products and sums rounded; ``x`` ends in zeros."""
-    lanes, values = np.empty(32, dtype=np.float32), np.empty(32, dtype=np.float32)
-    for i in range(codes.shape[0]):
-        row = codes[i]
-        lanes[:] = 0
-        values[:] = 0
-        for start in range(0, row.size, 32):
-            size = min(32, row.size - start)
-            for lane in range(size):
-                values[lane] = table[row[start + lane]]
-            for lane in range(size):
-                lanes[lane] += values[lane] * x[start + lane]
-        out[i] = _sum_lanes(lanes)

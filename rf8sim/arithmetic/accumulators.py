@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -11,35 +12,18 @@ from numpy.typing import NDArray
 
 from .._base.checks import choose
 from ..codec.codec import whole_table
-from ..codec.rounding import CellTable, RoundingMode, StepTable, cell_table, check_choices, step_table, stochastic_table
-from ..formats import Format, format_names, get_format
+from ..codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
+from ..codec.thresholds import CellTable, StepTable, cell_table, step_table, stochastic_table
+from ..formats import FloatLayout, Format, format_names, get_format, get_layout, layout_names
 
-__all__ = ["FLOATS", "Accumulator", "Order", "Rule", "get_accumulator", "get_order", "get_rule"]
+__all__ = ["Accumulator", "Order", "Rule", "get_accumulator", "get_order", "get_rule"]
 
-
-class FloatType(NamedTuple):
-    """A binary floating-point type: bits of precision, exponents of the smallest normal and the largest binade."""
-
-    precision: int
-    smallest: int
-    largest: int
-
-    @property
-    def max(self) -> float:
-        """The largest finite value."""
-        return math.ldexp(2.0 - 2.0 ** (1 - self.precision), self.largest)
-
-
-FLOATS = {
-    "float32": FloatType(24, -126, 127),
-    "float16": FloatType(11, -14, 15),
-    "bfloat16": FloatType(8, -126, 127),
-    "tf32": FloatType(11, -126, 127),
-}
-"""The floating-point accumulators, subnormals and infinities included."""
-
-_WIDEST = 53
-_EXAMPLES = ("int:16", "int:24", "int:32", "int:24:wrap")
+_FLOATS = ("float32", "float16", "bfloat16", "tf32")  # those that messages name, of many
+_SIGNIFICAND = 53  # bits of float64, in which sums are rounded to odd before they are rounded to the accumulator
+_WIDEST_EXPONENT, _WIDEST_MANTISSA = 10, _SIGNIFICAND - 3
+_CARRY = 24  # bits of a random word that stochastic rounding adds
+_INTEGER_BITS = 53
+_EXAMPLES = ("e8m13", "int:16", "int:24", "int:32", "int:24:wrap")
 _MODES = {
     RoundingMode.NEAREST_EVEN: 0, RoundingMode.NEAREST_AWAY: 1, RoundingMode.TOWARD_ZERO: 2, RoundingMode.UP: 3,
     RoundingMode.DOWN: 4, RoundingMode.TO_ODD: 5, RoundingMode.STOCHASTIC: 6,
@@ -53,8 +37,8 @@ class Accumulator(NamedTuple):
     ----------
     name : str
         As the caller gave it.
-    floating : FloatType or None
-        The floating-point type.
+    floating : FloatLayout or None
+        The floating-point layout, with IEEE 754's subnormals and infinities.
     format : Format or None
         The 8-bit format.
     integer : tuple of (int, bool) or None
@@ -62,7 +46,7 @@ class Accumulator(NamedTuple):
     """
 
     name: str
-    floating: FloatType | None = None
+    floating: FloatLayout | None = None
     format: Format | None = None
     integer: tuple[int, bool] | None = None
 
@@ -73,8 +57,9 @@ class Accumulator(NamedTuple):
 
     @property
     def dtype(self) -> type[np.floating[Any]]:
-        """The numpy type that holds the accumulator's value: float64 for ``exact`` and integers, else float32."""
-        return np.float64 if self.exact or self.integer else np.float32
+        """The numpy type that holds the accumulator's value: float32 where that is exact, else float64."""
+        wide = self.floating is not None and not self.floating.exact_in(get_layout("float32"))
+        return np.float64 if wide or self.exact or self.integer else np.float32
 
     @property
     def nearest_float(self) -> bool:
@@ -88,8 +73,9 @@ def get_accumulator(name: str | Format | Accumulator, what: str = "accumulator")
     Parameters
     ----------
     name : str, Format or Accumulator
-        ``exact``, ``float32``, ``float16``, ``bfloat16``, ``tf32``, ``int:n`` or ``int:n:wrap`` (n from 2 to 53), or a
-        format.
+        ``exact``; ``float32``, ``float16``, ``bfloat16``, ``tf32`` or ``e{E}m{M}`` with E from 2 to 10 exponent and M
+        from 1 to 50 mantissa bits, such as ``e8m13``; ``int:n`` or ``int:n:wrap`` (n from 2 to 53); or a format, which
+        a name of both kinds means.
     what : str
         What it is for, to say if there is none.
 
@@ -101,7 +87,7 @@ def get_accumulator(name: str | Format | Accumulator, what: str = "accumulator")
     Raises
     ------
     ValueError
-        If there is none of that name.
+        If there is none of that name, or the float is too wide.
 
     Examples
     --------
@@ -114,20 +100,39 @@ def get_accumulator(name: str | Format | Accumulator, what: str = "accumulator")
         return Accumulator(name.name, format=name)
     if name == "exact":
         return Accumulator(name)
-    if name in FLOATS:
-        return Accumulator(name, floating=FLOATS[name])
+    if name in _FLOATS or (name not in format_names() and _is_layout(name)):
+        return Accumulator(name, floating=_checked_layout(name, what))
     if str(name).startswith("int:"):
         _, width, *option = str(name).split(":")
-        if not width.isdecimal() or not 2 <= int(width) <= _WIDEST or option not in ([], ["wrap"], ["saturate"]):
+        if not width.isdecimal() or not 2 <= int(width) <= _INTEGER_BITS or option not in ([], ["wrap"], ["saturate"]):
             raise ValueError(
-                f"{what} {name!r}: expected 'int:n' (saturating) or 'int:n:wrap', n from 2 to {_WIDEST} bits"
+                f"{what} {name!r}: expected 'int:n' (saturating) or 'int:n:wrap', n from 2 to {_INTEGER_BITS} bits"
             )
         return Accumulator(name, integer=(int(width), option == ["wrap"]))
     try:
         return Accumulator(name, format=get_format(name))
     except ValueError:
-        choose(what, name, ["exact", *FLOATS, *_EXAMPLES, *format_names()])
+        choose(what, name, ["exact", *_FLOATS, *_EXAMPLES, *format_names()])
         raise
+
+
+def _is_layout(name: object) -> bool:
+    return isinstance(name, str) and (name in layout_names() or re.fullmatch(r"e\d+m\d+", name) is not None)
+
+
+def _checked_layout(name: str, what: str) -> FloatLayout:
+    """Return the layout of a name, or raise ValueError if sums cannot be rounded to it."""
+    try:
+        layout = get_layout(name)
+        fits = layout.exponent_bits <= _WIDEST_EXPONENT and layout.mantissa_bits <= _WIDEST_MANTISSA
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{what} {name!r}: expected a float e{{E}}m{{M}} of 2 to {_WIDEST_EXPONENT} exponent bits and 1 to "
+            f"{_WIDEST_MANTISSA} mantissa bits; use 'exact' for a wider one"
+        )
+    return layout
 
 
 class Order(NamedTuple):
@@ -137,7 +142,7 @@ class Order(NamedTuple):
     block: int = 1
 
 
-def get_order(name: str) -> Order:
+def get_order(name: str | Order) -> Order:
     """Return the order of a name: ``sequential``, ``pairwise`` or ``blocked:k``.
 
     Raises
@@ -150,6 +155,8 @@ def get_order(name: str) -> Order:
     >>> get_order("blocked:16")
     Order(name='blocked', block=16)
     """
+    if isinstance(name, Order):
+        return name
     kind, colon, block = str(name).partition(":")
     if kind == "blocked" and colon:
         if not block.isdecimal() or int(block) < 1:
@@ -173,7 +180,7 @@ class Rule(NamedTuple):
     table : tuple
         Of a format: threshold, result and shift of its cells, first patterns to search by, values of codes.
     fine, coarse : tuple
-        Of a format that rounds stochastically: see `rf8sim.codec.rounding.StochasticTable`.
+        Of a format that rounds stochastically: see `rf8sim.codec.thresholds.StochasticTable`.
     drawn : bool
         Whether random words are drawn.
     key : tuple of uint64
@@ -198,18 +205,16 @@ _NO_FINE = (np.zeros(1, np.uint8), np.zeros(2, np.uint8))
 _NO_COARSE = (np.zeros(1), np.zeros(1), np.zeros(1, np.uint16))
 
 
-def get_rule(accumulator: Accumulator, rounding: str, overflow: str, seed: int, unit: int) -> Rule:
+def get_rule(accumulator: Accumulator, rounding: str | Rounding, unit: int) -> Rule:
     """Return how sums are rounded into an accumulator that is not exact.
 
     Parameters
     ----------
     accumulator : Accumulator
         The accumulator.
-    rounding, overflow : str
-        As for `rf8sim.encode`; a floating-point accumulator has infinities, whatever ``overflow`` says, and no mode
-        ``residual``; an integer never rounds.
-    seed : int
-        Of ``stochastic``.
+    rounding : str or Rounding
+        As for `rf8sim.encode`; a floating-point accumulator has infinities, for every ``overflow``, and no mode
+        ``residual``; an integer never rounds. Of ``stochastic`` only the seed can be set.
     unit : int
         Base-2 logarithm of what an integer accumulator counts in.
 
@@ -223,10 +228,11 @@ def get_rule(accumulator: Accumulator, rounding: str, overflow: str, seed: int, 
     ValueError
         If an option is unknown or does not fit the accumulator.
     """
-    if not 0 <= seed < 1 << 64:
-        raise ValueError(f"seed must be from 0 to 2**64 - 1, got {seed}")
-    key = np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)
-    mode = RoundingMode(choose("rounding mode", rounding, list(RoundingMode)))
+    chosen = as_rounding(rounding)
+    key = np.uint64(chosen.seed & 0xFFFFFFFF), np.uint64(chosen.seed >> 32)
+    mode, drawn = RoundingMode(chosen.mode), chosen.stochastic
+    if drawn and (chosen.offset or chosen.words is not None or chosen.bits != 32):
+        raise ValueError("an accumulator draws its words by seed and place of a sum: leave out offset, words and bits")
     empty = Rule(np.int64(0), _NO_FLOAT, (0.0, 0.0, 0.0), _NO_TABLE, _NO_FINE, _NO_COARSE, False, key)
     if accumulator.integer is not None:
         width, wraps = accumulator.integer
@@ -234,28 +240,30 @@ def get_rule(accumulator: Accumulator, rounding: str, overflow: str, seed: int, 
         return empty._replace(
             kind=np.int64(3 if wraps else 2), bounds=(-half, half - math.ldexp(1.0, unit), 2.0 * half)
         )
-    drawn = mode is RoundingMode.STOCHASTIC
     if accumulator.floating is not None:
         if mode not in _MODES:
             raise ValueError(f"rounding {str(mode)!r} is not for accumulator {accumulator.name!r}: use 'nearest-even'")
         kind = accumulator.floating
+        if drawn and kind.precision + _CARRY >= _SIGNIFICAND:
+            raise ValueError(
+                f"rounding 'stochastic' is not for accumulator {accumulator.name!r}: at most "
+                f"{_SIGNIFICAND - _CARRY - 2} mantissa bits leave room for its {_CARRY} random bits"
+            )
         stops_above = mode in (RoundingMode.TOWARD_ZERO, RoundingMode.DOWN)
         stops_below = mode in (RoundingMode.TOWARD_ZERO, RoundingMode.UP)
         number = (
-            np.int64(kind.precision), np.int64(kind.smallest), np.int64(_MODES[mode]), kind.max,
+            np.int64(kind.precision), np.int64(kind.emin), np.int64(_MODES[mode]), kind.max,
             kind.max if stops_above else math.inf, -kind.max if stops_below else -math.inf,
         )  # fmt: skip
         return empty._replace(number=number, drawn=drawn)
     assert accumulator.format is not None
-    table, fine, coarse = _format_tables(accumulator.format, str(mode), overflow)
+    table, fine, coarse = _format_tables(accumulator.format, str(chosen))
     return empty._replace(kind=np.int64(1), table=table, fine=fine, coarse=coarse, drawn=drawn)
 
 
 @lru_cache(maxsize=128)
-def _format_tables(
-    fmt: Format, rounding: str, overflow: str
-) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
-    mode, option = check_choices(fmt, rounding, overflow)
+def _format_tables(fmt: Format, rounding: str) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
+    mode, option = check_choices(fmt, rounding)
     fine, coarse = _NO_FINE, _NO_COARSE
     if mode is RoundingMode.STOCHASTIC:
         stochastic = stochastic_table(fmt, option, "float64")

@@ -6,7 +6,7 @@ shape; `fma`, which has too many operands for a table, is computed.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,16 +15,18 @@ from .._base.checks import as_codes, as_output
 from .._base.threads import in_pieces
 from .._kernels import codec as _kernels
 from ..codec.codec import drawn_words, whole_table
-from ..codec.rounding import RoundingMode, check_choices
+from ..codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
 from ..formats import Format, get_format
 from .operations import (
     OPERATIONS,
     DrawTable,
     Flags,
+    Formats,
     OperationTable,
     conversion_table,
     draw_table,
     draws,
+    each_format,
     exact_sum,
     operation_table,
     order_table,
@@ -41,19 +43,6 @@ __all__ = [
 _PIECE = 1 << 14
 
 
-class Draw(NamedTuple):
-    """Where stochastic rounding has its random words from: the arguments of `encode`."""
-
-    seed: int
-    offset: int
-    random_words: ArrayLike | None
-    random_bits: int
-
-    def words(self, shape: tuple[int, ...]) -> NDArray[np.uint32]:
-        """Return a word for each result, flat, after checking what was given."""
-        return drawn_words(shape, self.seed, self.offset, self.random_words, self.random_bits)
-
-
 def _refuse_missing(missing: NDArray[np.bool_], what: str, into: Format) -> None:
     if missing.any():
         where = ", ".join(map(str, np.argwhere(missing)[0]))
@@ -66,38 +55,35 @@ def _refuse_missing(missing: NDArray[np.bool_], what: str, into: Format) -> None
 def _apply(
     operation: str,
     operands: tuple[ArrayLike, ...],
-    fmt: str | Format,
-    fmt_b: str | Format | None,
+    fmt: Formats,
     result: str | Format | None,
-    rounding: str,
-    overflow: str,
-    draw: Draw,
+    rounding: str | Rounding,
     out: NDArray[np.uint8] | None,
     with_flags: bool,
 ) -> Any:
-    first = get_format(fmt)
-    second = first if fmt_b is None else get_format(fmt_b)
-    into = first if result is None else get_format(result)
+    formats = tuple(get_format(one) for one in each_format(fmt, len(operands)))
+    into = formats[0] if result is None else get_format(result)
+    chosen = as_rounding(rounding)
     table: OperationTable | DrawTable
-    if rounding == RoundingMode.STOCHASTIC:
-        table = draw_table(operation, first, fmt_b=second, result=into, overflow=overflow)
+    if chosen.stochastic:
+        table = draw_table(operation, formats, result=into, rounding=chosen)
     else:
-        table = operation_table(operation, first, fmt_b=second, result=into, rounding=rounding, overflow=overflow)
-    arrays, shape = _operands(operands, (first, second))
+        table = operation_table(operation, formats, result=into, rounding=chosen)
+    arrays, shape = _operands(operands, formats)
     codes = as_output(out, shape, np.dtype(np.uint8))
     # As in numpy, operands that share memory with `out` are read before it is written.
     in_place = codes.flags.c_contiguous and not any(np.may_share_memory(codes, array) for array in arrays)
     target = codes.reshape(-1) if in_place else None
     if isinstance(table, DrawTable):
-        words = draw.words(shape)
+        words = drawn_words(shape, chosen)
     if table.missing.any():
         _refuse_missing(_look_up(arrays, table.missing).reshape(shape), operation, into)
     flags = None
     if isinstance(table, DrawTable):
-        chosen = arrays, table.fraction, words, draw.random_bits
+        drawn = arrays, table.fraction, words, chosen.bits
         if with_flags:
-            flags = _look_up_drawn(table.flags, *chosen).reshape(shape)
-        found = _look_up_drawn(table.codes, *chosen, target)
+            flags = _look_up_drawn(table.flags, *drawn).reshape(shape)
+        found = _look_up_drawn(table.codes, *drawn, target)
     else:
         if with_flags:
             flags = _look_up(arrays, table.flags).reshape(shape)
@@ -139,7 +125,7 @@ def _look_up_drawn(
     operands: list[NDArray[np.uint8]],
     fraction: NDArray[np.uint32],
     words: NDArray[np.uint32],
-    random_bits: int,
+    bits: int,
     out: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
     """Return the lower or the upper byte of the table's entries, as the carry of fraction and word decides."""
@@ -147,10 +133,10 @@ def _look_up_drawn(
     if len(operands) == 2:
         index = np.left_shift(operands[0], 8, dtype=np.uint16) | operands[1]
     target = np.empty(index.size, dtype=np.uint8) if out is None else out
-    bits, pair, way = np.uint64(random_bits), pairs.reshape(-1), fraction.reshape(-1)
+    compared, pair, way = np.uint64(bits), pairs.reshape(-1), fraction.reshape(-1)
 
     def work(start: int, stop: int) -> None:
-        _kernels.look_up_drawn(index[start:stop], pair, way, words[start:stop], bits, target[start:stop])
+        _kernels.look_up_drawn(index[start:stop], pair, way, words[start:stop], compared, target[start:stop])
 
     in_pieces(work, index.size)
     return target
@@ -163,16 +149,10 @@ class BinaryOperation(Protocol):
         self,
         a: ArrayLike,
         b: ArrayLike,
-        fmt: str | Format,
+        fmt: Formats,
         *,
-        fmt_b: str | Format | None = None,
         result: str | Format | None = None,
-        rounding: str = "nearest-even",
-        overflow: str = "saturate",
-        seed: int = 0,
-        offset: int = 0,
-        random_words: ArrayLike | None = None,
-        random_bits: int = 32,
+        rounding: str | Rounding = "nearest-even",
         flags: bool = False,
         out: NDArray[np.uint8] | None = None,
     ) -> Any:
@@ -185,15 +165,10 @@ class UnaryOperation(Protocol):
     def __call__(
         self,
         a: ArrayLike,
-        fmt: str | Format,
+        fmt: Formats,
         *,
         result: str | Format | None = None,
-        rounding: str = "nearest-even",
-        overflow: str = "saturate",
-        seed: int = 0,
-        offset: int = 0,
-        random_words: ArrayLike | None = None,
-        random_bits: int = 32,
+        rounding: str | Rounding = "nearest-even",
         flags: bool = False,
         out: NDArray[np.uint8] | None = None,
     ) -> Any:
@@ -206,14 +181,12 @@ Parameters
 ----------
 a, b : array_like of uint8
     Codes; they broadcast as numpy's ufuncs do.
-fmt : str or Format
-    Format of ``a``, and by default of ``b`` and the result.
-fmt_b, result : str or Format, optional
-    Format of ``b`` and of the result.
-rounding, overflow : str
-    As for `rf8sim.encode`.
-seed, offset, random_words, random_bits
-    Of ``stochastic``, as for `rf8sim.encode`: a result draws the word of its flat index.
+fmt : str, Format or tuple
+    Format of both operands, or a pair with the formats of ``a`` and ``b``: ``("rf8", "int8")``.
+result : str or Format, optional
+    Format of the result; by default that of ``a``.
+rounding : str or Rounding
+    As for `rf8sim.encode`. With ``stochastic`` a result draws the word of its flat index.
 flags : bool
     Return IEEE 754's flags of each element too, as bits of `Flags`.
 out : ndarray of uint8, optional
@@ -245,7 +218,7 @@ a : array_like of uint8
     Codes.
 fmt : str or Format
     Their format, and by default that of the result.
-result, rounding, overflow, seed, offset, random_words, random_bits, flags, out
+result, rounding, flags, out
     As for `add`.
 
 Returns
@@ -270,21 +243,14 @@ def _binary(name: str, summary: str, example: str) -> BinaryOperation:
     def operation(
         a: ArrayLike,
         b: ArrayLike,
-        fmt: str | Format,
+        fmt: Formats,
         *,
-        fmt_b: str | Format | None = None,
         result: str | Format | None = None,
-        rounding: str = "nearest-even",
-        overflow: str = "saturate",
-        seed: int = 0,
-        offset: int = 0,
-        random_words: ArrayLike | None = None,
-        random_bits: int = 32,
+        rounding: str | Rounding = "nearest-even",
         flags: bool = False,
         out: NDArray[np.uint8] | None = None,
     ) -> Any:
-        draw = Draw(seed, offset, random_words, random_bits)
-        return _apply(name, (a, b), fmt, fmt_b, result, rounding, overflow, draw, out, flags)
+        return _apply(name, (a, b), fmt, result, rounding, out, flags)
 
     operation.__name__ = operation.__qualname__ = name
     operation.__doc__ = _BINARY_DOC.format(name=name, summary=summary, example=example)
@@ -294,20 +260,14 @@ def _binary(name: str, summary: str, example: str) -> BinaryOperation:
 def _unary(name: str, summary: str, example: str) -> UnaryOperation:
     def operation(
         a: ArrayLike,
-        fmt: str | Format,
+        fmt: Formats,
         *,
         result: str | Format | None = None,
-        rounding: str = "nearest-even",
-        overflow: str = "saturate",
-        seed: int = 0,
-        offset: int = 0,
-        random_words: ArrayLike | None = None,
-        random_bits: int = 32,
+        rounding: str | Rounding = "nearest-even",
         flags: bool = False,
         out: NDArray[np.uint8] | None = None,
     ) -> Any:
-        draw = Draw(seed, offset, random_words, random_bits)
-        return _apply(name, (a,), fmt, None, result, rounding, overflow, draw, out, flags)
+        return _apply(name, (a,), fmt, result, rounding, out, flags)
 
     operation.__name__ = operation.__qualname__ = name
     operation.__doc__ = _UNARY_DOC.format(name=name, summary=summary, example=example)
@@ -330,17 +290,10 @@ def fma(
     a: ArrayLike,
     b: ArrayLike,
     c: ArrayLike,
-    fmt: str | Format,
+    fmt: Formats,
     *,
-    fmt_b: str | Format | None = None,
-    fmt_c: str | Format | None = None,
     result: str | Format | None = None,
-    rounding: str = "nearest-even",
-    overflow: str = "saturate",
-    seed: int = 0,
-    offset: int = 0,
-    random_words: ArrayLike | None = None,
-    random_bits: int = 32,
+    rounding: str | Rounding = "nearest-even",
     flags: bool = False,
     out: NDArray[np.uint8] | None = None,
 ) -> Any:
@@ -353,11 +306,11 @@ def fma(
     ----------
     a, b, c : array_like of uint8
         Codes; they broadcast.
-    fmt : str or Format
-        Format of ``a``, and by default of all.
-    fmt_b, fmt_c, result : str or Format, optional
-        Format of ``b``, ``c`` and the result; ``result`` is by default that of ``c``.
-    rounding, overflow, seed, offset, random_words, random_bits, flags, out
+    fmt : str, Format or tuple
+        Format of all operands, or a tuple with those of ``a``, ``b`` and ``c``.
+    result : str or Format, optional
+        Format of the result; by default that of ``c``.
+    rounding, flags, out
         As for `add`.
 
     Returns
@@ -377,15 +330,14 @@ def fma(
     >>> float(rf8sim.decode(rf8sim.fma(one, small, one, "rf8"), "rf8"))
     1.0
     """
-    first = get_format(fmt)
-    second = first if fmt_b is None else get_format(fmt_b)
-    third = first if fmt_c is None else get_format(fmt_c)
+    first, second, third = (get_format(one) for one in each_format(fmt, 3))
     into = third if result is None else get_format(result)
-    mode, _ = check_choices(into, rounding, overflow)
+    chosen = as_rounding(rounding)
+    mode, overflow = check_choices(into, chosen)
     arrays, shape = _operands((a, b, c), (first, second, third))
     codes = as_output(out, shape, np.dtype(np.uint8))
-    drawn = mode is RoundingMode.STOCHASTIC
-    words = Draw(seed, offset, random_words, random_bits).words(shape) if drawn else np.empty(0, np.uint32)
+    drawn = chosen.stochastic
+    words = drawn_words(shape, chosen) if drawn else np.empty(0, np.uint32)
     x, y, z = (whole_table(f.values) for f in (first, second, third))
     size = arrays[0].size
     found, raised = np.empty(size, dtype=np.uint8), np.empty(size, dtype=np.uint8)
@@ -402,7 +354,7 @@ def fma(
             invalid = np.isnan(value) & ~(np.isnan(factor) | np.isnan(other) | np.isnan(addend))
             own = np.where(invalid, Flags.INVALID, 0)
             if not drawn:
-                found[part], raised[part], missing[part] = round_exact(value, own, into, rounding, overflow)
+                found[part], raised[part], missing[part] = round_exact(value, own, into, chosen)
                 continue
 
             def magnitude(here: NDArray[np.bool_], product: Any = product, addend: Any = addend) -> Any:
@@ -411,7 +363,7 @@ def fma(
             table = draws(value, own, into, overflow, magnitude)
             index = np.arange(value.size, dtype=np.uint16)
             for pairs, target in ((table.codes, found), (table.flags, raised)):
-                _kernels.look_up_drawn(index, pairs, table.fraction, words[part], np.uint64(random_bits), target[part])
+                _kernels.look_up_drawn(index, pairs, table.fraction, words[part], np.uint64(chosen.bits), target[part])
             missing[part] = table.missing
 
     in_pieces(work, size)
@@ -420,15 +372,15 @@ def fma(
     return (codes, raised.reshape(shape)) if flags else codes
 
 
-def compare(a: ArrayLike, b: ArrayLike, fmt: str | Format, *, fmt_b: str | Format | None = None) -> NDArray[np.int8]:
+def compare(a: ArrayLike, b: ArrayLike, fmt: Formats) -> NDArray[np.int8]:
     """Compare codes by value: -1 below, 0 equal, 1 above, 2 unordered (a NaN).
 
     Parameters
     ----------
     a, b : array_like of uint8
         Codes; they broadcast.
-    fmt, fmt_b : str or Format
-        Format of ``a`` and ``b``.
+    fmt : str, Format or tuple
+        Format of both, or a pair with the formats of ``a`` and ``b``.
 
     Returns
     -------
@@ -446,7 +398,6 @@ def compare(a: ArrayLike, b: ArrayLike, fmt: str | Format, *, fmt_b: str | Forma
     >>> rf8sim.compare([0x7B, 0x08, 0x80], [0x7F, 0x07, 0x00], "rf8").tolist()
     [-1, 0, 2]
     """
-    first = get_format(fmt)
-    second = first if fmt_b is None else get_format(fmt_b)
+    first, second = (get_format(one) for one in each_format(fmt, 2))
     arrays, shape = _operands((a, b), (first, second))
     return _look_up(arrays, order_table(first, second)).reshape(shape)

@@ -6,18 +6,23 @@ Accumulators, orders and everything else are those of `rf8sim.arithmetic.linalg`
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import replace
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..formats import Format, get_format
-from .linalg import matmul
+from .accumulation import OperandScales
+from .linalg import ProductOptions, matmul
+from .operations import Formats, each_format
 
 __all__ = ["conv2d", "einsum"]
 
 
-def einsum(subscripts: str, a: ArrayLike, b: ArrayLike, fmt: str | Format, **options: Any) -> NDArray[Any]:
+def einsum(
+    subscripts: str, a: ArrayLike, b: ArrayLike, fmt: Formats, **options: Unpack[ProductOptions]
+) -> NDArray[Any]:
     """Sum products of two arrays of codes over named axes, as `numpy.einsum` does.
 
     Parameters
@@ -27,13 +32,14 @@ def einsum(subscripts: str, a: ArrayLike, b: ArrayLike, fmt: str | Format, **opt
         ``->`` and the result are left out, it has the letters that occur once, in alphabetical order.
     a, b : array_like of uint8
         Codes.
-    fmt : str or Format
-        Format of ``a``, and of ``b`` unless ``fmt_b`` says otherwise.
+    fmt : str, Format or tuple
+        Format of both, or a pair with the formats of ``a`` and ``b``.
     **options
-        As for `matmul`, without block scales. Products are summed in the order of ``a``'s axes, the last one fastest.
-        ``scale_a`` and ``scale_b`` are one number, or have an axis for each of the array's, of length 1 where it is
-        summed over. The flat index that stochastic rounding draws words by is that of a result whose axes come as
-        those in both arrays, ``a``'s others, ``b``'s others, each in the order of their array.
+        ``scales``, ``accumulator``, ``result``, ``rounding`` and ``threads``, as for `matmul`, without block scales.
+        Products are summed in the order of ``a``'s axes, the last one fastest. ``scales.a`` and ``scales.b`` are one
+        number, or have an axis for each of the array's, of length 1 where it is summed over. The flat index that
+        stochastic rounding draws words by is that of a result whose axes come as those in both arrays, ``a``'s others,
+        ``b``'s others, each in the order of their array.
 
     Returns
     -------
@@ -62,8 +68,9 @@ def einsum(subscripts: str, a: ArrayLike, b: ArrayLike, fmt: str | Format, **opt
     """
     left, right = np.asarray(a), np.asarray(b)
     first, second, result = _axes(subscripts, (left.shape, right.shape))
-    if options.get("block_size") is not None:
-        raise ValueError("einsum takes no block scales: transpose the arrays, and use matmul with block_size=")
+    scales = options.get("scales") or OperandScales()
+    if scales.block_size is not None:
+        raise ValueError("einsum takes no block scales: transpose the arrays, and use matmul")
     sizes = {**dict(zip(first, left.shape, strict=True)), **dict(zip(second, right.shape, strict=True))}
     common = [axis for axis in first if axis in second]
     stacked = [axis for axis in common if axis in result]
@@ -71,17 +78,19 @@ def einsum(subscripts: str, a: ArrayLike, b: ArrayLike, fmt: str | Format, **opt
     rows, columns = ([axis for axis in axes if axis not in common] for axes in (first, second))
     groups = {"a": (first, (stacked, rows, summed)), "b": (second, (stacked, summed, columns))}
     for name, (axes, group) in groups.items():
-        given = options.get(f"scale_{name}")
+        given = getattr(scales, name)
         if given is not None and np.ndim(given):
             wanted = tuple(1 if axis in summed else sizes[axis] for axis in axes)
             try:
                 scale = np.broadcast_to(given, wanted)
             except ValueError:
                 raise ValueError(
-                    f"scale_{name} of shape {np.shape(given)} does not broadcast with {wanted}: an axis for each of "
+                    f"scales.{name} of shape {np.shape(given)} does not broadcast with {wanted}: an axis for each of "
                     f"{name}'s, of length 1 where it is summed over"
                 ) from None
-            options[f"scale_{name}"] = _grouped(scale, axes, group)
+            grouped = _grouped(scale, axes, group)
+            scales = replace(scales, a=grouped) if name == "a" else replace(scales, b=grouped)
+    options["scales"] = scales
     product = matmul(_grouped(left, *groups["a"]), _grouped(right, *groups["b"]), fmt, **options)
     made = [*stacked, *rows, *columns]
     return product.reshape([sizes[axis] for axis in made]).transpose([made.index(axis) for axis in result])
@@ -136,12 +145,11 @@ def _grouped(x: NDArray[Any], axes: str, groups: tuple[list[str], ...]) -> NDArr
 def conv2d(
     x: ArrayLike,
     weight: ArrayLike,
-    fmt: str | Format,
+    fmt: Formats,
     *,
-    fmt_b: str | Format | None = None,
     stride: int | tuple[int, int] = 1,
     padding: int | tuple[int, int] = 0,
-    **options: Any,
+    **options: Unpack[ProductOptions],
 ) -> NDArray[Any]:
     """Correlate images with filters: `matmul` of the images' patches (im2col) and the filters.
 
@@ -153,13 +161,13 @@ def conv2d(
         Codes of images.
     weight : array_like of uint8, shape (filters, channels, rows, columns)
         Codes of filters.
-    fmt, fmt_b : str or Format
-        Format of the images, and of the filters if it is another.
+    fmt : str, Format or tuple
+        Format of both, or a pair with the formats of the images and of the filters.
     stride, padding : int or pair of int
         Step between patches, and zeros around each image: down, across.
     **options
-        As for `matmul`: the images are its ``a``, a filter is a column of its ``b``. So ``scale_b`` may have the shape
-        ``(filters,)``.
+        ``scales``, ``accumulator``, ``result``, ``rounding`` and ``threads``, as for `matmul`: the images are its
+        ``a``, a filter is a column of its ``b``. So ``scales.b`` may have the shape ``(filters,)``.
 
     Returns
     -------
@@ -190,7 +198,9 @@ def conv2d(
     down, across = _pair("stride", stride, 1)
     top, left = _pair("padding", padding, 0)
     if top or left:
-        images = np.pad(images, ((0, 0), (0, 0), (top, top), (left, left)), constant_values=_zero_of(fmt))
+        images = np.pad(
+            images, ((0, 0), (0, 0), (top, top), (left, left)), constant_values=_zero_of(each_format(fmt, 2)[0])
+        )
     size = filters.shape[2:]
     if any(have < need for have, need in zip(images.shape[2:], size, strict=True)) or not all(size):
         raise ValueError(f"filters of {size} do not fit into padded images of {images.shape[2:]}")
@@ -198,9 +208,7 @@ def conv2d(
     patches = windows.transpose(0, 2, 3, 1, 4, 5)
     count, height, width = patches.shape[:3]
     depth = math.prod(filters.shape[1:])
-    product = matmul(
-        patches.reshape(count * height * width, depth), filters.reshape(-1, depth).T, fmt, fmt_b=fmt_b, **options
-    )
+    product = matmul(patches.reshape(count * height * width, depth), filters.reshape(-1, depth).T, fmt, **options)
     return product.reshape(count, height, width, -1).transpose(0, 3, 1, 2)
 
 

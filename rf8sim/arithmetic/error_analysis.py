@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..codec.rounding import RoundingMode, boundaries, check_choices
+from ..codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
+from ..codec.thresholds import boundaries
 from ..formats import Format
-from ..quantization.scaling import quantize
+from ..quantization.scheme import Scheme, as_scheme
+from ..quantization.tensor import QuantizedTensor, quantize
+from .accumulation import Accumulation, as_accumulation
 from .accumulators import Accumulator, get_accumulator, get_order
 from .linalg import matmul
 from .products import step_count
@@ -62,38 +65,40 @@ def _rms(x: Array) -> float:
     return float(np.sqrt(np.mean(np.square(x)))) if x.size else math.nan
 
 
+def _transposed(quantized: QuantizedTensor) -> QuantizedTensor:
+    """Return a matrix with its channels along the columns."""
+    scales = tuple(scale.T for scale in quantized.scales)
+    scheme = quantized.scheme
+    if scheme.scales is not None and scheme.scales.block is not None:
+        scheme = replace(scheme, scales=replace(scheme.scales, block=(-1, 1)))
+    return QuantizedTensor(np.ascontiguousarray(quantized.codes.T), scales, scheme)
+
+
 def matmul_error(
     a: ArrayLike,
     b: ArrayLike,
-    fmt: str | Format,
+    scheme: str | Scheme,
     *,
-    fmt_b: str | Format | None = None,
-    scaling: str = "tensor",
-    scale_rule: str = "max",
-    input_rounding: str = "nearest-even",
-    accumulator: str | Format | Accumulator = "float32",
-    order: str = "sequential",
-    rounding: str = "nearest-even",
-    result: str | Format | None = None,
-    result_rounding: str = "nearest-even",
+    scheme_b: str | Scheme | None = None,
+    accumulator: str | Format | Accumulator | Accumulation = "float32",
+    result: str | Scheme | None = None,
     seed: int = 0,
 ) -> MatmulError:
-    """Quantize two matrices, multiply them, and say where the error comes from.
+    """Quantize two matrices, multiply them, and split the error by its source.
 
     Parameters
     ----------
     a, b : array_like of float32
         Of shapes (rows, depth) and (depth, columns).
-    fmt, fmt_b : str or Format
-        Format of ``a``, and of ``b`` if it is another.
-    scaling : str
-        ``tensor``, or ``channel``: a scale for each row of ``a`` and each column of ``b``.
-    scale_rule, input_rounding : str
-        Of the inputs' quantization; see `rf8sim.quantize`. The result's scale is that of its tensor, by the same rule.
-    accumulator, order, rounding, seed
+    scheme, scheme_b : str or Scheme
+        How ``a`` is stored, and ``b`` if it is another: with one scale, or one for each channel, which are the rows of
+        ``a`` and the columns of ``b``.
+    accumulator
         As for `rf8sim.matmul`.
-    result, result_rounding
-        Format of the result, if it is rounded to one, and how.
+    result : str or Scheme, optional
+        How the result is stored, if it is rounded.
+    seed : int
+        Of stochastic rounding of the result.
 
     Returns
     -------
@@ -103,42 +108,42 @@ def matmul_error(
     Raises
     ------
     ValueError
-        If an option is unknown, or scaling is by blocks.
+        If an option is unknown, or a scheme has other scales.
 
     Examples
     --------
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
     >>> a, b = (rng.normal(size=(64, 64)).astype(np.float32) for _ in range(2))
-    >>> error = matmul_error(a, b, "rf8", accumulator="bfloat16").relative()
+    >>> error = matmul_error(a, b, "rf8/tensor,max", accumulator="bfloat16").relative()
     >>> {name: round(value, 4) for name, value in error.items()}
     {'inputs': 0.054, 'accumulation': 0.009, 'output': 0.0, 'total': 0.0548}
     """
-    if scaling not in ("tensor", "channel"):
-        raise ValueError(f"scaling of an analysed product is 'tensor' or 'channel', got {scaling!r}")
+    stored = as_scheme(scheme)
+    other = stored if scheme_b is None else as_scheme(scheme_b)
+    for given in (stored, other):
+        scales = given.scales
+        if scales is not None and (scales.block not in (None, (1, -1)) or scales.outer or scales.zero):
+            raise ValueError(f"an analysed product has one scale for the tensor or the channel, got {given}")
     first, second = np.asarray(a, dtype=np.float32), np.asarray(b, dtype=np.float32)
-    left = quantize(first, fmt, scaling=scaling, axis=0, scale_rule=scale_rule, rounding=input_rounding)
-    right = quantize(
-        second, fmt if fmt_b is None else fmt_b, scaling=scaling, axis=1, scale_rule=scale_rule, rounding=input_rounding
-    )
+    left, right = quantize(first, stored), _transposed(quantize(second.T, other))
     scale = left.scale.astype(np.float64) * right.scale.astype(np.float64)
-    exact: Array = matmul(first, second, "float32", fmt_b="float32")
-    ideal = matmul(left.codes, right.codes, left.format, fmt_b=right.format)
-    held = get_accumulator(accumulator)
-    summed = matmul(
-        left.codes, right.codes, left.format, fmt_b=right.format, accumulator=held, order=order, rounding=rounding,
-        seed=seed,
-    ).astype(np.float64)  # fmt: skip
+    exact: Array = matmul(first, second, "float32")
+    formats = left.format, right.format
+    ideal = matmul(left.codes, right.codes, formats)
+    summed = matmul(left.codes, right.codes, formats, accumulator=accumulator).astype(np.float64)
     output = np.zeros_like(ideal)
     if result is not None:
-        rounded = quantize(summed * scale, result, scale_rule=scale_rule, rounding=result_rounding, seed=seed)
+        rounded = quantize(summed * scale, result, seed=seed)
         output = rounded.dequantize(np.float64) - summed * scale
     values = [np.abs(q.format.values)[q.codes] for q in (left, right)]
-    bound = accumulation_bound(values[0] @ values[1], first.shape[1], held, order=order, rounding=rounding)
-    return MatmulError(exact, ideal * scale - exact, (summed - ideal) * scale, output, bound * scale)
+    bound = accumulation_bound(values[0] @ values[1], first.shape[1], accumulator)
+    return MatmulError(exact, ideal * scale - exact, (summed - ideal) * scale, output, bound * np.abs(scale))
 
 
-def unit_roundoff(accumulator: str | Format | Accumulator, rounding: str = "nearest-even") -> tuple[float, float]:
+def unit_roundoff(
+    accumulator: str | Format | Accumulator, rounding: str | Rounding = "nearest-even"
+) -> tuple[float, float]:
     """Return ``(u, eta)``: rounding x into the accumulator changes it by at most ``max(u * abs(x), eta)``.
 
     That is so for results in range. Of a float, u is the unit roundoff and eta half the smallest subnormal, both twice
@@ -149,8 +154,8 @@ def unit_roundoff(accumulator: str | Format | Accumulator, rounding: str = "near
     ----------
     accumulator : str, Format or Accumulator
         A float, a format, or ``exact`` or an integer, which do not round.
-    rounding : str
-        The mode.
+    rounding : str or Rounding
+        How sums are rounded into it; without effect on the last two.
 
     Returns
     -------
@@ -168,16 +173,16 @@ def unit_roundoff(accumulator: str | Format | Accumulator, rounding: str = "near
     (True, True)
     """
     held = get_accumulator(accumulator)
-    whole = 1.0 if rounding in _NEAREST else 2.0
+    whole = 1.0 if as_rounding(rounding).mode in _NEAREST else 2.0
     if held.floating is not None:
         kind = held.floating
-        return whole * 2.0**-kind.precision, whole * math.ldexp(1.0, kind.smallest - kind.precision)
+        return whole * 2.0**-kind.precision, whole * math.ldexp(1.0, kind.emin - kind.precision)
     if held.format is None:
         return 0.0, 0.0
     fmt = held.format
     if not fmt.signed or fmt.zero is None:  # negative sums, or zero, are out of range
         return math.inf, math.inf
-    mode = check_choices(fmt, rounding, "saturate")[0]
+    mode = check_choices(fmt, rounding)[0]
     relative, absolute = 0.0, 0.0
     for negative, side in enumerate(fmt.sides):
         lower, upper = side.magnitudes[:-1], side.magnitudes[1:]
@@ -195,10 +200,7 @@ def unit_roundoff(accumulator: str | Format | Accumulator, rounding: str = "near
 def accumulation_bound(
     magnitudes: ArrayLike,
     depth: int,
-    accumulator: str | Format | Accumulator,
-    *,
-    order: str = "sequential",
-    rounding: str = "nearest-even",
+    accumulator: str | Format | Accumulator | Accumulation,
 ) -> Array:
     """Bound the error of accumulation before it happens: ``gamma_n * magnitudes`` and what underflow adds.
 
@@ -213,8 +215,8 @@ def accumulation_bound(
         The exact products of the absolute values, ``abs(a) @ abs(b)``.
     depth : int
         Length of the dot products.
-    accumulator, order, rounding
-        As for `rf8sim.matmul`.
+    accumulator
+        As for `rf8sim.matmul`; its ``products`` have no part in the bound.
 
     Returns
     -------
@@ -231,9 +233,10 @@ def accumulation_bound(
     >>> float(accumulation_bound(1.0, 100, "float16")) > 100 * 2.0**-11
     True
     """
-    held, plan = get_accumulator(accumulator), get_order(order)
+    sum_of = as_accumulation(accumulator)
+    held, plan = get_accumulator(sum_of.accumulator), get_order(sum_of.order)
     sizes = np.asarray(magnitudes, dtype=np.float64)
-    unit, eta = unit_roundoff(held, rounding)
+    unit, eta = unit_roundoff(held, sum_of.rounding)
     roundings = step_count(plan, depth) if depth else 0
     passed = max(math.ceil(math.log2(depth)), 1) if plan.name == "pairwise" and depth else roundings
     gamma = passed * unit / (1 - passed * unit) if passed * unit < 1 else math.inf

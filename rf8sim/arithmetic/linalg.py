@@ -2,15 +2,16 @@
 
 A product of two values of 8-bit formats is exact in float64. What differs between machines is how products are summed:
 in which accumulator, in which order, rounded how. All of that is stated here, and the result is that of the stated
-machine, bit for bit, whatever the number of threads.
+machine, bit for bit, on any number of threads.
 
 The sums
 --------
-*accumulator* ``exact`` does not round before the end. ``float32``, ``float16``, ``bfloat16``, ``tf32`` are IEEE 754
-binary formats (tf32: 8 bits of exponent, 10 of fraction) with subnormals and infinities, into which they overflow.
+*accumulator* ``exact`` does not round before the end. ``float32``, ``float16``, ``bfloat16``, ``tf32`` (8 bits of
+exponent, 10 of mantissa) and ``e{E}m{M}`` (2 to 10 of exponent, 1 to 50 of mantissa, such as ``e8m13``) are IEEE 754
+binary formats with subnormals and infinities, into which they overflow.
 ``int:n`` is a two's complement integer of n bits that saturates, ``int:n:wrap`` one that wraps around; it counts in
 units of the products: the largest power of two that divides every value of the first format, times that of the second
-(2**-19 each for RF8). A format's name makes the accumulator an 8-bit number that overflows as ``overflow`` says.
+(2**-19 each for RF8). A format's name makes the accumulator an 8-bit number that overflows as its ``rounding`` says.
 
 *order*: with ``sequential`` each exact product is added to the accumulator, which starts at zero, with one rounding, as
 a fused multiply-add does. With ``blocked:k`` each k products are summed exactly, then added with one rounding, as
@@ -19,6 +20,8 @@ zero.
 
 *products* are exact, unless ``products`` names a floating-point type or a format: then each is first rounded to it, as
 ``product_rounding`` says and an accumulator of that type would, and integer accumulators count in its smallest value.
+
+All these are fields of one value, `rf8sim.arithmetic.accumulation.Accumulation`.
 
 *rounding* ``stochastic``: sum number s (from 1 on) of the output of flat index i draws word ``i % 4`` of the
 Philox4x32-10 block of key (seed low, seed high) and counter (i // 4 low, i // 4 high, s, 0), and its low 24 bits are
@@ -32,19 +35,24 @@ of zero is +0. An empty sum is 0.
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._base.checks import as_codes
 from .._base.threads import in_pieces
-from .._kernels import codec as _kernels
+from .._kernels.matvec import DECODED, matvec_nibbles, matvec_table
 from ..codec.codec import encode, whole_table
-from ..codec.rounding import check_choices
+from ..codec.rounding import Rounding, as_rounding, check_choices
 from ..formats import Format, get_format
+from ..formats.floats import ARRAY_LAYOUTS
+from .accumulation import Accumulation, OperandScales, as_accumulation
 from .accumulators import Accumulator, get_accumulator, get_order, get_rule
+from .operations import Formats, each_format
 from .products import (
+    FLOAT32_DTYPES,
     Operand,
     Plan,
     accumulate,
@@ -56,29 +64,30 @@ from .products import (
     scaled_to_odd,
 )
 
-__all__ = ["dot", "matmul", "matvec", "weight_matvec"]
+__all__ = ["ProductOptions", "dot", "matmul", "matvec", "weight_matvec"]
 
 Array = NDArray[np.float64]
+
+
+class ProductOptions(TypedDict, total=False):
+    """The options of `matmul`, which products of other shapes take too."""
+
+    scales: OperandScales | None
+    accumulator: str | Format | Accumulator | Accumulation
+    result: str | Format | None
+    rounding: str | Rounding
+    threads: int | None
 
 
 def matmul(
     a: ArrayLike,
     b: ArrayLike,
-    fmt: str | Format,
+    fmt: Formats,
     *,
-    fmt_b: str | Format | None = None,
-    scale_a: ArrayLike | None = None,
-    scale_b: ArrayLike | None = None,
-    block_size: int | None = None,
-    accumulator: str | Format | Accumulator = "exact",
-    order: str = "sequential",
-    rounding: str = "nearest-even",
-    products: str | Format = "exact",
-    product_rounding: str = "nearest-even",
+    scales: OperandScales | None = None,
+    accumulator: str | Format | Accumulator | Accumulation = "exact",
     result: str | Format | None = None,
-    result_rounding: str = "nearest-even",
-    overflow: str = "saturate",
-    seed: int = 0,
+    rounding: str | Rounding = "nearest-even",
     threads: int | None = None,
 ) -> NDArray[Any]:
     """Multiply matrices of codes; shapes are those of `numpy.matmul`.
@@ -87,36 +96,17 @@ def matmul(
     ----------
     a, b : array_like of uint8
         Codes, of shapes ``(..., rows, depth)`` and ``(..., depth, columns)``; a vector is a row or a column.
-    fmt, fmt_b : str or Format
-        Format of ``a``, and of ``b`` if it is another; ``"float32"`` for numbers instead of codes.
-    scale_a, scale_b : array_like, optional
-        Positive scales: one for the tensor, or shapes that broadcast with ``(..., rows, 1)`` and ``(..., 1, columns)``,
-        as `quantize` gives them for channels of axis -2 of ``a`` and -1 of ``b``. They multiply the sum that is left in
-        the accumulator, as float64: a power of two exactly, another scale with one rounding to 53 bits. With
-        ``block_size``, scales of blocks along the summed axis: shapes that broadcast with ``(..., rows, blocks)`` and
-        ``(..., blocks, columns)``. Each block is then summed from zero in the accumulator (exactly for ``blocked:k``
-        with k the block size), multiplied by its scales, and added to the total with one rounding.
-    block_size : int, optional
-        Products that share block scales.
-    accumulator : str, Format or Accumulator
-        ``exact``, ``float32``, ``float16``, ``bfloat16``, ``tf32``, ``int:n``, ``int:n:wrap`` or a format.
-    order : str
-        ``sequential``, ``pairwise`` or ``blocked:k``. Without effect on ``exact``.
-    rounding : str
-        How sums are rounded into the accumulator: a mode of `encode`. Without effect on ``exact`` and integers.
-    products : str or Format
-        ``exact``, or what each product is rounded to before it is summed: ``float32``, ``float16``, ``bfloat16``,
-        ``tf32`` or a format.
-    product_rounding : str
-        How; not ``stochastic``.
+    fmt : str, Format or tuple
+        Format of both, or a pair with the formats of ``a`` and ``b``; ``"float32"`` for numbers instead of codes.
+    scales : OperandScales, optional
+        Scales of the operands, for the tensor, channels or blocks.
+    accumulator : str, Format, Accumulator or Accumulation
+        ``exact``, ``float32``, ``float16``, ``bfloat16``, ``tf32``, ``e{E}m{M}``, ``int:n``, ``int:n:wrap`` or a
+        format. An `Accumulation` has the order of the sums, their rounding and that of products too.
     result : str or Format, optional
         Format to round the result to; by default it stays as the accumulator has it.
-    result_rounding : str
-        How.
-    overflow : str
-        Of a format as accumulator, of products and of the result: ``saturate``, ``nan`` or ``infinity``.
-    seed : int
-        Of stochastic rounding, 0 to 2**64 - 1.
+    rounding : str or Rounding
+        How the result is rounded to that format.
     threads : int, optional
         At most this many; the result does not depend on it. Exact sums, those of ``blocked`` orders too, are left to
         numpy's BLAS, in which nothing rounds, and to its own threads, which wait busily: limit those in BLAS.
@@ -125,7 +115,8 @@ def matmul(
     -------
     ndarray
         Codes of ``result``; without one, numbers: float64 for ``exact`` and integers (rounded once, to nearest even,
-        where the sum has more than 53 bits), float32 for the others, which it holds exactly.
+        where the sum has more than 53 bits) and for floats wider than float32, float32 for the others, which it holds
+        exactly.
 
     Raises
     ------
@@ -147,18 +138,19 @@ def matmul(
     RF8 weights and int8 activations, summed in 24 bits:
 
     >>> x = np.array([[100], [-3]], np.int8).view(np.uint8)
-    >>> rf8sim.matmul(a, x, "rf8", fmt_b="int8", accumulator="int:28").ravel().tolist()
+    >>> rf8sim.matmul(a, x, ("rf8", "int8"), accumulator="int:28").ravel().tolist()
     [98.5, 29.5]
 
     A multiplier that rounds to RF8, and to bfloat16:
 
     >>> y = rf8sim.encode([1.25, 0.625], "rf8")
-    >>> [float(rf8sim.dot(y, y, "rf8", products=held)) for held in ("exact", "bfloat16", "rf8")]
+    >>> multipliers = [rf8sim.Accumulation(products=name) for name in ("exact", "bfloat16", "rf8")]
+    >>> [float(rf8sim.dot(y, y, "rf8", accumulator=one)) for one in multipliers]
     [1.953125, 1.953125, 1.875]
     """
-    left = get_operand(a, fmt)
-    right = get_operand(b, fmt if fmt_b is None else fmt_b)
-    held = get_accumulator(accumulator)
+    left, right = (get_operand(x, one) for x, one in zip((a, b), each_format(fmt, 2), strict=True))
+    sum_of, scaled = as_accumulation(accumulator), scales or OperandScales()
+    held, block_size = get_accumulator(sum_of.accumulator), scaled.block_size
     row, column = left.data.ndim == 1, right.data.ndim == 1
     batch = _check_shapes(left, right)
     if row:
@@ -167,34 +159,35 @@ def matmul(
         right = right._replace(data=right.data[:, None])
     rows, depth = left.shape[-2:]
     columns = right.shape[-1]
-    rounded = get_accumulator(products, "products")
+    rounded = get_accumulator(sum_of.products)
     unit, bits = left.grid.unit + right.grid.unit, left.grid.bits + right.grid.bits
     if not rounded.exact:
-        _check_products(rounded, product_rounding, block_size)
+        _check_products(rounded, block_size)
         unit, bits = grid_of(rounded)
     if held.integer is not None:
         _check_integer(held, unit, bits, block_size)
     into = None if result is None else get_format(result)
     if into is not None:
-        check_choices(into, result_rounding, overflow)
-    rule = None if held.exact else get_rule(held, rounding, overflow, seed, unit)
-    first = None if rounded.exact else get_rule(rounded, product_rounding, overflow, 0, unit)
-    plan = Plan(held, get_order(order), rule, rounding, into is not None, threads, first)
+        check_choices(into, rounding)
+    rule = None if held.exact else get_rule(held, sum_of.rounding, unit)
+    first = None if rounded.exact else get_rule(rounded, sum_of.product_rounding, unit)
+    mode = as_rounding(sum_of.rounding).mode
+    plan = Plan(held, get_order(sum_of.order), rule, mode, into is not None, threads, first)
     blocks = 1 if block_size is None else _block_count(depth, block_size)
-    scales = (
-        _scales("scale_a", scale_a, (*batch, rows, blocks)),
-        _scales("scale_b", scale_b, (*batch, blocks, columns)),
+    factors = (
+        _scales("scales.a", scaled.a, (*batch, rows, blocks)),
+        _scales("scales.b", scaled.b, (*batch, blocks, columns)),
     )
-    sums = _stacked(left, right, batch, scales, block_size, plan)
-    if block_size is None and not (scale_a is None and scale_b is None):
-        product = scales[0] * scales[1]
+    sums = _stacked(left, right, batch, factors, block_size, plan)
+    if block_size is None and not (scaled.a is None and scaled.b is None):
+        product = factors[0] * factors[1]
         sums = sums * product if into is None and held.dtype is np.float64 else scaled_to_odd(sums, product)
     if row:
         sums = sums[..., 0, :]
     if column:
         sums = sums[..., 0]
     if into is not None:
-        codes = encode(sums, into, rounding=result_rounding, overflow=overflow, seed=seed, threads=threads)
+        codes = encode(sums, into, rounding=rounding, threads=threads)
         for sign, side in zip((1.0, -1.0), into.sides, strict=True):
             if side.infinity is not None:  # an infinite sum is exact, as in `rf8sim.arithmetic.operations`
                 codes[np.asarray(sums) == sign * np.inf] = side.infinity
@@ -203,17 +196,17 @@ def matmul(
         return np.asarray(sums).astype(held.dtype, copy=False)
 
 
-def dot(a: ArrayLike, b: ArrayLike, fmt: str | Format, **options: Any) -> NDArray[Any]:
+def dot(a: ArrayLike, b: ArrayLike, fmt: Formats, **options: Unpack[ProductOptions]) -> NDArray[Any]:
     """Return the dot product of two vectors of codes.
 
     Parameters
     ----------
     a, b : array_like of uint8
         Codes, of shape ``(depth,)``.
-    fmt : str or Format
-        Format of ``a``, and of ``b`` unless ``fmt_b`` says otherwise.
+    fmt : str, Format or tuple
+        Format of both, or a pair with the formats of ``a`` and ``b``.
     **options
-        As for `matmul`.
+        ``scales``, ``accumulator``, ``result``, ``rounding`` and ``threads``, as for `matmul`.
 
     Returns
     -------
@@ -231,7 +224,8 @@ def dot(a: ArrayLike, b: ArrayLike, fmt: str | Format, **options: Any) -> NDArra
 
     >>> import numpy as np, rf8sim
     >>> x = rf8sim.encode(np.full(4096, 1.0), "rf8")
-    >>> [float(rf8sim.dot(x, x, "rf8", accumulator="float16", order=order)) for order in ("sequential", "pairwise")]
+    >>> sums = [rf8sim.Accumulation("float16", order=order) for order in ("sequential", "pairwise")]
+    >>> [float(rf8sim.dot(x, x, "rf8", accumulator=one)) for one in sums]
     [2048.0, 4096.0]
     """
     left, right = np.shape(a), np.shape(b)
@@ -240,7 +234,7 @@ def dot(a: ArrayLike, b: ArrayLike, fmt: str | Format, **options: Any) -> NDArra
     return matmul(a, b, fmt, **options)
 
 
-def matvec(a: ArrayLike, b: ArrayLike, fmt: str | Format, **options: Any) -> NDArray[Any]:
+def matvec(a: ArrayLike, b: ArrayLike, fmt: Formats, **options: Unpack[ProductOptions]) -> NDArray[Any]:
     """Multiply matrices and vectors of codes.
 
     Parameters
@@ -249,10 +243,11 @@ def matvec(a: ArrayLike, b: ArrayLike, fmt: str | Format, **options: Any) -> NDA
         Codes, of shape ``(..., rows, depth)``.
     b : array_like of uint8
         Codes, of shape ``(..., depth)``.
-    fmt : str or Format
-        Format of ``a``, and of ``b`` unless ``fmt_b`` says otherwise.
+    fmt : str, Format or tuple
+        Format of both, or a pair with the formats of ``a`` and ``b``.
     **options
-        As for `matmul`; ``scale_b`` broadcasts with ``(..., 1)``, with ``block_size`` with ``(..., blocks)``.
+        ``scales``, ``accumulator``, ``result``, ``rounding`` and ``threads``, as for `matmul`; ``scales.b`` broadcasts
+        with ``(..., 1)``, with a block size with ``(..., blocks)``.
 
     Returns
     -------
@@ -274,9 +269,9 @@ def matvec(a: ArrayLike, b: ArrayLike, fmt: str | Format, **options: Any) -> NDA
     vector = np.asarray(b)
     if np.ndim(a) < 2 or not vector.ndim:
         raise ValueError(f"matvec takes matrices and vectors, got shapes {np.shape(a)} and {vector.shape}")
-    scale = np.asarray(options.get("scale_b", 1.0))
-    if scale.ndim:
-        options["scale_b"] = scale[..., None]
+    scales = options.get("scales")
+    if scales is not None and scales.b is not None and np.ndim(scales.b):
+        options["scales"] = replace(scales, b=np.asarray(scales.b)[..., None])
     product: NDArray[Any] = matmul(a, vector[..., None], fmt, **options)[..., 0]
     return product
 
@@ -330,7 +325,7 @@ def weight_matvec(
     chosen = get_format(fmt)
     weights = np.ascontiguousarray(as_codes(codes, chosen.bits, chosen.name))
     vector = np.asarray(x)
-    if vector.dtype.name not in ("float32", "float16", "bfloat16"):
+    if vector.dtype.name not in FLOAT32_DTYPES:
         raise TypeError(f"x must be float32 numbers, got dtype {vector.dtype.name}: convert first")
     if weights.ndim != 2 or vector.shape != weights.shape[1:]:
         raise ValueError(f"weights (rows, depth) and x (depth,) are needed, got shapes {weights.shape}, {vector.shape}")
@@ -342,14 +337,14 @@ def weight_matvec(
     if bytes_of is None:
         table = whole_table(chosen.values).astype(np.float32)
         in_pieces(
-            lambda start, stop: _kernels.matvec_table(weights[start:stop], padded, table, out[start:stop]),
+            lambda start, stop: matvec_table(weights[start:stop], padded, table, out[start:stop]),
             rows, threads, weight=depth,
         )  # fmt: skip
     else:
-        order = np.array(_kernels.DECODED)
+        order = np.array(DECODED)
         turned = np.ascontiguousarray(padded.reshape(-1, 32)[:, order]).reshape(-1)
         in_pieces(
-            lambda start, stop: _kernels.matvec_nibbles(
+            lambda start, stop: matvec_nibbles(
                 weights[start:stop], turned, *bytes_of, order, out[start:stop]
             ),
             rows, threads, weight=depth,
@@ -406,11 +401,7 @@ def _check_shapes(a: Operand, b: Operand) -> tuple[int, ...]:
     return batch
 
 
-def _check_products(rounded: Accumulator, rounding: str, block_size: int | None) -> None:
-    if rounded.integer is not None:
-        raise ValueError(f"products are rounded to a float or a format, not to {rounded.name!r}: 'float16', say")
-    if rounding == "stochastic":
-        raise ValueError("product_rounding 'stochastic' is not available: the accumulator and the result can draw")
+def _check_products(rounded: Accumulator, block_size: int | None) -> None:
     if block_size is not None:
         raise ValueError(f"products rounded to {rounded.name!r} take no block scales: leave block_size out")
 
@@ -424,7 +415,7 @@ def _check_integer(held: Accumulator, unit: int, bits: int, block_size: int | No
     if block_size is not None:
         raise ValueError(
             f"accumulator {held.name!r} takes no block scales: scaled sums are no integers; use a float accumulator "
-            f"with order='blocked:{block_size}', whose block sums are exact"
+            f"with order 'blocked:{block_size}', whose block sums are exact"
         )
 
 
@@ -436,7 +427,7 @@ def _block_count(depth: int, block_size: int) -> int:
 
 def _scales(name: str, scale: ArrayLike | None, shape: tuple[int, ...]) -> Array:
     array = np.asarray(1.0 if scale is None else scale)
-    if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
+    if array.dtype.kind not in "fiu" and array.dtype.name not in ARRAY_LAYOUTS:
         raise TypeError(f"{name} must be numbers, got dtype {array.dtype.name}")
     values = array.astype(np.float32)
     if not np.all((values > 0) & np.isfinite(values) & (values == array)):

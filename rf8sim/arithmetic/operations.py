@@ -12,7 +12,7 @@ and no root is so close to one that the bits cut off matter is tested for all na
 Stochastic rounding compares 32 bits of the way from one value to the next, which together are more than 53. Its tables
 are of whole numbers: what lies below and above, and that fraction, cut off in integers of any size.
 
-An infinite result is exact where the result's format has that infinity, whatever the option ``overflow`` says: it is
+An infinite result is exact where the result's format has that infinity, for every ``overflow``: it is
 about finite results. Where there is no infinity an infinite operand overflows, and x/0 is NaN.
 """
 
@@ -31,16 +31,41 @@ from numpy.typing import NDArray
 from .. import reference
 from .._base.checks import choose
 from ..codec.codec import encode, whole_table
-from ..codec.rounding import RoundingMode, check_choices, overflow_start
+from ..codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
+from ..codec.thresholds import overflow_start
 from ..formats import Format, get_format
 
 __all__ = [
-    "OPERATIONS", "DrawTable", "Flags", "Operation", "OperationTable", "conversion_table", "draw_table", "draws",
-    "exact_sum", "operation_table", "order_table", "round_exact",
+    "OPERATIONS", "DrawTable", "Flags", "Formats", "Operation", "OperationTable", "conversion_table", "draw_table",
+    "draws", "each_format", "exact_sum", "operation_table", "order_table", "round_exact",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.object_]
+Formats = str | Format | tuple[str | Format, ...]
+"""The format of all operands, or a tuple with one for each."""
+
+
+def each_format(fmt: Formats, count: int) -> tuple[str | Format, ...]:
+    """Return the format of each of so many operands.
+
+    Raises
+    ------
+    ValueError
+        If there is neither one format nor one for each operand.
+
+    Examples
+    --------
+    >>> each_format("rf8", 2), each_format(("rf8", "int8"), 2)
+    (('rf8', 'rf8'), ('rf8', 'int8'))
+    """
+    if isinstance(fmt, (str, Format)):
+        return (fmt,) * count
+    formats = tuple(fmt)
+    if len(formats) != count:
+        operands = "operand" if count == 1 else "operands"
+        raise ValueError(f"fmt must be one format, or one for each of {count} {operands}: got {len(formats)}")
+    return formats
 
 
 class Flags(IntFlag):
@@ -205,12 +230,10 @@ class OperationTable(NamedTuple):
 
 def operation_table(
     operation: str,
-    fmt: str | Format,
+    fmt: Formats,
     *,
-    fmt_b: str | Format | None = None,
     result: str | Format | None = None,
-    rounding: str = "nearest-even",
-    overflow: str = "saturate",
+    rounding: str | Rounding = "nearest-even",
 ) -> OperationTable:
     """Return the whole table of an operation.
 
@@ -218,11 +241,11 @@ def operation_table(
     ----------
     operation : str
         A key of `OPERATIONS`.
-    fmt : str or Format
-        Format of the first operand, and by default of all.
-    fmt_b, result : str or Format, optional
-        Format of the second operand and of the result.
-    rounding, overflow : str
+    fmt : str, Format or tuple
+        Format of the operands, or a tuple with one for each.
+    result : str or Format, optional
+        Format of the result; by default that of the first operand.
+    rounding : str or Rounding
         As for `encode`; not ``stochastic``.
 
     Returns
@@ -242,21 +265,27 @@ def operation_table(
     (True, <Flags.INEXACT|OVERFLOW: 5>)
     """
     choose("operation", operation, OPERATIONS)
-    first = get_format(fmt)
-    second = first if fmt_b is None else get_format(fmt_b)
-    into = first if result is None else get_format(result)
-    if rounding == "stochastic":
+    first, second, into = _table_formats(operation, fmt, result)
+    chosen = as_rounding(rounding)
+    if chosen.stochastic:
         raise ValueError("operation_table gives one code for each pair, 'stochastic' draws one of two: use draw_table")
-    check_choices(into, rounding, overflow)
-    return _table(operation, first, second, into, str(rounding), str(overflow))
+    check_choices(into, chosen)
+    return _table(operation, first, second, into, str(chosen))
+
+
+def _table_formats(operation: str, fmt: Formats, result: str | Format | None) -> tuple[Format, Format, Format]:
+    """Return the formats of the first operand, of the second (of one, the first again) and of the result."""
+    formats = [get_format(one) for one in each_format(fmt, OPERATIONS[operation].operands)]
+    return formats[0], formats[-1], formats[0] if result is None else get_format(result)
 
 
 @lru_cache(maxsize=256)
-def _table(operation: str, first: Format, second: Format, into: Format, rounding: str, overflow: str) -> OperationTable:
+def _table(operation: str, first: Format, second: Format, into: Format, rounding: str) -> OperationTable:
+    chosen = as_rounding(rounding)
     # A sum that cancels is +0, and -0 in this one mode (IEEE 754-2019, 6.3).
-    minus_zero = rounding == "down" and operation in ("add", "subtract")
+    minus_zero = chosen.mode == RoundingMode.DOWN and operation in ("add", "subtract")
     _, value, flags = _results(operation, first, second, into, minus_zero)
-    table = round_exact(value, flags, into, rounding, overflow)
+    table = round_exact(value, flags, into, chosen)
     for column in table:  # it is handed out and kept
         column.flags.writeable = False
     return table
@@ -282,12 +311,12 @@ def _results(
     return (a, b), value, flags
 
 
-def round_exact(value: Array, flags: NDArray[Any], into: Format, rounding: str, overflow: str) -> OperationTable:
+def round_exact(value: Array, flags: NDArray[Any], into: Format, rounding: str | Rounding) -> OperationTable:
     """Round exact results to codes, and add the flags of rounding."""
     missing = np.isnan(value) & (into.nan is None)
     value = np.where(missing, 0.0, value)
-    codes = encode(value, into, rounding=rounding, overflow=overflow)
-    mode = RoundingMode(rounding)
+    codes = encode(value, into, rounding=rounding)
+    mode = RoundingMode(as_rounding(rounding).mode)
     over = np.zeros(value.shape, dtype=np.bool_)
     for negative, side in enumerate(into.sides):
         magnitude = -value if negative else value
@@ -331,11 +360,10 @@ class DrawTable(NamedTuple):
 
 def draw_table(
     operation: str,
-    fmt: str | Format,
+    fmt: Formats,
     *,
-    fmt_b: str | Format | None = None,
     result: str | Format | None = None,
-    overflow: str = "saturate",
+    rounding: str | Rounding = "stochastic",
 ) -> DrawTable:
     """Return the whole table of an operation that rounds stochastically.
 
@@ -343,8 +371,10 @@ def draw_table(
     ----------
     operation : str
         A key of `OPERATIONS`.
-    fmt, fmt_b, result, overflow
+    fmt, result
         As for `operation_table`.
+    rounding : str or Rounding
+        ``stochastic``, with any option of overflow. The table is for all words: the seed and the like have no effect.
 
     Returns
     -------
@@ -367,11 +397,13 @@ def draw_table(
     ([0.625, 0.75], True)
     """
     choose("operation", operation, OPERATIONS)
-    first = get_format(fmt)
-    second = first if fmt_b is None else get_format(fmt_b)
-    into = first if result is None else get_format(result)
-    check_choices(into, "stochastic", overflow)
-    return _draw_table(operation, first, second, into, str(overflow))
+    first, second, into = _table_formats(operation, fmt, result)
+    chosen = as_rounding(rounding)
+    if not chosen.stochastic:
+        raise ValueError(f"draw_table is for 'stochastic', which draws one of two codes: for {chosen.mode!r} use "
+                         "operation_table")  # fmt: skip
+    check_choices(into, chosen)
+    return _draw_table(operation, first, second, into, chosen.overflow)
 
 
 @lru_cache(maxsize=64)
@@ -415,7 +447,9 @@ def draws(
     DrawTable
         Of value's shape.
     """
-    lower, up, down = (round_exact(value, flags, into, mode, overflow) for mode in ("toward-zero", "up", "down"))
+    lower, up, down = (
+        round_exact(value, flags, into, Rounding(mode, overflow)) for mode in ("toward-zero", "up", "down")
+    )
     negative = value < 0
     upper_codes, upper_flags = (np.where(negative, d, u) for d, u in zip(down[:2], up[:2], strict=True))
     over = lower.flags & Flags.OVERFLOW != 0  # beyond what any draw can reach
@@ -443,8 +477,7 @@ def order_table(first: Format, second: Format) -> NDArray[np.int8]:
     return order
 
 
-@lru_cache(maxsize=256)
-def conversion_table(fmt: Format, into: Format, ratio: Fraction, rounding: str, overflow: str) -> OperationTable:
+def conversion_table(fmt: Format, into: Format, ratio: Fraction, rounding: str | Rounding) -> OperationTable:
     """Return the codes, flags and missing NaNs of every value of a format times a positive ratio, rounded once.
 
     Parameters
@@ -453,7 +486,7 @@ def conversion_table(fmt: Format, into: Format, ratio: Fraction, rounding: str, 
         From which format to which.
     ratio : Fraction
         Of the scale of the codes to the scale of the result.
-    rounding, overflow : str
+    rounding : str or Rounding
         As for `operation_table`.
 
     Returns
@@ -463,15 +496,21 @@ def conversion_table(fmt: Format, into: Format, ratio: Fraction, rounding: str, 
 
     Examples
     --------
-    >>> table = conversion_table(get_format("rf8"), get_format("int8"), Fraction(64), "nearest-even", "saturate")
+    >>> table = conversion_table(get_format("rf8"), get_format("int8"), Fraction(64), "nearest-even")
     >>> int(table.codes[0x7B]), bool(table.missing[0x80])
     (64, True)
     """
-    check_choices(into, rounding, overflow)
+    chosen = as_rounding(rounding)
+    check_choices(into, chosen)
+    return _conversion_table(fmt, into, ratio, chosen.mode, chosen.overflow)
+
+
+@lru_cache(maxsize=256)
+def _conversion_table(fmt: Format, into: Format, ratio: Fraction, mode: str, overflow: str) -> OperationTable:
     results = [reference.multiply(reference.number(code, fmt), ratio) for code in range(1 << fmt.bits)]
     missing = np.array([into.nan is None and math.isnan(result) for result in results])
     rounded = [
-        (0, 0) if absent else reference.round_with_flags(result, into, rounding, overflow)
+        (0, 0) if absent else reference.round_with_flags(result, into, mode, overflow)
         for result, absent in zip(results, missing, strict=True)
     ]
     codes, flags = np.array(rounded, dtype=np.uint8).T.copy()

@@ -16,13 +16,15 @@ from numpy.typing import ArrayLike, NDArray
 from .._base.checks import as_codes
 from .._base.threads import in_pieces
 from .._kernels import codec as _kernels
+from .._kernels.sums import sum_terms
 from ..codec.codec import whole_table
-from ..formats import Format, get_format
+from ..formats import Format, get_format, get_layout
+from ..formats.floats import ARRAY_LAYOUTS
 from .accumulators import Accumulator, Order, Rule
 
 __all__ = [
-    "Operand", "Plan", "accumulate", "accumulate_blocks", "accumulate_rounded", "get_operand", "grid_of",
-    "nibble_tables", "scaled_to_odd", "step_count",
+    "FLOAT32_DTYPES", "Operand", "Plan", "accumulate", "accumulate_blocks", "accumulate_rounded", "get_operand",
+    "grid_of", "nibble_tables", "scaled_to_odd", "step_count",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -30,6 +32,9 @@ Array = NDArray[np.float64]
 _SLICE = 20  # bits of a slice: 2**13 products of two slices sum exactly in float64
 _PANEL = 1 << 22  # float64 numbers that the terms of one panel of rows may take
 _FLOAT32 = "float32"
+
+FLOAT32_DTYPES = frozenset(name for name, layout in ARRAY_LAYOUTS.items() if layout.exact_in(get_layout(_FLOAT32)))
+"""Names of the dtypes whose numbers are float32 numbers."""
 
 
 # --- operands ---------------------------------------------------------------------------------------------------------
@@ -68,8 +73,8 @@ def _grid(values: Array) -> _Grid:
 def grid_of(held: Accumulator) -> tuple[int, int]:
     """Of the values of a float or a format: all are multiples of ``2**unit``, below ``2**(unit + bits)``."""
     if held.floating is not None:
-        unit = held.floating.smallest - held.floating.precision + 1
-        return unit, held.floating.largest + 1 - unit
+        unit = held.floating.emin - held.floating.mantissa_bits
+        return unit, held.floating.emax + 1 - unit
     assert held.format is not None
     return _table(held.format)[1][:2]
 
@@ -123,7 +128,7 @@ def _table(fmt: Format) -> tuple[Array, _Grid, tuple[Array, ...]]:
 
 @lru_cache(maxsize=64)
 def nibble_tables(fmt: Format) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-    """Return lower and upper bytes by which `_kernels.matvec_nibbles` decodes a format; None if it cannot.
+    """Return lower and upper bytes by which `matvec_nibbles` decodes a format; None if it cannot.
 
     It can if code 0 is zero, 0x80 the only NaN, and the upper half of each other value's float32 pattern is a number
     that the lower four bits of the code choose, plus the next three bits at bit 8, plus the sign.
@@ -152,7 +157,7 @@ def get_operand(x: ArrayLike, fmt: str | Format) -> Operand:
     """
     if isinstance(fmt, str) and fmt == _FLOAT32:
         array = np.asarray(x)
-        if array.dtype.name not in ("float32", "float16", "bfloat16"):
+        if array.dtype.name not in FLOAT32_DTYPES:
             raise TypeError(f"format 'float32' expects float32 numbers, got dtype {array.dtype.name}: convert first")
         data = array.astype(np.float32)
         return Operand(data, None, _grid(data.astype(np.float64)), ())
@@ -192,7 +197,7 @@ def _sum_terms(terms: list[Array], odd: bool, threads: int | None) -> Array:
     stack = np.stack(terms).reshape(len(terms), -1)
     out = np.empty(stack.shape[1])
     in_pieces(
-        lambda start, stop: _kernels.sum_terms(stack[:, start:stop], odd, out[start:stop]),
+        lambda start, stop: sum_terms(stack[:, start:stop], odd, out[start:stop]),
         out.size,
         threads,
         weight=8 * len(terms),
@@ -276,8 +281,9 @@ def _sums_fit(a: Operand, b: Operand, plan: Plan, depth: int) -> bool:
 
     To nearest, an accumulator's sum grows by at most twice the product (the old sum is no farther from the exact one),
     in a tree by less than four times all products; so everything stays an integer below 2**53 of the products' unit.
-    Or both have at most the accumulator's precision, at most 24 digits: an error at the 53rd digit means that one is so
-    much smaller than the other, which is no midpoint, that it decides nothing (Figueroa, SIGNUM Newsletter 30, 1995).
+    Or both have at most the accumulator's precision, which is at most 24 digits: an error at the 53rd digit means that
+    one is so much smaller than the other, which is no midpoint, that it decides nothing (Figueroa, SIGNUM Newsletter
+    30, 1995).
     """
     if plan.accumulator.integer is not None:
         return True
@@ -287,20 +293,21 @@ def _sums_fit(a: Operand, b: Operand, plan: Plan, depth: int) -> bool:
     products = a.grid.bits + b.grid.bits
     if products + max(4 * depth - 1, 1).bit_length() <= 53:
         return True
-    return plan.order.name == "sequential" and a.grid.digits + b.grid.digits <= kind.precision
+    return plan.order.name == "sequential" and a.grid.digits + b.grid.digits <= kind.precision <= 24
 
 
 def _is_plain_float32(a: Operand, b: Operand, plan: Plan) -> bool:
     """Say whether float32 arithmetic does it: products are exact there, so an addition rounds the exact sum once."""
-    unit = a.grid.unit + b.grid.unit
+    unit, kind = a.grid.unit + b.grid.unit, get_layout(_FLOAT32)
+    smallest = kind.emin - kind.mantissa_bits
     return (
-        plan.accumulator.name == _FLOAT32
+        plan.accumulator.floating == kind
         and plan.rounding == "nearest-even"
         and plan.order.name == "sequential"
-        and a.grid.digits + b.grid.digits <= 24
-        and unit >= -149
-        and unit + a.grid.bits + b.grid.bits <= 128
-        and min(a.grid.unit, b.grid.unit) >= -149
+        and a.grid.digits + b.grid.digits <= kind.precision
+        and unit >= smallest
+        and unit + a.grid.bits + b.grid.bits <= kind.emax + 1
+        and min(a.grid.unit, b.grid.unit) >= smallest
     )
 
 

@@ -15,8 +15,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from .._base.checks import as_codes
 from ..codec.codec import encode
-from ..codec.rounding import check_choices
+from ..codec.rounding import Rounding, as_rounding, check_choices
 from ..formats import Format, get_format
+from ..formats.floats import ARRAY_LAYOUTS
 from . import codes as arithmetic
 
 __all__ = ["QArray"]
@@ -54,7 +55,7 @@ class QArray(np.lib.mixins.NDArrayOperatorsMixin):
     """Codes of a format with one scale: an immutable array of the numbers ``scale * decode(codes)``.
 
     ``+ - * / @``, unary ``- + abs``, comparisons and numpy's functions of the same names work on it, each result
-    rounded once as `rounding` and `overflow` say; so do indexing and the functions that only move elements
+    rounded once as `rounding` says; so do indexing and the functions that only move elements
     (`numpy.reshape`, `numpy.concatenate` ...). What cannot be exact is refused by name. For other modes, formats of
     results, flags and accumulators use the functions that these operators call (`rf8sim.add`, `rf8sim.matmul` ...).
 
@@ -70,8 +71,8 @@ class QArray(np.lib.mixins.NDArrayOperatorsMixin):
         Their format.
     scale : float
         Positive and finite.
-    rounding, overflow : str
-        As for `rf8sim.encode`, ``stochastic`` excepted; operands must agree in them.
+    rounding : str or Rounding
+        As for `rf8sim.encode`, ``stochastic`` excepted; operands must agree in it.
 
     Raises
     ------
@@ -102,13 +103,13 @@ class QArray(np.lib.mixins.NDArrayOperatorsMixin):
     codes: NDArray[np.uint8]
     format: Format
     scale: float = 1.0
-    rounding: str = "nearest-even"
-    overflow: str = "saturate"
+    rounding: str | Rounding = "nearest-even"
 
     def __post_init__(self) -> None:
         fmt = get_format(self.format)
-        check_choices(fmt, self.rounding, self.overflow)
-        if self.rounding == "stochastic":
+        chosen = as_rounding(self.rounding)
+        check_choices(fmt, chosen)
+        if chosen.stochastic:
             raise ValueError("a QArray does not round stochastically: choose another mode, or encode numbers instead")
         codes = as_codes(self.codes, fmt.bits, fmt.name).view()
         codes.flags.writeable = False
@@ -117,7 +118,7 @@ class QArray(np.lib.mixins.NDArrayOperatorsMixin):
         scale = float(self.scale)
         if not 0 < scale < math.inf:
             raise ValueError(f"a scale is a positive number, got {scale}")
-        for name, value in (("codes", codes), ("format", fmt), ("scale", scale)):
+        for name, value in (("codes", codes), ("format", fmt), ("scale", scale), ("rounding", chosen)):
             object.__setattr__(self, name, value)
 
     # --- what an array has ---
@@ -194,7 +195,7 @@ class QArray(np.lib.mixins.NDArrayOperatorsMixin):
         Returns
         -------
         QArray
-            With the array's ``rounding`` and ``overflow``.
+            With the array's ``rounding``.
 
         Raises
         ------
@@ -208,11 +209,9 @@ class QArray(np.lib.mixins.NDArrayOperatorsMixin):
         QArray([1.0, -0.25], format='int8', scale=0.25)
         """
         into = self.format if format is None else get_format(format)
-        found = QArray(
-            np.zeros((), np.uint8), into, self.scale if scale is None else scale, self.rounding, self.overflow
-        )
+        found = QArray(np.zeros((), np.uint8), into, self.scale if scale is None else scale, self.rounding)
         ratio = Fraction(self.scale) / Fraction(found.scale)
-        table = arithmetic.conversion_table(self.format, into, ratio, self.rounding, self.overflow)
+        table = arithmetic.conversion_table(self.format, into, ratio, self.rounding)
         if table.missing[self.codes].any():
             raise ValueError(f"the array holds NaN, and format {into.name!r} has no NaN code: choose a format with NaN")
         return found._like(table.codes[self.codes])
@@ -262,9 +261,7 @@ class QArray(np.lib.mixins.NDArrayOperatorsMixin):
         operands = _agreeing(inputs, ufunc.__name__, None if scales is None else 1.0)
         first = operands[0]
         scale = first.scale if scales is None else _float_scale(scales(*(Fraction(x.scale) for x in operands)), ufunc)
-        codes = _TABLES[ufunc](
-            *(x.codes for x in operands), first.format, rounding=first.rounding, overflow=first.overflow
-        )
+        codes = _TABLES[ufunc](*(x.codes for x in operands), first.format, rounding=first.rounding)
         return replace(first, codes=codes, scale=scale)
 
     def __array_function__(self, function: Any, types: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -334,7 +331,7 @@ def _as_float64(x: Any) -> NDArray[np.float64]:
     array = np.asarray(x)
     if array.dtype.kind in "iu" and array.size and max(-int(array.min()), int(array.max())) >> 53:
         raise ValueError("integers beyond 2**53 are not exact in float64: they cannot be operands of a QArray")
-    if array.dtype.kind not in "biuf" and array.dtype.name not in ("bfloat16",):
+    if array.dtype.kind not in "biuf" and array.dtype.name not in ARRAY_LAYOUTS:
         raise TypeError(f"operands of a QArray are real numbers, got dtype {array.dtype.name}")
     return array.astype(np.float64)
 
@@ -350,13 +347,10 @@ def _agreeing(inputs: tuple[Any, ...], name: str, scale_of_numbers: float | None
         if other.format != first.format:
             raise ValueError(
                 f"numpy.{name} of {first.format.name!r} and {other.format.name!r} does not say which format the result "
-                "has: convert(...) one, or use the function of rf8sim with fmt_b= and result="
+                "has: convert(...) one, or use the function of rf8sim with two formats and result="
             )
-        if (other.rounding, other.overflow) != (first.rounding, first.overflow):
-            raise ValueError(
-                f"operands round differently: {first.rounding!r}, {first.overflow!r} and {other.rounding!r}, "
-                f"{other.overflow!r}; make them agree"
-            )
+        if other.rounding != first.rounding:
+            raise ValueError(f"operands round differently: '{first.rounding}' and '{other.rounding}'; make them agree")
         if scale_of_numbers is None and other.scale != first.scale:
             raise ValueError(
                 f"numpy.{name} needs one scale, got {first.scale!r} and {other.scale!r}: convert(scale=...) one of them"
@@ -373,7 +367,7 @@ def _exactly(x: Any, like: QArray, scale: float) -> QArray:
     nan = np.isnan(numbers)
     with np.errstate(over="ignore"):
         units = np.where(nan, 0.0, numbers / scale)
-    codes = encode(units, like.format, overflow="infinity" if infinity else "saturate")
+    codes = encode(units, like.format, rounding=Rounding(overflow="infinity" if infinity else "saturate"))
     same = (values[codes] == numbers) | (nan & (like.format.nan is not None))
     if not same.all():
         wrong = float(numbers[~same].flat[0])
@@ -409,8 +403,6 @@ def _matmul(a: Any, b: Any) -> QArray:
     from .linalg import matmul
 
     left, right = _agreeing((a, b), "matmul", 1.0)
-    codes = matmul(
-        left.codes, right.codes, left.format, result=left.format, result_rounding=left.rounding, overflow=left.overflow
-    )
+    codes = matmul(left.codes, right.codes, left.format, result=left.format, rounding=left.rounding)
     scale = _float_scale(Fraction(left.scale) * Fraction(right.scale), np.matmul)
     return replace(left, codes=codes, scale=scale)

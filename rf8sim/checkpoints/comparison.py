@@ -5,53 +5,57 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..quantization.records import Count, ExtendedFloat, Record
 from .checkpoint import CHUNK_ELEMENTS, Checkpoint, CheckpointError, TensorInfo
-from .quantized import QuantizedCheckpoint, StoredTensor
+from .quantized import QuantizedCheckpoint
 from .safetensors import read_header
+from .stored import StoredTensor
 
 __all__ = ["Comparison", "compare", "decibels", "original_sha256"]
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(Record, frozen=True):
     """A tensor beside its original.
 
     Attributes
     ----------
     name : str
         Its name.
-    format : str
-        The format, or empty for a tensor that stayed as it was.
-    size : int
-        Elements.
-    bits : float
+    scheme : str or None
+        How it is stored; None for a tensor that stayed as it was.
+    elements : int
+        How many it has.
+    bits_per_weight : float
         Stored bits for each element.
     signal, noise : float
         Sums of squares of the original, and of what differs, over finite elements.
-    not_finite : int
-        Elements that are finite in one and not in the other.
-    original : str
+    differing : int
+        Elements that are finite in one and not in the other; 1 for a tensor that should have stayed and did not.
+    original_sha256 : str
         SHA-256 of the original's bytes, as `original_sha256` gives it.
+    reason : str
+        Why it stayed as it was, or was quantized anew though it came from a quantized one.
     """
 
     name: str
-    format: str
-    size: int
-    bits: float
-    signal: float
-    noise: float
-    not_finite: int
-    original: str
+    scheme: str | None
+    elements: Count
+    bits_per_weight: float
+    signal: ExtendedFloat
+    noise: ExtendedFloat
+    differing: Count
+    original_sha256: str
+    reason: str = ""
+    derived = ("sqnr_db",)
 
     @property
-    def sqnr_db(self) -> float:
-        """Signal to quantization noise in dB; inf without noise."""
+    def sqnr_db(self) -> ExtendedFloat:
+        """Signal to quantization noise in dB; infinite, null in JSON, without noise or without signal."""
         return decibels(self.signal, self.noise)
 
 
@@ -97,7 +101,7 @@ def compare(
 
 
 def original_sha256(info: TensorInfo) -> str:
-    """Return the SHA-256 of a tensor's bytes as safetensors has them, from whatever file it is read."""
+    """Return the SHA-256 of a tensor's bytes as safetensors has them, read from a file of any format."""
     digest = hashlib.sha256()
     for piece in _bytes(info):
         digest.update(piece.data)
@@ -106,24 +110,32 @@ def original_sha256(info: TensorInfo) -> str:
 
 def _compared(info: TensorInfo, stored: StoredTensor) -> Comparison:
     signal = noise = 0.0
-    different = 0
+    differing, digest = 0, hashlib.sha256()
     if stored.recipe is None:
-        own, before = stored.part(stored.name), b"".join(piece.data for piece in _bytes(info))
-        different, digest = int(own.tobytes() != before), hashlib.sha256(before)
+        for data in _bytes(info):
+            digest.update(data.data)
+        kept = stored.part(stored.name).reshape(-1).view(np.uint8)
+        differing = int(hashlib.sha256(kept.data).digest() != digest.digest())
     else:
-        digest = hashlib.sha256()
-        elements = max(CHUNK_ELEMENTS, stored.matrix_shape[1])
-        for chunk, values in zip(info.chunks(elements), stored.values(np.float64, elements), strict=True):
+        pieces = stored.scheme.row_pieces(info.shape, CHUNK_ELEMENTS) or [range(info.matrix_shape[0])]
+        for chunk, values in zip(info.row_chunks(pieces), stored.values(np.float64), strict=True):
             digest.update(_little_endian(chunk.values).data)
             original = chunk.values.reshape(-1).astype(np.float64)
             finite = np.isfinite(original)
             both = finite & np.isfinite(values)
-            different += int(np.count_nonzero(finite != np.isfinite(values)))
+            differing += int(np.count_nonzero(finite != np.isfinite(values)))
             signal += float(np.sum(np.square(original[both])))
             noise += float(np.sum(np.square(original[both] - values[both])))
-    format_name = stored.recipe.format if stored.recipe else ""
-    bits = stored.bits_per_weight
-    return Comparison(info.name, format_name, info.size, bits, signal, noise, different, digest.hexdigest())
+    return Comparison(
+        name=info.name,
+        scheme=str(stored.scheme) if stored.recipe else None,
+        elements=info.size,
+        bits_per_weight=stored.bits_per_weight,
+        signal=signal,
+        noise=noise,
+        differing=differing,
+        original_sha256=digest.hexdigest(),
+    )
 
 
 def _bytes(info: TensorInfo) -> Iterator[NDArray[np.uint8]]:

@@ -1,32 +1,21 @@
-"""Plain checkpoints from quantized ones, and what they remember.
-
-A plain file carries in its header the recipes, the scales and the places of exact values of the quantized file that it
-came from. They are in no tensor, so the file has the tensors of the original and no others.
-"""
+"""Plain checkpoints from quantized ones."""
 
 from __future__ import annotations
 
-import base64
 import json
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._base.files import check_place, flush, staged
-from .quantized import QuantizedCheckpoint, StoredTensor, open_quantized
-from .safetensors import SEAL, Entry, Header, Writer, dtype_of, read_header, stored_type
+from .header import read_form
+from .origin import ORIGIN, OURS, Origin, origin_text, packed_array
+from .quantized import QuantizedCheckpoint, open_quantized
+from .safetensors import Entry, Header, Writer, dtype_of, read_header, stored_type
+from .stored import StoredTensor
 
-__all__ = ["MEMORY", "OURS", "data_size", "dequantize_checkpoint", "unpacked", "write_dequantized", "write_flushed"]
-
-MEMORY = "rf8sim_dequantized"
-"""The key of the header under which a plain file remembers."""
-
-OURS = ("rf8sim", SEAL, MEMORY, "quantization_config")
-"""Keys of a header that are not handed on."""
+__all__ = ["data_size", "dequantize_checkpoint", "write_dequantized", "write_flushed"]
 
 
 def dequantize_checkpoint(
@@ -93,11 +82,11 @@ def write_dequantized(
     total, done = sum(tensor.size for tensor in checkpoint), 0
     placed: dict[str, str] = {}
     for file, headers in groups.items():
-        names = [name for header in headers for name in json.loads(header.metadata["rf8sim"])["tensors"]]
+        names = [name for header in headers for name in read_form(header.path, header.metadata["rf8sim"]).tensors]
         tensors = [checkpoint[name] for name in names]
         strings = {key: text for header in headers for key, text in header.metadata.items() if key not in OURS}
         if not plain and len(headers) == 1:
-            strings[MEMORY] = json.dumps(_memory(headers[0], tensors), separators=(",", ":"))
+            strings[ORIGIN] = origin_text(_origin(headers[0], tensors))
         entries = [_plain_entry(tensor, dtype) for tensor in tensors]
         try:
             writer = Writer(file, entries, len(json.dumps(strings)) + 4096)
@@ -135,24 +124,11 @@ def _write_plain(tensor: StoredTensor, entry: Entry, writer: Writer) -> None:
         writer.write(piece)
 
 
-def _memory(header: Header, tensors: Sequence[StoredTensor]) -> dict[str, Any]:
-    """Return what a plain file remembers: all that was said, and the scales and places, packed."""
-    arrays = {part: _packed(tensor.part(part)) for tensor in tensors for part in tensor.layout_parts}
-    return {"form": json.loads(header.metadata["rf8sim"]), "arrays": arrays}
-
-
-def _packed(array: NDArray[Any]) -> list[Any]:
-    data = base64.b64encode(zlib.compress(array.tobytes(), 9)).decode()
-    return [array.dtype.newbyteorder("=").name, list(array.shape), data]
-
-
-def unpacked(packed: Sequence[Any]) -> NDArray[Any]:
-    """Return an array that a plain file remembers: scales as `QuantizedTensor` has them, or places."""
-    name, shape, data = packed
-    array = np.frombuffer(zlib.decompress(base64.b64decode(data)), np.dtype(name).newbyteorder("<")).reshape(shape)
-    if array.dtype == np.int8:
-        return np.ldexp(np.float32(1), array).reshape(() if shape == [1] else shape)
-    return array.reshape(() if shape == [1] and name == "float32" else shape)
+def _origin(header: Header, tensors: Sequence[StoredTensor]) -> Origin:
+    form = read_form(header.path, header.metadata["rf8sim"])
+    return Origin(
+        form, {part: packed_array(tensor.part(part)) for tensor in tensors for part in tensor.header.layout_parts}
+    )
 
 
 def data_size(path: Path) -> int:

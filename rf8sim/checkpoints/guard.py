@@ -6,7 +6,6 @@ the requirements, and only then puts it in place in one step, with a manifest of
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import re
@@ -17,18 +16,21 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
+import msgspec
+
 from .._base.display import bits_in_words
 from .._base.files import check_place, staged
 from .._version import __version__
 from .checkpoint import Checkpoint, open_checkpoint
 from .comparison import Comparison, compare, decibels
-from .conversion import Written, file_sha256, write_quantized
+from .conversion import write_quantized
 from .dequantization import write_dequantized, write_flushed
 from .manifest import Check, Manifest, RefusedError, manifest_path
 from .plan import Plan
 from .protect import Protection
 from .quantized import QuantizedCheckpoint, find_damage, open_quantized
 from .requirements import Requirement, parse_requirement
+from .tasks import file_sha256
 
 __all__ = ["command_metric", "quantize_checkpoint"]
 
@@ -154,25 +156,29 @@ def quantize_checkpoint(
         raise ValueError(f"{output}: is there and not empty: name a new folder, or a file that ends in .safetensors")
     for file in dict.fromkeys(tensor.source for tensor in checkpoint):
         if output.exists() and single and os.path.samefile(file, output):
-            raise ValueError(f"{output}: is the checkpoint itself: name another file, the original is worth keeping")
+            raise ValueError(f"{output}: output would overwrite the input; choose another path")
     with staged(output) as (beside, place):
         written = write_quantized(checkpoint, output, beside, plan, protection, progress)
         damage = find_damage(beside)
         figure = float(len(damage))
         checks = [Check("read back", not damage, damage[0] if damage else "every byte reads back", figure, 0.0)]
         if damage:
-            raise RefusedError(_manifest(checkpoint, output, None, checks, (), written, protection))
+            raise RefusedError(_manifest(checkpoint, output, None, checks, (), protection))
         quantized = open_quantized(beside)
-        compared = tuple(compare(checkpoint, quantized, progress))
+        reasons = {tensor.name: tensor.reason for tensor in written}
+        compared = tuple(
+            msgspec.structs.replace(tensor, reason=reasons[tensor.name])
+            for tensor in compare(checkpoint, quantized, progress)
+        )
         checks.append(_same_tensors(compared))
         figures = _Figures(quantized, compared, evaluate, progress)
         checks += _required(requirements, figures)
-        manifest = _manifest(checkpoint, output, quantized, checks, compared, written, protection)
+        manifest = _manifest(checkpoint, output, quantized, checks, compared, protection)
         if not manifest.passed:
             raise RefusedError(manifest)
         if protection is not None:
             gain = _gain(checkpoint, beside.with_name("unprotected.safetensors"), plan, figures)
-            manifest = dataclasses.replace(manifest, gain=gain)
+            manifest = msgspec.structs.replace(manifest, gain=gain)
         record = manifest_path(beside)
         write_flushed(record, manifest.to_bytes())
         place()
@@ -182,14 +188,14 @@ def quantize_checkpoint(
 
 
 def _same_tensors(compared: Sequence[Comparison]) -> Check:
-    wrong = [tensor for tensor in compared if tensor.not_finite]
+    wrong = [tensor for tensor in compared if tensor.differing]
     if not wrong:
         return Check("same tensors", True, "every tensor is there, and finite where the original is", 0.0, 0.0)
     first = wrong[0]
     what = (
-        f"{first.name!r} has {first.not_finite} infinite or NaN elements that would become numbers: replace them in "
+        f"{first.name!r} has {first.differing} infinite or NaN elements that would become numbers: replace them in "
         f"the original (numpy.nan_to_num), or keep the tensor as it is (--keep {first.name!r}, keep = true in a plan)"
-        if first.format
+        if first.scheme
         else f"{first.name!r} did not stay as it was"
     )
     return Check("same tensors", False, what, float(len(wrong)), 0.0)
@@ -206,7 +212,7 @@ class _Figures:
         progress: Progress | None,
     ) -> None:
         self.quantized, self.evaluate, self.progress = quantized, evaluate, progress
-        self.changed = [tensor for tensor in compared if tensor.format]
+        self.changed = [tensor for tensor in compared if tensor.scheme]
 
     @cached_property
     def sqnr(self) -> float:
@@ -273,20 +279,17 @@ def _manifest(
     quantized: QuantizedCheckpoint | None,
     checks: Sequence[Check],
     compared: Sequence[Comparison],
-    written: Sequence[Written],
     protection: Protection | None,
 ) -> Manifest:
     sources = dict.fromkeys(tensor.source for tensor in checkpoint)
-    said = "" if protection is None else f"{protection.share:.3%} kept in {protection.kept_in}, by {protection.measure}"
     return Manifest(
         output=output.name,
         source=checkpoint.path.name,
         version=__version__,
-        seals={} if quantized is None else quantized.seals,
+        seals={} if quantized is None else dict(quantized.seals),
         sources={path.name: file_sha256(path) for path in sources},
         bits={} if quantized is None else quantized.bits,
         checks=tuple(checks),
         tensors=tuple(compared),
-        written=tuple(written),
-        protection=said,
+        protection="" if protection is None else protection.text,
     )

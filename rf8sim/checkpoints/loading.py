@@ -72,18 +72,18 @@ def load_quantized(
         return {tensor.name: _original(np.dtype(dtype), tensor) for tensor in original}
     if original is not None:
         refuse_other(original, checkpoint.path, checkpoint)
-    found: dict[str, NDArray[Any]] = {}
+    tensors: dict[str, NDArray[Any]] = {}
     for tensor in checkpoint:
         try:
-            found[tensor.name] = _loaded(tensor.dequantize(), np.dtype(dtype)) if tensor.recipe is None else (
+            tensors[tensor.name] = _loaded(tensor.dequantize(), np.dtype(dtype)) if tensor.recipe is None else (
                 tensor.dequantize(dtype))  # fmt: skip
         except CheckpointError as error:
             if original is None:
                 raise
             warnings.warn(f"{error}: it is taken from {fallback}", DamageWarning, stacklevel=2)
-            [own] = (one for one in original if one.name == tensor.name)
-            found[tensor.name] = _original(np.dtype(dtype), own)
-    return found
+            [info] = (info for info in original if info.name == tensor.name)
+            tensors[tensor.name] = _original(np.dtype(dtype), info)
+    return tensors
 
 
 def _loaded(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import Checkpoint, CheckpointError
+import msgspec
+
+from ..quantization.records import ExtendedFloat, Record, convert, to_builtins
+from .checkpoint import Checkpoint
 from .comparison import Comparison, original_sha256
-from .conversion import Written, file_sha256
+from .errors import CheckpointError
 from .quantized import QuantizedCheckpoint
 from .safetensors import NO_SEAL, SEAL, seal, seal_of
+from .tasks import file_sha256
 
-__all__ = ["Check", "Manifest", "RefusedError", "check_manifest", "manifest_path", "refuse_other"]
+__all__ = ["VERSION", "Check", "Manifest", "RefusedError", "check_manifest", "manifest_path", "refuse_other"]
+
+VERSION = 2
+"""The version of a manifest's form, which a reader must know."""
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(Record, frozen=True):
     """One check.
 
     Attributes
@@ -30,9 +32,9 @@ class Check:
     passed : bool
         Whether it passed.
     sentence : str
-        What was found, with its figure.
+        The result, with its figure.
     figure, bound : float or None
-        What was measured and what it was held to, where these are numbers.
+        What was measured and its bound, where these are finite numbers.
     """
 
     name: str
@@ -42,8 +44,7 @@ class Check:
     bound: float | None = None
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(Record, frozen=True):
     """What is recorded beside a quantized checkpoint.
 
     Attributes
@@ -62,25 +63,26 @@ class Manifest:
         Every check.
     tensors : tuple of Comparison
         Each tensor beside its original.
-    written : tuple of Written
-        What became of each tensor, and why.
     protection : str
         Which weights are kept exactly, in words; empty if none.
     gain : dict of str to tuple of float
         What protection gained: figures without it and with it.
+    manifest : int
+        `VERSION`.
     """
 
     output: str
     source: str
     version: str
-    seals: Mapping[str, str]
-    sources: Mapping[str, str]
-    bits: Mapping[str, float]
+    seals: dict[str, str]
+    sources: dict[str, str]
+    bits: dict[str, float]
     checks: tuple[Check, ...]
     tensors: tuple[Comparison, ...]
-    written: tuple[Written, ...]
     protection: str = ""
-    gain: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    gain: dict[str, tuple[ExtendedFloat, ExtendedFloat]] = msgspec.field(default_factory=dict)
+    manifest: int = VERSION
+    derived = ("bits_per_weight",)
 
     @property
     def bits_per_weight(self) -> float:
@@ -93,44 +95,14 @@ class Manifest:
         return all(check.passed for check in self.checks)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data; figures that are not finite are words."""
-        reasons = {tensor.name: tensor.reason for tensor in self.written}
-        return {
-            "manifest": 1,
-            "output": self.output,
-            "source": self.source,
-            "version": self.version,
-            "seals": dict(self.seals),
-            "sources": dict(self.sources),
-            "bits_per_weight": self.bits_per_weight,
-            "bits": dict(self.bits),
-            "protection": self.protection,
-            "gain": {name: [_plain(one) for one in figures] for name, figures in self.gain.items()},
-            "checks": [
-                {key: _plain(value) for key, value in dataclasses.asdict(check).items()} for check in self.checks
-            ],
-            "tensors": [
-                {
-                    "name": tensor.name,
-                    "format": tensor.format or "kept",
-                    "elements": tensor.size,
-                    "bits_per_weight": tensor.bits,
-                    "sqnr_db": _plain(tensor.sqnr_db),
-                    "reason": reasons.get(tensor.name, ""),
-                    "original_sha256": tensor.original,
-                }
-                for tensor in self.tensors
-            ],
-        }
+        """Return plain data; figures that are not finite are null."""
+        data: dict[str, Any] = to_builtins(self)
+        return data
 
     def to_bytes(self) -> bytes:
         """Return the file's contents: JSON with a seal."""
         data = {**self.to_json(), SEAL: NO_SEAL}
         return seal(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False).encode())
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def manifest_path(output: Path) -> Path:
@@ -140,7 +112,7 @@ def manifest_path(output: Path) -> Path:
 
 
 def check_manifest(checkpoint: QuantizedCheckpoint) -> list[str]:
-    """Say, in a sentence each, what is wrong with the manifest of a checkpoint; nothing if there is none.
+    """Return, in a sentence each, what is wrong with the manifest of a checkpoint; nothing if there is none.
 
     Parameters
     ----------
@@ -153,16 +125,16 @@ def check_manifest(checkpoint: QuantizedCheckpoint) -> list[str]:
         A sentence if the manifest is damaged or that of another file.
     """
     try:
-        path, recorded = _read(checkpoint.path)
+        path, manifest = _read(checkpoint.path)
     except CheckpointError as error:
         return [str(error)]
-    if recorded and recorded["seals"] != checkpoint.seals:
+    if manifest is not None and manifest.seals != checkpoint.seals:
         return [f"{path}: is the manifest of another file than {checkpoint.path.name}"]
     return []
 
 
-def _read(path: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the place and the contents of the manifest of a file, index or folder: nothing if there is none."""
+def _read(path: Path) -> tuple[Path, Manifest | None]:
+    """Return the place and the contents of the manifest of a file, index or folder: None if there is none."""
     for place in (manifest_path(path), *([path.parent / "manifest.json"] if path.is_file() else [])):
         if not place.is_file():
             continue
@@ -173,9 +145,18 @@ def _read(path: Path) -> tuple[Path, dict[str, Any]]:
             raise CheckpointError(f"{place}: this manifest is damaged: it has no seal")
         if seal_of(raw) is None:
             raise CheckpointError(f"{place}: this manifest is damaged: its seal does not match")
-        recorded: dict[str, Any] = json.loads(raw)
-        return place, recorded
-    return manifest_path(path), {}
+        return place, _parsed(place, raw)
+    return manifest_path(path), None
+
+
+def _parsed(place: Path, raw: bytes) -> Manifest:
+    try:
+        data = msgspec.json.decode(raw)
+        if isinstance(data, dict) and data.get("manifest") != VERSION:
+            raise ValueError(f"it is of form {data.get('manifest')}, this version reads form {VERSION}")
+        return convert(data, Manifest)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{place}: this manifest is damaged: {error}") from None
 
 
 def refuse_other(source: Checkpoint, path: Path, checkpoint: QuantizedCheckpoint | None = None) -> None:
@@ -199,29 +180,28 @@ def refuse_other(source: Checkpoint, path: Path, checkpoint: QuantizedCheckpoint
         If it is another.
     """
     try:
-        place, recorded = _read(path)
+        place, manifest = _read(path)
     except CheckpointError:
-        place, recorded = manifest_path(path), {}
-    known = {*recorded.get("sources", {}).values()}
+        place, manifest = manifest_path(path), None
+    if manifest is not None and checkpoint is not None and manifest.seals != checkpoint.seals:
+        manifest = None
+    known = set() if manifest is None else {*manifest.sources.values()}
     if checkpoint is not None:
-        if recorded and recorded["seals"] != checkpoint.seals:
-            known, recorded = set(), {}
-        known |= {digest for form in checkpoint.forms for digest in form["source"].values()}
+        known |= {digest for form in checkpoint.forms for digest in form.source.values()}
     if not known or all(file_sha256(file) in known for file in dict.fromkeys(tensor.source for tensor in source)):
         return
     other = f"{source.path}: is not the checkpoint that {path} was quantized from"
-    tensors = {tensor["name"]: tensor.get("original_sha256") for tensor in recorded.get("tensors", ())}
-    if not all(tensors.values()) or not tensors:
+    if manifest is None or not manifest.tensors:
         raise CheckpointError(
             f"{other}: its SHA-256 is not the one recorded. If only the file was saved anew, {place.name} tells by its "
             "tensors, and is not there"
         )
-    found = {tensor.name: tensor for tensor in source}
-    for name, digest in tensors.items():
-        if name not in found:
-            raise CheckpointError(f"{other}: it has no tensor {name!r}")
-        if original_sha256(found[name]) != digest:
-            raise CheckpointError(f"{other}: its tensor {name!r} holds other numbers")
+    tensors = {tensor.name: tensor for tensor in source}
+    for recorded in manifest.tensors:
+        if recorded.name not in tensors:
+            raise CheckpointError(f"{other}: it has no tensor {recorded.name!r}")
+        if original_sha256(tensors[recorded.name]) != recorded.original_sha256:
+            raise CheckpointError(f"{other}: its tensor {recorded.name!r} holds other numbers")
 
 
 class RefusedError(RuntimeError):

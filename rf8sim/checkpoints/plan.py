@@ -3,12 +3,11 @@
 ::
 
     [defaults]
-    format = "rf8"
-    scaling = "channel"
+    scheme = "rf8/channel"
 
     [[tensor]]
     pattern = "*.mlp.down.weight"
-    format = "e4m3fn"
+    scheme = "fp8_128x128"
 
     [[tensor]]
     pattern = "head.weight"
@@ -20,22 +19,24 @@ that no pattern matches gets the defaults, unless it is of a kind that stays as 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from .._base.checks import choose
 from .._base.files import write_files
-from ..codec.rounding import check_choices
-from ..formats import get_format
-from ..quantization.scaling import SCALE_RULES, SCALINGS
+from ..formats import Format
+from ..quantization.records import Count, convert
+from ..quantization.scheme import Scales, Scheme, as_scheme
 
-__all__ = ["CODERS", "KEPT_PATTERNS", "Plan", "Recipe", "Rule", "read_plan", "write_plan"]
+__all__ = ["CODERS", "KEPT_PATTERNS", "Plan", "Recipe", "Rule", "by_channel", "read_plan", "write_plan"]
 
 CODERS = ("none", "huffman", "rans", "eg")
 """How codes are stored: as they are, or entropy-coded."""
@@ -46,49 +47,76 @@ KEPT_PATTERNS = ("*norm*", "*ln_*", "*ln1*", "*ln2*", "*embed*", "*wte*", "*wpe*
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one tensor is quantized.
+    """How one tensor is written.
 
     Attributes
     ----------
-    format, scaling, scale_rule, rounding : str
-        As for `rf8sim.quantize`. A tensor is taken as a matrix, axis 0 by all the rest: channels are its rows, blocks
-        lie along its columns.
-    block_size : int
-        Elements in a block.
+    scheme : Scheme
+        How it is stored, or its text form, in which a bare format name means a scale for each channel.
     seed : int
         Of stochastic rounding.
     entropy : str
         How the codes are stored: one of `CODERS`.
 
+    Raises
+    ------
+    ValueError
+        If the scheme cannot be read, or another field is unknown or out of range.
+
     Examples
     --------
-    >>> Recipe("rf8", scaling="channel").check()
-    >>> Recipe("rf9").check()
+    >>> Recipe("mxfp4", entropy="rans").scheme.bits_per_weight((64, 64))
+    4.25
+    >>> Recipe("rf9")
     Traceback (most recent call last):
     ValueError: unknown format 'rf9': did you mean 'rf8'? 'rf8sim formats' lists all
     """
 
-    format: str = "rf8"
-    scaling: str = "channel"
-    scale_rule: str = "mse"
-    rounding: str = "nearest-even"
-    block_size: int = 32
-    seed: int = 0
-    entropy: str = "none"
+    scheme: Scheme
+    seed: int
+    entropy: str
 
-    def check(self) -> None:
-        """Raise ValueError if an option is unknown or out of range."""
-        check_choices(get_format(self.format), self.rounding, "saturate")
-        choose("scaling", self.scaling, SCALINGS)
-        choose("scale rule", self.scale_rule, SCALE_RULES)
-        choose("entropy coder", self.entropy, CODERS)
-        for name, least in (("block_size", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    def __init__(self, scheme: str | Format | Scheme = "rf8", seed: int = 0, entropy: str = "none") -> None:
+        choose("entropy coder", entropy, CODERS)
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
+        for name, value in {"scheme": by_channel(scheme), "seed": seed, "entropy": entropy}.items():
+            object.__setattr__(self, name, value)
+
+    def for_tensor(self, name: str, shape: tuple[int, ...]) -> Recipe:
+        """Return how a tensor of a name and shape is written.
+
+        The channels of a weight of three axes are those of stacked experts, (experts, out); of one with ``conv`` in its
+        name they are the outputs of a convolution of one dimension, (out, in, width).
+
+        Examples
+        --------
+        >>> str(Recipe("int8").for_tensor("conv1.weight", (8, 4, 3)).scheme)
+        'int8/1x*x*'
+        """
+        scales = self.scheme.scales
+        if len(shape) != 3 or "conv" not in name.lower() or scales is None or scales.block != (1, -1):
+            return self
+        return replace(self, scheme=replace(self.scheme, scales=replace(scales, block=(1, -1, -1))))
+
+    def options(self) -> dict[str, Any]:
+        """Return the fields as a plan file has them."""
+        name, at, rounding = str(self.scheme).partition("@")
+        scheme = f"{name}/tensor{at}{rounding}" if name == self.scheme.format.name else str(self.scheme)
+        return {"scheme": scheme, "seed": self.seed, "entropy": self.entropy}
 
 
-_OPTIONS = tuple(field.name for field in dataclasses.fields(Recipe))
+def by_channel(scheme: str | Format | Scheme) -> Scheme:
+    """Return a scheme as plans read it: a bare format name means a scale for each channel.
+
+    Examples
+    --------
+    >>> str(by_channel("e4m3fn")), str(by_channel("rf8@residual")), str(by_channel("int8/tensor"))
+    ('e4m3fn/channel', 'rf8/channel@residual', 'int8')
+    """
+    stored = as_scheme(scheme)
+    bare = isinstance(scheme, Format) or (isinstance(scheme, str) and scheme.partition("@")[0] == stored.format.name)
+    return replace(stored, scales=Scales("channel")) if bare else stored
 
 
 @dataclass(frozen=True)
@@ -106,7 +134,7 @@ class Rule:
     """
 
     pattern: str
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     keep: bool = False
 
 
@@ -126,15 +154,14 @@ class Plan:
 
     Examples
     --------
-    >>> plan = Plan(Recipe("rf8"), (Rule("head.*", {"format": "e4m3fn"}), Rule("mlp.*", keep=True)))
+    >>> plan = Plan(Recipe("rf8"), (Rule("head.*", {"scheme": "mxfp4"}), Rule("mlp.*", keep=True)))
     >>> plan.choose("head.weight", (8, 4))
-    Recipe(format='e4m3fn', scaling='channel', scale_rule='mse', rounding='nearest-even', block_size=32, seed=0, \
-entropy='none')
+    Recipe(scheme=Scheme('mxfp4'), seed=0, entropy='none')
     >>> plan.choose("mlp.weight", (8, 4)), plan.choose("norm.weight", (8,))
     ("the plan keeps 'mlp.*'", 'norms, embeddings and biases stay as they are')
     """
 
-    defaults: Recipe = dataclasses.field(default_factory=Recipe)
+    defaults: Recipe = field(default_factory=Recipe)
     rules: tuple[Rule, ...] = ()
     kept: tuple[str, ...] = KEPT_PATTERNS
 
@@ -157,7 +184,7 @@ entropy='none')
             if fnmatchcase(name, rule.pattern):
                 if rule.keep:
                     return f"the plan keeps {rule.pattern!r}"
-                return dataclasses.replace(self.defaults, **rule.options)
+                return replace(self.defaults, **rule.options)
         if self.kept and any(fnmatchcase(name.lower(), pattern) for pattern in self.kept):
             return "norms, embeddings and biases stay as they are"
         if self.kept and len(shape) < 2:
@@ -165,11 +192,10 @@ entropy='none')
         return self.defaults
 
     def check(self) -> None:
-        """Raise ValueError if a rule or an option is unknown."""
-        self.defaults.check()
+        """Raise ValueError if an option of a rule is unknown or out of range."""
         for rule in self.rules:
             if not rule.keep:
-                dataclasses.replace(self.defaults, **rule.options).check()
+                replace(self.defaults, **rule.options)
 
 
 def read_plan(path: str | Path) -> Plan:
@@ -188,17 +214,17 @@ def read_plan(path: str | Path) -> Plan:
     Raises
     ------
     ValueError
-        If the file cannot be read, is not TOML, or has an unknown key, format or option; the message names it.
+        If the file cannot be read, is not TOML, or has an unknown key, scheme or option; the message names the field.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     rules = (Rule("a", {"format": "rf8"}), Rule("b", keep=True))
+    ...     rules = (Rule("a", {"scheme": "rf8"}), Rule("b", keep=True))
     ...     write_plan(f"{folder}/plan.toml", Plan(Recipe("int8"), rules))
     ...     plan = read_plan(f"{folder}/plan.toml")
-    >>> plan.defaults.format, [rule.pattern for rule in plan.rules]
-    ('int8', ['a', 'b'])
+    >>> plan.defaults.scheme.text, [rule.pattern for rule in plan.rules]
+    ('int8/channel', ['a', 'b'])
     """
     try:
         data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -206,26 +232,64 @@ def read_plan(path: str | Path) -> Plan:
         raise ValueError(f"{path}: the plan cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise ValueError(f"{path}: not a plan: {error}") from None
-    _known(path, "the plan", data, ("defaults", "tensor", "kept"))
-    defaults, tensors, kept = data.get("defaults", {}), data.get("tensor", []), data.get("kept", list(KEPT_PATTERNS))
-    if not isinstance(defaults, dict) or not isinstance(tensors, list) or not all(isinstance(t, dict) for t in tensors):
-        raise ValueError(f"{path}: expected a table [defaults] and tables [[tensor]]")
-    if not isinstance(kept, list) or not all(isinstance(pattern, str) for pattern in kept):
-        raise ValueError(f"{path}: 'kept' must be a list of patterns")
-    _known(path, "[defaults]", defaults, _OPTIONS)
-    rules = []
-    for table in tensors:
-        _known(path, "[[tensor]]", table, ("pattern", "keep", *_OPTIONS))
-        pattern, keep = table.pop("pattern", None), table.pop("keep", False)
-        if not isinstance(pattern, str) or not isinstance(keep, bool):
-            raise ValueError(f"{path}: each [[tensor]] needs a pattern in quotes, and keep is true or false")
-        rules.append(Rule(pattern, table, keep))
-    plan = Plan(Recipe(**defaults), tuple(rules), tuple(kept))
     try:
-        plan.check()
-    except (ValueError, TypeError) as error:
+        _check_keys(data)
+        tables = convert(data, _PlanTable)
+        defaults = _at("defaults", lambda: Recipe(**_given(tables.defaults)))
+        rules = [Rule(table.pattern, _given(table), table.keep) for table in tables.tensor]
+        for number, rule in enumerate(rules):
+            if not rule.keep:
+                _at(f"tensor[{number}]", partial(replace, defaults, **rule.options))
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return plan
+    return Plan(defaults, tuple(rules), KEPT_PATTERNS if tables.kept is msgspec.UNSET else tuple(tables.kept))
+
+
+class _DefaultsTable(msgspec.Struct):
+    """Table ``[defaults]`` of a plan file: fields of `Recipe`."""
+
+    scheme: str | msgspec.UnsetType = msgspec.UNSET
+    seed: Count | msgspec.UnsetType = msgspec.UNSET
+    entropy: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class _RuleTable(_DefaultsTable, kw_only=True):
+    """A table ``[[tensor]]`` of a plan file."""
+
+    pattern: str
+    keep: bool = False
+
+
+class _PlanTable(msgspec.Struct):
+    """A plan file."""
+
+    defaults: _DefaultsTable = msgspec.field(default_factory=_DefaultsTable)
+    tensor: list[_RuleTable] = msgspec.field(default_factory=list)
+    kept: list[str] | msgspec.UnsetType = msgspec.UNSET
+
+
+def _given(table: _DefaultsTable) -> dict[str, Any]:
+    """Return the fields of a recipe that a table has."""
+    values = {name: getattr(table, name) for name in _DefaultsTable.__struct_fields__}
+    return {name: value for name, value in values.items() if value is not msgspec.UNSET}
+
+
+def _at(field_name: str, build: Callable[[], Recipe]) -> Recipe:
+    try:
+        return build()
+    except ValueError as error:
+        raise ValueError(f"field {field_name!r}: {error}") from None
+
+
+def _check_keys(data: Mapping[str, Any]) -> None:
+    """Raise ValueError with the nearest key for one that a plan does not have."""
+    tables: list[tuple[str, Any, type[msgspec.Struct]]] = [("the plan", data, _PlanTable)]
+    tables.append(("[defaults]", data.get("defaults"), _DefaultsTable))
+    rules = data.get("tensor")
+    tables += [("[[tensor]]", table, _RuleTable) for table in (rules if isinstance(rules, list) else [])]
+    for where, table, kind in tables:
+        for key in table if isinstance(table, dict) else ():
+            choose(f"key of {where}", key, kind.__struct_fields__)
 
 
 def write_plan(path: str | Path, plan: Plan, comment: str = "") -> None:
@@ -248,7 +312,7 @@ def write_plan(path: str | Path, plan: Plan, comment: str = "") -> None:
     lines = [f"# {line}".rstrip() for line in comment.splitlines()] + ([""] if comment else [])
     if plan.kept != KEPT_PATTERNS:
         lines += [f"kept = {_toml(list(plan.kept))}", ""]
-    lines += ["[defaults]", *(f"{name} = {_toml(getattr(plan.defaults, name))}" for name in _OPTIONS)]
+    lines += ["[defaults]", *(f"{name} = {_toml(value)}" for name, value in plan.defaults.options().items())]
     for rule in plan.rules:
         lines += ["", "[[tensor]]", f"pattern = {_toml(rule.pattern)}"]
         lines += ["keep = true"] if rule.keep else [f"{name} = {_toml(value)}" for name, value in rule.options.items()]
@@ -256,13 +320,5 @@ def write_plan(path: str | Path, plan: Plan, comment: str = "") -> None:
 
 
 def _toml(value: Any) -> str:
-    """Return a string, a whole number or a list as TOML: what JSON writes of these is TOML too, DEL apart."""
+    """Return a string, an integer or a list as TOML: what JSON writes of these is TOML too, DEL apart."""
     return json.dumps(value).replace("\x7f", "\\u007f")
-
-
-def _known(path: str | Path, where: str, table: Mapping[str, Any], options: tuple[str, ...]) -> None:
-    try:
-        for key in table:
-            choose(f"key of {where}", key, options)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None

@@ -10,7 +10,7 @@ stands for the curvature is what is known, best first:
 * nothing: then errors count as they are.
 
 An outlier costs twice: by its own error, and by the scale that it imposes on the others of its group. So the choice by
-error is held against the choice by size, and that one is taken with which the rest of the tensor comes out better.
+error is compared with the choice by size, and the one that leaves the smaller error of the rest is taken.
 """
 
 from __future__ import annotations
@@ -68,13 +68,18 @@ class Protection:
             raise ValueError(f"the share of protected weights must lie between 0 and 1, got {self.share:g}")
         choose("type of protected weights", self.kept_in, WIDER)
 
+    @property
+    def text(self) -> str:
+        """The share, the type and the measure, for people."""
+        return f"{self.share:.3%} kept in {self.kept_in}, by {self.measure}"
+
     def count(self, size: int) -> int:
         """Return how many of a tensor's elements are protected."""
         return min(math.ceil(self.share * size), size)
 
-    def dtype(self, own: str) -> str:
-        """Return the type of a tensor's protected values, given its own."""
-        return own if self.kept_in == "exact" else self.kept_in
+    def dtype(self, stored: str) -> str:
+        """Return the type of a tensor's protected values, given the type that it is stored in."""
+        return stored if self.kept_in == "exact" else self.kept_in
 
     def cost(self, name: str, error: NDArray[Any]) -> NDArray[np.float64]:
         """Return what errors of a tensor cost, each.
@@ -156,7 +161,7 @@ def read_sensitivity(path: str | Path) -> dict[str, NDArray[np.float64]]:
     CheckpointError
         If the file cannot be read, or a number is negative or not finite.
     """
-    found = {}
+    sensitivity = {}
     for tensor in open_checkpoint(path):
         if tensor.skipped is None and tensor.size:
             [chunk] = tensor.chunks(tensor.size)
@@ -165,5 +170,5 @@ def read_sensitivity(path: str | Path) -> dict[str, NDArray[np.float64]]:
                 raise CheckpointError(
                     f"{path}: {tensor.name!r} must hold squares: no negative numbers, NaN, infinities"
                 )
-            found[tensor.name] = values
-    return found
+            sensitivity[tensor.name] = values
+    return sensitivity

@@ -24,6 +24,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..formats.floats import SAFETENSORS_LAYOUTS
+
 __all__ = [
     "DTYPES", "NO_SEAL", "SEAL", "Entry", "Header", "Writer",
     "dtype_of", "header_room", "read_header", "seal", "seal_of", "stored_type",
@@ -33,11 +35,9 @@ SEAL = "rf8sim_seal"
 """The key of a seal."""
 
 DTYPES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu", "F8_E4M3FNUZ": "float8_e4m3fnuz",
-    "F8_E5M2FNUZ": "float8_e5m2fnuz", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U64": "uint64",
-    "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
-    "C64": "complex64",
+    **{stored: str(layout.dtype_name) for stored, layout in SAFETENSORS_LAYOUTS.items()},
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16",
+    "U8": "uint8", "BOOL": "bool", "C64": "complex64",
 }  # fmt: skip
 """safetensors' types, and what numpy and ml_dtypes call them."""
 
@@ -51,13 +51,9 @@ _LONGEST_HEADER = 100_000_000  # the limit of safetensors' own reader
 
 def dtype_of(stored: str) -> np.dtype[Any]:
     """Return the numpy dtype of one of `DTYPES`, little-endian."""
-    name = DTYPES[stored]
-    if name.startswith(("bfloat", "float8")):
-        import ml_dtypes
-
-        small: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
-        return small
-    return np.dtype(name).newbyteorder("<")
+    layout = SAFETENSORS_LAYOUTS.get(stored)
+    dtype = np.dtype(DTYPES[stored]) if layout is None or layout.dtype is None else layout.dtype
+    return dtype.newbyteorder("<")
 
 
 def stored_type(name: str) -> str:
@@ -68,8 +64,8 @@ def stored_type(name: str) -> str:
     ValueError
         If safetensors does not have it.
     """
-    for stored, own in DTYPES.items():
-        if own == name:
+    for stored, dtype in DTYPES.items():
+        if dtype == name:
             return stored
     raise ValueError(f"safetensors has no type for {name} numbers")
 
@@ -85,11 +81,11 @@ def seal(data: bytes) -> bytes:
 
 def seal_of(data: bytes) -> str | None:
     """Return the seal in JSON text; None if there is none, or the text has changed since it was sealed."""
-    found = [match[2] for match in _SEALED.finditer(data)]
-    if len(found) != 1:
+    seals = [match[2] for match in _SEALED.finditer(data)]
+    if len(seals) != 1:
         return None
-    whole = hashlib.sha256(_SEALED.sub(rb"\g<1>" + NO_SEAL.encode() + rb"\g<3>", data)).hexdigest()
-    return whole if whole == found[0].decode() else None
+    digest = hashlib.sha256(_SEALED.sub(rb"\g<1>" + NO_SEAL.encode() + rb"\g<3>", data)).hexdigest()
+    return digest if digest == seals[0].decode() else None
 
 
 @dataclass(frozen=True)
@@ -173,6 +169,8 @@ def read_header(path: Path) -> Header:
         }
         if not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError("a string was expected")
+        if not all(type(length) is int and length >= 0 for entry in entries.values() for length in entry.shape):
+            raise ValueError("a shape is made of numbers that are not negative")
         position = 0
         for entry in sorted(entries.values(), key=lambda entry: (entry.begin, entry.end)):
             if entry.begin != position or entry.end - entry.begin != entry.nbytes:
@@ -269,14 +267,14 @@ class Writer:
         text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
         assert len(text) <= self._header, "the space left for the header is too small"
         raw = seal(self._header.to_bytes(8, "little") + text.ljust(self._header))
-        found = seal_of(raw)
-        assert found is not None, "a header must hold its own seal"
+        sealed = seal_of(raw)
+        assert sealed is not None, "a header must hold its own seal"
         self._file.seek(0)
         self._file.write(raw)
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        return found
+        return sealed
 
     def __enter__(self) -> Writer:
         return self

@@ -37,11 +37,15 @@ _Data = Annotated[
 ]
 _Formats = Annotated[
     Optional[list[str]],  # noqa: UP045
-    typer.Option("--format", "-f", metavar="NAME", help="A format; repeatable. See 'rf8sim formats'."),
+    typer.Option(
+        "--format",
+        "-f",
+        metavar="SCHEME",
+        help="A format (one scale for each tensor), a named scheme such as mxfp4, or a text form such as int8/channel; "
+        "repeatable. See 'rf8sim formats'.",
+    ),
 ]
 _Output = Annotated[Path, page_place("--output", "-o")]
-_Scaling = Annotated[str, typer.Option(help="One scale for each: tensor, channel, block, or none.")]
-_Rule = Annotated[str, typer.Option(help="How a scale is chosen: max, mse or ggd.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
@@ -71,9 +75,6 @@ def tradeoff(
     checkpoint: _Checkpoint,
     output: _Output,
     formats: _Formats = None,
-    scaling: _Scaling = "tensor",
-    scale_rule: _Rule = "mse",
-    block_size: Annotated[int, typer.Option(min=1, help="Elements in a block, with --scaling block.")] = 32,
     coder: _Coder = "rans",
     model: _WithModel = False,
     tokens: _Tokens = 2048,
@@ -83,21 +84,18 @@ def tradeoff(
     quiet: _Quiet = False,
 ) -> None:
     """Measure rate (bits per weight, entropy-coded, everything counted) against distortion on a checkpoint."""
-    from ..checkpoints.plan import Recipe
     from ..report.render import write_page
     from ..report.sections.pages import TRADEOFF
     from ..studies.experiment import Settings
     from ..studies.tradeoff import measure_tradeoff
 
-    settings = Settings(formats=(), include=tuple(include or ()), exclude=tuple(exclude or ()))
-    recipe = Recipe(scaling=scaling, scale_rule=scale_rule, block_size=block_size, entropy=coder)
-    recipe.check()
+    settings = Settings((), include=tuple(include or ()), exclude=tuple(exclude or ()))
     loaded = _model(checkpoint, model, data, tokens)
     with progress_bar(quiet) as progress:
         found = measure_tradeoff(
             checkpoint,
             tuple(dict.fromkeys(formats or ())),
-            recipe,
+            coder,
             wants=settings.wants,
             model=loaded[0] if loaded else None,
             windows=loaded[1] if loaded else None,
@@ -129,8 +127,6 @@ def prune(
         ),
     ] = None,
     formats: _Formats = None,
-    scaling: _Scaling = "tensor",
-    scale_rule: _Rule = "mse",
     coder: _Coder = "rans",
     model: _WithModel = False,
     tokens: _Tokens = 2048,
@@ -140,7 +136,6 @@ def prune(
     quiet: _Quiet = False,
 ) -> None:
     """Prune a checkpoint's weights by magnitude, quantize the rest, and report accuracy and size."""
-    from ..checkpoints.plan import Recipe
     from ..report.render import write_page
     from ..report.sections.pages import PRUNE
     from ..studies.experiment import Settings
@@ -148,20 +143,17 @@ def prune(
 
     given = [parse_pattern(text) for text in patterns or ()]
     given = given or [*(Pattern(share=share) for share in SHARES), Pattern(group=(2, 4)), Pattern(group=(1, 4))]
-    settings = Settings(formats=(), include=tuple(include or ()), exclude=tuple(exclude or ()))
+    settings = Settings((), include=tuple(include or ()), exclude=tuple(exclude or ()))
     names = tuple(dict.fromkeys(formats or ["rf8"]))
-    for name in names:
-        Recipe(name, scaling=scaling, scale_rule=scale_rule, entropy=coder).check()
     loaded = _model(checkpoint, model, data, tokens)
     with progress_bar(quiet) as progress:
         found = measure_sparsity(
             checkpoint,
             given,
             names,
-            Recipe(scaling=scaling, scale_rule=scale_rule, entropy=coder),
+            coder,
             wants=settings.wants,
-            model=loaded[0] if loaded else None,
-            windows=loaded[1] if loaded else None,
+            model=loaded,
             progress=progress,
         )
     page = PRUNE.page(found, _command(context, model=model), figures=output.suffix != ".json")
@@ -171,7 +163,7 @@ def prune(
 
 
 @app.command(
-    short_help="Choose a format for each tensor within a budget.",
+    short_help="Choose a scheme for each tensor within a budget.",
     epilog="Examples: rf8sim plan model.safetensors --budget 'sqnr>=25dB' -o plan.toml; "
     "rf8sim plan examples/lm/model.safetensors --budget 'loss<=+1%' -o plan.toml; "
     "rf8sim quantize model.safetensors --plan plan.toml -o model.quantized.safetensors",
@@ -192,15 +184,9 @@ def plan(
         typer.Option("--output", "-o", metavar="FILE", help="The plan, a .toml file for 'rf8sim quantize --plan'."),
     ] = None,
     formats: _Formats = None,
-    scalings: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--scaling", help="tensor, channel, block or none to choose among; repeatable."),
-    ] = None,
     family: Annotated[
         bool, typer.Option("--rf-family", help="Also consider every RF(p, depth) of 5 to 8 bits.")
     ] = False,
-    scale_rule: _Rule = "mse",
-    block_size: Annotated[int, typer.Option(min=1, help="Elements in a block, with --scaling block.")] = 32,
     coder: Annotated[
         str, typer.Option(metavar="NAME", help="How codes are stored: rans, huffman, eg or none.")
     ] = "rans",
@@ -213,20 +199,18 @@ def plan(
     report: PageReport = None,
     quiet: _Quiet = False,
 ) -> None:
-    """Choose a format and a scaling for each tensor of a checkpoint: the fewest bits within a bound, measured."""
-    from ..checkpoints.plan import KEPT_PATTERNS, Recipe, write_plan
+    """Choose a scheme for each tensor of a checkpoint: the fewest bits within a bound, measured."""
+    from ..checkpoints.plan import KEPT_PATTERNS, write_plan
     from ..checkpoints.requirements import parse_requirement
     from ..report.render import write_page
     from ..report.sections.pages import PLAN
-    from ..studies.planning import FORMATS, SCALINGS, measure_menu, plan_checkpoint
+    from ..studies.planning import SCHEMES, measure_menu, plan_checkpoint
     from ..studies.planning import rf_family as members
 
     bound = parse_requirement(budget)
-    names = [*(formats or (() if family else FORMATS)), *(members() if family else ())]
-    base, kept = (
-        Recipe(scale_rule=scale_rule, block_size=block_size, entropy=coder),
-        () if everything else KEPT_PATTERNS,
-    )
+    names = [*(formats or (() if family else SCHEMES))]
+    names += [f"{name}/{block}" for name in (members() if family else ()) for block in ("tensor", "channel")]
+    kept = () if everything else KEPT_PATTERNS
     if output is not None and output.suffix != ".toml":
         raise ValueError(f"{output}: a plan is a TOML file: expected a name that ends in .toml")
     loaded = _model(checkpoint, model or bound.quantity == "loss", data, tokens)
@@ -234,8 +218,7 @@ def plan(
         menu = measure_menu(
             checkpoint,
             tuple(dict.fromkeys(names)),
-            tuple(dict.fromkeys(scalings or SCALINGS)),
-            base,
+            coder,
             kept=kept,
             progress=progress,
         )

@@ -7,13 +7,14 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, Optional
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Optional
 
 import typer
 
 from ._common import app, as_json, plain, progress_bar, terminal
 
 if TYPE_CHECKING:
+    from ..codec.rounding import Rounding
     from ..hardware.vectors.vectors import VectorSet
 
 __all__ = ["vectors", "verify"]
@@ -51,7 +52,7 @@ Result = Annotated[
         help="What the result is: another format; fixed:I.F for exact results; for decode float32 (default).",
     ),
 ]
-Rounding = Annotated[
+RoundingMode = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
         show_default="nearest-even",
@@ -77,18 +78,25 @@ Seed = Annotated[
 ]
 Count = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option("-n", metavar="COUNT", min=0, help="Random vectors; by default 16384, 2^20 at level 2, 0 if all are."),
+    typer.Option(
+        "-n",
+        metavar="COUNT",
+        min=0,
+        help="Random vectors; by default 16384, 2^20 at level 2, 0 when the set is exhaustive.",
+    ),
 ]
 
 
-_SETTING = ("operation", "fmt", "fmt_b", "fmt_c", "source", "result", "rounding", "overflow", "random_bits", "level",
-            "seed", "n")  # fmt: skip
+_SETTING = ("operation", "source", "result", "level", "seed", "n")
+_ROUNDING = ("rounding", "overflow", "random_bits")
+_FIELDS = {"random_bits": "bits"}  # options whose names in the library are others
 
 
 @contextlib.contextmanager
 def _own_words(context: typer.Context) -> Iterator[None]:
     """Name the command's options in refusals as they are typed: the library has its own names for them."""
     flags = {str(parameter.name): parameter.opts[0] for parameter in context.command.params}
+    flags |= {field: flags[name] for name, field in _FIELDS.items()}
     try:
         yield
     except ValueError as error:
@@ -99,10 +107,41 @@ def _own_words(context: typer.Context) -> Iterator[None]:
 
 def _asked(context: typer.Context) -> VectorSet:
     """Return the vectors that the options of a command ask for."""
+    from ..hardware.golden.options import check_given
     from ..hardware.vectors.vectors import vectors
 
+    given = {name: value for name, value in context.params.items() if value is not None}
     with _own_words(context):
-        return vectors(**{name: context.params[name] for name in _SETTING})
+        chosen = {name: given[name] for name in _SETTING if name in given}
+        made = vectors(fmt=_formats(given), rounding=_rounding(given), **chosen)
+        # An option may name what is the default all the same.
+        check_given(made.model, {_FIELDS.get(name, name): given.get(name) for name in _ROUNDING})
+        return made
+
+
+def _formats(given: dict[str, Any]) -> str | tuple[str, ...]:
+    """Return the format of all operands, or those of each."""
+    from ..hardware.golden.exact import OPERATIONS
+
+    operation = given["operation"].partition(":")[0]
+    operands = OPERATIONS[operation].operands if operation in OPERATIONS else ()
+    formats = {"a": given["fmt"], "b": given.get("fmt_b"), "c": given.get("fmt_c")}
+    others = [name for name in ("b", "c") if formats[name] is not None]
+    for name in others:
+        if operands and name not in operands:
+            raise ValueError(f"`fmt_{name}` changes nothing: {given['operation']} has no operand {name}; leave it out")
+    if not others:
+        return str(given["fmt"])
+    return tuple(str(formats[name] or given["fmt"]) for name in ("a", "b", "c") if name in operands)
+
+
+def _rounding(given: dict[str, Any]) -> Rounding | None:
+    """Return the rounding that the options ask for; None if it is the usual one."""
+    from ..codec.rounding import Rounding
+
+    fields = {"rounding": "mode", "overflow": "overflow", "random_bits": "bits"}
+    chosen = Rounding(**{field: given[name] for name, field in fields.items() if name in given})
+    return None if chosen == Rounding() else chosen
 
 
 @app.command(
@@ -118,7 +157,7 @@ def vectors(
     fmt_c: FormatC = None,
     source: Source = None,
     result: Result = None,
-    rounding: Rounding = None,
+    rounding: RoundingMode = None,
     overflow: Overflow = None,
     random_bits: RandomBits = None,
     level: Level = None,
@@ -177,7 +216,7 @@ def verify(
     fmt_c: FormatC = None,
     source: Source = None,
     result: Result = None,
-    rounding: Rounding = None,
+    rounding: RoundingMode = None,
     overflow: Overflow = None,
     random_bits: RandomBits = None,
     level: Level = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -29,6 +30,7 @@ from ._common import (
 if TYPE_CHECKING:
     from ggd.survey import Survey
 
+    from ..quantization.scheme import Scheme
     from ..studies.experiment import Experiment, Settings, SkippedTensor
 
 __all__ = ["evaluate", "fit", "list_formats", "report"]
@@ -53,30 +55,24 @@ def _survey(
 
 
 @app.command(
-    short_help="Report accuracy and size of each format on a checkpoint's weights.",
-    epilog="Example: rf8sim report model.safetensors -o report --format rf8 --format e4m3fn --scaling channel",
+    short_help="Report accuracy and size of ways to store a checkpoint's weights.",
+    epilog="Examples: rf8sim report model.safetensors -o report; "
+    "rf8sim report model.safetensors -o report -f rf8 -f mxfp4 -f nvfp4 -f int8/channel; "
+    "rf8sim report model.safetensors -o report -f 'e4m3fn/1x32:e8m0fnu,floor' -f rf8/channel@residual",
 )
 def report(
     checkpoints: Checkpoints,
     output: Annotated[Path, page_place("--output", "-o")],
     formats: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--format", "-f", metavar="NAME", help="A format to measure; repeatable. See 'rf8sim formats'."),
-    ] = None,
-    rounding: Annotated[
-        str,
         typer.Option(
-            metavar="MODE",
-            help="nearest-even, nearest-away, toward-zero, up, down, to-odd, stochastic, or residual (for RF formats).",
+            "--format",
+            "-f",
+            metavar="SCHEME",
+            help="How weights are stored (repeatable): a format, with one scale for each tensor; a named "
+            "scheme such as mxfp4; or a text form such as int8/channel. See 'rf8sim formats'.",
         ),
-    ] = "nearest-even",
-    scaling: Annotated[
-        str, typer.Option(metavar="NAME", help="One scale for each: tensor, channel, block, or none.")
-    ] = "tensor",
-    scale_rule: Annotated[str, typer.Option(metavar="NAME", help="How a scale is chosen: max, mse or ggd.")] = "mse",
-    block_size: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Elements in a block, with --scaling block.")
-    ] = 32,
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of stochastic rounding.")] = 0,
     include: Include = None,
     exclude: Exclude = None,
@@ -97,25 +93,17 @@ def report(
     scheduler: Scheduler = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Report accuracy and size of each format on the weights of checkpoints: report.html, report.md, report.json."""
+    """Report accuracy and size of each scheme on the weights of checkpoints: report.html, report.md, report.json."""
+    import msgspec
+
+    from ..quantization.scheme import as_scheme
     from ..report.sections.area import read_area
     from ..report.sections.contents import Contents, command, hash_inputs, read_evaluation
     from ..studies.experiment import Settings
 
-    chosen = {"formats": tuple(dict.fromkeys(formats))} if formats else {}
-    if rounding == "residual" and not formats:  # the mode of the RF family, so its formats
-        chosen = {"formats": ("rf8", "rf8_e3", "rf6")}
-    settings = Settings(
-        **chosen,
-        scaling=scaling,
-        scale_rule=scale_rule,
-        rounding=rounding,
-        block_size=block_size,
-        seed=seed,
-        include=tuple(include or ()),
-        exclude=tuple(exclude or ()),
-    )
-    settings.check()
+    settings = Settings(seed=seed, include=tuple(include or ()), exclude=tuple(exclude or ()))
+    if formats:
+        settings = msgspec.structs.replace(settings, schemes=tuple(map(as_scheme, formats)))
     evaluated = read_evaluation(evaluation) if evaluation else None
     areas = read_area(area) if area else None
     where = cluster(scheduler, workers)
@@ -181,7 +169,7 @@ def fit(
         raise ValueError("--csv and --json exclude each other: give one")
     for name in families or ():
         choose("family", name, family_names())
-    settings = Settings(formats=(), include=tuple(include or ()), exclude=tuple(exclude or ()))
+    settings = Settings((), include=tuple(include or ()), exclude=tuple(exclude or ()))
     where = cluster(scheduler, workers)
     found, skipped = _survey(checkpoints, settings, quiet, threads=threads, cluster=where)
     drawn = figures is not None or (report is not None and report.suffix != ".json")
@@ -201,7 +189,7 @@ def fit(
 @app.command(
     short_help="Run a language model in low precision: loss, agreement.",
     epilog="Examples: rf8sim evaluate examples/lm/model.safetensors --format rf8 --format e4m3fn; "
-    "rf8sim evaluate examples/lm/model.safetensors -f rf8 --activations int8 --accumulator int:24 --scaling channel",
+    "rf8sim evaluate examples/lm/model.safetensors -f rf8/channel -f mxfp4 --activations int8/channel,max",
 )
 def evaluate(
     context: typer.Context,
@@ -211,42 +199,39 @@ def evaluate(
     ],
     formats: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--format", "-f", metavar="NAME", help="Format of the weights (repeatable)."),
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="SCHEME",
+            help="How weights are stored (repeatable): a format (one scale for each matrix), a named scheme such as "
+            "mxfp4, or a text form such as int8/channel.",
+        ),
     ] = None,
     activations: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
-            metavar="NAME",
-            help="Format of the activations (repeatable): a name, 'same', or 'none' for float32 (default).",
+            metavar="SCHEME",
+            help="How activations are rounded (repeatable): a scheme (int8/channel,max has one scale for each token), "
+            "'same' as the weights, or 'none' for float32 (default).",
         ),
     ] = None,
     accumulator: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
-            metavar="NAME", help="exact (default), float32, float16, bfloat16, tf32, int:n or a format (repeatable)."
-        ),
-    ] = None,
-    scaling: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(metavar="NAME", help="tensor (default), or channel: a scale per output and token (repeatable)."),
-    ] = None,
-    rounding: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(
-            metavar="NAME", help="Rounding to the formats (repeatable); residual is skipped where it is not defined."
+            metavar="NAME",
+            help="exact (default), float32, bfloat16, tf32, e8m13, ..., int:n or a format (repeatable).",
         ),
     ] = None,
     order: Annotated[
         str, typer.Option(metavar="NAME", help="Order of sums: sequential, pairwise or blocked:k.")
     ] = "sequential",
     accumulator_rounding: Annotated[
-        str, typer.Option(metavar="NAME", help="Rounding of the accumulator: a mode as for --rounding.")
+        str, typer.Option(metavar="NAME", help="Rounding of the accumulator: nearest-even, toward-zero, stochastic ...")
     ] = "nearest-even",
     shift: Annotated[
         str,
         typer.Option(metavar="N", help="Divide products by 2**shift before they are summed: a number, or auto."),
     ] = "auto",
-    scale_rule: Annotated[str, typer.Option(metavar="NAME", help="How a scale is chosen: max, mse or ggd.")] = "mse",
     tokens: Annotated[
         int, typer.Option(min=0, metavar="N", help="Predictions to make, in whole windows; 0 for all.")
     ] = 2048,
@@ -265,10 +250,10 @@ def evaluate(
     """Run a language model in low precision, in every combination of the options, and report the loss."""
     from itertools import product
 
-    from ..formats import get_format
-    from ..models.evaluation import Datapath
+    from ..models.datapath import Datapath
     from ..models.evaluation import evaluate as run
     from ..models.transformer import load_model, read_windows
+    from ..quantization.scheme import as_scheme
     from ..report.render import write_page
     from ..report.sections.evaluation import Evaluated
     from ..report.sections.pages import EVALUATE
@@ -276,24 +261,20 @@ def evaluate(
     if shift != "auto" and not shift.lstrip("-").isdecimal():
         raise ValueError(f"--shift must be a whole number or 'auto', got {shift!r}")
     paths: dict[Datapath, None] = {}
-    grid = product(scaling or ["tensor"], activations or ["none"], formats or _EVALUATED, accumulator or ["exact"])
-    for scales, inputs, name, held in grid:
-        given = rounding or ["nearest-even"]
-        for mode in [mode for mode in given if mode != "residual" or get_format(name).depth is not None] or given:
-            path = Datapath(
-                format=name,
-                activations={"none": None, "same": name}.get(inputs, inputs),
-                accumulator=held,
-                order=order,
-                scaling=scales,
-                scale_rule=scale_rule,
-                rounding=mode,
-                accumulator_rounding=accumulator_rounding,
-                shift=None if shift == "auto" else int(shift),
-                seed=seed,
-            )
-            path.check()
-            paths[path] = None
+    for inputs, name, held in product(activations or ["none"], formats or _EVALUATED, accumulator or ["exact"]):
+        weights = as_scheme(name)
+        rounded = {"none": None, "same": _same(weights)}[inputs] if inputs in ("none", "same") else as_scheme(inputs)
+        path = Datapath(
+            weights=weights,
+            activations=rounded,
+            accumulator=held,
+            order=order,
+            accumulator_rounding=accumulator_rounding,
+            shift=None if shift == "auto" else int(shift),
+            seed=seed,
+        )
+        path.check()
+        paths[path] = None
     model = load_model(checkpoint)
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     windows = read_windows(data or folder / "validation.bin", model, tokens or None)
@@ -308,16 +289,27 @@ def evaluate(
         print_page(page, map(str, written))
 
 
+def _same(weights: Scheme) -> Scheme:
+    """Return the scheme of activations rounded as the weights are; scales of tokens fit their largest magnitude."""
+    if weights.scales is None or weights.scales.block != (1, -1):
+        return weights
+    return replace(weights, scales=replace(weights.scales, rule="max"))
+
+
 @app.command(
     "formats",
-    short_help="List the number formats, or the codes of one.",
-    epilog="Examples: rf8sim formats; rf8sim formats rf8 --csv; rf8sim formats rf8 e4m3fn --figure rf8.svg",
+    short_help="List the number formats and named schemes, or the codes of a format.",
+    epilog="Examples: rf8sim formats; rf8sim formats rf8 --csv; rf8sim formats --schemes --json; "
+    "rf8sim formats rf8 e4m3fn --figure rf8.svg",
 )
 def list_formats(
     names: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Argument(metavar="NAME", help="One format for its code table, several to compare; all if none."),
     ] = None,
+    schemes: Annotated[
+        bool, typer.Option("--schemes", help="List the named schemes alone, which --format of other commands takes.")
+    ] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     figure: Annotated[
@@ -325,22 +317,31 @@ def list_formats(
         typer.Option("--figure", metavar="FILE", help="Draw the values of the formats to an .svg, .png or .pdf file."),
     ] = None,
 ) -> None:
-    """List the number formats, or the codes of one of them."""
+    """List the number formats and named schemes, or the codes of one format."""
     from ..formats import format_names, get_format
+    from ..quantization.scheme import scheme_names
     from ..report.tables import listings
 
     if csv and json_:
         raise ValueError("--csv and --json exclude each other: give one")
+    if schemes and (names or figure):
+        raise ValueError("--schemes lists the named schemes: leave out names of formats and --figure")
     chosen = [get_format(name) for name in names or format_names()]
     if figure is not None:
         from ..report.figures.distributions import value_density
 
         value_density(chosen).save(figure)
         return
-    table = listings.codes(chosen[0]) if names and len(chosen) == 1 else listings.overview(chosen)
-    if csv:
-        print(listings.as_csv(table), end="")
-    elif json_:
-        print(as_json(listings.as_records(table)))
+    if schemes:
+        tables = [listings.schemes(scheme_names())]
+    elif names:
+        tables = [listings.codes(chosen[0]) if len(chosen) == 1 else listings.overview(chosen)]
     else:
-        print_table(table)
+        tables = [listings.overview(chosen), *([] if csv or json_ else [listings.schemes(scheme_names())])]
+    for table in tables:
+        if csv:
+            print(listings.as_csv(table), end="")
+        elif json_:
+            print(as_json(listings.as_records(table)))
+        else:
+            print_table(table)

@@ -11,7 +11,6 @@ import typer
 from ._common import app, as_json, plain, print_table, progress_bar, terminal
 
 if TYPE_CHECKING:
-    from ..checkpoints.comparison import Comparison
     from ..checkpoints.guard import Evaluate
     from ..checkpoints.manifest import Manifest
     from ..checkpoints.plan import Plan
@@ -38,7 +37,7 @@ _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but e
 @app.command(
     short_help="Write a quantized checkpoint, checked before it is put in place.",
     epilog="Examples: rf8sim quantize model.safetensors -o model.rf8.safetensors; "
-    "rf8sim quantize folder -o out --format e4m3fn --keep 'lm_head*'; "
+    "rf8sim quantize folder -o out -f mxfp4 -f '*.down_proj.weight=int8/channel' --keep 'lm_head*'; "
     "rf8sim quantize examples/lm/model.safetensors -o lm.safetensors --require 'sqnr>=25dB' --require 'loss<=+1%'; "
     "rf8sim quantize model.safetensors -o out.safetensors --require 'metric>=-1%' --evaluate 'python test.py {}'",
 )
@@ -50,8 +49,9 @@ def quantize(
         typer.Option(
             "--format",
             "-f",
-            metavar="[PATTERN=]NAME",
-            help="Format of all tensors (rf8), or of those whose name matches.",
+            metavar="[PATTERN=]SCHEME",
+            help="How all tensors are stored (default: rf8), or those whose name matches: a format (one scale for each "
+            "channel), a named scheme such as mxfp4, or a text form such as int8/1x64. See 'rf8sim formats'.",
         ),
     ] = None,
     keep: Annotated[
@@ -63,23 +63,7 @@ def quantize(
     ] = False,
     plan: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FILE", help="What each tensor gets, as TOML; other options come before it."),
-    ] = None,
-    scaling: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="One scale for each: tensor, channel (default), block, or none."),
-    ] = None,
-    scale_rule: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="How a scale is chosen: max, mse (default) or ggd."),
-    ] = None,
-    rounding: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="nearest-even (default), stochastic, residual (RF formats only) or another mode."),
-    ] = None,
-    block_size: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(min=1, help="Elements in a block, with --scaling block."),
+        typer.Option(metavar="FILE", help="Per-tensor plan (TOML); command-line options override it."),
     ] = None,
     seed: Annotated[
         Optional[int],  # noqa: UP045
@@ -131,11 +115,7 @@ def quantize(
     from ..checkpoints.manifest import RefusedError
     from ..checkpoints.requirements import parse_requirement
 
-    options = {
-        "scaling": scaling, "scale_rule": scale_rule, "rounding": rounding,
-        "block_size": block_size, "seed": seed, "entropy": entropy,
-    }  # fmt: skip
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in {"seed": seed, "entropy": entropy}.items() if value is not None}
     chosen = _plan(plan, formats or [], keep or [], given, everything)
     requirements = [parse_requirement(one) for one in require or ()]
     if (sensitivity or calibrate) and not protect:
@@ -173,14 +153,28 @@ def _plan(
     base = read_plan(path) if path else Plan(Recipe())
     rules = [Rule(pattern, keep=True) for pattern in keep]
     for text in formats:
-        pattern, found, name = text.rpartition("=")
-        if found:
-            rules.append(Rule(pattern, {"format": name}))
+        pattern, scheme = _pattern_and_scheme(text)
+        if pattern:
+            rules.append(Rule(pattern, {"scheme": scheme}))
         else:
-            given = {**given, "format": name}
+            given = {**given, "scheme": scheme}
     plan = Plan(dataclasses.replace(base.defaults, **given), (*rules, *base.rules), () if everything else base.kept)
     plan.check()
     return plan
+
+
+def _pattern_and_scheme(text: str) -> tuple[str, str]:
+    """Split ``PATTERN=SCHEME``; the pattern is empty where the text is a scheme, which may have an equals sign too."""
+    from ..quantization.scheme import as_scheme
+
+    pattern, equals, scheme = text.partition("=")
+    if not equals:
+        return "", text
+    try:
+        as_scheme(text)
+    except ValueError:
+        return pattern, scheme
+    return "", text
 
 
 def _protection(
@@ -238,13 +232,13 @@ def _show(manifest: Manifest, output: Path) -> None:
     from ..checkpoints.manifest import manifest_path
     from ..report.tables.table import Column, Table
 
-    columns = (Column("tensor"), Column("format"), Column("bits per weight", ".3f"), Column("SQNR, dB", ".2f"))
-    rows = [(one.name, one.format, one.bits, one.sqnr_db) for one in manifest.tensors if one.format]
+    columns = (Column("tensor"), Column("scheme"), Column("bits per weight", ".3f"), Column("SQNR, dB", ".2f"))
+    rows = [(one.name, one.scheme, one.bits_per_weight, one.sqnr_db) for one in manifest.tensors if one.scheme]
     if rows:
         print_table(Table("What each tensor was quantized to", columns, tuple(rows)))
     out = terminal()
     kept: dict[str, list[str]] = {}
-    for tensor in manifest.written:
+    for tensor in manifest.tensors:
         if tensor.reason:
             kept.setdefault(tensor.reason, []).append(tensor.name)
     for reason, names in kept.items():
@@ -259,7 +253,7 @@ def _show(manifest: Manifest, output: Path) -> None:
 
 
 @app.command(
-    short_help="Write the numbers of a quantized checkpoint as a plain one.",
+    short_help="Convert a quantized checkpoint back to floating point.",
     epilog="Examples: rf8sim dequantize model.rf8.safetensors -o plain.safetensors; "
     "rf8sim dequantize folder -o out --dtype bfloat16",
 )
@@ -299,7 +293,7 @@ def check(
     ],
     against: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="CHECKPOINT", help="The original: say what each tensor lost."),
+        typer.Option(metavar="CHECKPOINT", help="The original: show what each tensor lost."),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: _Quiet = False,
@@ -313,6 +307,7 @@ def check(
     from ..checkpoints.comparison import compare
     from ..checkpoints.manifest import check_manifest, refuse_other
     from ..checkpoints.quantized import find_damage, open_quantized
+    from ..quantization.records import to_builtins
     from ..report.tables.table import Column, Table
 
     source = None if against is None else open_checkpoint(against)
@@ -329,25 +324,14 @@ def check(
     with progress_bar(quiet) as progress:
         compared = [] if source is None else list(compare(source, opened, progress))
     if json_:
-        print(as_json({"damaged": [], "bits": opened.bits, "tensors": [_record(one) for one in compared]}))
+        print(as_json({"damaged": [], "bits": opened.bits, "tensors": to_builtins(compared)}))
     elif not quiet:
         if compared:
-            columns = (Column("tensor"), Column("format"), Column("bits per weight", ".3f"), Column("SQNR, dB", ".2f"))
-            rows = tuple((one.name, one.format or "kept", one.bits, one.sqnr_db) for one in compared)
+            columns = (Column("tensor"), Column("scheme"), Column("bits per weight", ".3f"), Column("SQNR, dB", ".2f"))
+            rows = tuple((one.name, one.scheme or "kept", one.bits_per_weight, one.sqnr_db) for one in compared)
             print_table(Table("What each tensor lost", columns, rows))
         for one in compared:
-            if one.not_finite:
-                what = "elements are finite in one and not in the other" if one.format else "is not what it was"
-                terminal().print(plain(f"{one.name!r}: {one.not_finite} {what}."))
-        whole = f"{opened.path}: whole: {len(opened)} tensors, {bits_in_words(opened.bits)}."
-        terminal().print(plain(whole))
-
-
-def _record(one: Comparison) -> dict[str, Any]:
-    return {
-        "name": one.name,
-        "format": one.format or "kept",
-        "bits_per_weight": one.bits,
-        "sqnr_db": one.sqnr_db if one.noise and one.signal else None,
-        "differing": one.not_finite,
-    }
+            if one.differing:
+                what = "elements are finite in one and not in the other" if one.scheme else "is not what it was"
+                terminal().print(plain(f"{one.name!r}: {one.differing} {what}."))
+        terminal().print(plain(f"{opened.path}: no damage: {len(opened)} tensors, {bits_in_words(opened.bits)}."))

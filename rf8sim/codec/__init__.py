@@ -1,1 +1,1 @@
-"""Rounding modes as thresholds, and encoding and decoding with them."""
+"""Rounding as a value, rounding modes as thresholds, and encoding and decoding with them."""

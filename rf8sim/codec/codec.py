@@ -8,43 +8,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .._base.checks import as_codes, as_data, as_output, dtype_name
+from .._base.checks import as_codes, as_output, dtype_name
 from .._base.threads import in_pieces
 from .._kernels import codec as _kernels
 from ..formats import Format, get_format
-from .rounding import (
-    CellTable,
-    Overflow,
-    RoundingMode,
-    cell_table,
-    check_choices,
-    full_table,
-    integer_codes,
-    step_table,
-    stochastic_table,
-)
+from ..formats.floats import ARRAY_LAYOUTS
+from .inputs import as_data
+from .rounding import Overflow, Rounding, RoundingMode, as_rounding, check_choices
+from .thresholds import CellTable, cell_table, full_table, integer_codes, step_table, stochastic_table
 
 __all__ = ["canonical", "decode", "encode", "random_words"]
 
-_PATTERN = {"float64": np.uint64, "float32": np.uint32, "float16": np.uint16, "bfloat16": np.uint16}
-_INFINITY = {
-    "float64": (np.uint64((1 << 63) - 1), np.uint64(0x7FF << 52)),
-    "float32": (np.uint32((1 << 31) - 1), np.uint32(0xFF << 23)),
-    "float16": (np.uint16((1 << 15) - 1), np.uint16(0x1F << 10)),
-    "bfloat16": (np.uint16((1 << 15) - 1), np.uint16(0xFF << 7)),
-}
+_PATTERN = {name: layout.pattern_dtype for name, layout in ARRAY_LAYOUTS.items()}
 
 
 def encode(
     x: ArrayLike,
     fmt: str | Format,
     *,
-    rounding: str = "nearest-even",
-    overflow: str = "saturate",
-    seed: int = 0,
-    offset: int = 0,
-    random_words: ArrayLike | None = None,
-    random_bits: int = 32,
+    rounding: str | Rounding = "nearest-even",
     threads: int | None = None,
     out: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
@@ -59,23 +41,9 @@ def encode(
         as the float32 numbers that they are.
     fmt : str or Format
         The format.
-    rounding : str
-        ``nearest-even``, ``nearest-away``, ``toward-zero``, ``up``, ``down``, ``to-odd``, ``residual`` (RF family)
-        or ``stochastic``.
-    overflow : str
-        What an input beyond the largest value becomes: ``saturate``, ``nan`` (formats with NaN) or ``infinity``
-        (formats with infinities).
-    seed : int
-        Seed of ``stochastic``, 0 to 2**64 - 1.
-    offset : int
-        Flat index of the first element in the whole that ``x`` is a piece of: the draws of ``stochastic`` depend on
-        the seed and an element's index in the whole alone.
-    random_words : array_like of uint32, optional
-        One word for each element instead of the generator's (a hardware LFSR's, say).
-    random_bits : int
-        ``stochastic`` compares the low ``random_bits`` bits of each word, as an adder of that width does: the upper
-        neighbour is taken with probability ``floor(p * 2**k) / 2**k``, so that the bias is toward zero and below
-        ``2**-k`` of a gap.
+    rounding : str or Rounding
+        A mode, such as ``"up"``; a mode and what becomes of inputs beyond the largest value, ``"toward-zero/nan"``; or
+        a `Rounding`, which has the seed and the random words of ``stochastic`` too.
     threads : int, optional
         At most this many threads; the result does not depend on it.
     out : ndarray of uint8, optional
@@ -105,9 +73,13 @@ def encode(
     array([123, 238,  81, 127], dtype=uint8)
     >>> rf8sim.decode(codes, "rf8")
     array([ 1.        , -0.3125    ,  0.02734375,  1.5       ], dtype=float32)
+    >>> drawn = rf8sim.Rounding("stochastic", seed=1)
+    >>> rf8sim.decode(rf8sim.encode([0.29, 0.29, 0.29, 0.29], "rf8", rounding=drawn), "rf8").tolist()
+    [0.3125, 0.3125, 0.28125, 0.28125]
     """
     fmt = get_format(fmt)
-    mode, option = check_choices(fmt, rounding, overflow)
+    chosen = as_rounding(rounding)
+    mode, option = check_choices(fmt, chosen)
     data = as_data(x)
     codes: NDArray[np.uint8] = as_output(out, data.shape, np.dtype(np.uint8))
     flat = np.ascontiguousarray(data).reshape(-1)
@@ -115,8 +87,8 @@ def encode(
     if fmt.nan is None:
         _refuse_nan(flat, data.shape, fmt)
     if mode is RoundingMode.STOCHASTIC:
-        words = _checked_words(random_words, data.shape)
-        _encode_stochastic(flat, fmt, option, seed, offset, words, random_bits, threads, target)
+        words = _checked_words(chosen.words, data.shape)
+        _encode_stochastic(flat, fmt, chosen, words, threads, target)
     else:
         _encode_flat(flat, fmt, mode, option, threads, target)
     if target.base is not codes and target is not codes and not np.shares_memory(target, codes):
@@ -154,21 +126,17 @@ def _encode_flat(
 def _encode_stochastic(
     flat: NDArray[Any],
     fmt: Format,
-    option: Overflow,
-    seed: int,
-    offset: int,
+    rounding: Rounding,
     words: NDArray[np.uint32] | None,
-    random_bits: int,
     threads: int | None,
     out: NDArray[np.uint8],
 ) -> None:
-    _check_random_bits(random_bits)
-    key = _philox_key(seed, offset, flat.size)
+    key = _philox_key(rounding.seed, rounding.offset, flat.size)
     if flat.dtype.itemsize == 2 and flat.dtype.kind not in "iu":
         flat = flat.astype(np.float32)
     elif flat.dtype.kind in "iu":
         flat = _integers_as_float64(flat, fmt)
-    table = stochastic_table(fmt, option, dtype_name(flat.dtype))
+    table = stochastic_table(fmt, Overflow(rounding.overflow), dtype_name(flat.dtype))
     bits = flat.view(_PATTERN[dtype_name(flat.dtype)])
     cells = table.cells
     if cells is None:  # find the intervals by search, and let each be a cell of its own
@@ -179,21 +147,16 @@ def _encode_stochastic(
             np.uint32(0),
         )
     fine, coarse = (table.drop, table.cell_codes), (table.lower, table.gap, table.codes)
-    down, k = np.uint64(flat.dtype.itemsize * 8 - 32), np.uint64(random_bits)
+    down, k = np.uint64(flat.dtype.itemsize * 8 - 32), np.uint64(rounding.bits)
 
     def work(start: int, stop: int) -> None:
         where = flat[start:stop], bits[start:stop], tuple(cells), fine, coarse, down
         if words is None:
-            _kernels.encode_drawn(*where, key, np.uint64(offset + start), k, out[start:stop])
+            _kernels.encode_drawn(*where, key, np.uint64(rounding.offset + start), k, out[start:stop])
         else:
             _kernels.encode_stochastic(*where, words[start:stop], k, out[start:stop])
 
     in_pieces(work, flat.size, threads)
-
-
-def _check_random_bits(random_bits: int) -> None:
-    if not 1 <= random_bits <= 32:
-        raise ValueError(f"random_bits must be from 1 to 32, got {random_bits}")
 
 
 def _philox_key(seed: int, offset: int, size: int) -> tuple[np.uint64, np.uint64]:
@@ -234,15 +197,12 @@ def random_words(seed: int, size: int, offset: int = 0) -> NDArray[np.uint32]:
     return buffer[skip : skip + size]
 
 
-def drawn_words(
-    shape: tuple[int, ...], seed: int, offset: int, given: ArrayLike | None, random_bits: int
-) -> NDArray[np.uint32]:
+def drawn_words(shape: tuple[int, ...], rounding: Rounding) -> NDArray[np.uint32]:
     """Return the words of stochastic rounding, flat, for results of a shape: those given, or else the generator's."""
-    _check_random_bits(random_bits)
     size = math.prod(shape)
-    _philox_key(seed, offset, size)
-    words = _checked_words(given, shape)
-    return random_words(seed, size, offset) if words is None else words
+    _philox_key(rounding.seed, rounding.offset, size)
+    words = _checked_words(rounding.words, shape)
+    return random_words(rounding.seed, size, rounding.offset) if words is None else words
 
 
 def _checked_words(words: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.uint32] | None:
@@ -250,11 +210,9 @@ def _checked_words(words: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[n
         return None
     array = np.asarray(words)
     if array.shape != shape or array.dtype.kind not in "iu":
-        raise ValueError(
-            f"random_words must be uint32 of x's shape {shape}, got {array.dtype.name} of shape {array.shape}"
-        )
+        raise ValueError(f"words must be uint32 of x's shape {shape}, got {array.dtype.name} of shape {array.shape}")
     if array.size and (int(array.min()) < 0 or int(array.max()) >> 32):
-        raise ValueError("random_words must fit in 32 bits")
+        raise ValueError("words must fit in 32 bits")
     return np.ascontiguousarray(array, dtype=np.uint32).reshape(-1)
 
 
@@ -276,8 +234,10 @@ def _integers_as_float64(x: NDArray[Any], fmt: Format) -> NDArray[np.float64]:
 def _refuse_nan(flat: NDArray[Any], shape: tuple[int, ...], fmt: Format) -> None:
     if flat.dtype.kind in "iu" or not flat.size:
         return
-    name = dtype_name(flat.dtype)
-    first = _kernels.first_above(flat.view(_PATTERN[name]), *_INFINITY[name])
+    layout = ARRAY_LAYOUTS[dtype_name(flat.dtype)]
+    pattern = layout.pattern_dtype.type
+    bits = flat.view(layout.pattern_dtype)
+    first = _kernels.first_above(bits, pattern(layout.magnitude_mask), pattern(layout.infinity))
     if first >= 0:
         where = ", ".join(map(str, np.unravel_index(first, shape))) if shape else ""
         raise ValueError(

@@ -143,7 +143,7 @@ def compress(
     if not 1 <= block_size < 1 << 31:
         raise ValueError(f"block_size must be from 1 to {(1 << 31) - 1}, got {block_size}")
     if order is not None and coder != "eg":
-        raise ValueError(f"an order of the codes is for coder 'eg' alone, not for {coder!r}")
+        raise ValueError(f"`order` is only supported by coder 'eg', not by {coder!r}")
     counts = count_symbols(symbols)
     lengths = code_lengths(counts, _CODES[coder], parameter=parameter, order=order)
     blocks = -(-symbols.size // block_size)
@@ -221,7 +221,9 @@ def decompress(
         plain = front.coder == "raw" or not front.count
         decode = decode_raw if plain else make_decoder(front.coder, front.parameter, front.table)
     except (ValueError, IndexError) as error:
-        raise BlobError(f"the table of the blob is none that its coder makes ({error}): restore it") from None
+        raise BlobError(
+            f"invalid code table: damaged, or not written by coder {front.coder!r} ({error}): restore the blob"
+        ) from None
     whole = np.zeros(front.blocks, dtype=bool)
 
     def work(start: int, stop: int) -> None:

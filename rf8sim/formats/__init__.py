@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from .base import Format, Side
+from .floats import FloatLayout, get_layout, layout_names
 from .integer import integer_format
 from .logarithmic import logarithmic_format
 from .minifloat import ML_DTYPES, ml_dtypes_format, p3109_format
@@ -16,8 +17,9 @@ from .quantile import nf4_format, quantile_format
 from .residual import residual_format
 
 __all__ = [
-    "Format", "Side", "format_names", "get_format", "integer_format", "logarithmic_format",
-    "ml_dtypes_format", "p3109_format", "posit_format", "quantile_format", "register", "residual_format",
+    "FloatLayout", "Format", "Side", "format_names", "get_format", "get_layout", "integer_format", "layout_names",
+    "logarithmic_format", "ml_dtypes_format", "p3109_format", "posit_format", "quantile_format", "register",
+    "residual_format",
 ]  # fmt: skip
 
 # A format is built when first asked for: listing names costs nothing.
@@ -29,8 +31,8 @@ _builders: dict[str, Callable[[], Format]] = {
     "binary8p3": lambda: p3109_format(3),
     "binary8p4": lambda: p3109_format(4),
     "binary8p5": lambda: p3109_format(5),
-    "int8": lambda: integer_format(signed=True),
-    "uint8": lambda: integer_format(signed=False),
+    **{f"int{bits}": partial(integer_format, bits) for bits in (8, 4)},
+    **{f"uint{bits}": partial(integer_format, bits, signed=False) for bits in (8, 4)},
     "posit8_es0": lambda: posit_format(0),
     "posit8_es1": lambda: posit_format(1),
     "posit8_es2": lambda: posit_format(2),
@@ -42,7 +44,9 @@ _built: dict[str, Format] = {}
 
 # Formats with parameters, written as calls: rf(4,4,12) or quantile(8,0.7).
 _parametric: dict[str, Callable[..., Format]] = {
+    "int": integer_format,
     "rf": residual_format,
+    "uint": partial(integer_format, signed=False),
     "quantile": quantile_format,
 }
 

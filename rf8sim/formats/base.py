@@ -72,8 +72,6 @@ class Format:
         smallest positive value; 0 for formats that have no underflow.
     depth : int, optional
         Of the RF family: how far apart the two powers of two of a value can be. Rounding `residual` needs it.
-    power_of_two_scale : bool
-        Whether scales of this format are powers of two (section 6 of the RF8 specification).
 
     Raises
     ------
@@ -99,7 +97,6 @@ class Format:
     nearest_boundaries: tuple[float, ...] | None = field(default=None, repr=False)
     subnormals_below: float | None = None
     depth: int | None = None
-    power_of_two_scale: bool = False
 
     def __post_init__(self) -> None:
         values = np.array(self.values, dtype=np.float64)
@@ -134,7 +131,7 @@ class Format:
         """What makes two formats the same: the name, the table and the rules of its edges."""
         return (
             self.name, self.bits, self.values.tobytes(), self.beyond, self.beyond_negative, self.nan,
-            self.nearest_boundaries, self.subnormals_below, self.depth, self.power_of_two_scale,
+            self.nearest_boundaries, self.subnormals_below, self.depth,
         )  # fmt: skip
 
     @cached_property

@@ -44,5 +44,4 @@ def logarithmic_format(steps: int = 8, name: str = "lns8") -> Format:
         description=f"logarithmic: sign and a 7-bit logarithm, {steps} values an octave",
         values=np.concatenate([magnitude[:128], negative]),
         beyond=float(magnitude[128]),
-        power_of_two_scale=True,
     )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 
-import ml_dtypes
 import numpy as np
 
 from .base import Format
+from .floats import FloatLayout, get_layout
 
 __all__ = ["ML_DTYPES", "ml_dtypes_format", "p3109_format"]
 
@@ -46,23 +45,21 @@ def ml_dtypes_format(name: str) -> Format:
     >>> ml_dtypes_format("e4m3fn").max
     448.0
     """
-    exponent, mantissa = (int(digits) for digits in re.findall(r"\d+", name)[:2])
-    unsigned = name.endswith("fnu")
-    bits = exponent + mantissa + (0 if unsigned else 1)
-    dtype = getattr(ml_dtypes, f"float{bits}_{name}")
-    values = np.arange(1 << bits, dtype=np.uint8).view(dtype).astype(np.float64)
+    layout = get_layout(name)
+    dtype = layout.dtype
+    assert dtype is not None
+    values = np.arange(1 << layout.bits, dtype=np.uint8).view(dtype).astype(np.float64)
     with np.errstate(invalid="ignore"):
         nan = int(np.array([np.nan], dtype=np.float64).astype(dtype).view(np.uint8)[0])
-    largest = float(np.max(values[np.isfinite(values)]))
     return Format(
         name=name,
-        bits=bits,
+        bits=layout.bits,
         family="minifloat",
         description=ML_DTYPES[name],
         values=values,
-        beyond=_next_float(largest, mantissa),
+        beyond=_beyond(layout),
         nan=nan if np.isnan(values[nan]) else None,
-        subnormals_below=float(ml_dtypes.finfo(dtype).smallest_normal),  # type: ignore[no-untyped-call]
+        subnormals_below=layout.smallest_normal,
     )
 
 
@@ -87,25 +84,18 @@ def p3109_format(precision: int) -> Format:
     >>> p3109_format(4).max
     224.0
     """
-    trailing, bias = precision - 1, 1 << (7 - precision)
-    code = np.arange(128)
-    exponent, fraction = code >> trailing, code & ((1 << trailing) - 1)
-    significand = np.where(exponent > 0, fraction + (1 << trailing), fraction).astype(np.float64)
-    magnitude = np.ldexp(significand, np.maximum(exponent, 1) - bias - trailing)
-    magnitude[0x7F] = math.inf
-    negative = -magnitude
-    negative[0] = math.nan
+    layout = get_layout(f"binary8p{precision}")
     return Format(
-        name=f"binary8p{precision}",
-        bits=8,
+        name=layout.name,
+        bits=layout.bits,
         family="minifloat",
         description=f"IEEE P3109 binary8, precision {precision}: one zero, one NaN, infinities",
-        values=np.concatenate([magnitude, negative]),
-        beyond=_next_float(float(magnitude[0x7E]), trailing),
-        subnormals_below=math.ldexp(1.0, 1 - bias),
+        values=layout.values(np.arange(1 << layout.bits)),
+        beyond=_beyond(layout),
+        subnormals_below=layout.smallest_normal,
     )
 
 
-def _next_float(value: float, trailing_bits: int) -> float:
-    """Return the next value of a float grid with that many trailing significand bits and unbounded exponents."""
-    return value + math.ldexp(1.0, math.frexp(value)[1] - 1 - trailing_bits)
+def _beyond(layout: FloatLayout) -> float:
+    """Return what would follow the largest value if there were more exponents."""
+    return layout.max + math.ldexp(1.0, layout.emax - layout.mantissa_bits)

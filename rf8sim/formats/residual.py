@@ -79,5 +79,4 @@ def residual_format(exponent_bits: int, depth: int, bias: int | None = None, *, 
         values=np.concatenate([magnitude, negative]),
         beyond=float(above[above > magnitude.max()][0]),
         depth=depth,
-        power_of_two_scale=True,
     )

@@ -1,219 +1,36 @@
-"""A language model run in low precision: its loss when every weight matrix is applied by a stated datapath.
+"""The loss of a language model in low precision: every weight matrix applied by a stated datapath.
 
-A `Datapath` says what products of weights and activations are computed in: the format of the weights, that of the
-activations if they are quantized too, the scales, the accumulator with its order of summing. All else stays in float32:
-the norms, the softmax, attention's two products of activations with activations, the residual sums. The two tables that
-are looked up, not multiplied, are quantized as the matrices are.
-
-Scales
-------
-Weights have a scale for each matrix (``tensor``) or for each output (``channel``), chosen by the scale rule.
-Activations have one static scale for each product (``tensor``), chosen by the same rule on the summary of what that
-product gets in the float32 run, or one for each token (``channel``), chosen on the fly to fit the largest magnitude.
-
-Shift
------
-Accumulators of small range need products brought into it: they hold products divided by ``2**shift``, an exponent
-added, which rounds nothing by itself. By default float16 and 8-bit accumulators get the shift that puts the largest
-possible product 6 bits below their largest value, for every format alike; other accumulators get none.
+The transformer of `rf8sim.models.transformer` is run in float32 and in each `rf8sim.models.datapath.Datapath` on the
+same windows of held-out text.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from .._base.checks import choose
-from ..arithmetic.accumulators import get_accumulator, get_order, get_rule
-from ..arithmetic.linalg import matmul
-from ..codec.rounding import check_choices
-from ..formats import Format, get_format
-from ..quantization.scaling import SCALE_RULES, QuantizedTensor, quantize, scale_from_histogram
+from ..quantization.records import Count, ExtendedFloat, Record, convert, to_builtins
+from ..quantization.tensor import QuantizedTensor, quantize
+from .datapath import Datapath, Machine
 from .transformer import Model, Product, forward
 
 if TYPE_CHECKING:
     from ggd import MagnitudeHistogram
 
-__all__ = ["Datapath", "Evaluation", "evaluate", "paired"]
+__all__ = ["Evaluation", "evaluate", "paired"]
 
 Array = NDArray[np.float32]
 
-_SCALINGS = ("tensor", "channel")
 _BATCH = 16  # windows run together; no result depends on it but where an accumulator rounds stochastically
-_BY_WINDOW = ("baseline_losses", "losses", "divergences")
-_MARGIN = 6  # bits of a narrow accumulator left above the largest product
-_NARROW = 2.0**64  # an accumulator that reaches further needs no shift
 
 
-# --- what it is run in ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Datapath:
-    """What products of weights and activations are computed in.
-
-    Attributes
-    ----------
-    format : str
-        Format of the weights.
-    activations : str or None
-        Format of the activations; None leaves them in float32.
-    accumulator, order, accumulator_rounding : str
-        As ``accumulator``, ``order`` and ``rounding`` of `rf8sim.arithmetic.linalg.matmul`.
-    scaling : str
-        ``tensor`` or ``channel``; see above.
-    scale_rule : str
-        ``max``, ``mse`` or ``ggd``: a rule of `rf8sim.quantize`.
-    rounding : str
-        How weights and activations are rounded to their formats. ``residual`` is for the RF family; activations in
-        another format are then rounded ``nearest-even``.
-    shift : int or None
-        Products are divided by ``2**shift`` before they are summed, and the sums multiplied; None chooses it.
-    seed : int
-        Of stochastic rounding.
-
-    Examples
-    --------
-    >>> Datapath("rf8", activations="int8", accumulator="int:24").check()
-    >>> Datapath("rf8", accumulator="int:24").check()
-    Traceback (most recent call last):
-    ValueError: accumulator 'int:24' sums integers: give the activations a format too, such as 'int8'
-    """
-
-    format: str
-    activations: str | None = None
-    accumulator: str = "exact"
-    order: str = "sequential"
-    scaling: str = "tensor"
-    scale_rule: str = "mse"
-    rounding: str = "nearest-even"
-    accumulator_rounding: str = "nearest-even"
-    shift: int | None = None
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raise ValueError if an option is unknown or options do not go together."""
-        check_choices(get_format(self.format), self.rounding, "saturate")
-        if self.activations is not None:
-            check_choices(get_format(self.activations), self.activation_rounding, "saturate")
-        choose("scaling", self.scaling, _SCALINGS)
-        choose("scale rule", self.scale_rule, SCALE_RULES)
-        get_order(self.order)
-        held = get_accumulator(self.accumulator)
-        if not held.exact:
-            get_rule(held, self.accumulator_rounding, "saturate", self.seed, 0)
-        if held.integer and self.activations is None:
-            raise ValueError(
-                f"accumulator {self.accumulator!r} sums integers: give the activations a format too, such as 'int8'"
-            )
-        if self.shift is not None and abs(self.shift) > 64:
-            raise ValueError(f"shift must be -64 to 64, got {self.shift}")
-
-    @property
-    def activation_rounding(self) -> str:
-        """How activations are rounded."""
-        own = self.activations is None or get_format(self.activations).depth is not None
-        return "nearest-even" if self.rounding == "residual" and not own else self.rounding
-
-
-@lru_cache(maxsize=64)
-def _shifted(fmt: Format, shift: int) -> Format:
-    """Return a format whose values are divided by ``2**shift``."""
-    if not shift:
-        return fmt
-    return dataclasses.replace(fmt, name=f"{fmt.name} / 2**{shift}", values=np.ldexp(fmt.values, -shift))
-
-
-class _Machine:
-    """A datapath with a model's weights in it."""
-
-    def __init__(
-        self,
-        model: Model,
-        path: Datapath,
-        quantized: Mapping[str, QuantizedTensor],
-        seen: Mapping[str, MagnitudeHistogram],
-    ) -> None:
-        self.path = path
-        self.quantized = quantized
-        self.weight_format = get_format(path.format)
-        self.input_format = None if path.activations is None else get_format(path.activations)
-        tables = {name: quantized[name].dequantize() for name in ("embed.weight", "positions.weight")}
-        self.weights = {**model.weights, **tables}
-        self.numbers = {name: number for number, name in enumerate(model.products)}
-        self.shifts = {name: self._shift(seen[name].abs_max) for name in model.products}
-        self.scales: dict[str, Array] = {}
-        if self.input_format is not None and path.scaling == "tensor":
-            for name in model.products:
-                self.scales[name] = scale_from_histogram(
-                    seen[name], self.input_format, path.scale_rule, path.activation_rounding
-                )
-        self.first = 0  # of the tokens at work: their place among all, for stochastic rounding
-        self.sums = self.not_finite = 0
-
-    def _shift(self, largest_input: float) -> int:
-        if self.path.shift is not None:
-            return self.path.shift
-        held = get_accumulator(self.path.accumulator)
-        kind = held.floating or held.format
-        if kind is None or kind.max >= _NARROW:
-            return 0
-        largest = self.weight_format.max * (largest_input if self.input_format is None else self.input_format.max)
-        return math.ceil(math.log2(largest / kind.max)) + _MARGIN if largest > 0 else 0
-
-    def __call__(self, name: str, x: Array) -> Array:
-        """Apply a matrix."""
-        weight, shift = self.quantized[f"{name}.weight"], self.shifts[name]
-        inputs: NDArray[Any]
-        kind: str | Format
-        if self.input_format is None:
-            inputs, kind, scale = np.ldexp(x, -shift), "float32", np.ones((1, 1), np.float32)
-        else:
-            codes = self._codes(name, x, self.input_format)
-            inputs, kind, scale = codes.codes, _shifted(self.input_format, shift), codes.scale
-        sums = matmul(
-            inputs,
-            weight.codes.T,
-            kind,
-            fmt_b=weight.format,
-            scale_a=np.ldexp(scale, shift),
-            scale_b=weight.scale.T,
-            accumulator=self.path.accumulator,
-            order=self.path.order,
-            rounding=self.path.accumulator_rounding,
-            seed=self.path.seed + self.numbers[name],
-        ).astype(np.float32)
-        self.sums += sums.size
-        self.not_finite += sums.size - int(np.count_nonzero(np.isfinite(sums)))
-        return sums
-
-    def _codes(self, name: str, x: Array, fmt: Format) -> QuantizedTensor:
-        if fmt.nan is None:  # after an overflow that made infinities, which is counted
-            x = np.nan_to_num(x, nan=0.0, posinf=np.inf, neginf=-np.inf)
-        return quantize(
-            x,
-            fmt,
-            scaling=self.path.scaling,
-            rounding=self.path.activation_rounding,
-            seed=self.path.seed + self.numbers[name],
-            offset=self.first * x.shape[1],
-            scale=self.scales.get(name),
-        )
-
-
-# --- what comes of it -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How a model did in a datapath, beside float32.
+class Evaluation(Record, frozen=True):
+    """Quality of a model in a datapath, next to float32.
 
     Attributes
     ----------
@@ -224,31 +41,44 @@ class Evaluation:
     tokens : int
         Predictions made.
     baseline_losses, losses : tuple of float
-        Mean loss of each window in float32 and in the datapath, nats per token.
+        Mean loss of each window in float32 and in the datapath, nats per token; NaN where it is not finite.
     divergences : tuple of float
         Mean Kullback-Leibler divergence of the predicted distribution from that of float32 in each window, nats per
-        token. It sees what the loss on a few tokens does not: predictions that changed for better and worse alike.
+        token. It shows what the loss on a few tokens does not: predictions that changed for better and worse alike.
     agreement : float
         Share of the predictions whose most likely token is that of float32.
     not_finite : float
-        Share of the sums that overflowed into an infinity or came out NaN.
+        Share of the sums that overflowed into an infinity or are NaN.
+
+    Examples
+    --------
+    >>> result = Evaluation("m", Datapath("rf8"), 4, (1.0, 2.0), (1.5, 2.25), (0.5, 0.25), 0.75, 0.0)
+    >>> result.loss, result.cost, result.error
+    (1.875, 0.375, 0.125)
     """
 
     model: str
     datapath: Datapath
-    tokens: int
-    baseline_losses: tuple[float, ...]
-    losses: tuple[float, ...]
-    divergences: tuple[float, ...]
+    tokens: Count
+    baseline_losses: tuple[ExtendedFloat, ...]
+    losses: tuple[ExtendedFloat, ...]
+    divergences: tuple[ExtendedFloat, ...]
     agreement: float
     not_finite: float
 
-    @cached_property
+    derived: ClassVar[tuple[str, ...]] = ("baseline", "loss", "cost", "error", "divergence")
+
+    def __post_init__(self) -> None:
+        for name in ("baseline_losses", "losses", "divergences"):
+            numbers = tuple(number if math.isfinite(number) else math.nan for number in getattr(self, name))
+            msgspec.structs.force_setattr(self, name, numbers)
+
+    @property
     def baseline(self) -> float:
         """Loss in float32, nats per token."""
         return math.fsum(self.baseline_losses) / len(self.baseline_losses)
 
-    @cached_property
+    @property
     def loss(self) -> float:
         """Loss in the datapath, nats per token; NaN if a sum that was not finite made it so."""
         return sum(self.losses) / len(self.losses)
@@ -258,12 +88,12 @@ class Evaluation:
         """What the datapath adds to the loss, nats per token."""
         return self.loss - self.baseline
 
-    @cached_property
+    @property
     def error(self) -> float:
         """Standard error of `cost`, from its spread over windows; NaN for a single window."""
         return paired(self.baseline_losses, self.losses)[1]
 
-    @cached_property
+    @property
     def divergence(self) -> float:
         """Divergence from float32, nats per token."""
         return sum(self.divergences) / len(self.divergences)
@@ -275,27 +105,16 @@ class Evaluation:
         --------
         >>> result = Evaluation("m", Datapath("rf8"), 4, (1.0, 2.0), (1.5, 2.25), (0.5, 0.25), 0.75, 0.0)
         >>> data = result.to_json()
-        >>> data["loss"], data["cost"], data["error"]
-        (1.875, 0.375, 0.125)
-        >>> Evaluation.from_json(data) == result
-        True
+        >>> data["datapath"]["weights"]["format"], data["loss"], Evaluation.from_json(data) == result
+        ('rf8', 1.875, True)
         """
-        derived = {name: _existing(getattr(self, name)) for name in ("baseline", "loss", "cost", "error", "divergence")}
-        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        lists = {name: [_existing(loss) for loss in own[name]] for name in _BY_WINDOW}
-        return {**own, "datapath": dataclasses.asdict(self.datapath), **derived, **lists}
+        data: dict[str, Any] = to_builtins(self)
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evaluation:
-        """Return the record that `to_json` wrote."""
-        own = {field.name: data[field.name] for field in dataclasses.fields(cls)}
-        for name in _BY_WINDOW:
-            own[name] = tuple(math.nan if loss is None else loss for loss in own[name])
-        return cls(**{**own, "datapath": Datapath(**data["datapath"])})
-
-
-def _existing(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+        """Return the record that `to_json` wrote; raise ValueError if it is none."""
+        return convert(data, cls)
 
 
 def paired(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:
@@ -360,11 +179,11 @@ def evaluate(
 
     total, done = len(windows) * (1 + len(datapaths)), 0
     quantized: dict[tuple[object, ...], dict[str, QuantizedTensor]] = {}
-    seen: dict[str, MagnitudeHistogram] = {}
+    inputs: dict[str, MagnitudeHistogram] = {}
 
     def plain(name: str, x: Array) -> Array:
         summary = MagnitudeHistogram.from_array(x)
-        seen[name] = seen[name] | summary if name in seen else summary
+        inputs[name] = inputs[name] | summary if name in inputs else summary
         sums: Array = x @ model.weights[f"{name}.weight"].T
         return sums
 
@@ -374,8 +193,8 @@ def evaluate(
             if progress:
                 progress(label, done, total)
             part = windows[start : start + _BATCH].astype(np.int64)
-            if isinstance(product, _Machine):
-                product.first = start * model.context
+            if isinstance(product, Machine):
+                product.first_token = start * model.context
             with np.errstate(over="ignore", invalid="ignore"):
                 yield _predictions(forward(model, part[:, :-1], product, weights), part[:, 1:])
             done += len(part)
@@ -383,19 +202,18 @@ def evaluate(
     baseline = list(run("float32", plain, None))
     results = []
     for path in datapaths:
-        key = (path.format, path.scaling, path.scale_rule, path.rounding, path.seed)
+        key = (path.weights, path.seed)
         if key not in quantized:
             quantized[key] = _quantized(model, path)
-        machine = _Machine(model, path, quantized[key], seen)
+        machine = Machine(model, path, quantized[key], inputs)
         losses: list[float] = []
         divergences: list[float] = []
         agreeing = 0
-        for own, batch in zip(
-            baseline, run(f"{path.format} {path.accumulator}", machine, machine.weights), strict=True
-        ):
+        batches = run(f"{path.weights} {path.accumulator}", machine, machine.weights)
+        for exact, batch in zip(baseline, batches, strict=True):
             losses += batch.losses.tolist()
-            divergences += _divergences(own.logarithms, batch.logarithms).tolist()
-            agreeing += int(np.count_nonzero(own.best == batch.best))
+            divergences += _divergences(exact.logarithms, batch.logarithms).tolist()
+            agreeing += int(np.count_nonzero(exact.best == batch.best))
         results.append(
             Evaluation(
                 model=model.name,
@@ -415,21 +233,14 @@ def evaluate(
 
 def _quantized(model: Model, path: Datapath) -> dict[str, QuantizedTensor]:
     return {
-        name: quantize(
-            weight,
-            path.format,
-            scaling=path.scaling,
-            scale_rule=path.scale_rule,
-            rounding=path.rounding,
-            seed=path.seed,
-        )
+        name: quantize(weight, path.weights, seed=path.seed)
         for name, weight in model.weights.items()
         if weight.ndim == 2
     }
 
 
 class _Predictions(NamedTuple):
-    """Of a batch of windows: losses of windows, the most likely tokens (-1 for none), logarithms of probabilities."""
+    """Losses of a batch of windows, the most likely tokens (-1 for none) and the logarithms of their probabilities."""
 
     losses: NDArray[np.float64]
     best: NDArray[Any]
@@ -445,8 +256,8 @@ def _predictions(logits: Array, right: NDArray[np.int64]) -> _Predictions:
     return _Predictions(losses, best, wide.astype(np.float32))
 
 
-def _divergences(expected: Array, found: Array) -> NDArray[np.float64]:
+def _divergences(expected: Array, actual: Array) -> NDArray[np.float64]:
     """Return the mean divergence of each window."""
     logarithms = expected.astype(np.float64)
-    shares: NDArray[np.float64] = np.sum(np.exp(logarithms) * (logarithms - found), axis=-1).mean(axis=-1)
+    shares: NDArray[np.float64] = np.sum(np.exp(logarithms) * (logarithms - actual), axis=-1).mean(axis=-1)
     return shares

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._base.checks import as_data
+from ..codec.inputs import as_data
 from ..formats import Format
-from .scaling import QuantizedTensor
+from .blocks import expand, layout
+from .records import Count, ExtendedFloat
+from .tensor import QuantizedTensor
 
 __all__ = ["QuantizationError", "RowErrors", "measure"]
 
@@ -50,15 +51,15 @@ class QuantizationError:
     (28.5, 0.0, 0.0)
     """
 
-    count: int
-    nonzero: int
-    relative_count: int
-    underflow: int
-    overflow: int
-    sum_squares: float
-    sum_squared_error: float
-    sum_relative_error: float
-    max_relative_error: float
+    count: Count
+    nonzero: Count
+    relative_count: Count
+    underflow: Count
+    overflow: Count
+    sum_squares: ExtendedFloat
+    sum_squared_error: ExtendedFloat
+    sum_relative_error: ExtendedFloat
+    max_relative_error: ExtendedFloat
     code_counts: NDArray[np.int64]
 
     def __or__(self, other: QuantizationError) -> QuantizationError:
@@ -140,7 +141,7 @@ def measure(x: ArrayLike, quantized: QuantizedTensor) -> QuantizationError:
     Examples
     --------
     >>> import rf8sim
-    >>> measure([1.0, 3.0, 0.0], rf8sim.quantize([1.0, 3.0, 0.0], "rf8", scaling="none")).overflow
+    >>> measure([1.0, 3.0, 0.0], rf8sim.quantize([1.0, 3.0, 0.0], "rf8/none")).overflow
     1
     """
     data = as_data(x)
@@ -148,22 +149,42 @@ def measure(x: ArrayLike, quantized: QuantizedTensor) -> QuantizationError:
         raise ValueError(
             f"the tensor has shape {data.shape}, its quantized copy {quantized.shape}: they must be the same"
         )
-    rows = functools.partial(_as_rows, scaling=quantized.scaling, axis=quantized.axis)
-    matrix = rows(data)
-    errors = RowErrors(quantized.format, matrix.shape[0])
-    errors.add(
-        matrix, rows(quantized.codes), quantized.scale, quantized.block_size if quantized.scaling == "block" else 0
-    )
+    shape = row_shape(quantized)
+    errors = RowErrors(quantized.format, shape[0])
+    scale, offset, block = row_scales(quantized)
+    errors.add(data.reshape(shape), quantized.codes.reshape(shape), scale, offset, block)
     return errors.total()
 
 
-def _as_rows(array: NDArray[Any], scaling: str, axis: int) -> NDArray[Any]:
-    """Return an array as a matrix: a channel in each row, or the axis of the blocks along the rows, or one row."""
-    if scaling == "channel":
-        return np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
-    if scaling == "block":
-        return np.moveaxis(array, axis, -1).reshape(math.prod(array.shape) // max(array.shape[axis], 1), -1)
-    return array.reshape(1, -1)
+def row_shape(quantized: QuantizedTensor) -> tuple[int, int]:
+    """Return the shape of a tensor as a matrix in whose rows its blocks lie: all axes but the last, by the last."""
+    scales = quantized.scheme.scales
+    view, _ = layout(None if scales is None else scales.block, quantized.shape)
+    return math.prod(view[:-1]), view[-1]
+
+
+def row_scales(quantized: QuantizedTensor) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, int]:
+    """Return scales and offsets as `RowErrors.add` takes them for `row_shape`, and the block size.
+
+    Returns
+    -------
+    scale, offset : ndarray of float64, shape (1 or rows, blocks)
+        One row for all where there is one scale; the offset is None without zero points.
+    block : int
+        Elements of a row that share a scale; 0 for all of them.
+    """
+    scales, scale, offset = quantized.scheme.scales, quantized.scale, quantized.offset
+    if scales is None or scale.size == 1:
+        return scale.reshape(1, 1).astype(np.float64), None if offset is None else offset.reshape(1, 1), 0
+    view, sizes = layout(scales.block, quantized.shape)
+    grid = tuple(-(-length // size) for length, size in zip(view, sizes, strict=True))
+    rows, blocks = math.prod(view[:-1]), grid[-1]
+
+    def spread(numbers: NDArray[Any]) -> NDArray[np.float64]:
+        leading = expand(numbers.reshape(grid), (*sizes[:-1], 1), (*view[:-1], blocks))
+        return np.broadcast_to(leading, (*view[:-1], blocks)).reshape(rows, blocks).astype(np.float64)
+
+    return spread(scale), None if offset is None else spread(offset), sizes[-1]
 
 
 class RowErrors:
@@ -215,7 +236,13 @@ class RowErrors:
         return self._sums[:, 1]
 
     def add(
-        self, x: NDArray[Any], codes: NDArray[np.uint8], scale: NDArray[np.float32], block: int = 0, row: int = 0
+        self,
+        x: NDArray[Any],
+        codes: NDArray[np.uint8],
+        scale: NDArray[Any],
+        offset: NDArray[np.float64] | None = None,
+        block: int = 0,
+        row: int = 0,
     ) -> None:
         """Add a piece.
 
@@ -225,8 +252,10 @@ class RowErrors:
             The elements, of any type that a tensor may have.
         codes : ndarray of uint8, shape (n, columns)
             Their codes.
-        scale : ndarray of float32
+        scale : ndarray of float32 or float64
             One for all, one for each row, or, row after row, one for each block.
+        offset : ndarray of float64, optional
+            What is added to ``scale * value``, of as many numbers.
         block : int
             Elements of a row that share a scale; 0 for all of them.
         row : int
@@ -238,12 +267,13 @@ class RowErrors:
         if not x.size:
             return
         block = block or width
-        scales = scale.reshape(1 if scale.size == 1 else height, -1)
+        scales = scale.reshape(1 if scale.size == 1 else height, -1).astype(np.float64)
+        offsets = np.zeros_like(scales) if offset is None else np.ascontiguousarray(offset.reshape(scales.shape))
         data = np.ascontiguousarray(x, dtype=np.float32 if x.dtype.kind not in "iu" and x.dtype.itemsize < 8 else None)
         if data.dtype != np.float32:
             data = data.astype(np.float64, copy=False)
         row_errors(
-            data, np.ascontiguousarray(codes), self._values, self._fmt.min, self._fmt.max, scales, block,
+            data, np.ascontiguousarray(codes), self._values, self._fmt.min, self._fmt.max, (scales, offsets), block,
             self._finite_only, self._sums[own], self._counts[own], self._codes,
         )  # fmt: skip
 

@@ -1,416 +1,289 @@
-"""Scaled tensors: ``x ~ scale * decode(code)``, with one scale for a tensor, a channel or a block."""
+"""Choosing the scales of a tensor: from its largest magnitudes, its data, or a density fitted to it."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from .._base import display as _display
-from .._base.checks import as_data, choose
-from .._base.threads import in_pieces
-from .._kernels import codec as _kernels
 from ..codec.codec import decode, encode
-from ..codec.rounding import RoundingMode, boundaries, check_choices
-from ..formats import Format, get_format
+from ..codec.inputs import as_data
+from ..codec.rounding import RoundingMode
+from ..codec.thresholds import boundaries
+from ..formats import Format
+from .blocks import expand, grouped, ungrouped
+from .numbers import number_dtype, number_format, number_range, stored_number
+from .rules import RULES
+from .scheme import Scheme, as_scheme
 
 if TYPE_CHECKING:
     from ggd import MagnitudeHistogram
 
 __all__ = [
-    "SCALE_RULES",
-    "SCALINGS",
-    "QuantizedTensor",
-    "choose_scale",
+    "Chosen",
+    "choose_scales",
     "equal_deviations",
     "expected_error",
-    "quantize",
-    "scale_from_histogram",
+    "outer_scales",
+    "scales_from_histogram",
 ]
 
-SCALINGS = ("tensor", "channel", "block", "none")
-SCALE_RULES = ("max", "mse", "ggd")
-
-# Elements that one step of quantization holds as float64.
-_STEP = 1 << 15
 # Scales are searched from eight octaves below that of rule `max` to half the format's range above it (the middle of a
 # posit's range is its most precise part), then in finer steps around the best.
 _OCTAVES_BELOW = 8
 _STEPS_OF_OCTAVE = (4, 32)
 
 
-@dataclass(frozen=True, eq=False)
-class QuantizedTensor:
-    """Codes and scales of a tensor.
+class Chosen(NamedTuple):
+    """Scales of a tensor.
 
-    Parameters
+    Attributes
     ----------
-    codes : ndarray of uint8
-        The codes, of the tensor's shape.
-    scale : ndarray of float32
-        Of shape ``()`` for one scale; with every axis but ``axis`` of length 1 for channels; of the codes' shape with
-        ``axis`` divided by the block size, rounded up, for blocks.
-    format : Format
-        The format of the codes.
-    scaling : str
-        ``tensor``, ``channel``, ``block`` or ``none``.
-    axis : int
-        The axis of the channels, or along which blocks lie.
-    block_size : int
-        Elements in a block.
-    rounding : str
-        The mode that made the codes.
-
-    Examples
-    --------
-    >>> import numpy as np, rf8sim
-    >>> q = rf8sim.quantize(np.array([[0.5, -0.25], [30.0, 40.0]]), "rf8", scaling="channel", axis=0)
-    >>> q.exponents.ravel().tolist(), q.dequantize().tolist()
-    ([-1, 5], [[0.5, -0.25], [30.0, 40.0]])
-    >>> q.bits_per_weight
-    12.0
+    scales : tuple of ndarray of float32
+        Of each of `Scheme.levels`, of `Scheme.scale_shapes`.
+    zero : ndarray of float32 or None
+        The zero points, of the shape of the first scales.
     """
 
-    codes: NDArray[np.uint8] = field(repr=False)
-    scale: NDArray[np.float32] = field(repr=False)
-    format: Format
-    scaling: str
-    axis: int = 0
-    block_size: int = 32
-    rounding: str = "nearest-even"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The tensor's shape."""
-        return self.codes.shape
-
-    @property
-    def exponents(self) -> NDArray[np.int8]:
-        """The base-2 logarithms of the scales, where the format's scales are powers of two.
-
-        Raises
-        ------
-        ValueError
-            If they are not.
-        """
-        if not self.format.power_of_two_scale:
-            raise ValueError(f"the scales of {self.format.name!r} are float32 numbers, not powers of two: use .scale")
-        return (np.frexp(self.scale)[1] - 1).astype(np.int8)
-
-    @property
-    def bits_per_weight(self) -> float:
-        """Stored bits for each element: the codes at the format's width, and the scales at 8 or 32 bits."""
-        scale_bits = 0 if self.scaling == "none" else (8 if self.format.power_of_two_scale else 32)
-        return self.format.bits + scale_bits * self.scale.size / max(self.codes.size, 1)
-
-    def dequantize(self, dtype: DTypeLike = np.float32) -> NDArray[Any]:
-        """Return ``scale * decode(codes)``, computed in float64 and rounded once to ``dtype``.
-
-        Parameters
-        ----------
-        dtype : dtype
-            float32, float64, float16 or bfloat16.
-
-        Returns
-        -------
-        ndarray
-            Of the tensor's shape.
-        """
-        out = np.empty(self.shape, dtype=dtype)
-        expanded = expand_scale(self.scale, self.shape, self.scaling, self.axis, self.block_size)
-
-        def step(part: slice, scale: NDArray[np.float32]) -> None:
-            with np.errstate(over="ignore", invalid="ignore"):
-                out[part] = decode(self.codes[part], self.format, dtype=np.float64, threads=1) * scale
-
-        by_rows(step, self.shape, expanded)
-        return out
-
-    def __repr__(self) -> str:
-        return (
-            f"QuantizedTensor({self.format.name}, shape {self.shape}, {self.scaling} scaling, "
-            f"{self.scale.size} scales, {self.bits_per_weight:.4g} bits per weight)"
-        )
-
-    def _repr_html_(self) -> str:
-        codes = self.codes.ravel()
-        counts = np.bincount(codes, minlength=1)
-        share = counts[counts > 0] / max(codes.size, 1)
-        rows: list[tuple[str, object]] = [
-            ("shape", " × ".join(map(str, self.shape)) or "scalar"),
-            ("scaling", f"{self.scaling}, {self.scale.size} scales"),
-            ("bits per weight", f"{self.bits_per_weight:.4g}"),
-            ("entropy of the codes", f"{abs(-np.sum(share * np.log2(share))):.3f} bits"),
-            ("codes in use", f"{np.count_nonzero(counts)} of {self.format.values.size}"),
-        ]
-        if self.scale.size:
-            rows.append(("scales", f"{self.scale.min():g} to {self.scale.max():g}"))
-        return _display.facts(f"QuantizedTensor, {self.format.name}, rounded {self.rounding}", rows)
+    scales: tuple[NDArray[np.float32], ...]
+    zero: NDArray[np.float32] | None = None
 
 
-def quantize(
+def choose_scales(
     x: ArrayLike,
-    fmt: str | Format,
+    scheme: str | Format | Scheme,
     *,
-    scaling: str = "tensor",
-    axis: int = 0,
-    block_size: int = 32,
-    scale_rule: str = "max",
-    rounding: str = "nearest-even",
-    overflow: str = "saturate",
-    seed: int = 0,
-    offset: int = 0,
-    scale: ArrayLike | None = None,
-    threads: int | None = None,
-) -> QuantizedTensor:
-    """Choose scales for a tensor and encode ``x / scale``.
-
-    The quotient is formed in float64. For scales that are powers of two it is exact; for others it is rounded to 53
-    bits, which for float32 data and decision boundaries of at most 28 bits changes no decision.
+    outer: NDArray[np.float32] | None = None,
+    pooled: MagnitudeHistogram | None = None,
+) -> Chosen:
+    """Choose the scales that `quantize` would use.
 
     Parameters
     ----------
     x : array_like
-        The tensor: float64, float32, float16, bfloat16 or integers.
-    fmt : str or Format
-        The format.
-    scaling : str
-        ``tensor`` (one scale), ``channel`` (one for each index of ``axis``), ``block`` (one for each ``block_size``
-        consecutive elements along ``axis``, the last block may be shorter) or ``none`` (scale 1).
-    axis : int
-        The channel axis, or the axis along which blocks lie.
-    block_size : int
-        Elements in a block.
-    scale_rule : str
-        ``max``: the largest magnitude maps to the largest value. ``mse``: the least squared error on the data (for
-        ``tensor``, on the one-pass summary of the data). ``ggd``: the least expected squared error under a generalized
-        Gaussian fitted to the tensor, with the standard deviation of each channel or block.
-    rounding, overflow, seed, offset, threads
-        As for `encode`.
-    scale : array_like, optional
-        Scales to use instead of choosing them, of the shape that `QuantizedTensor` documents.
+        The tensor. Numbers that are not finite choose nothing.
+    scheme : str, Format or Scheme
+        How it is stored. For ``stochastic`` rounding the scale is that of ``nearest-even``.
+    outer : ndarray of float32, optional
+        The outer scale, of shape (), where x is a part of a tensor; from `outer_scales`.
+    pooled : ggd.MagnitudeHistogram, optional
+        Where x is some of the blocks of a tensor and the rule is ``ggd``: the `equal_deviations` of all of them, so
+        that the parts of a tensor get the scales of the tensor.
 
     Returns
     -------
-    QuantizedTensor
-        Codes and scales.
+    Chosen
+        The scales; a block without finite nonzero numbers gets scale 1.
 
     Raises
     ------
     ValueError
-        If an option is unknown or out of range, or x holds NaN and the format has none.
+        If the scheme cannot be read.
     TypeError
         If x is not real numbers.
 
     Examples
     --------
-    >>> import numpy as np, rf8sim
-    >>> x = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
-    >>> q = rf8sim.quantize(x, "e4m3fn", scaling="block", axis=1, block_size=32)
-    >>> q
-    QuantizedTensor(e4m3fn, shape (64, 64), block scaling, 128 scales, 9 bits per weight)
-    """
-    fmt = get_format(fmt)
-    check_choices(fmt, rounding, overflow)
-    data = as_data(x)
-    axis, block_size = _checked_layout(data, scaling, axis, block_size)
-    if scale is None:
-        chosen = choose_scale(
-            data, fmt, scaling=scaling, axis=axis, block_size=block_size, scale_rule=scale_rule, rounding=rounding
-        )
-    else:
-        chosen = _checked_scale(scale, _scale_shape(data.shape, scaling, axis, block_size))
-    if data.dtype.itemsize == 2 and data.size > 1 << 16 and chosen.size == 1 and rounding != "stochastic":
-        found = _by_pattern(data, float(chosen.item()), fmt, rounding, overflow, threads)
-        if found is not None:
-            return QuantizedTensor(found, chosen, fmt, scaling, axis, block_size, str(rounding))
-    codes = np.empty(data.shape, dtype=np.uint8)
-    expanded = expand_scale(chosen, data.shape, scaling, axis, block_size)
-    row = math.prod(data.shape[1:])
-
-    def step(part: slice, piece_scale: NDArray[np.float32]) -> None:
-        wide = piece_scale.astype(np.float64)
-        quotient = data[part] if scaling == "none" else data[part].astype(np.float64) / wide
-        first = offset + (part.start * row if data.ndim else 0)
-        codes[part] = encode(quotient, fmt, rounding=rounding, overflow=overflow, seed=seed, offset=first, threads=1)
-
-    try:
-        by_rows(step, data.shape, expanded, threads)
-    except ValueError:
-        # Say where in the whole tensor, not in a piece of it.
-        encode(data, fmt, rounding="nearest-even")
-        raise
-    return QuantizedTensor(codes, chosen, fmt, scaling, axis, block_size, str(rounding))
-
-
-def _by_pattern(
-    data: NDArray[Any], scale: float, fmt: Format, rounding: str, overflow: str, threads: int | None
-) -> NDArray[np.uint8] | None:
-    """Quantize elements of 16 bits with one scale by a table of all 65,536; None if one of them has no code."""
-    patterns = np.ascontiguousarray(data).view(np.uint16)
-    with np.errstate(invalid="ignore"):  # signalling NaNs are among them
-        every = np.arange(1 << 16, dtype=np.uint16).view(data.dtype).astype(np.float64) / scale
-    without = np.isnan(every)
-    if fmt.nan is None:
-        if without[patterns].any():
-            return None
-        every[without] = 0.0
-    table = encode(every, fmt, rounding=rounding, overflow=overflow, threads=1)
-    flat, codes = patterns.reshape(-1), np.empty(data.size, dtype=np.uint8)
-    in_pieces(lambda start, stop: _kernels.look_up(flat[start:stop], table, codes[start:stop]), flat.size, threads)
-    return codes.reshape(data.shape)
-
-
-def choose_scale(
-    x: ArrayLike,
-    fmt: str | Format,
-    *,
-    scaling: str = "tensor",
-    axis: int = 0,
-    block_size: int = 32,
-    scale_rule: str = "max",
-    rounding: str = "nearest-even",
-    whole: MagnitudeHistogram | None = None,
-) -> NDArray[np.float32]:
-    """Choose the scales that `quantize` would use.
-
-    Parameters
-    ----------
-    x, fmt, scaling, axis, block_size, scale_rule, rounding
-        As for `quantize`. For ``stochastic`` rounding the scale is that of ``nearest-even``.
-    whole : ggd.MagnitudeHistogram, optional
-        Where x is some of the channels or blocks of a tensor and the rule is ``ggd``: the `equal_deviations` of all of
-        them, so that the pieces of a tensor get the scales of the whole.
-
-    Returns
-    -------
-    ndarray of float32
-        Of the shape that `QuantizedTensor` documents; a group without finite nonzero numbers gets scale 1.
-
-    Raises
-    ------
-    ValueError
-        As for `quantize`.
-
-    Examples
-    --------
-    >>> import numpy as np, rf8sim.quantization.scaling
-    >>> float(rf8sim.quantization.scaling.choose_scale(np.array([0.1, -254.0]), "int8"))
+    >>> from rf8sim.quantization.scaling import choose_scales
+    >>> float(choose_scales(np.array([0.1, -254.0]), "int8/tensor:float32,max").scales[0])
     2.0
     """
-    fmt = get_format(fmt)
-    choose("scale rule", scale_rule, SCALE_RULES)
+    scheme = as_scheme(scheme)
     data = as_data(x)
-    axis, block_size = _checked_layout(data, scaling, axis, block_size)
-    shape = _scale_shape(data.shape, scaling, axis, block_size)
-    if scaling == "none" or data.size == 0:
-        return np.ones(shape, dtype=np.float32)
-    if scaling == "tensor" and scale_rule != "max":
+    if scheme.scales is None:
+        return Chosen(())
+    shapes = scheme.scale_shapes(data.shape)
+    if data.size == 0:
+        zero = None if scheme.scales.zero is None else np.zeros(shapes[0], np.float32)
+        return Chosen(tuple(np.ones(shape, np.float32) for shape in shapes), zero)
+    if scheme.scales.block is None and RULES[scheme.scales.rule].target == "search":
         from ggd import MagnitudeHistogram
 
-        return scale_from_histogram(MagnitudeHistogram.from_array(data), fmt, scale_rule, rounding)
-    groups = _grouped(data, scaling, axis, block_size)
-    # A group without finite nonzero numbers keeps scale 1.
+        return scales_from_histogram(MagnitudeHistogram.from_array(data), scheme)
+    if scheme.scales.zero is not None:
+        return _ranges(data, scheme, scheme.scales.zero)
+    groups = grouped(data, scheme.scales.block)
     largest = np.max(np.abs(groups), axis=1)
-    base = _max_scale(largest, fmt)
-    if scale_rule == "mse":
-        chosen = _least_error(groups, None, base, fmt, rounding)
-    elif scale_rule == "ggd":
-        chosen = _expected(groups, base, fmt, rounding, whole)
-    else:
-        chosen = base
-    chosen = np.where(largest > 0, chosen, 1.0)
-    if scaling == "block":  # groups run over the other axes first; the block's number goes where the axis was
-        other = data.shape[:axis] + data.shape[axis + 1 :]
-        return np.ascontiguousarray(np.moveaxis(chosen.reshape(*other, -1), -1, axis), dtype=np.float32)
-    return chosen.reshape(shape).astype(np.float32)
+    wanted = _wanted(groups if RULES[scheme.scales.rule].target == "min" else largest, scheme)
+    if scheme.scales.outer is not None and outer is None:
+        chosen = np.where(largest > 0, wanted, 0.0)  # a block of zeros chooses nothing
+        outer = _outer(ungrouped(chosen, scheme.scales.block, data.shape), scheme)
+    unit: NDArray[np.float64] | float = 1.0
+    if outer is not None:
+        assert scheme.scales.outer is not None
+        unit = (
+            np.broadcast_to(expand(outer, scheme.scales.outer.block, shapes[0]), shapes[0])
+            .reshape(-1)
+            .astype(np.float64)
+        )
+    base = _stored(wanted / unit, scheme) * unit
+    if scheme.scales.rule == "mse":
+        base = _least_error(groups, None, base, unit, scheme)
+    elif scheme.scales.rule == "ggd":
+        base = _expected(groups, base, unit, scheme, pooled)
+    inner = np.where(largest > 0, base / unit, 1.0)
+    first = ungrouped(inner, scheme.scales.block, data.shape).astype(np.float32)
+    return Chosen((first,) if outer is None else (first, np.asarray(outer, dtype=np.float32)))
 
 
-def scale_from_histogram(
-    histogram: MagnitudeHistogram, fmt: str | Format, scale_rule: str = "max", rounding: str = "nearest-even"
-) -> NDArray[np.float32]:
+def scales_from_histogram(histogram: MagnitudeHistogram, scheme: str | Format | Scheme) -> Chosen:
     """Choose one scale for a tensor from its summary, without the data.
 
     Parameters
     ----------
     histogram : ggd.MagnitudeHistogram
         The tensor's summary.
-    fmt : str or Format
-        The format.
-    scale_rule : str
-        ``max``, ``mse`` or ``ggd``, as for `quantize`. For ``mse`` each cell of the summary (a relative width of 2**-7)
-        stands at its mean.
-    rounding : str
-        The mode whose error counts.
+    scheme : str, Format or Scheme
+        A scheme with one scale and no zero point. For rule ``mse`` each cell of the summary (a relative width of 2**-7)
+        stands at its mean; for ``signed`` the extreme element is that of the summary.
+
+    Returns
+    -------
+    Chosen
+        One scale, of shape (); 1 if there is no finite nonzero number.
+
+    Examples
+    --------
+    >>> import ggd
+    >>> histogram = ggd.MagnitudeHistogram.from_array([0.1, -254.0])
+    >>> float(scales_from_histogram(histogram, "int8/tensor:float32,max").scales[0])
+    2.0
+    """
+    scheme = as_scheme(scheme)
+    if scheme.scales is None:
+        return Chosen(())
+    largest = np.array([histogram.abs_max])
+    if not largest[0] > 0:
+        return Chosen((np.ones((), dtype=np.float32),))
+    extreme = np.array([[histogram.max if histogram.max >= -histogram.min else histogram.min]])
+    base = _stored(_wanted(extreme if RULES[scheme.scales.rule].target == "min" else largest, scheme), scheme)
+    if scheme.scales.rule == "mse":
+        cells = histogram.cells()
+        base = _least_error(cells.mean[None, :], cells.counts.astype(np.float64), base, 1.0, scheme)
+    elif scheme.scales.rule == "ggd":
+        rms = np.sqrt([histogram.abs_moment(2.0)])
+        base = _expected_scale(_fitted_shape(histogram), rms, base, 1.0, scheme)
+    return Chosen((base.reshape(()).astype(np.float32),))
+
+
+def outer_scales(histogram: MagnitudeHistogram, scheme: Scheme) -> NDArray[np.float32] | None:
+    """Return the one outer scale of a tensor from its summary; None where the scheme has none.
+
+    Parameters
+    ----------
+    histogram : ggd.MagnitudeHistogram
+        The tensor's summary.
+    scheme : Scheme
+        How it is stored.
 
     Returns
     -------
     ndarray of float32, shape ()
-        The scale; 1 if there is no finite nonzero number.
+        The scale that `choose_scales` would choose for the tensor.
 
-    Examples
-    --------
-    >>> import ggd, rf8sim.quantization.scaling
-    >>> histogram = ggd.MagnitudeHistogram.from_array([0.1, -254.0])
-    >>> float(rf8sim.quantization.scaling.scale_from_histogram(histogram, "int8"))
-    2.0
+    Raises
+    ------
+    ValueError
+        If the scheme has more than one outer scale: those come from the data.
     """
-    fmt = get_format(fmt)
-    choose("scale rule", scale_rule, SCALE_RULES)
+    if scheme.scales is None or scheme.scales.outer is None:
+        return None
+    if scheme.scales.outer.block is not None:
+        raise ValueError(f"the outer scales of {scheme} are several: choose them from the data")
+    if not histogram.abs_max > 0:
+        return np.ones((), np.float32)
     largest = np.array([histogram.abs_max])
-    if not largest[0] > 0:
-        return np.ones((), dtype=np.float32)
-    chosen = base = _max_scale(largest, fmt)
-    if scale_rule == "mse":
-        cells = histogram.cells()
-        chosen = _least_error(cells.mean[None, :], cells.counts.astype(np.float64), base, fmt, rounding)
-    elif scale_rule == "ggd":
-        rms = np.sqrt([histogram.abs_moment(2.0)])
-        chosen = _expected_scale(_fitted_shape(histogram), rms, base, fmt, rounding)
-    return chosen.reshape(()).astype(np.float32)
+    return _outer(_wanted(largest[:, None] if RULES[scheme.scales.rule].target == "min" else largest, scheme), scheme)
 
 
-# --- how a scale is chosen --------------------------------------------------------------------------------------------
+# --- from the largest magnitude ---------------------------------------------------------------------------------------
 
 
-def _max_scale(largest: NDArray[np.float64], fmt: Format) -> NDArray[np.float64]:
-    """Return the scale that maps the largest magnitude to the largest value, or just below it."""
-    with np.errstate(divide="ignore", over="ignore", under="ignore"):
-        if fmt.power_of_two_scale:
-            fraction, exponent = np.frexp(largest)
-            own_fraction, own_exponent = math.frexp(fmt.max)
-            return _power(exponent - own_exponent + (fraction > own_fraction))
-        scale = _as_scale(largest / fmt.max, fmt)
-        above = np.nextafter(scale.astype(np.float32), np.float32(np.inf)).astype(np.float64)
-        return _as_scale(np.where(scale * fmt.max < largest, above, scale), fmt)
+def _wanted(largest: NDArray[np.float64], scheme: Scheme) -> NDArray[np.float64]:
+    """Return the scale of each block before it is rounded; 1 for a block of zeros.
+
+    ``largest`` are largest magnitudes or, for the rule of the extreme element, the blocks themselves.
+    """
+    assert scheme.scales is not None
+    target, fmt = RULES[scheme.scales.rule].target, scheme.format
+    if target == "min":
+        place = np.argmax(np.abs(largest), axis=1)
+        extreme = np.take_along_axis(largest, place[:, None], axis=1)[:, 0]
+        with np.errstate(under="ignore"):
+            return np.where(extreme != 0, extreme, fmt.min) / fmt.min
+    safe = np.where(largest > 0, largest, fmt.max)
+    if target == "emax":
+        safe = _rounded_to_element(safe, fmt) if scheme.scales.rule == "even" else safe
+        return safe / 2.0 ** math.floor(math.log2(fmt.max))
+    with np.errstate(under="ignore"):
+        return safe / fmt.max
 
 
-def _power(exponent: NDArray[Any]) -> NDArray[np.float64]:
-    power: NDArray[np.float64] = np.exp2(np.clip(exponent, -128, 127).astype(np.float64))
-    return power
+def _rounded_to_element(largest: NDArray[np.float64], fmt: Format) -> NDArray[np.float64]:
+    """Round magnitudes to the digits of the format's top octave, ties away from zero, where that is a power of two."""
+    magnitudes = fmt.sides[0].magnitudes
+    top = magnitudes[magnitudes >= 2.0 ** math.floor(math.log2(fmt.max))]
+    step = (top[1] - top[0]) / top[0] if top.size > 1 else 1.0
+    fraction, exponent = np.frexp(largest)
+    return np.where(2 * fraction >= 2 - step / 2, np.ldexp(1.0, exponent), largest)
 
 
-def _as_scale(scale: NDArray[np.float64], fmt: Format) -> NDArray[np.float64]:
-    """Return the nearest scale that is stored: a power of two of an int8 exponent, or a positive float32."""
-    if fmt.power_of_two_scale:
-        return _power(np.round(np.log2(scale)))
-    limits = np.finfo(np.float32)
-    return np.clip(scale, limits.smallest_subnormal, limits.max).astype(np.float32).astype(np.float64)
+def _stored(scale: NDArray[np.float64], scheme: Scheme) -> NDArray[np.float64]:
+    """Round scales as the rule says: up, ``max`` never lets the largest magnitude leave the range."""
+    assert scheme.scales is not None
+    return stored_number(scale, scheme.scales.format, RULES[scheme.scales.rule].rounding or scheme.scales.rounding)
+
+
+def _outer(wanted: NDArray[np.float64], scheme: Scheme) -> NDArray[np.float32]:
+    """Choose the outer scales so that the largest scale of each of their blocks maps to the largest that is stored."""
+    assert scheme.scales is not None
+    assert scheme.scales.outer is not None
+    outer = scheme.scales.outer
+    largest = np.max(grouped(np.abs(wanted), outer.block), axis=1)
+    scale = stored_number(largest / number_range(scheme.scales.format)[1], outer.format, outer.rounding)
+    return ungrouped(np.where(largest > 0, scale, 1.0), outer.block, wanted.shape).astype(np.float32)
+
+
+def _ranges(data: NDArray[Any], scheme: Scheme, number: str) -> Chosen:
+    """Choose scales and zero points that map the range of each block to that of the integers."""
+    assert scheme.scales is not None
+    scales, fmt = scheme.scales, scheme.format
+    low = np.min(grouped(data, scales.block, fill=np.inf), axis=1)
+    high = np.max(grouped(data, scales.block, fill=-np.inf), axis=1)
+    nothing = low > high
+    low, high = np.where(nothing, 0.0, low), np.where(nothing, 0.0, high)
+    integer = number_dtype(number) is None
+    if integer:  # zero has a code of its own
+        low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
+    width = np.where(high > low, high - low, fmt.max - fmt.min)
+    scale = _stored(width / (fmt.max - fmt.min), scheme)
+    if integer:
+        stored = number_format(number)
+        assert stored is not None
+        zero = np.clip(np.rint(fmt.min - low / scale), stored.min, stored.max)
+    else:
+        minimum = low - scale * fmt.min
+        zero = np.where(minimum != 0, stored_number(np.where(minimum != 0, minimum, 1.0), number), 0.0)
+    shape = data.shape
+    first = ungrouped(scale, scales.block, shape).astype(np.float32)
+    return Chosen((first,), ungrouped(zero, scales.block, shape).astype(np.float32))
+
+
+# --- the least error on the data --------------------------------------------------------------------------------------
 
 
 def _least_error(
     groups: NDArray[np.float64],
     weights: NDArray[np.float64] | None,
     base: NDArray[np.float64],
-    fmt: Format,
-    rounding: str,
+    unit: NDArray[np.float64] | float,
+    scheme: Scheme,
 ) -> NDArray[np.float64]:
-    """Search, for each group, the scale of the least squared error."""
-    mode = RoundingMode.NEAREST_EVEN if rounding == RoundingMode.STOCHASTIC else RoundingMode(rounding)
+    """Search, for each block, the scale of the least squared error."""
+    fmt, mode = scheme.format, _mode(scheme)
 
     def error(scale: NDArray[np.float64]) -> NDArray[np.float64]:
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -420,39 +293,53 @@ def _least_error(
         return total
 
     least, chosen = error(base), base
-    coarse, fine = (1, 1) if fmt.power_of_two_scale else _STEPS_OF_OCTAVE
+    coarse, fine = (1, 1) if _in_octaves(scheme) else _STEPS_OF_OCTAVE
     rounds = [np.arange(-_OCTAVES_BELOW * coarse, (fmt.octaves / 2 + 1) * coarse) / coarse]
     if fine > coarse:
         rounds.append(np.arange(1 - fine // coarse, fine // coarse) / fine)
     for octaves in rounds:
         centre = chosen
         for octave in octaves:
-            scale = _as_scale(centre * 2.0**octave, fmt)
+            scale = _nearest(centre / unit * 2.0**octave, scheme) * unit
             new = error(scale)
             better = new < least
             least, chosen = np.where(better, new, least), np.where(better, scale, chosen)
     return chosen
 
 
-def _expected(
-    groups: NDArray[np.float64],
-    base: NDArray[np.float64],
-    fmt: Format,
-    rounding: str,
-    whole: MagnitudeHistogram | None,
-) -> NDArray[np.float64]:
-    rms = _deviations(groups)
-    shape = _fitted_shape(_at_equal_deviations(groups, rms) if whole is None else whole)
-    return _expected_scale(shape, rms, base, fmt, rounding)
+def _mode(scheme: Scheme) -> RoundingMode:
+    """Return the mode whose error counts."""
+    mode = RoundingMode(scheme.rounding)
+    return RoundingMode.NEAREST_EVEN if mode is RoundingMode.STOCHASTIC else mode
 
 
-def equal_deviations(x: ArrayLike, *, scaling: str, axis: int = 0, block_size: int = 32) -> MagnitudeHistogram:
-    """Return the summary of a tensor whose channels or blocks are brought to the same deviation; summaries merge.
+def _in_octaves(scheme: Scheme) -> bool:
+    """Whether scales are powers of two."""
+    assert scheme.scales is not None
+    return scheme.scales.format == "e8m0fnu"
+
+
+def _nearest(scale: NDArray[np.float64], scheme: Scheme) -> NDArray[np.float64]:
+    """Return the nearest scales that are stored; of powers of two, by their logarithms."""
+    assert scheme.scales is not None
+    with np.errstate(under="ignore", over="ignore"):
+        if _in_octaves(scheme):
+            scale = np.exp2(np.round(np.log2(np.maximum(scale, np.finfo(np.float64).tiny))))
+        return stored_number(scale, scheme.scales.format)
+
+
+# --- the least expected error under a density -------------------------------------------------------------------------
+
+
+def equal_deviations(x: ArrayLike, scheme: str | Format | Scheme) -> MagnitudeHistogram:
+    """Return the summary of a tensor whose blocks are brought to the same deviation; summaries merge.
 
     Parameters
     ----------
-    x, scaling, axis, block_size
-        As for `quantize`; ``channel`` or ``block``.
+    x : array_like
+        The tensor.
+    scheme : str, Format or Scheme
+        How it is stored.
 
     Returns
     -------
@@ -461,13 +348,24 @@ def equal_deviations(x: ArrayLike, *, scaling: str, axis: int = 0, block_size: i
 
     Examples
     --------
-    >>> equal_deviations([[1.0, -1.0], [100.0, 100.0]], scaling="channel").abs_max
+    >>> equal_deviations([[1.0, -1.0], [100.0, 100.0]], "rf8/channel").abs_max
     1.0
     """
-    data = as_data(x)
-    axis, block_size = _checked_layout(data, scaling, axis, block_size)
-    groups = _grouped(data, scaling, axis, block_size)
+    scheme = as_scheme(scheme)
+    groups = grouped(as_data(x), None if scheme.scales is None else scheme.scales.block)
     return _at_equal_deviations(groups, _deviations(groups))
+
+
+def _expected(
+    groups: NDArray[np.float64],
+    base: NDArray[np.float64],
+    unit: NDArray[np.float64] | float,
+    scheme: Scheme,
+    pooled: MagnitudeHistogram | None,
+) -> NDArray[np.float64]:
+    rms = _deviations(groups)
+    shape = _fitted_shape(_at_equal_deviations(groups, rms) if pooled is None else pooled)
+    return _expected_scale(shape, rms, base, unit, scheme)
 
 
 def _deviations(groups: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -490,23 +388,26 @@ def _fitted_shape(histogram: MagnitudeHistogram) -> float | None:
 
 
 def _expected_scale(
-    shape: float | None, deviation: NDArray[np.float64], base: NDArray[np.float64], fmt: Format, rounding: str
+    shape: float | None,
+    deviation: NDArray[np.float64],
+    base: NDArray[np.float64],
+    unit: NDArray[np.float64] | float,
+    scheme: Scheme,
 ) -> NDArray[np.float64]:
     """Return the scale of least expected error for each standard deviation; ``base`` where there is no fit."""
     if shape is None:
         return base
-    mode = RoundingMode.NEAREST_EVEN if rounding == RoundingMode.STOCHASTIC else RoundingMode(rounding)
-    octaves, error = expected_error(fmt, mode, round(shape, 3))
+    octaves, error = expected_error(scheme.format, _mode(scheme), round(shape, 3))
     safe = np.where(deviation > 0, deviation, 1.0)
-    if fmt.power_of_two_scale:
+    if _in_octaves(scheme):
         # Of the powers of two near the optimum, the one with the least expected error.
         middle = np.round(np.log2(safe) + octaves[np.argmin(error)])
         candidates = middle[:, None] + np.arange(-3, 4)
         expected = np.interp(candidates - np.log2(safe)[:, None], octaves, error, left=np.inf, right=np.inf)
         exponent = np.take_along_axis(candidates, np.argmin(expected, axis=1)[:, None], axis=1)[:, 0]
-        scale = _power(exponent)
+        scale = _nearest(np.exp2(np.clip(exponent, -1000, 1000)) / unit, scheme) * unit
     else:
-        scale = _as_scale(safe * 2.0 ** octaves[np.argmin(error)], fmt)
+        scale = _nearest(safe * 2.0 ** octaves[np.argmin(error)] / unit, scheme) * unit
     return np.where(deviation > 0, scale, base)
 
 
@@ -529,70 +430,3 @@ def expected_error(fmt: Format, mode: RoundingMode, shape: float) -> tuple[NDArr
     octaves = np.arange(0, max(12, fmt.octaves / 2 + 6), 1 / 32) - math.log2(fmt.max)
     error = expected_mse_scaled(GGD.from_std(shape, 1.0), np.array(values), np.array(edges), np.exp2(octaves))
     return octaves, error
-
-
-# --- tensors and their groups -----------------------------------------------------------------------------------------
-
-
-def _checked_layout(data: NDArray[Any], scaling: str, axis: int, block_size: int) -> tuple[int, int]:
-    choose("scaling", scaling, SCALINGS)
-    if scaling in ("channel", "block"):
-        if not -data.ndim <= axis < data.ndim:
-            raise ValueError(f"axis {axis} is out of range for a tensor of {data.ndim} dimensions ({scaling} scaling)")
-        axis %= data.ndim
-    if scaling == "block" and block_size < 1:
-        raise ValueError(f"block_size must be at least 1, got {block_size}")
-    return axis, block_size
-
-
-def _scale_shape(shape: tuple[int, ...], scaling: str, axis: int, block_size: int) -> tuple[int, ...]:
-    if scaling == "channel":
-        return tuple(length if i == axis else 1 for i, length in enumerate(shape))
-    if scaling == "block":
-        return tuple(-(-length // block_size) if i == axis else length for i, length in enumerate(shape))
-    return ()
-
-
-def _checked_scale(scale: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    array = np.asarray(scale, dtype=np.float32)
-    if array.shape != shape or not np.all(np.isfinite(array) & (array > 0)):
-        raise ValueError(f"scale must be positive finite numbers of shape {shape}, got shape {array.shape}")
-    return array
-
-
-def expand_scale(
-    scale: NDArray[np.float32], shape: tuple[int, ...], scaling: str, axis: int, block_size: int
-) -> NDArray[np.float32]:
-    """Return the scales in a shape that broadcasts with the tensor."""
-    if scaling == "block":
-        return np.repeat(scale, block_size, axis=axis)[(slice(None),) * axis + (slice(shape[axis]),)]
-    return scale
-
-
-def by_rows(step: Any, shape: tuple[int, ...], scale: NDArray[np.float32], threads: int | None = None) -> None:
-    """Call ``step(rows, their scales)`` over slices of bounded size of the first axis, in threads if worth it."""
-    if not shape:
-        step(..., scale)
-        return
-    row = max(math.prod(shape[1:]), 1)
-    rows = max(1, _STEP // row)
-
-    def work(start: int, stop: int) -> None:
-        for first in range(start, stop, rows):
-            part = slice(first, min(first + rows, stop))
-            step(part, scale[part] if scale.ndim and scale.shape[0] == shape[0] else scale)
-
-    in_pieces(work, shape[0], threads, weight=row)
-
-
-def _grouped(data: NDArray[Any], scaling: str, axis: int, block_size: int) -> NDArray[np.float64]:
-    """Return the tensor as float64 in one row a group, not-finite numbers as zeros, short blocks padded with zeros."""
-    array = data.astype(np.float64)
-    array[~np.isfinite(array)] = 0.0
-    if scaling == "tensor":
-        return array.reshape(1, -1)
-    if scaling == "channel":
-        return np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
-    moved = np.moveaxis(array, axis, -1)
-    short = -moved.shape[-1] % block_size
-    return np.pad(moved, [(0, 0)] * (moved.ndim - 1) + [(0, short)]).reshape(-1, block_size)

@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 
 from ..formats import Format, get_format
-from .rounding import ladder, round_value, takes_upper
+from .rounding import Gap, ladder, round_value, takes_upper
 
 __all__ = [
     "Number", "add", "divide", "maximum", "minimum", "multiply", "number", "overflows", "round_with_flags", "sqrt",
@@ -149,7 +149,7 @@ def overflows(
         return False
     last = len(magnitudes) - 1
     low, high = magnitudes[last], Fraction(beyond)
-    return m >= high or takes_upper(m, last, low, high, fmt, rounding, negative, word, random_bits)
+    return m >= high or takes_upper(m, Gap(last, low, high, negative), fmt, rounding, word, random_bits)
 
 
 def round_with_flags(
@@ -159,7 +159,7 @@ def round_with_flags(
     """Round an exact result, and return the code with the flags of rounding: inexact 1, underflow 2, overflow 4.
 
     The arguments are those of `round_value`.
-    An infinite result is exact where the format has that infinity, whatever the overflow option.
+    An infinite result is exact where the format has that infinity, for every overflow option.
 
     Examples
     --------

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
-from typing import SupportsFloat
+from typing import NamedTuple, SupportsFloat
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from ..formats import Format, get_format
 from .rationals import exact, floor_log2, nearest_exponent, power_of_two
 
 __all__ = [
-    "MODES", "OVERFLOWS", "ladder", "residual_depth", "residual_round", "residual_value", "round_value", "takes_upper",
+    "MODES", "OVERFLOWS", "Gap", "ladder", "residual_depth", "residual_round", "residual_value", "round_value",
+    "takes_upper",
 ]  # fmt: skip
 
 MODES = ("nearest-even", "nearest-away", "toward-zero", "up", "down", "to-odd", "residual", "stochastic")
@@ -245,18 +246,25 @@ def _round_magnitude(
         high = Fraction(next_grid)
         if m >= high:
             return _overflow_code(fmt, negative, overflow, stops_at_largest=toward_zero)
-    if takes_upper(m, i, low, high, fmt, rounding, negative, word, random_bits):
+    if takes_upper(m, Gap(i, low, high, negative), fmt, rounding, word, random_bits):
         if i == last:
             return _overflow_code(fmt, negative, overflow, stops_at_largest=toward_zero)
         return codes[i + 1]
     return codes[i]
 
 
-def takes_upper(
-    m: Fraction, i: int, low: Fraction, high: Fraction, fmt: Format, rounding: str, negative: bool,
-    word: int | None, random_bits: int,
-) -> bool:  # fmt: skip
-    """Say whether a magnitude strictly between the values of rank i and i + 1 goes to the upper one."""
+class Gap(NamedTuple):
+    """Two neighbouring magnitudes of one sign: the rank of the lower one, and both."""
+
+    rank: int
+    low: Fraction
+    high: Fraction
+    negative: bool
+
+
+def takes_upper(m: Fraction, gap: Gap, fmt: Format, rounding: str, word: int | None, random_bits: int) -> bool:
+    """Say whether a magnitude strictly between two neighbours goes to the upper one."""
+    i, low, high, negative = gap
     if rounding in ("nearest-even", "nearest-away"):
         if fmt.nearest_boundaries is not None and low == 0:
             return True  # the Posit Standard: a nonzero value is never rounded to zero

@@ -1,11 +1,12 @@
-"""What other rounding modes and scalings would give, measured on a sample: the first rows of a few tensors."""
+"""What other roundings and scales would give, measured on a sample: the first rows of a few tensors."""
 
 from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +15,28 @@ from ggd.survey import kind_of
 
 from ..checkpoints.checkpoint import TensorInfo
 from ..codec.rounding import RoundingMode
-from ..formats import Format, get_format
-from ..quantization.metrics import measure
-from ..quantization.scaling import SCALE_RULES, SCALINGS, quantize
-from .experiment import ChoiceRecord, FormatRecord, Settings
+from ..quantization.blocks import matrix_shape
+from ..quantization.rules import RULES
+from ..quantization.scheme import Scales, Scheme
+from .experiment import ChoiceRecord, SchemeRecord, Settings
+from .meters import Meter, TensorScales
+from .pieces import Piece, undivided
 
-__all__ = ["SAMPLE_ELEMENTS", "compare_choices"]
+__all__ = ["SAMPLE_ELEMENTS", "alternatives", "compare_choices"]
 
 SAMPLE_ELEMENTS = 1 << 14
 """The most elements of a tensor that are looked at."""
 
 
+BLOCKS: tuple[str | tuple[int, int], ...] = ("tensor", "channel", (1, 32))
+"""Blocks that are compared, beside no scale at all."""
+
+SCALE_FORMATS = ("float32", "bfloat16", "e8m0fnu")
+"""What scales are stored in, to compare."""
+
+
 def compare_choices(tensors: Sequence[TensorInfo], settings: Settings) -> tuple[ChoiceRecord, ...]:
-    """Measure every rounding mode, scaling and scale rule that differs from the settings in one thing.
+    """Measure, on a sample, schemes that differ from those of the settings in one thing.
 
     Parameters
     ----------
@@ -34,12 +44,12 @@ def compare_choices(tensors: Sequence[TensorInfo], settings: Settings) -> tuple[
         Those to measure, each with an element at least. Of each kind (`ggd.survey.kind_of`) the largest is sampled: its
         first rows, at most `SAMPLE_ELEMENTS` elements. Elements that are not finite are replaced by zero.
     settings : Settings
-        The formats, and what is held while one thing is changed. Blocks lie along the rows.
+        The schemes that are varied: in the rounding mode, the block, the scale rule, the format of the scales.
 
     Returns
     -------
     tuple of ChoiceRecord
-        For each format the settings' own choice first.
+        For each scheme of the settings first the scheme itself.
 
     Raises
     ------
@@ -52,11 +62,11 @@ def compare_choices(tensors: Sequence[TensorInfo], settings: Settings) -> tuple[
     >>> from rf8sim.checkpoints.checkpoint import open_checkpoint
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     np.save(f"{folder}/w.npy", np.random.default_rng(0).normal(size=(40, 50)))
-    ...     found = compare_choices(list(open_checkpoint(f"{folder}/w.npy")), Settings(formats=("int8",)))
-    >>> {choice.rounding: round(choice.record.sqnr_db) for choice in found if choice.scaling == "tensor"}["stochastic"]
+    ...     choices = compare_choices(list(open_checkpoint(f"{folder}/w.npy")), Settings(("int8",)))
+    >>> {choice.record.name: round(choice.record.sqnr_db) for choice in choices}["int8@stochastic"]
     38
     """
-    if not settings.formats:
+    if not settings.schemes:
         return ()
     largest: dict[str, TensorInfo] = {}
     for tensor in sorted(tensors, key=lambda tensor: -tensor.size):
@@ -64,53 +74,78 @@ def compare_choices(tensors: Sequence[TensorInfo], settings: Settings) -> tuple[
     samples = [_first_rows(tensor) for tensor in largest.values()]
     names = tuple(tensor.name for tensor in largest.values())
     return tuple(
-        ChoiceRecord(chosen.scaling, chosen.scale_rule, chosen.rounding, names, _measured(samples, fmt, chosen))
-        for fmt in map(get_format, settings.formats)
-        for chosen in _alternatives(settings, fmt)
+        ChoiceRecord(base, varied, names, _measured(samples, scheme, settings.seed))
+        for base in settings.schemes
+        for varied, scheme in alternatives(base)
     )
 
 
 def _first_rows(tensor: TensorInfo) -> NDArray[np.float64]:
-    first = next(tensor.chunks(SAMPLE_ELEMENTS)).values.astype(np.float64)
-    return np.where(np.isfinite(first), first, 0.0)
+    """Return the first rows of a tensor as a matrix, or the beginning of one that is too long."""
+    columns = matrix_shape(tensor.shape)[1]
+    first = next(tensor.chunks(SAMPLE_ELEMENTS, min(columns, SAMPLE_ELEMENTS))).values.astype(np.float64)
+    rows = first.reshape(-1, columns) if first.size % columns == 0 else first
+    return np.where(np.isfinite(rows), rows, 0.0)
 
 
-def _alternatives(settings: Settings, fmt: Format) -> Iterable[Settings]:
-    """Yield the settings, then those that differ from them in one thing and make sense for the format."""
-    yield settings
+def alternatives(scheme: Scheme) -> Iterator[tuple[Any, Scheme]]:
+    """Yield a scheme, then those that differ from it in one thing and are possible, each with what is varied.
+
+    Examples
+    --------
+    >>> from rf8sim import as_scheme
+    >>> [str(other) for varied, other in alternatives(as_scheme("int8/channel")) if varied == "block"]
+    ['int8', 'int8/1x32', 'int8/none']
+    >>> [str(other) for varied, other in alternatives(as_scheme("mxfp8_e4m3")) if varied == "scale_format"]
+    []
+    """
+    yield "none", scheme
     for mode in RoundingMode:
-        if mode != settings.rounding and (mode != RoundingMode.RESIDUAL or fmt.depth is not None):
-            yield replace(settings, rounding=str(mode))
-    for scaling in SCALINGS:
-        if scaling != settings.scaling:
-            yield replace(settings, scaling=scaling)
-    for rule in SCALE_RULES if settings.scaling != "none" else ():
-        if rule != settings.scale_rule:
-            yield replace(settings, scale_rule=rule)
+        yield from _different("rounding", scheme, rounding=str(mode))
+    scales = scheme.scales
+    for block in BLOCKS:
+        changed = Scales(block) if scales is None else _at_block(scales, block)
+        yield from _different("block", scheme, scales=changed)
+    yield from _different("block", scheme, scales=None)
+    if scales is not None:
+        for rule in RULES:
+            yield from _different("rule", scheme, scales=_with_rule(scales, rule))
+        for number in SCALE_FORMATS:
+            yield from _different("scale_format", scheme, scales=replace(scales, format=number))
 
 
-def _measured(samples: Sequence[NDArray[np.float64]], fmt: Format, chosen: Settings) -> FormatRecord:
-    return functools.reduce(operator.or_, (_record(sample, fmt, chosen) for sample in samples))
+def _different(varied: str, scheme: Scheme, **change: Any) -> Iterator[tuple[str, Scheme]]:
+    """Yield the changed scheme if it is possible and another one."""
+    try:
+        fields = {"scales": scheme.scales, "rounding": scheme.rounding, "overflow": scheme.overflow, **change}
+        changed = Scheme(scheme.format, **fields)
+    except ValueError:
+        return
+    if changed != scheme:
+        yield varied, changed
 
 
-def _record(x: NDArray[np.float64], fmt: Format, chosen: Settings) -> FormatRecord:
-    quantized = quantize(
-        x,
-        fmt,
-        scaling=chosen.scaling,
-        axis=1 if chosen.scaling == "block" else 0,
-        block_size=chosen.block_size,
-        scale_rule=chosen.scale_rule,
-        rounding=chosen.rounding,
-        seed=chosen.seed,
-    )
-    scales = 0 if chosen.scaling == "none" else quantized.scale.size
-    return FormatRecord(
-        format=fmt.name,
-        bits=fmt.bits,
-        error=measure(x, quantized),
-        scales=scales,
-        scale_bits=8 if fmt.power_of_two_scale else 32,
-        smallest_scale=float(quantized.scale.min()),
-        largest_scale=float(quantized.scale.max()),
-    )
+def _at_block(scales: Scales, block: str | tuple[int, int]) -> Scales:
+    """Return scales of another block; one scale for a tensor has no outer scale."""
+    return replace(scales, block=block, outer=None if block == "tensor" else scales.outer)  # type: ignore[arg-type]
+
+
+def _with_rule(scales: Scales, rule: str) -> Scales | None:
+    """Return scales of another rule, which may fix how a scale is rounded; the same ones where it does not fit."""
+    try:
+        return replace(scales, rule=rule, rounding="up" if RULES[rule].rounding else scales.rounding)
+    except ValueError:
+        return scales
+
+
+def _measured(samples: Sequence[NDArray[np.float64]], scheme: Scheme, seed: int) -> SchemeRecord:
+    return functools.reduce(operator.or_, (_record(sample, scheme, seed) for sample in samples))
+
+
+def _record(x: NDArray[np.float64], scheme: Scheme, seed: int) -> SchemeRecord:
+    meter = Meter(scheme, x.shape, range(x.shape[0]), seed, TensorScales())
+    if undivided(scheme, x.shape):
+        meter.add_tensor(x, x, x)
+    else:
+        meter.add(Piece(0, 0, x), x, x)
+    return meter.record()

@@ -1,79 +1,78 @@
-"""What is measured on a checkpoint: plain records that merge and that JSON can hold."""
+"""What is measured on a checkpoint: records that merge, each declared once for Python, JSON and the JSON Schema."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
-from typing import Any, TypeVar
+from typing import Any, Final, Literal
 
-import numpy as np
+import msgspec
 
 from .._base import display as _display
-from .._base.checks import choose
-from ..codec.rounding import RoundingMode, check_choices
-from ..formats import get_format
 from ..quantization.metrics import QuantizationError
-from ..quantization.scaling import SCALE_RULES, SCALINGS
+from ..quantization.records import Count, ExtendedFloat, Record, SchemeField, convert, to_builtins
+from ..quantization.scheme import Scheme, as_scheme
 
 __all__ = [
-    "SCHEMA_VERSION", "ChannelRecord", "ChoiceRecord", "Experiment", "FitRecord", "FormatRecord", "Settings",
-    "SkippedTensor", "TensorRecord",
+    "SCHEMA_VERSION", "ChannelRecord", "ChoiceRecord", "Experiment", "FitRecord", "SchemeRecord", "Settings",
+    "SkippedTensor", "TensorRecord", "check_version",
 ]  # fmt: skip
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 2
 """Version of the JSON form of an `Experiment`; it changes when a field's name or meaning does."""
 
-_Record = TypeVar("_Record")
 
-
-@dataclass(frozen=True)
-class FormatRecord:
-    """What one format does to some numbers; two records of the same format merge with ``|``.
+class SchemeRecord(Record, frozen=True):
+    """Error and size of some numbers in one scheme; two records of the same scheme merge with ``|``.
 
     Attributes
     ----------
-    format : str
-        Name of the format.
-    bits : int
-        Bits of a code.
+    scheme : Scheme
+        How the numbers are stored.
     error : QuantizationError
-        The sums, over the finite numbers.
-    scales, scale_bits : int
-        Number of scales stored, and bits of each.
+        Sums over the finite numbers.
+    scales : int
+        Number of scales, outer ones included.
+    scale_bits : int
+        Bits that all scales and zero points take together.
     smallest_scale, largest_scale : float
-        The range of the scales.
+        Range of the magnitudes of what decoded values are multiplied by; 1 without scales.
     """
 
-    format: str
-    bits: int
+    scheme: SchemeField
     error: QuantizationError
-    scales: int
-    scale_bits: int
+    scales: Count
+    scale_bits: Count
     smallest_scale: float
     largest_scale: float
 
-    def __or__(self, other: FormatRecord) -> FormatRecord:
-        """Merge with the record of other numbers in the same format."""
-        if (self.format, self.bits, self.scale_bits) != (other.format, other.bits, other.scale_bits):
-            raise ValueError(f"records of {self.format} and of {other.format} do not merge")
-        return FormatRecord(
-            format=self.format,
-            bits=self.bits,
+    derived = (
+        "name", "sqnr_db", "mean_relative_error", "underflow_share", "overflow_share",
+        "entropy_bits", "bits_per_weight", "coded_bits_per_weight",
+    )  # fmt: skip
+
+    def __or__(self, other: SchemeRecord) -> SchemeRecord:
+        """Merge with the record of other numbers in the same scheme."""
+        if self.scheme != other.scheme:
+            raise ValueError(f"records of {self.scheme} and of {other.scheme} do not merge")
+        return SchemeRecord(
+            scheme=self.scheme,
             error=self.error | other.error,
             scales=self.scales + other.scales,
-            scale_bits=self.scale_bits,
+            scale_bits=self.scale_bits + other.scale_bits,
             smallest_scale=min(self.smallest_scale, other.smallest_scale),
             largest_scale=max(self.largest_scale, other.largest_scale),
         )
 
     @property
-    def sqnr_db(self) -> float | None:
-        """``10 log10(sum x**2 / sum error**2)`` in dB; inf if every number is exact, None if all are zero.
+    def name(self) -> str:
+        """Name of the scheme, or its text form if it has none."""
+        return str(self.scheme)
 
-        None too for float64 numbers so large that their squares overflow.
-        """
+    @property
+    def sqnr_db(self) -> float | None:
+        """Signal to quantization noise in dB; null in JSON if every number is exact, or all are zero (see the sums)."""
         return _existing(self.error.sqnr_db) if math.isfinite(self.error.sum_squares) else None
 
     @property
@@ -83,7 +82,7 @@ class FormatRecord:
 
     @property
     def max_relative_error(self) -> float | None:
-        """The largest ``|error| / |x|`` of them."""
+        """Largest ``|error| / |x|`` of them."""
         return self.error.max_relative_error if self.error.relative_count else None
 
     @property
@@ -93,61 +92,37 @@ class FormatRecord:
 
     @property
     def overflow_share(self) -> float | None:
-        """Share of the numbers that lie beyond the range of the format."""
+        """Share of the numbers that lie beyond the range of the scaled format."""
         return _existing(self.error.overflow_share)
 
     @property
     def entropy_bits(self) -> float | None:
-        """Entropy of the codes in bits per weight: what an ideal entropy coder would need."""
+        """Entropy of the codes in bits per weight: the rate of an ideal entropy coder."""
         return _existing(self.error.entropy_bits)
 
     @property
     def scale_overhead_bits(self) -> float | None:
-        """Bits per weight that the scales take."""
-        return self.scales * self.scale_bits / self.error.count if self.error.count else None
+        """Bits per weight that scales and zero points take."""
+        return self.scale_bits / self.error.count if self.error.count else None
 
     @property
     def bits_per_weight(self) -> float | None:
-        """Bits per weight stored, scales included, without entropy coding."""
-        return None if self.scale_overhead_bits is None else self.bits + self.scale_overhead_bits
+        """Bits per weight stored, scales and zero points included, without entropy coding."""
+        return None if self.scale_overhead_bits is None else self.scheme.format.bits + self.scale_overhead_bits
 
     @property
     def coded_bits_per_weight(self) -> float | None:
-        """Bits per weight with ideal entropy coding of the codes, scales included."""
+        """Bits per weight with ideal entropy coding of the codes, scales and zero points included."""
         if self.entropy_bits is None or self.scale_overhead_bits is None:
             return None
         return self.entropy_bits + self.scale_overhead_bits
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain data: the sums, and what follows from them."""
-        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "error"}
-        sums = {field.name: getattr(self.error, field.name) for field in fields(QuantizationError)}
-        counts = sums.pop("code_counts").tolist()
-        numbers = {**own, **{name: getattr(self, name) for name in _DERIVED}, **sums}
-        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in numbers.items()}
-        return {**finite, "code_counts": counts}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> FormatRecord:
-        """Return the record that `to_json` wrote."""
-        sums = {field.name: data[field.name] for field in fields(QuantizationError)}
-        sums = {name: math.inf if value is None else value for name, value in sums.items()}
-        sums["code_counts"] = np.array(sums["code_counts"], dtype=np.int64)
-        return _plain(cls, data, error=QuantizationError(**sums))
 
 
 def _existing(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-_DERIVED = (
-    "sqnr_db", "mean_relative_error", "underflow_share", "overflow_share", "entropy_bits", "bits_per_weight",
-    "coded_bits_per_weight",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class FitRecord:
+class FitRecord(Record, frozen=True):
     """The generalized Gaussian fitted to some weights, and what rival families cost beside it.
 
     Attributes
@@ -170,16 +145,16 @@ class FitRecord:
     family: str | None = None
 
 
-@dataclass(frozen=True)
-class ChannelRecord:
-    """The channels of a tensor in one format, where it has several and all its elements are finite.
+class ChannelRecord(Record, frozen=True):
+    """The channels of a tensor in one scheme, where it has several and all its elements are finite.
 
     Attributes
     ----------
-    format : str
-        Name of the format.
+    scheme : Scheme
+        How the tensor is stored.
     channels : int
-        Channels, along axis 0, that have an SQNR: not all zero, and not exact.
+        Channels that have an SQNR: not all zero, and not exact. A channel is a row of
+        `rf8sim.quantization.blocks.matrix_shape`: an output, of each expert where these are stacked.
     worst : int
         Index of the channel of the least SQNR.
     worst_db, median_db : float
@@ -188,46 +163,36 @@ class ChannelRecord:
         Its root mean square over that of the tensor.
     """
 
-    format: str
-    channels: int
-    worst: int
+    scheme: SchemeField
+    channels: Count
+    worst: Count
     worst_db: float
     median_db: float
     worst_rms: float
 
 
-@dataclass(frozen=True)
-class ChoiceRecord:
-    """What another rounding mode or scaling gives on the sampled part of some tensors.
+class ChoiceRecord(Record, frozen=True):
+    """Another scheme on the sampled part of some tensors, which differs from one of the settings in one thing.
 
     Attributes
     ----------
-    scaling, scale_rule, rounding : str
-        As in `Settings`.
+    base : Scheme
+        The scheme of the settings.
+    varied : str
+        What differs: ``rounding``, ``block``, ``rule`` or ``scale_format``; ``none`` for the scheme of the settings.
     tensors : tuple of str
         Names of the tensors: the largest of each kind.
-    record : FormatRecord
-        One format on the first rows of them.
+    record : SchemeRecord
+        The other scheme on the first rows of them.
     """
 
-    scaling: str
-    scale_rule: str
-    rounding: str
+    base: SchemeField
+    varied: Literal["none", "rounding", "block", "rule", "scale_format"]
     tensors: tuple[str, ...]
-    record: FormatRecord
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain data."""
-        return {**{field.name: getattr(self, field.name) for field in fields(self)}, "record": self.record.to_json()}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> ChoiceRecord:
-        """Return the record that `to_json` wrote."""
-        return _plain(cls, data, record=FormatRecord.from_json(data["record"]))
+    record: SchemeRecord
 
 
-@dataclass(frozen=True)
-class TensorRecord:
+class TensorRecord(Record, frozen=True):
     """One tensor, or all tensors together.
 
     Attributes
@@ -255,99 +220,77 @@ class TensorRecord:
         None where the weights determine none.
     fit_doubt : str
         Why there is no fit, or why it is not to be trusted; else empty.
-    formats : tuple of FormatRecord
+    schemes : tuple of SchemeRecord
         In the order of the settings.
     channels : tuple of ChannelRecord
-        Of the formats in which channels have an error; empty for a vector and in the record of all.
+        Of the schemes in which channels have an error; empty for a vector and in the record of all.
     """
 
     checkpoint: str
     name: str
     dtype: str
-    shape: tuple[int, ...]
-    count: int
-    zeros: int
-    nans: int
-    infinities: int
-    mean_magnitude: float
-    rms: float
+    shape: tuple[Count, ...]
+    count: Count
+    zeros: Count
+    nans: Count
+    infinities: Count
+    mean_magnitude: ExtendedFloat
+    rms: ExtendedFloat
     largest: float
     first_bin: int
-    bins: tuple[int, ...]
+    bins: tuple[Count, ...]
     fit: FitRecord | None
     fit_doubt: str
-    formats: tuple[FormatRecord, ...]
+    schemes: tuple[SchemeRecord, ...]
     channels: tuple[ChannelRecord, ...] = ()
 
-    def format(self, name: str) -> FormatRecord:
-        """Return the record of one format."""
-        return next(record for record in self.formats if record.format == name)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain data."""
-        own = {field.name: getattr(self, field.name) for field in fields(self)}
-        own["fit"] = None if self.fit is None else asdict(self.fit)
-        own["channels"] = [asdict(record) for record in self.channels]
-        return {**own, "formats": [record.to_json() for record in self.formats]}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> TensorRecord:
-        """Return the record that `to_json` wrote."""
-        fit = None if data["fit"] is None else _plain(FitRecord, data["fit"])
-        channels = tuple(_plain(ChannelRecord, record) for record in data["channels"])
-        formats = tuple(map(FormatRecord.from_json, data["formats"]))
-        return _plain(cls, data, fit=fit, formats=formats, channels=channels)
+    def scheme(self, scheme: str | Scheme) -> SchemeRecord:
+        """Return the record of one scheme."""
+        wanted = as_scheme(scheme)
+        return next(record for record in self.schemes if record.scheme == wanted)
 
 
-@dataclass(frozen=True)
-class SkippedTensor:
+class SkippedTensor(Record, frozen=True):
     """A tensor that is not measured, and why."""
 
     checkpoint: str
     name: str
     dtype: str
-    shape: tuple[int, ...]
+    shape: tuple[Count, ...]
     reason: str
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Record, frozen=True):
     """What is asked of an experiment.
 
     Attributes
     ----------
-    formats : tuple of str
-        Names of formats.
-    scaling, scale_rule, rounding : str
-        As in `rf8sim.quantize`. Channels lie along axis 0 and blocks along all the other axes together; a
-        tensor of fewer than two axes is one channel.
-    block_size : int
-        Elements in a block.
+    schemes : tuple of Scheme
+        How the tensors are to be stored. Texts are read by `rf8sim.as_scheme`; each scheme is measured once.
     seed : int
         Seed of stochastic rounding.
     include, exclude : tuple of str
         Shell patterns of tensor names: those measured (all if empty), and those of them left out.
+
+    Examples
+    --------
+    >>> Settings(("rf8", "mxfp4", "int8/channel")).schemes
+    (Scheme('rf8'), Scheme('mxfp4'), Scheme('int8/channel'))
     """
 
-    formats: tuple[str, ...] = ("rf8", "e4m3fn", "e5m2", "e3m4", "int8")
-    scaling: str = "tensor"
-    scale_rule: str = "mse"
-    rounding: str = "nearest-even"
-    block_size: int = 32
-    seed: int = 0
+    schemes: tuple[SchemeField, ...] = ("rf8", "e4m3fn", "e5m2", "e3m4", "int8")  # type: ignore[assignment]
+    seed: Count = 0
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
-    def check(self) -> None:
-        """Raise ValueError if a name is unknown or the settings do not fit each other."""
-        choose("scaling", self.scaling, SCALINGS)
-        choose("scale rule", self.scale_rule, SCALE_RULES)
-        if self.block_size < 1:
-            raise ValueError(f"a block has at least 1 element, got {self.block_size}")
-        for name in self.formats:
-            check_choices(get_format(name), self.rounding, "saturate")
-        if not self.formats:
-            choose("rounding mode", self.rounding, list(RoundingMode))
+    def __post_init__(self) -> None:
+        schemes = tuple(dict.fromkeys(map(as_scheme, self.schemes)))
+        msgspec.structs.force_setattr(self, "schemes", schemes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the schemes."""
+        return tuple(map(str, self.schemes))
 
     def wants(self, name: str) -> bool:
         """Return whether a tensor of that name is to be measured."""
@@ -355,8 +298,7 @@ class Settings:
         return included and not any(fnmatchcase(name, pattern) for pattern in self.exclude)
 
 
-@dataclass(frozen=True)
-class Experiment:
+class Experiment(Record, frozen=True):
     """Everything that was measured.
 
     Attributes
@@ -372,9 +314,9 @@ class Experiment:
     total : TensorRecord
         All of them together.
     skipped : tuple of SkippedTensor
-        What the checkpoints hold besides.
+        The other tensors of the checkpoints.
     choices : tuple of ChoiceRecord
-        Other rounding modes and scalings than those of the settings, on a sample; the settings' own first.
+        Schemes that differ from those of the settings in one thing, on a sample; for each its own first.
     """
 
     settings: Settings
@@ -385,15 +327,22 @@ class Experiment:
     skipped: tuple[SkippedTensor, ...]
     choices: tuple[ChoiceRecord, ...] = ()
 
+    derived = ("schema",)
+
+    @property
+    def schema(self) -> Literal[2]:
+        """Version of this form."""
+        return SCHEMA_VERSION
+
     def _repr_html_(self) -> str:
-        rows: list[tuple[str, object]] = [
-            ("tensors", f"{len(self.tensors)}, {self.total.count:,} weights"),
-            ("settings", f"{self.settings.scaling} scales by {self.settings.scale_rule}, {self.settings.rounding}"),
-        ]
-        for record in self.total.formats:
+        rows: list[tuple[str, object]] = [("tensors", f"{len(self.tensors)}, {self.total.count:,} weights")]
+        for record in self.total.schemes:
             quality = "–" if record.sqnr_db is None else f"{record.sqnr_db:.2f} dB"
-            bits = "–" if record.coded_bits_per_weight is None else f"{record.coded_bits_per_weight:.3f}"
-            rows.append((record.format, f"{quality}, {bits} bits per weight entropy-coded"))
+            stored, coded = record.bits_per_weight, record.coded_bits_per_weight
+            bits = (
+                "–" if stored is None or coded is None else f"{stored:.3f} bits per weight, {coded:.3f} entropy-coded"
+            )
+            rows.append((record.name, f"{quality}, {bits}"))
         return _display.facts(", ".join(self.checkpoints), rows)
 
     def to_json(self) -> dict[str, Any]:
@@ -401,11 +350,8 @@ class Experiment:
 
         A number that is infinite or does not exist is None.
         """
-        own = {field.name: getattr(self, field.name) for field in fields(self)}
-        own |= {"settings": asdict(self.settings), "total": self.total.to_json()}
-        own |= {"tensors": [tensor.to_json() for tensor in self.tensors]}
-        own |= {"choices": [choice.to_json() for choice in self.choices]}
-        return {"schema": SCHEMA_VERSION, **own, "skipped": [asdict(tensor) for tensor in self.skipped]}
+        data: dict[str, Any] = to_builtins(self)
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Experiment:
@@ -416,26 +362,12 @@ class Experiment:
         ValueError
             If the data are not such an experiment, or of another version.
         """
-        if data.get("schema") != SCHEMA_VERSION:
-            raise ValueError(
-                f"not a report of this version: expected schema {SCHEMA_VERSION}, got {data.get('schema')!r}"
-            )
-        try:
-            return cls(
-                settings=_plain(Settings, data["settings"]),
-                versions=dict(data["versions"]),
-                checkpoints=tuple(data["checkpoints"]),
-                tensors=tuple(TensorRecord.from_json(tensor) for tensor in data["tensors"]),
-                total=TensorRecord.from_json(data["total"]),
-                skipped=tuple(_plain(SkippedTensor, tensor) for tensor in data["skipped"]),
-                choices=tuple(ChoiceRecord.from_json(choice) for choice in data["choices"]),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not a whole report: {error}") from None
+        check_version(data)
+        return convert(data, cls)
 
 
-def _plain(kind: type[_Record], data: Mapping[str, Any], **given: Any) -> _Record:
-    """Make a record from JSON: lists are tuples, and what is not a field (a derived number) is left out."""
-    names = {field.name for field in fields(kind)} - given.keys()  # type: ignore[arg-type]
-    values = {name: tuple(data[name]) if isinstance(data[name], list) else data[name] for name in names}
-    return kind(**values, **given)
+def check_version(data: Mapping[str, Any]) -> None:
+    """Raise ValueError if data of JSON are not of this version."""
+    if data.get("schema") != SCHEMA_VERSION:
+        got = data.get("schema")
+        raise ValueError(f"not a report of this version: expected schema {SCHEMA_VERSION}, got {got!r}")

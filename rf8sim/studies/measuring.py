@@ -6,11 +6,12 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 import ggd
@@ -18,11 +19,13 @@ from ggd import MagnitudeHistogram
 
 from .._version import __version__
 from ..checkpoints.checkpoint import CHUNK_ELEMENTS, CheckpointError, TensorInfo, open_checkpoint
-from ..formats import Format, get_format
-from ..quantization.metrics import RowErrors
-from ..quantization.scaling import choose_scale, equal_deviations, quantize, scale_from_histogram
+from ..quantization.blocks import Block
+from ..quantization.records import convert, to_builtins
+from ..quantization.scaling import equal_deviations
 from .choices import compare_choices
-from .experiment import ChannelRecord, Experiment, FitRecord, FormatRecord, Settings, SkippedTensor, TensorRecord
+from .experiment import Experiment, FitRecord, SchemeRecord, Settings, SkippedTensor, TensorRecord
+from .meters import Meter, TensorScales, fits_to_all_pieces, scales_of_tensor
+from .pieces import block_of, cut, pieces, row_units, undivided, widened
 from .scheduling import Cluster, Journal, map_tensors
 
 if TYPE_CHECKING:
@@ -43,9 +46,8 @@ def run(
 ) -> Experiment:
     """Measure checkpoints, a chunk at a time.
 
-    The numbers depend neither on threads nor on who computes them, nor on whether a run was stopped between. Counts,
-    histograms, fits and, with one scale for a tensor, scales do not depend on the chunks either; sums of squares and of
-    errors may differ in their last bits where the chunks do.
+    The numbers depend neither on the chunks, on threads nor on who computes them, nor on whether a run was stopped
+    between: they are those of quantizing each tensor in one piece.
 
     Parameters
     ----------
@@ -77,11 +79,10 @@ def run(
         If a setting is unknown, or a cluster cannot be reached.
     """
     settings = settings or Settings()
-    settings.check()
     labels, readable, skipped = _open(paths, settings)
     task = repr((settings, chunk_elements))
     kept = None if journal is None else Journal(journal, task, _Measured.to_json, _Measured.from_json)
-    found = map_tensors(
+    results = map_tensors(
         _Measuring(settings, chunk_elements),
         [tensor for _, tensor in readable],
         threads=threads,
@@ -90,14 +91,14 @@ def run(
         progress=progress,
     )
     everything, tensors = MagnitudeHistogram(), []
-    for (label, _), measured in zip(readable, found, strict=True):
+    for (label, _), measured in zip(readable, results, strict=True):
         tensors.append(replace(measured.record, checkpoint=label))
         everything |= measured.histogram
     merged = tuple(
-        functools.reduce(operator.or_, (tensor.formats[i] for tensor in tensors)) for i in range(len(settings.formats))
+        functools.reduce(operator.or_, (tensor.schemes[i] for tensor in tensors)) for i in range(len(settings.schemes))
     )
     versions = {"rf8sim": __version__, "numpy": np.__version__}
-    total = _record("", "", "", (), everything, merged)
+    total = _record(None, everything, merged)
     choices = compare_choices([tensor for _, tensor in readable], settings)
     return Experiment(settings, versions, tuple(labels), tuple(tensors), total, skipped, choices)
 
@@ -110,118 +111,126 @@ class _Measured:
     histogram: MagnitudeHistogram
 
     def to_json(self) -> dict[str, Any]:
-        return {"record": self.record.to_json(), "histogram": self.histogram.to_dict()}
+        return {"record": to_builtins(self.record), "histogram": self.histogram.to_dict()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> _Measured:
-        return cls(TensorRecord.from_json(data["record"]), MagnitudeHistogram.from_dict(data["histogram"]))
+        return cls(convert(data["record"], TensorRecord), MagnitudeHistogram.from_dict(data["histogram"]))
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What the second pass over a tensor must know of the first: its summary, and that of each scheme's scales."""
+
+    summary: MagnitudeHistogram
+    scales: list[TensorScales]
+
+    @property
+    def finite(self) -> bool:
+        return self.summary.nan_count + self.summary.inf_count == 0
 
 
 @dataclass(frozen=True)
 class _Measuring:
-    """What is done with a tensor: with all of it by a call, or, as `Parts`, with rows of it."""
+    """What is done with a tensor: with all of it by a call, or, as `Parts`, with rows of its matrix."""
 
     settings: Settings
     chunk_elements: int
 
-    def __call__(self, tensor: TensorInfo, tell: Callable[[int], None]) -> _Measured:
-        tell(0)
+    def __call__(self, tensor: TensorInfo, advance: Callable[[int], None]) -> _Measured:
+        advance(0)
         rows = range(tensor.matrix_shape[0])
-        settled = self.settle(tensor, [self.look(tensor, rows)])
-        return self.join(tensor, settled, [self.measure(tensor, rows, settled, tell)])
+        prepared = self.prepare(tensor, [self.summarize(tensor, rows)])
+        return self.merge(tensor, prepared, [self.measure(tensor, rows, prepared, advance)])
 
     def parts(self, tensor: TensorInfo) -> list[range]:
-        """Return the rows of each part: as many as whole chunks hold, for all that the numbers depend on."""
+        """Return the rows of each part: whole blocks of all schemes, of as many elements as several chunks hold."""
         height, width = tensor.matrix_shape
         several = tensor.size // (_PART * self.chunk_elements)
-        if several < 2 or not tensor.divisible or _cut(tensor, self.chunk_elements) or self._shapes_scales(tensor):
+        schemes = self.settings.schemes
+        in_one = any(undivided(s, tensor.shape) or fits_to_all_pieces(s, tensor.shape) for s in schemes)
+        if several < 2 or not tensor.divisible or in_one:
             return [range(height)]
-        step = self.chunk_elements // width
+        unit, _ = row_units(map(block_of, schemes), tensor.shape)
+        step = max(self.chunk_elements // width // unit, 1) * unit
         step *= -(-height // (several * step))
         return [range(row, min(row + step, height)) for row in range(0, height, step)]
 
-    def look(self, tensor: TensorInfo, rows: range) -> list[MagnitudeHistogram]:
-        """Summarize rows in one pass; row by row if they are so long that chunks cut them."""
-        cut = _cut(tensor, self.chunk_elements)
-        summaries = [MagnitudeHistogram() for _ in (rows if cut else range(1))]
+    def summarize(self, tensor: TensorInfo, rows: range) -> MagnitudeHistogram:
+        """Summarize rows in one pass."""
+        summary = MagnitudeHistogram()
         for chunk in tensor.chunks(self.chunk_elements, rows=rows):
-            summaries[chunk.row - rows.start if cut else 0].update(_widened(chunk.values))
-        return summaries
+            summary.update(widened(chunk.values))
+        return summary
 
-    def settle(self, tensor: TensorInfo, looks: list[list[MagnitudeHistogram]]) -> _Settled:
+    def prepare(self, tensor: TensorInfo, summaries: list[MagnitudeHistogram]) -> _Prepared:
         """Put the summaries together, and choose the scales that follow from them."""
-        summaries = looks[0] if len(looks) == 1 else [functools.reduce(operator.or_, (look[0] for look in looks))]
-        whole = functools.reduce(operator.or_, summaries)
-        known = self._scales_known(tensor)
+        summary = functools.reduce(operator.or_, summaries)
+        pooled = self._pooled(tensor)
         scales = [
-            _scales(get_format(name), self.settings, summaries, whole) if known else None
-            for name in self.settings.formats
+            scales_of_tensor(scheme, tensor.shape, summary, pooled.get(block_of(scheme)))
+            for scheme in self.settings.schemes
         ]
-        finite = whole.nan_count + whole.inf_count == 0
-        shaping = MagnitudeHistogram() if self._shapes_scales(tensor) else None
-        if shaping is not None:
-            for chunk in tensor.chunks(self.chunk_elements, self._multiple()):
-                shaping |= equal_deviations(
-                    _widened(chunk.values),
-                    scaling=self.settings.scaling,
-                    axis=1 if self.settings.scaling == "block" else 0,
-                    block_size=self.settings.block_size,
-                )
-        return _Settled(whole, finite, scales, shaping)
+        return _Prepared(summary, scales)
 
-    def measure(self, tensor: TensorInfo, rows: range, settled: _Settled, tell: Callable[[int], None]) -> list[_Meter]:
-        """Quantize rows chunk by chunk and measure the finite elements in every format."""
-        names, shape = self.settings.formats, tensor.matrix_shape
+    def _pooled(self, tensor: TensorInfo) -> dict[Block, MagnitudeHistogram]:
+        """Pass over a tensor for what rule ``ggd`` fits shapes to, for each block."""
+        fitted = {block_of(s): s for s in self.settings.schemes if fits_to_all_pieces(s, tensor.shape)}
+        pooled = {block: MagnitudeHistogram() for block in fitted}
+        if fitted:
+            places = cut(fitted.values(), tensor.shape, self.chunk_elements)
+            for piece in pieces(tensor, places, self.chunk_elements, range(tensor.matrix_shape[0])):
+                for block, scheme in fitted.items():
+                    pooled[block] |= equal_deviations(piece.values, scheme)
+        return pooled
+
+    def measure(
+        self, tensor: TensorInfo, rows: range, prepared: _Prepared, advance: Callable[[int], None]
+    ) -> list[Meter]:
+        """Quantize rows piece by piece and measure the finite elements in every scheme."""
+        shape, seed = tensor.shape, self.settings.seed
         meters = [
-            _Meter(get_format(name), self.settings, rows, known, settled.shaping)
-            for name, known in zip(names, settled.scales, strict=True)
+            Meter(scheme, shape, rows, seed, scales)
+            for scheme, scales in zip(self.settings.schemes, prepared.scales, strict=True)
         ]
-        for chunk in tensor.chunks(self.chunk_elements, self._multiple(), rows) if meters else ():
-            offset = chunk.row * shape[1] + chunk.column
-            tell(offset - rows.start * shape[1])
-            values = _widened(chunk.values)
-            finite = np.isfinite(values)  # zeros in the place of the others change no scale
-            cleaned = values if finite.all() else np.where(finite, values, 0)
-            wide = values.astype(np.float32) if values.dtype.itemsize == 2 else values
-            for meter in meters:
-                meter.add(cleaned, wide, chunk.row, offset)
+        in_pieces = [meter for meter in meters if not undivided(meter.scheme, shape)]
+        if in_pieces:
+            places = cut([meter.scheme for meter in in_pieces], shape, self.chunk_elements, rows)
+            for piece in pieces(tensor, places, self.chunk_elements, rows):
+                advance(piece.offset - rows.start * tensor.matrix_shape[1])
+                cleaned, wide = _cleaned(piece.values)
+                for meter in in_pieces:
+                    meter.add(piece, cleaned, wide)
+        if len(in_pieces) < len(meters):
+            self._measure_undivided(tensor, [meter for meter in meters if undivided(meter.scheme, shape)])
         return meters
 
-    def join(self, tensor: TensorInfo, settled: _Settled, measured: list[list[_Meter]]) -> _Measured:
+    def _measure_undivided(self, tensor: TensorInfo, meters: list[Meter]) -> None:
+        chunks = [widened(chunk.values).reshape(-1) for chunk in tensor.chunks(self.chunk_elements)]
+        values = np.concatenate(chunks).reshape(tensor.shape)
+        cleaned, wide = _cleaned(values)
+        for meter in meters:
+            meter.add_tensor(values, cleaned, wide)
+
+    def merge(self, tensor: TensorInfo, prepared: _Prepared, measured: list[list[Meter]]) -> _Measured:
         """Return the record of the tensor."""
-        meters = [_Meter.of_parts(parts) for parts in zip(*measured, strict=True)]
-        formats = tuple(meter.record(known or ()) for meter, known in zip(meters, settled.scales, strict=True))
-        several = settled.finite and tensor.matrix_shape[0] > 1
-        channels = [_channels(meter.fmt.name, meter.errors) for meter in meters if several]
-        record = _record("", tensor.name, tensor.dtype, tensor.shape, settled.whole, formats)
-        kept = tuple(channel for channel in channels if channel is not None)
-        return _Measured(replace(record, channels=kept), settled.whole)
-
-    def _multiple(self) -> int:
-        return self.settings.block_size if self.settings.scaling == "block" else 1
-
-    def _scales_known(self, tensor: TensorInfo) -> bool:
-        """Whether scales are known before the data are read again: one, or one a row. Otherwise pieces bring theirs."""
-        rows = tensor.matrix_shape[0] == 1 or _cut(tensor, self.chunk_elements)
-        return self.settings.scaling in ("none", "tensor") or (self.settings.scaling == "channel" and rows)
-
-    def _shapes_scales(self, tensor: TensorInfo) -> bool:
-        """Whether pieces choose their scales by a shape that is fitted to all of them."""
-        return bool(self.settings.formats) and self.settings.scale_rule == "ggd" and not self._scales_known(tensor)
+        meters = [Meter.of_parts(parts) for parts in zip(*measured, strict=True)]
+        record = _record(tensor, prepared.summary, tuple(meter.record() for meter in meters))
+        several = prepared.finite and tensor.matrix_shape[0] > 1
+        channels = [meter.channels() for meter in meters] if several else []
+        present = tuple(channel for channel in channels if channel is not None)
+        return _Measured(replace(record, channels=present), prepared.summary)
 
 
 _PART = 8
 """Chunks in a part of a tensor that is divided: a second's work, beside which to divide costs nothing."""
 
 
-@dataclass(frozen=True)
-class _Settled:
-    """What the second look at a tensor must know of the first: summaries, scales, what their shape is fitted to."""
-
-    whole: MagnitudeHistogram
-    finite: bool
-    scales: list[list[NDArray[np.float32]] | None]
-    shaping: MagnitudeHistogram | None
+def _cleaned(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return elements with zeros for those that are not finite, and elements in a type that numpy computes with."""
+    finite = np.isfinite(values)
+    cleaned = values if finite.all() else np.where(finite, values, values.dtype.type(0))
+    return cleaned, values.astype(np.float32) if values.dtype.itemsize == 2 else values
 
 
 def survey(
@@ -259,7 +268,7 @@ def survey(
     from ggd.survey import survey as fit_all
 
     labels, readable, skipped = _open(paths, settings or Settings())
-    found = map_tensors(
+    summaries = map_tensors(
         functools.partial(_summarize_tensor, chunk_elements),
         [tensor for _, tensor in readable],
         threads=threads,
@@ -268,20 +277,20 @@ def survey(
     )
 
     def named() -> Iterator[TensorSummary]:
-        for (label, tensor), summary in zip(readable, found, strict=True):
+        for (label, tensor), summary in zip(readable, summaries, strict=True):
             summary.name = f"{label}: {tensor.name}" if len(labels) > 1 else tensor.name
             yield summary
 
     return fit_all(named()), skipped
 
 
-def _summarize_tensor(chunk_elements: int, tensor: TensorInfo, tell: Callable[[int], None]) -> TensorSummary:
+def _summarize_tensor(chunk_elements: int, tensor: TensorInfo, advance: Callable[[int], None]) -> TensorSummary:
     from ggd.survey import TensorSummary
 
     summary, done = TensorSummary(tensor.name, tensor.shape), 0
     for chunk in tensor.chunks(chunk_elements):
-        tell(done)
-        summary.add(_widened(chunk.values))
+        advance(done)
+        summary.add(widened(chunk.values))
         done += chunk.values.size
     return summary
 
@@ -332,132 +341,18 @@ def _nothing_left(
     return f"{where}: no tensor is left by the patterns to include and exclude; {names}"
 
 
-def _cut(tensor: TensorInfo, chunk_elements: int) -> bool:
-    return tensor.matrix_shape[1] > chunk_elements
-
-
-def _widened(values: NDArray[Any]) -> NDArray[Any]:
-    """Return 8-bit floats as float32, which holds them exactly."""
-    return values.astype(np.float32) if values.dtype.itemsize == 1 else values
-
-
-def _scales(
-    fmt: Format, settings: Settings, summaries: Sequence[MagnitudeHistogram], whole: MagnitudeHistogram
-) -> list[NDArray[np.float32]]:
-    if settings.scaling == "none":
-        return [np.ones((), dtype=np.float32)]
-    each = summaries if settings.scaling == "channel" else [whole]
-    return [scale_from_histogram(summary, fmt, settings.scale_rule, settings.rounding) for summary in each]
-
-
-class _Meter:
-    """Measures one format on successive rows of a tensor.
-
-    `known` are the scales that are known before: one, or one a row; `shaping` is what rule ggd fits a shape to where
-    pieces choose theirs.
-    """
-
-    def __init__(
-        self,
-        fmt: Format,
-        settings: Settings,
-        rows: range,
-        known: list[NDArray[np.float32]] | None = None,
-        shaping: MagnitudeHistogram | None = None,
-    ) -> None:
-        self.fmt, self.settings, self._rows, self._known, self._shaping = fmt, settings, rows, known, shaping
-        self.errors = RowErrors(fmt, len(rows), finite_only=True)
-        # How many scales the chunks brought, and their extremes: the scales themselves would grow with the tensor.
-        self.scales, self.smallest, self.largest = 0, math.inf, 0.0
-
-    @classmethod
-    def of_parts(cls, parts: Sequence[_Meter]) -> _Meter:
-        """Return the meter of all rows from those of successive parts."""
-        whole = cls(parts[0].fmt, parts[0].settings, range(0))
-        whole.errors = RowErrors.of_parts([part.errors for part in parts])
-        whole.scales = sum(part.scales for part in parts)
-        whole.smallest = min(part.smallest for part in parts)
-        whole.largest = max(part.largest for part in parts)
-        return whole
-
-    def add(self, cleaned: NDArray[Any], values: NDArray[Any], row: int, offset: int) -> None:
-        """Measure the finite elements of a matrix, given too with zeros for the others.
-
-        `offset` is its first element's place in the tensor.
-        """
-        settings, block = self.settings, 0
-        step = functools.partial(quantize, fmt=self.fmt, rounding=settings.rounding, seed=settings.seed, offset=offset)
-        if self._known is not None:
-            scale = self._known[row if len(self._known) > 1 else 0]
-            quantized = step(cleaned.reshape(-1), scale=scale)
-        else:
-            axis = 0 if settings.scaling == "channel" else 1
-            size = settings.block_size
-            scale = choose_scale(
-                cleaned,
-                self.fmt,
-                scaling=settings.scaling,
-                axis=axis,
-                block_size=size,
-                scale_rule=settings.scale_rule,
-                rounding=settings.rounding,
-                whole=self._shaping,
-            )
-            quantized = step(cleaned, scaling=settings.scaling, axis=axis, block_size=size, scale=scale)
-            self._note(quantized.scale)
-            block = settings.block_size if settings.scaling == "block" else 0
-        self.errors.add(values, quantized.codes.reshape(values.shape), quantized.scale, block, row - self._rows.start)
-
-    def _note(self, scale: NDArray[np.float32]) -> None:
-        self.scales += scale.size
-        self.smallest = float(scale.min(initial=self.smallest))
-        self.largest = float(scale.max(initial=self.largest))
-
-    def record(self, known: Sequence[NDArray[np.float32]]) -> FormatRecord:
-        """Return what was measured with these scales, or with those that the chunks brought."""
-        for scale in known:
-            self._note(scale)
-        stored = self.settings.scaling != "none"
-        return FormatRecord(
-            format=self.fmt.name,
-            bits=self.fmt.bits,
-            error=self.errors.total(),
-            scales=self.scales if stored else 0,
-            scale_bits=8 if self.fmt.power_of_two_scale else 32,
-            smallest_scale=self.smallest if self.scales else 1.0,
-            largest_scale=self.largest if self.scales else 1.0,
-        )
-
-
-def _channels(name: str, errors: RowErrors) -> ChannelRecord | None:
-    """Return what is kept of the channels; None if no channel has an SQNR that is finite."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        decibels = 10 * np.log10(errors.squares / errors.squared_errors)
-    some = np.flatnonzero(np.isfinite(decibels))
-    if not some.size:
-        return None
-    worst = int(some[np.argmin(decibels[some])])
-    relative = math.sqrt(float(errors.squares[worst] / errors.squares.mean()))
-    median = float(np.median(decibels[some]))
-    return ChannelRecord(name, some.size, worst, float(decibels[worst]), median, relative)
-
-
 def _record(
-    checkpoint: str,
-    name: str,
-    dtype: str,
-    shape: tuple[int, ...],
-    histogram: MagnitudeHistogram,
-    formats: tuple[FormatRecord, ...],
+    tensor: TensorInfo | None, histogram: MagnitudeHistogram, schemes: tuple[SchemeRecord, ...]
 ) -> TensorRecord:
+    """Return the record of a tensor, or of all tensors together."""
     first_bin, bins = _quarter_octaves(histogram)
     some = histogram.nonzero_count > 0
     fit, doubt = _fit(histogram)
     return TensorRecord(
-        checkpoint=checkpoint,
-        name=name,
-        dtype=dtype,
-        shape=shape,
+        checkpoint="",
+        name="" if tensor is None else tensor.name,
+        dtype="" if tensor is None else tensor.dtype,
+        shape=() if tensor is None else tensor.shape,
         count=histogram.size,
         zeros=histogram.zero_count,
         nans=histogram.nan_count,
@@ -469,7 +364,7 @@ def _record(
         bins=bins,
         fit=fit,
         fit_doubt=doubt,
-        formats=formats,
+        schemes=schemes,
     )
 
 

@@ -25,10 +25,11 @@ from ..entropy.coding import compress
 from ..formats import get_format
 from ..models.loss import window_losses
 from ..models.transformer import Model
+from ..quantization.scheme import Scheme, as_scheme
 from .allocation import Costs, Picks, hull_path, least
 from .rate_distortion import Cost, Matrix, cost_of, open_matrices, with_progress
 
-__all__ = ["FORMATS", "Choice", "Menu", "Planned", "measure_menu", "plan_checkpoint", "rf_family"]
+__all__ = ["FORMATS", "SCHEMES", "Choice", "Menu", "Planned", "measure_menu", "plan_checkpoint", "rf_family"]
 
 FORMATS = (
     "rf8", "rf8_e3", "rf6", "rf(3,4)", "rf(2,4)", "rf(2,2)", "e4m3fn", "e5m2", "e3m4", "e2m3fn", "e3m2fn", "e2m1fn",
@@ -36,8 +37,8 @@ FORMATS = (
 )  # fmt: skip
 """Formats that a plan chooses among by default."""
 
-SCALINGS = ("tensor", "channel")
-"""Scalings that it chooses among by default."""
+SCHEMES = tuple(f"{fmt}/{block}" for fmt in FORMATS for block in ("tensor", "channel"))
+"""Schemes that a plan chooses among by default."""
 
 _NO_BOUND = "budget {!r} cannot be planned for: plan 'sqnr>=25dB', 'worst-sqnr>=20dB', 'bits<=6' or 'loss<=+1%'"
 
@@ -52,7 +53,7 @@ def rf_family(least_bits: int = 5, most_bits: int = 8) -> list[str]:
     >>> rf_family(6, 6)
     ['rf(1,8)', 'rf(2,4)', 'rf(3,2)']
     """
-    found = []
+    names = []
     for bits in range(least_bits, most_bits + 1):
         for p in range(1, bits - 2):
             name = f"rf({p},{1 << (bits - 2 - p)})"
@@ -60,8 +61,8 @@ def rf_family(least_bits: int = 5, most_bits: int = 8) -> list[str]:
                 get_format(name)
             except ValueError:  # finer than float32
                 continue
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 # --- measuring --------------------------------------------------------------------------------------------------------
@@ -94,41 +95,40 @@ class Menu:
 
     def bits(self) -> Costs:
         """Return stored bits, shape (tensors, candidates)."""
-        return np.array([[cost.code_bits + cost.scale_bits for cost in own] for own in self.costs])
+        return np.array([[cost.code_bits + cost.scale_bits for cost in costs] for costs in self.costs])
 
     def errors(self) -> Costs:
         """Return sums of squared errors, shape (tensors, candidates)."""
-        return np.array([[cost.error for cost in own] for own in self.costs])
+        return np.array([[cost.error for cost in costs] for costs in self.costs])
 
     def signals(self) -> Costs:
         """Return sums of squares, shape (tensors,)."""
-        return np.array([own[0].signal for own in self.costs])
+        return np.array([costs[0].signal for costs in self.costs])
 
     @property
     def weights(self) -> int:
         """Elements of all tensors, those that stay included."""
-        return sum(own[0].weights for own in self.costs) + self.other_weights
+        return sum(costs[0].weights for costs in self.costs) + self.other_weights
 
 
 def measure_menu(
     path: str | Path,
-    formats: Sequence[str] = FORMATS,
-    scalings: Sequence[str] = SCALINGS,
-    base: Recipe | None = None,
+    schemes: Sequence[str | Scheme] = SCHEMES,
+    entropy: str = "rans",
     *,
     kept: tuple[str, ...] = KEPT_PATTERNS,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Menu:
-    """Measure every format with every scaling on each tensor that a plan quantizes.
+    """Measure every scheme on each tensor that a plan quantizes.
 
     Parameters
     ----------
     path : str or Path
         The checkpoint.
-    formats, scalings : sequence of str
-        The candidates are all their combinations.
-    base : Recipe, optional
-        Scale rule, rounding, block size, seed and entropy coder; by default those of `Recipe` with rANS.
+    schemes : sequence of str or Scheme
+        The candidates; a bare format name means one scale for the tensor.
+    entropy : str
+        How codes are stored.
     kept : tuple of str
         Patterns of names of tensors that stay as they are, as in a plan; empty to plan every tensor of two axes.
     progress : callable, optional
@@ -142,22 +142,20 @@ def measure_menu(
     Raises
     ------
     ValueError
-        If a format or an option is unknown, or no tensor is left.
+        If a scheme or an option is unknown, or no tensor is left.
     """
-    base = base or Recipe(entropy="rans")
-    recipes = tuple(replace(base, format=name, scaling=scaling) for name in formats for scaling in scalings)
-    for recipe in recipes:
-        recipe.check()
+    recipes = tuple(dict.fromkeys(Recipe(as_scheme(scheme), entropy=entropy) for scheme in schemes))
     if not recipes:
-        raise ValueError("a plan needs at least one format and one scaling to choose")
+        raise ValueError("a plan needs at least one scheme to choose from")
     shapes = {info.name: info.shape for info in open_checkpoint(path)}
     everything = Plan(kept=kept)
     matrices = open_matrices(path, lambda name: isinstance(everything.choose(name, shapes[name]), Recipe))
     planned = {matrix.name for matrix in matrices}
     others = [info for info in open_checkpoint(path) if info.name not in planned]
     costs = []
-    for _, values in with_progress(matrices, progress):
-        costs.append(tuple(cost_of(values, recipe)[0] for recipe in recipes))
+    for matrix, values in with_progress(matrices, progress):
+        stored = [recipe.for_tensor(matrix.name, values.shape) for recipe in recipes]
+        costs.append(tuple(cost_of(values, recipe)[0] for recipe in stored))
     bits = sum(8 * _item_size(info.dtype) * info.size for info in others)
     names = tuple(info.name for info in others)
     return Menu(tuple(matrices), recipes, tuple(costs), bits, sum(info.size for info in others), names)
@@ -241,9 +239,7 @@ def _plan(sized: Sequence[tuple[str, Recipe, int]], kept: tuple[str, ...], other
         sizes[recipe] = sizes.get(recipe, 0) + size
     usual = max(sizes, key=lambda recipe: sizes[recipe])
     rules = [
-        Rule(_escaped(name), {"format": recipe.format, "scaling": recipe.scaling})
-        for name, recipe, _ in sized
-        if recipe != usual
+        Rule(_escaped(name), {"scheme": recipe.options()["scheme"]}) for name, recipe, _ in sized if recipe != usual
     ]
     stay = () if kept else others  # without patterns to keep, each by its name
     return Plan(usual, (*rules, *(Rule(_escaped(name), keep=True) for name in stay)), kept)
@@ -296,18 +292,18 @@ def plan_checkpoint(
     Examples
     --------
     >>> from rf8sim.checkpoints.requirements import parse_requirement
-    >>> menu = measure_menu("examples/lm/model.safetensors", ("rf8", "int8", "nf4"), ("tensor",))
+    >>> menu = measure_menu("examples/lm/model.safetensors", ("rf8", "int8", "nf4"))
     >>> planned = plan_checkpoint("examples/lm/model.safetensors", parse_requirement("sqnr>=25dB"), menu)
-    >>> sorted({choice.recipe.format for choice in planned.choices}), planned.sqnr_db >= 25
+    >>> sorted({str(choice.recipe.scheme) for choice in planned.choices}), planned.sqnr_db >= 25
     (['int8', 'nf4', 'rf8'], True)
     """
     bits, errors, signals = menu.bits(), menu.errors(), menu.signals()
     work = _Work(path, budget, menu, kept, model, windows)
     if budget.quantity in ("sqnr", "worst-sqnr") and budget.operator == ">=":
         pick, total = _for_quality(budget, bits, errors, signals)
-        found = work.carried_out(pick)
+        result = work.carried_out(pick)
         fewest = total - float(bits[np.arange(len(pick)), pick].sum())
-        return replace(found, below=found.bits_per_weight + fewest / menu.weights)
+        return replace(result, below=result.bits_per_weight + fewest / menu.weights)
     if budget.quantity == "bits" and budget.operator == "<=":
         return _for_bits(work, bits, errors, signals)
     if budget.quantity == "loss" and budget.operator == "<=":
@@ -321,25 +317,25 @@ def _for_bits(work: _Work, bits: Costs, errors: Costs, signals: Costs) -> Planne
     """Choose within what the header leaves. It grows with the formats, so those of the first choice are shared anew."""
     menu, budget = work.menu, work.budget
     try:
-        pick, found = _within(work, bits, errors, 0.0)
+        pick, result = _within(work, bits, errors, 0.0)
     except ValueError:
-        found = work.carried_out(np.argmin(bits, axis=1))
-        if not budget.met(found.bits_per_weight):
+        result = work.carried_out(np.argmin(bits, axis=1))
+        if not budget.met(result.bits_per_weight):
             raise ValueError(
-                f"budget {budget.text!r}: the fewest that these formats reach is {bits_in_words(found.bits)}: "
+                f"budget {budget.text!r}: the fewest that these formats reach is {bits_in_words(result.bits)}: "
                 "allow more, add narrower formats, or plan all tensors"
             ) from None
     else:
-        used = {menu.recipes[c].format for c in pick.tolist()}
-        of_these = [recipe.format in used for recipe in menu.recipes]
+        used = {menu.recipes[c].scheme.format for c in pick.tolist()}
+        of_these = [recipe.scheme.format in used for recipe in menu.recipes]
         _, again = _within(work, bits, np.where(of_these, errors, np.inf), work.header_bits(pick))
-        found = max(found, again, key=lambda one: one.sqnr_db)
-    room = (budget.value - found.bits["headers"]) * menu.weights - menu.other_bits
+        result = max(result, again, key=lambda one: one.sqnr_db)
+    room = (budget.value - result.bits["headers"]) * menu.weights - menu.other_bits
     try:
         _, error = least(errors, bits, room)
     except ValueError:  # by the last bits of codes, which are known when they are coded
-        return replace(found, below=found.sqnr_db)
-    return replace(found, below=10 * math.log10(signals.sum() / error) if error > 0 else math.inf)
+        return replace(result, below=result.sqnr_db)
+    return replace(result, below=10 * math.log10(signals.sum() / error) if error > 0 else math.inf)
 
 
 def _within(work: _Work, bits: Costs, errors: Costs, spare: float) -> tuple[Picks, Planned]:
@@ -351,10 +347,10 @@ def _within(work: _Work, bits: Costs, errors: Costs, spare: float) -> tuple[Pick
         if header > spare:
             spare = header
             continue
-        found = work.carried_out(pick)
-        if budget.met(found.bits_per_weight):
-            return pick, found
-        spare += max(1.0, (found.bits_per_weight - budget.value) * menu.weights)
+        result = work.carried_out(pick)
+        if budget.met(result.bits_per_weight):
+            return pick, result
+        spare += max(1.0, (result.bits_per_weight - budget.value) * menu.weights)
 
 
 def _for_quality(budget: Requirement, bits: Costs, errors: Costs, signals: Costs) -> tuple[Picks, float]:
@@ -393,7 +389,8 @@ def _for_loss(
 
     @cache
     def copy(t: int, c: int) -> NDArray[np.float32]:
-        return cost_of(originals[t], menu.recipes[c])[1].dequantize().reshape(shapes[t])
+        recipe = menu.recipes[c].for_tensor(menu.matrices[t].name, shapes[t])
+        return cost_of(originals[t], recipe)[1].dequantize().reshape(shapes[t])
 
     def loss(picks: dict[int, int]) -> float:
         nonlocal done
@@ -447,12 +444,12 @@ class _Work:
         return 8.0 * self._header_bytes(_plan(sized, self.kept, self.menu.others))
 
     def carried_out(self, pick: Picks, losses: tuple[float, float] | None = None) -> Planned:
-        """Quantize as chosen, measure again, and hold a bound on quality."""
+        """Quantize as chosen, measure again, and check a bound on quality."""
         menu, budget = self.menu, self.budget
         choices, quantized, total, worst = [], {}, Cost(), math.inf
         for matrix, c in zip(menu.matrices, pick.tolist(), strict=True):
             recipe = menu.recipes[c]
-            cost, stored = cost_of(matrix.read(), recipe)
+            cost, stored = cost_of(matrix.read(), recipe.for_tensor(matrix.name, matrix.info.shape))
             if recipe.entropy != "none":
                 cost = replace(cost, code_bits=8.0 * len(compress(stored.codes, recipe.entropy)))
             choices.append(Choice(matrix.name, matrix.info.shape, recipe, cost))
@@ -461,12 +458,12 @@ class _Work:
             if self.model is not None and losses is None:
                 quantized[matrix.name] = stored.dequantize().reshape(matrix.info.shape)
         if self.model is not None and self.windows is not None and losses is None:
-            ours, own = (window_losses(self.model, self.windows, weights) for weights in (quantized, {}))
-            losses = float(ours.mean()), float(own.mean())
+            pair = [window_losses(self.model, self.windows, weights) for weights in (quantized, {})]
+            losses = float(pair[0].mean()), float(pair[1].mean())
         stored_bits = {"codes": total.code_bits, "scales": total.scale_bits, "kept tensors": menu.other_bits}
         stored_bits["headers"] = self.header_bits(pick)
-        found: dict[str, Any] = {"sqnr": total.sqnr_db, "worst-sqnr": worst}
-        if budget.quantity in found and not budget.met(found[budget.quantity]):
+        quality: dict[str, Any] = {"sqnr": total.sqnr_db, "worst-sqnr": worst}
+        if budget.quantity in quality and not budget.met(quality[budget.quantity]):
             raise ValueError(
                 f"{self.path}: the checkpoint changed while it was planned, and {budget.text!r} is not kept: try again"
             )

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..checkpoints.plan import Recipe
 from ..models.loss import window_losses
 from ..models.transformer import Model
+from ..quantization.scheme import as_scheme
 from .rate_distortion import Cost, Matrix, cost_of, open_matrices, with_progress
 
 __all__ = ["SCOPES", "SHARES", "Pattern", "Pruned", "Sparsity", "kept", "measure_sparsity", "parse_pattern"]
@@ -118,20 +119,24 @@ def kept(values: ArrayLike, pattern: Pattern) -> NDArray[np.bool_]:
     return keep.reshape(magnitude.shape)
 
 
+def _kept_of(values: NDArray[Any], shape: tuple[int, int], pattern: Pattern) -> NDArray[np.bool_]:
+    return kept(values.reshape(shape), pattern).reshape(values.shape)
+
+
 def _kept_in_groups(magnitude: NDArray[Any], n: int, m: int) -> NDArray[np.bool_]:
     rows, columns = magnitude.shape
-    whole = columns // m * m
+    even = columns // m * m
     keep = np.zeros(magnitude.shape, dtype=bool)
-    rest = columns - whole
-    for start, stop, width, count in ((0, whole, m, n), (whole, columns, rest, -(-n * rest // m))):
+    rest = columns - even
+    for start, stop, width, count in ((0, even, m, n), (even, columns, rest, -(-n * rest // m))):
         if start == stop:
             continue
         part = slice(start, stop)
         groups = magnitude[:, part].reshape(rows, -1, width)
         largest = np.argsort(-groups, axis=-1, kind="stable")[..., :count]
-        own = np.zeros(groups.shape, dtype=bool)
-        np.put_along_axis(own, largest, True, axis=-1)
-        keep[:, part] = own.reshape(rows, -1)
+        kept_here = np.zeros(groups.shape, dtype=bool)
+        np.put_along_axis(kept_here, largest, True, axis=-1)
+        keep[:, part] = kept_here.reshape(rows, -1)
     return keep
 
 
@@ -148,8 +153,8 @@ class Pruned:
         What was pruned: as `parse_pattern` reads it.
     scope : str
         One of `SCOPES`; ``tensor`` for groups and thresholds.
-    format : str
-        The format, or ``float32`` for weights that stay as they are.
+    scheme : str
+        The scheme, or ``float32`` for weights that stay as they are.
     zeros : int
         Weights that are zero in the end: pruned, or underflown.
     pruned : int
@@ -163,7 +168,7 @@ class Pruned:
 
     pattern: str
     scope: str
-    format: str
+    scheme: str
     zeros: int
     pruned: int
     cost: Cost
@@ -183,18 +188,18 @@ class Sparsity:
     ----------
     checkpoint : str
         Its name.
-    recipe : Recipe
-        How formats were scaled, rounded and coded.
+    entropy : str
+        How codes are stored.
     tensors : tuple of str
         The matrices.
     results : tuple of Pruned
-        By pattern, scope and format.
+        By pattern, scope and scheme.
     baseline : tuple of float
         The model's loss on each window as it is; empty without a model.
     """
 
     checkpoint: str
-    recipe: Recipe
+    entropy: str
     tensors: tuple[str, ...]
     results: tuple[Pruned, ...]
     baseline: tuple[float, ...]
@@ -206,21 +211,19 @@ class Sparsity:
             derived = {"sparsity": result.sparsity, "bits_per_weight": result.cost.bits_per_weight}
             sqnr = result.cost.sqnr_db
             results.append({**asdict(result), **derived, "sqnr_db": sqnr if math.isfinite(sqnr) else None})
-        recipe = {name: value for name, value in asdict(self.recipe).items() if name != "format"}
-        return {"schema": 1, "checkpoint": self.checkpoint, "recipe": recipe, "tensors": list(self.tensors),
+        return {"schema": 2, "checkpoint": self.checkpoint, "entropy": self.entropy, "tensors": list(self.tensors),
                 "results": results, "baseline": list(self.baseline)}  # fmt: skip
 
 
 def measure_sparsity(
     path: str | Path,
     patterns: Sequence[Pattern],
-    formats: Sequence[str] = ("rf8",),
-    recipe: Recipe | None = None,
+    schemes: Sequence[str] = ("rf8",),
+    entropy: str = "rans",
     *,
     scopes: Sequence[str] = SCOPES,
     wants: Callable[[str], bool] = lambda name: True,
-    model: Model | None = None,
-    windows: NDArray[np.uint8] | None = None,
+    model: tuple[Model, NDArray[np.uint8]] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Sparsity:
     """Prune the matrices of a checkpoint, quantize what is left, and measure.
@@ -233,14 +236,16 @@ def measure_sparsity(
         The checkpoint.
     patterns : sequence of Pattern
         What to prune.
-    formats : sequence of str
-        Formats; ``float32`` comes besides.
-    recipe : Recipe, optional
-        Scaling, scale rule, rounding and coder; by default one scale a tensor by least error, rANS.
+    schemes : sequence of str
+        How what is left is stored; a bare format name means one scale for the tensor. ``float32`` is added.
+    entropy : str
+        How codes are stored.
     scopes : sequence of str
         For shares: of each tensor, or with one threshold for all, which comes within 1% of the share.
-    wants, model, windows, progress
+    wants, progress
         As for `rf8sim.studies.tradeoff.measure_tradeoff`.
+    model : tuple of Model and ndarray of uint8, optional
+        The model and windows of text, of shape (windows, tokens), on which its loss is measured.
 
     Returns
     -------
@@ -250,20 +255,20 @@ def measure_sparsity(
     Raises
     ------
     ValueError
-        If a format or an option is unknown, or the checkpoint cannot be read.
+        If a scheme or an option is unknown, or the checkpoint cannot be read.
 
     Examples
     --------
-    >>> found = measure_sparsity("examples/lm/model.safetensors", [Pattern(share=0.5)], scopes=["tensor"],
+    >>> study = measure_sparsity("examples/lm/model.safetensors", [Pattern(share=0.5)], scopes=["tensor"],
     ...                          wants=lambda name: "mlp.up" in name)
-    >>> [(result.format, round(result.sparsity, 2), round(result.cost.bits_per_weight, 1)) for result in found.results]
+    >>> [(result.scheme, round(result.sparsity, 2), round(result.cost.bits_per_weight, 1)) for result in study.results]
     [('float32', 0.5, 17.0), ('rf8', 0.5, 3.3)]
     """
-    recipe = recipe or Recipe(scaling="tensor", entropy="rans")
+    recipes = {str(scheme): Recipe(scheme, entropy=entropy) for scheme in map(as_scheme, schemes)}
     matrices = open_matrices(path, wants)
     thresholds = _thresholds(matrices, patterns) if "global" in scopes else {}
     jobs = [(pattern, scope) for pattern in patterns for scope in (scopes if pattern.share else ("tensor",))]
-    baseline = () if model is None or windows is None else tuple(window_losses(model, windows).tolist())
+    baseline = () if model is None else tuple(window_losses(*model).tolist())
     results = []
     for number, (pattern, scope) in enumerate(jobs):
 
@@ -271,19 +276,19 @@ def measure_sparsity(
             if progress:
                 progress(f"{what}: {name}", before * total + done, len(jobs) * total)
 
-        own = Pattern(threshold=thresholds[pattern]) if scope == "global" else pattern
-        gathered = {fmt: _Gathered() for fmt in ("float32", *formats)}
+        applied = Pattern(threshold=thresholds[pattern]) if scope == "global" else pattern
+        gathered = {name: _Gathered(recipe) for name, recipe in {"float32": None, **recipes}.items()}
         for matrix, values in with_progress(matrices, tell):
-            pruned = np.where(kept(values, own), values, values.dtype.type(0))
-            for fmt, total in gathered.items():
-                total.add(matrix.name, values, pruned, fmt, recipe, keep=model is not None)
-        for fmt, total in gathered.items():
+            pruned = np.where(_kept_of(values, matrix.info.matrix_shape, applied), values, values.dtype.type(0))
+            for total in gathered.values():
+                total.add(matrix.name, values, pruned, keep=model is not None)
+        for name, total in gathered.items():
             losses: tuple[float, ...] = ()
-            if model is not None and windows is not None:
-                losses = tuple(window_losses(model, windows, total.weights).tolist())
-            results.append(Pruned(str(pattern), scope, fmt, total.zeros, total.pruned, total.cost, losses))
+            if model is not None:
+                losses = tuple(window_losses(*model, total.weights).tolist())
+            results.append(Pruned(str(pattern), scope, name, total.zeros, total.pruned, total.cost, losses))
     names = tuple(matrix.name for matrix in matrices)
-    return Sparsity(Path(path).name, recipe, names, tuple(results), baseline)
+    return Sparsity(Path(path).name, entropy, names, tuple(results), baseline)
 
 
 def _thresholds(matrices: Sequence[Matrix], patterns: Sequence[Pattern]) -> Mapping[Pattern, float]:
@@ -300,21 +305,22 @@ def _thresholds(matrices: Sequence[Matrix], patterns: Sequence[Pattern]) -> Mapp
 
 
 class _Gathered:
-    """What the tensors add up to in one format."""
+    """What the tensors add up to in one scheme, or, without a recipe, in float32."""
 
-    def __init__(self) -> None:
+    def __init__(self, recipe: Recipe | None) -> None:
+        self.recipe = recipe
         self.cost, self.zeros, self.pruned = Cost(), 0, 0
         self.weights: dict[str, NDArray[Any]] = {}
 
-    def add(self, name: str, values: NDArray[Any], pruned: NDArray[Any], fmt: str, recipe: Recipe, keep: bool) -> None:
+    def add(self, name: str, values: NDArray[Any], pruned: NDArray[Any], keep: bool) -> None:
         wide, left = values.astype(np.float64), pruned.astype(np.float64)
         gone = pruned.size - int(np.count_nonzero(pruned))
-        if fmt == "float32":
+        if self.recipe is None:
             shares = np.array([gone, pruned.size - gone]) / pruned.size
             places = float(-sum(share * math.log2(share) for share in shares if share > 0)) * pruned.size
             cost, result = Cost(pruned.size, 32.0 * (pruned.size - gone) + places, 0.0, places), left
         else:
-            cost, quantized = cost_of(pruned, Recipe(**{**asdict(recipe), "format": fmt}))
+            cost, quantized = cost_of(pruned, self.recipe.for_tensor(name, pruned.shape))
             result = quantized.dequantize(np.float64)
         error, signal = float(np.sum((wide - result) ** 2)), float(np.sum(wide**2))
         self.cost |= Cost(cost.weights, cost.code_bits, cost.scale_bits, cost.entropy_bits, signal, error)
@@ -325,7 +331,7 @@ class _Gathered:
 
 
 def underflow(results: Sequence[Pruned]) -> Iterator[tuple[str, float]]:
-    """Yield, for each format without pruning, the share of weights that its underflow prunes by itself."""
+    """Yield, for each scheme without pruning, the share of weights that its underflow prunes by itself."""
     for result in results:
-        if result.pattern == "0%" and result.format != "float32":
-            yield result.format, (result.zeros - result.pruned) / result.cost.weights
+        if result.pattern == "0%" and result.scheme != "float32":
+            yield result.scheme, (result.zeros - result.pruned) / result.cost.weights

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoints.checkpoint import CheckpointError, TensorInfo, open_checkpoint
+from ..checkpoints.packing import packed_shape
 from ..checkpoints.plan import Recipe
 from ..entropy.code_lengths import code_lengths
 from ..entropy.coding import stored_bits
 from ..quantization.metrics import measure
-from ..quantization.scaling import QuantizedTensor, quantize
+from ..quantization.tensor import QuantizedTensor, quantize
 
 __all__ = ["CODES", "Cost", "Matrix", "coded_bits", "cost_of", "open_matrices"]
 
@@ -79,15 +80,16 @@ class Cost:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A tensor of at least two axes, as a matrix: axis 0 by all the rest."""
+    """A tensor of at least two axes."""
 
     name: str
     info: TensorInfo
 
     def read(self) -> NDArray[Any]:
-        """Return the whole tensor, of shape (rows, columns); raise CheckpointError if it holds NaN or infinities."""
-        [chunk] = self.info.chunks(elements=max(self.info.size, 1))
+        """Return the tensor, of its own shape; raise CheckpointError if it holds NaN or infinities."""
+        [chunk] = self.info.row_chunks([range(self.info.matrix_shape[0])])
         values = chunk.values.astype(np.float32) if chunk.values.dtype.itemsize == 1 else chunk.values
+        values = values.reshape(self.info.shape)
         if not np.isfinite(values).all():
             raise CheckpointError(
                 f"{self.info.source}: {self.name!r} holds NaN or infinities: replace them (numpy.nan_to_num), or leave "
@@ -122,24 +124,24 @@ def open_matrices(path: str | Path, wants: Callable[[str], bool] = lambda name: 
     ['blocks.0.mlp.up.weight', 'blocks.1.mlp.up.weight']
     """
     checkpoint = open_checkpoint(path)
-    found = [
+    matrices = [
         Matrix(info.name, info)
         for info in checkpoint
         if info.skipped is None and len(info.shape) > 1 and info.size and wants(info.name)
     ]
-    if not found:
+    if not matrices:
         raise CheckpointError(f"{checkpoint.path}: no tensor of two axes or more is left by the patterns")
-    return found
+    return matrices
 
 
 def cost_of(
     values: NDArray[Any], recipe: Recipe, scale: NDArray[np.float32] | None = None
 ) -> tuple[Cost, QuantizedTensor]:
-    """Quantize a matrix and say what it costs.
+    """Quantize a tensor and measure what it costs.
 
     Parameters
     ----------
-    values : ndarray, shape (rows, columns)
+    values : ndarray
         The weights.
     recipe : Recipe
         How.
@@ -156,29 +158,21 @@ def cost_of(
     Examples
     --------
     >>> x = np.random.default_rng(0).normal(size=(256, 256))
-    >>> cost, _ = cost_of(x, Recipe("rf8", scaling="tensor", entropy="rans"))
+    >>> cost, _ = cost_of(x, Recipe("rf8/tensor", entropy="rans"))
     >>> round(cost.bits_per_weight, 1), round(cost.sqnr_db)
     (6.2, 29)
     """
-    quantized = quantize(
-        values,
-        recipe.format,
-        scaling=recipe.scaling,
-        axis=1 if recipe.scaling == "block" else 0,
-        block_size=recipe.block_size,
-        scale_rule=recipe.scale_rule,
-        rounding=recipe.rounding,
-        seed=recipe.seed,
-        scale=scale,
-    )
-    found = measure(values, quantized)
-    scales = 0 if recipe.scaling == "none" else quantized.scale.size
-    each = 8 if quantized.format.power_of_two_scale else 32
-    code, entropy = coded_bits(found.code_counts, recipe.entropy)
-    return Cost(values.size, code, float(scales * each), entropy, found.sum_squares, found.sum_squared_error), quantized
+    scheme = recipe.scheme
+    quantized = quantize(values, scheme, seed=recipe.seed, scale=scale)
+    error = measure(values, quantized)
+    code, entropy = coded_bits(error.code_counts, recipe.entropy, scheme.format.bits)
+    if recipe.entropy == "none":  # each row ends with a byte
+        code = 8.0 * math.prod(packed_shape(values.shape, scheme.format.bits))
+    scales = float(scheme.scale_bits(values.shape))
+    return Cost(values.size, code, scales, entropy, error.sum_squares, error.sum_squared_error), quantized
 
 
-def coded_bits(counts: NDArray[np.int64], entropy: str) -> tuple[float, float]:
+def coded_bits(counts: NDArray[np.int64], entropy: str, width: int = 8) -> tuple[float, float]:
     """Return the bits of codes of given counts as a coder stores them, and their entropy in bits.
 
     Parameters
@@ -186,18 +180,20 @@ def coded_bits(counts: NDArray[np.int64], entropy: str) -> tuple[float, float]:
     counts : ndarray of int64, shape (n,)
         How often each code occurs.
     entropy : str
-        ``rans``, ``huffman``, ``eg``, or ``none`` for one byte a code.
+        ``rans``, ``huffman``, ``eg``, or ``none`` for packed codes.
+    width : int
+        Bits of a code, as it is packed.
     """
     bound = code_lengths(counts, "entropy").payload_bits
     if entropy == "none":
-        return 8.0 * int(counts.sum()), bound
+        return float(width * int(counts.sum())), bound
     return stored_bits(code_lengths(counts, CODES[entropy])), bound
 
 
 def with_progress(
     matrices: Sequence[Matrix], progress: Callable[[str, int, int], None] | None
 ) -> Iterator[tuple[Matrix, NDArray[Any]]]:
-    """Read matrices one after the other, and say which is at work."""
+    """Read matrices one after the other, and report progress."""
     total, done = sum(matrix.info.size for matrix in matrices), 0
     for matrix in matrices:
         if progress:

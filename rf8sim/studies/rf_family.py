@@ -69,7 +69,7 @@ def theory(shapes: Sequence[float] = SHAPES, least_bits: int = 4, most_bits: int
     """
     from ggd import GGD, best_scale, quantizer_theory
 
-    found = []
+    members = []
     for name in rf_family(least_bits, most_bits):
         fmt = get_format(name)
         values = np.unique(fmt.values[np.isfinite(fmt.values)])
@@ -79,5 +79,5 @@ def theory(shapes: Sequence[float] = SHAPES, least_bits: int = 4, most_bits: int
             density = GGD.from_std(shape, 1.0)
             scale = best_scale(density, values, boundaries).scale
             result = quantizer_theory(density, values * scale)
-            found.append(Member(p, depth, fmt.bits, shape, result.sqnr_db, result.entropy_bits, result.underflow))
-    return found
+            members.append(Member(p, depth, fmt.bits, shape, result.sqnr_db, result.entropy_bits, result.underflow))
+    return members

@@ -1,7 +1,7 @@
 """The same work on many tensors: in threads, or on a Dask cluster, and continued where a killed run stopped.
 
-Whoever computes a result and when, results are handed over in the order of the tensors, so that nothing that is made
-of them depends on it.
+Wherever and whenever a result is computed, results are returned in the order of the tensors, so that what is made of
+them does not depend on it.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ if TYPE_CHECKING:
 __all__ = ["Cluster", "Journal", "Parts", "map_tensors"]
 
 _Result = TypeVar("_Result")
-Tell = Callable[[int], None]
-"""Told how many elements of its tensor are done."""
-Work = Callable[[TensorInfo, Tell], _Result]
+Advance = Callable[[int], None]
+"""Called with the number of elements of a tensor that are done."""
+Work = Callable[[TensorInfo, Advance], _Result]
 Progress = Callable[[str, int, int], None]
 
 
 @runtime_checkable
 class Parts(Protocol):
-    """Work that can be done on a large tensor in parts: two looks at its rows, and what lies between and after.
+    """Work that can be done on a large tensor in parts: two passes over its rows, and a step between and after them.
 
-    Whatever the parts, its result is that of calling it with the whole tensor.
+    For any parts, its result is that of calling it with all of the tensor.
     """
 
     def parts(self, tensor: TensorInfo) -> list[range]:
         """Return the rows of each part, in order; a single part for a tensor that is not worth it."""
 
-    def look(self, tensor: TensorInfo, rows: range) -> Any:
-        """Look at a part for the first time."""
+    def summarize(self, tensor: TensorInfo, rows: range) -> Any:
+        """Pass over a part for the first time."""
 
-    def settle(self, tensor: TensorInfo, looks: list[Any]) -> Any:
-        """Return what the second look needs to know of the whole."""
+    def prepare(self, tensor: TensorInfo, summaries: list[Any]) -> Any:
+        """Return what the second pass needs to know of all parts."""
 
-    def measure(self, tensor: TensorInfo, rows: range, settled: Any, tell: Tell) -> Any:
-        """Look at a part again."""
+    def measure(self, tensor: TensorInfo, rows: range, prepared: Any, advance: Advance) -> Any:
+        """Pass over a part again."""
 
-    def join(self, tensor: TensorInfo, settled: Any, measured: list[Any]) -> Any:
+    def merge(self, tensor: TensorInfo, prepared: Any, measured: list[Any]) -> Any:
         """Return the result for the tensor."""
 
 
@@ -96,16 +96,16 @@ class Journal(Generic[_Result]):
         """
         begin = json.dumps([__version__, self._task, [_identity(file) for file in _files(tensors)]])
         names = {(str(tensor.source), tensor.name): index for index, tensor in enumerate(tensors)}
-        found: dict[int, _Result] = {}
+        finished: dict[int, _Result] = {}
         with contextlib.suppress(OSError, UnicodeDecodeError):
             head, *lines = self.path.read_text("ascii").split("\n")
             for line in lines if head == begin else ():
                 with contextlib.suppress(ValueError, KeyError, TypeError, zlib.error):
                     data = json.loads(zlib.decompress(base64.b64decode(line, validate=True)))
-                    found[names[data["source"], data["name"]]] = self._from_json(data["result"])
-        lines = [begin, *(self._line(tensors[index], result) for index, result in sorted(found.items()))]
+                    finished[names[data["source"], data["name"]]] = self._from_json(data["result"])
+        lines = [begin, *(self._line(tensors[index], result) for index, result in sorted(finished.items()))]
         write_files({self.path: "".join(f"{line}\n" for line in lines).encode()})
-        return found
+        return finished
 
     def add(self, tensor: TensorInfo, result: _Result) -> None:
         """Write down a result."""
@@ -192,8 +192,8 @@ def map_tensors(
     Parameters
     ----------
     work : callable
-        Takes a tensor and a function to tell how far it is; for a cluster, it and its result can be pickled. If it is
-        `Parts` besides, large tensors are divided between the threads or the processes of a cluster.
+        Takes a tensor and a function to call with the elements that are done; for a cluster, it and its result can be
+        pickled. If it is `Parts` besides, large tensors are divided between the threads or the processes of a cluster.
     tensors : sequence of TensorInfo
         Whose results are wanted.
     threads : int, optional
@@ -219,10 +219,10 @@ def map_tensors(
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     known = journal.open(tensors) if journal else {}
-    told = _Progress(tensors, known, progress)
+    counter = _Progress(tensors, known, progress)
 
     def finish(index: int, result: _Result) -> _Result:
-        told.at(index, tensors[index].size)
+        counter.at(index, tensors[index].size)
         if journal:
             journal.add(tensors[index], result)
         return result
@@ -234,9 +234,9 @@ def map_tensors(
     if cluster is not None and left:
         computed = _on_cluster(cluster, work, tensors, left, divided, finish)
     elif count <= 1:
-        computed = (finish(i, work(tensors[i], lambda part, i=i: told.at(i, part))) for i in left)  # type: ignore[misc]
+        computed = (finish(i, work(tensors[i], lambda elements, i=i: counter.at(i, elements))) for i in left)  # type: ignore[misc]
     else:
-        computed = _in_threads(count, work, tensors, left, divided, told, finish)
+        computed = _in_threads(count, work, tensors, left, divided, counter, finish)
     with contextlib.closing(computed):
         for index in range(len(tensors)):
             yield known.pop(index) if index in known else next(computed)
@@ -251,20 +251,20 @@ def _parts(work: Work[Any], tensor: TensorInfo) -> list[range]:
 class _Progress:
     """Adds up what several threads have done of several tensors."""
 
-    def __init__(self, tensors: Sequence[TensorInfo], known: Sequence[int] | dict[int, Any], tell: Progress | None):
-        self._tensors, self._tell, self._lock = tensors, tell, threading.Lock()
+    def __init__(self, tensors: Sequence[TensorInfo], known: Sequence[int] | dict[int, Any], show: Progress | None):
+        self._tensors, self._show, self._lock = tensors, show, threading.Lock()
         self._parts = {index: tensors[index].size for index in known}
         self._done, self._all = sum(self._parts.values()), sum(tensor.size for tensor in tensors)
         self.stopped = False
 
-    def at(self, index: int, part: int) -> None:
+    def at(self, index: int, elements: int) -> None:
         if self.stopped:
             raise _StoppedError
         with self._lock:
-            self._done += part - self._parts.get(index, 0)
-            self._parts[index] = part
-            if self._tell:
-                self._tell(self._tensors[index].name, self._done, self._all)
+            self._done += elements - self._parts.get(index, 0)
+            self._parts[index] = elements
+            if self._show:
+                self._show(self._tensors[index].name, self._done, self._all)
 
 
 def _in_order(
@@ -290,41 +290,41 @@ def _in_threads(
     tensors: Sequence[TensorInfo],
     left: Sequence[int],
     divided: Mapping[int, list[range]],
-    told: _Progress,
+    counter: _Progress,
     finish: Callable[[int, _Result], _Result],
 ) -> Generator[_Result]:
     """Work on the large tensors with all threads, one after the other, then on the rest, each with one thread."""
     pool = ThreadPoolExecutor(count, thread_name_prefix=WORKER)
     try:
         ready = {
-            index: finish(index, _in_parts(pool, work, tensors[index], rows, functools.partial(told.at, index)))
+            index: finish(index, _in_parts(pool, work, tensors[index], rows, functools.partial(counter.at, index)))
             for index, rows in divided.items()
         }
         futures: dict[Future[_Result], int] = {
-            pool.submit(work, tensors[index], functools.partial(told.at, index)): index
+            pool.submit(work, tensors[index], functools.partial(counter.at, index)): index
             for index in left
             if index not in divided
         }
         yield from _in_order(ready, futures, lambda some: wait(some, return_when=FIRST_COMPLETED).done, finish)
     finally:
-        told.stopped = True  # whoever still works stops at the next piece
+        counter.stopped = True  # threads that still work stop at their next piece
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_parts(pool: ThreadPoolExecutor, work: Any, tensor: TensorInfo, parts: list[range], tell: Tell) -> Any:
+def _in_parts(pool: ThreadPoolExecutor, work: Any, tensor: TensorInfo, parts: list[range], advance: Advance) -> Any:
     done = [0] * len(parts)
 
-    def measure(number: int, settled: Any) -> Any:
-        def told(part: int) -> None:
-            done[number] = part
-            tell(sum(done))
+    def measure(number: int, prepared: Any) -> Any:
+        def advance_part(elements: int) -> None:
+            done[number] = elements
+            advance(sum(done))
 
-        return work.measure(tensor, parts[number], settled, told)
+        return work.measure(tensor, parts[number], prepared, advance_part)
 
-    tell(0)
-    settled = work.settle(tensor, list(pool.map(functools.partial(work.look, tensor), parts)))
-    measured = list(pool.map(lambda number: measure(number, settled), range(len(parts))))
-    return work.join(tensor, settled, measured)
+    advance(0)
+    prepared = work.prepare(tensor, list(pool.map(functools.partial(work.summarize, tensor), parts)))
+    measured = list(pool.map(lambda number: measure(number, prepared), range(len(parts))))
+    return work.merge(tensor, prepared, measured)
 
 
 def _on_cluster(
@@ -348,10 +348,10 @@ def _on_cluster(
         def submitted(index: int) -> Any:
             tensor = tensors[index]
             if index not in divided:
-                return submit("__call__", tensor, _untold)
-            settled = submit("settle", tensor, [submit("look", tensor, rows) for rows in divided[index]])
-            measured = [submit("measure", tensor, rows, settled, _untold) for rows in divided[index]]
-            return submit("join", tensor, settled, measured)
+                return submit("__call__", tensor, _no_progress)
+            prepared = submit("prepare", tensor, [submit("summarize", tensor, rows) for rows in divided[index]])
+            measured = [submit("measure", tensor, rows, prepared, _no_progress) for rows in divided[index]]
+            return submit("merge", tensor, prepared, measured)
 
         futures = {submitted(index): index for index in left}
 
@@ -370,8 +370,8 @@ def _remote(work: bytes, source: str, name: str, step: str, *arguments: Any) -> 
     return getattr(pickle.loads(work), step)(tensor, *arguments)
 
 
-def _untold(part: int) -> None:
-    """Take notice of nothing."""
+def _no_progress(elements: int) -> None:
+    """Take no notice of progress, which other processes do not show."""
 
 
 @functools.cache

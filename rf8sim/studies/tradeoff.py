@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from ..entropy.code_lengths import CodeLengths, code_lengths, zigzag_order
 from ..formats import format_names, get_format
 from ..models.loss import window_losses
 from ..models.transformer import Model
+from ..quantization.scheme import as_scheme
 from .rate_distortion import CODES, Cost, cost_of, open_matrices, with_progress
 
 __all__ = ["ALL", "CODE_COLUMNS", "Bound", "CodeCosts", "Point", "Tradeoff", "measure_tradeoff"]
@@ -43,7 +44,7 @@ class Point:
     kind : str
         `ALL` or a kind of tensors.
     quantizer : str
-        A format's name, or ``uniform``.
+        A scheme, or ``uniform``.
     step : float or None
         Of a uniform quantizer, in root mean squares of each tensor.
     cost : Cost
@@ -104,9 +105,9 @@ CODE_COLUMNS = (
 
 @dataclass(frozen=True)
 class CodeCosts:
-    """What each code of `CODE_COLUMNS` takes for a format's codes of all weights, tables included, bits per weight."""
+    """What each code of `CODE_COLUMNS` takes for a scheme's codes of all weights, tables included, bits per weight."""
 
-    format: str
+    scheme: str
     bits: tuple[float, ...]
 
 
@@ -118,8 +119,8 @@ class Tradeoff:
     ----------
     checkpoint : str
         Its name.
-    recipe : Recipe
-        How formats were scaled, rounded and coded; its format is none of them in particular.
+    entropy : str
+        How codes are stored.
     tensors : dict of str to str
         The kind of each tensor that was measured.
     points : tuple of Point
@@ -127,13 +128,13 @@ class Tradeoff:
     bounds : tuple of Bound
         By kind, then by rate; none for a kind of which a tensor has no fit.
     codes : tuple of CodeCosts
-        By format.
+        By scheme.
     baseline : tuple of float
         The model's loss on each window as it is; empty without a model.
     """
 
     checkpoint: str
-    recipe: Recipe
+    entropy: str
     tensors: Mapping[str, str]
     points: tuple[Point, ...]
     bounds: tuple[Bound, ...]
@@ -158,21 +159,21 @@ class Tradeoff:
             finite = {name: value if math.isfinite(value) else None for name, value in derived.items()}
             points.append({**asdict(point), **finite, "losses": list(point.losses)})
         return {
-            "schema": 1,
+            "schema": 2,
             "checkpoint": self.checkpoint,
-            "recipe": {name: value for name, value in asdict(self.recipe).items() if name != "format"},
+            "entropy": self.entropy,
             "tensors": dict(self.tensors),
             "points": points,
             "bounds": [asdict(bound) for bound in self.bounds],
-            "codes": {costs.format: dict(zip(CODE_COLUMNS, costs.bits, strict=True)) for costs in self.codes},
+            "codes": {costs.scheme: dict(zip(CODE_COLUMNS, costs.bits, strict=True)) for costs in self.codes},
             "baseline": list(self.baseline),
         }
 
 
 def measure_tradeoff(
     path: str | Path,
-    formats: tuple[str, ...] = (),
-    recipe: Recipe | None = None,
+    schemes: tuple[str, ...] = (),
+    entropy: str = "rans",
     *,
     steps: tuple[float, ...] = STEPS,
     wants: Callable[[str], bool] = lambda name: True,
@@ -180,18 +181,18 @@ def measure_tradeoff(
     windows: NDArray[np.uint8] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Tradeoff:
-    """Measure rate and distortion of formats and uniform quantizers on the matrices of a checkpoint.
+    """Measure rate and distortion of schemes and uniform quantizers on the matrices of a checkpoint.
 
-    One tensor is held at a time (with a model, its copy in every format besides).
+    One tensor is held at a time (with a model, its copy in every scheme besides).
 
     Parameters
     ----------
     path : str or Path
         The checkpoint.
-    formats : tuple of str
-        Formats; by default all that are registered and signed.
-    recipe : Recipe, optional
-        Scaling, scale rule, rounding and entropy coder; by default one scale for each tensor by least error, rANS.
+    schemes : tuple of str
+        Schemes; by default all registered formats that are signed, with one scale for each tensor by least error.
+    entropy : str
+        How codes are stored: ``rans``, ``huffman`` or ``eg``.
     steps : tuple of float
         Steps of the uniform quantizers in root mean squares of each tensor; indices saturate at -128 and 127.
     wants : callable
@@ -211,26 +212,24 @@ def measure_tradeoff(
     CheckpointError
         If the checkpoint cannot be read, or no matrix is left.
     ValueError
-        If a format or an option is unknown.
+        If a scheme or an option is unknown.
 
     Examples
     --------
-    >>> found = measure_tradeoff("examples/lm/model.safetensors", ("rf8",), steps=(0.5,), wants=lambda n: "head" in n)
-    >>> [(point.label, round(point.cost.sqnr_db)) for point in found.points]
+    >>> study = measure_tradeoff("examples/lm/model.safetensors", ("rf8",), steps=(0.5,), wants=lambda n: "head" in n)
+    >>> [(point.label, round(point.cost.sqnr_db)) for point in study.points]
     [('rf8', 28), ('uniform, step 0.5 rms', 17)]
     """
-    recipe = recipe or Recipe(scaling="tensor", entropy="rans")
-    formats = formats or tuple(name for name in format_names() if get_format(name).signed)
-    for name in formats:
-        replace(recipe, format=name).check()
-    choose("entropy coder", recipe.entropy, _CODED)
+    chosen = schemes or tuple(name for name in format_names() if get_format(name).signed)
+    recipes = {str(scheme): Recipe(scheme, entropy=entropy) for scheme in map(as_scheme, chosen)}
+    choose("entropy coder", entropy, _CODED)
     if not all(step > 0 and math.isfinite(step) for step in steps):
         raise ValueError(f"steps are positive numbers, got {', '.join(map(str, steps))}")
     matrices = open_matrices(path, wants)
-    quantizers: list[tuple[str, float | None]] = [*((name, None) for name in formats), *(("uniform", s) for s in steps)]
-    gathered = _Gathered(quantizers, keep=model is not None)
+    quantizers: list[tuple[str, float | None]] = [*((name, None) for name in recipes), *(("uniform", s) for s in steps)]
+    gathered = _Gathered(quantizers, recipes, entropy, keep=model is not None)
     for matrix, values in with_progress(matrices, progress):
-        gathered.add(matrix.name, values, recipe)
+        gathered.add(matrix.name, values)
     losses: dict[tuple[str, float | None], tuple[float, ...]] = {}
     baseline: tuple[float, ...] = ()
     if model is not None and windows is not None:
@@ -239,7 +238,7 @@ def measure_tradeoff(
             if progress:
                 progress(f"loss of {quantizer[0]}", number, len(quantizers))
             losses[quantizer] = tuple(window_losses(model, windows, gathered.weights[quantizer]).tolist())
-    return gathered.result(Path(path).name, recipe, losses, baseline)
+    return gathered.result(Path(path).name, losses, baseline)
 
 
 class _Fit(NamedTuple):
@@ -251,10 +250,13 @@ class _Fit(NamedTuple):
 class _Gathered:
     """What the tensors add up to."""
 
-    def __init__(self, quantizers: list[tuple[str, float | None]], keep: bool) -> None:
+    def __init__(
+        self, quantizers: list[tuple[str, float | None]], recipes: Mapping[str, Recipe], entropy: str, keep: bool
+    ) -> None:
         from ggd.survey import kind_of
 
-        self.quantizers, self.keep, self.kind_of = quantizers, keep, kind_of
+        self.quantizers, self.recipes, self.entropy = quantizers, recipes, entropy
+        self.keep, self.kind_of = keep, kind_of
         self.kinds: dict[str, str] = {}
         self.costs: dict[tuple[str, str, float | None], Cost] = {}
         self.widths: dict[tuple[str, str, float | None], float] = {}
@@ -262,19 +264,19 @@ class _Gathered:
         self.codes: dict[str, NDArray[np.float64]] = {}
         self.fits: dict[str, list[_Fit] | None] = {}  # of each kind; None once a tensor has no fit
 
-    def add(self, name: str, values: NDArray[Any], recipe: Recipe) -> None:
+    def add(self, name: str, values: NDArray[Any]) -> None:
         """Measure a tensor."""
         kind = self.kinds[name] = self.kind_of(name)
         wide = values.astype(np.float64)
         rms = math.sqrt(float(np.mean(wide * wide)))
         for quantizer, step in self.quantizers:
             if step is None:
-                cost, quantized = cost_of(values, replace(recipe, format=quantizer))
+                cost, quantized = cost_of(values, self.recipes[quantizer].for_tensor(name, values.shape))
                 self._code(quantizer, quantized.codes)
             else:
                 scale = np.float32(step * rms) if rms > 0 else np.float32(1)
-                own = Recipe("int8", scaling="tensor", entropy=recipe.entropy)
-                cost, quantized = cost_of(values, own, np.array(scale, np.float32))
+                uniform = Recipe("int8/tensor", entropy=self.entropy)
+                cost, quantized = cost_of(values, uniform, np.array(scale, np.float32))
             for group in (ALL, kind):
                 key = (group, quantizer, step)
                 self.costs[key] = self.costs.get(key, Cost()) | cost
@@ -291,8 +293,8 @@ class _Gathered:
 
     def _code(self, name: str, codes: NDArray[np.uint8]) -> None:
         counts = np.bincount(codes.ravel(), minlength=256)
-        by_value = zigzag_order(get_format(name).values).tolist()
-        found = [
+        by_value = zigzag_order(self.recipes[name].scheme.format.values).tolist()
+        costs = [
             code_lengths(counts, "entropy"),
             code_lengths(counts, "rans"),
             code_lengths(counts, "huffman"),
@@ -301,13 +303,12 @@ class _Gathered:
             code_lengths(counts, "exp-golomb", parameter=0, order=by_value),
             code_lengths(counts, "golomb-rice"),
         ]
-        totals = [_total(lengths, fixed=number == 5) for number, lengths in enumerate(found)]
+        totals = [_total(lengths, fixed=number == 5) for number, lengths in enumerate(costs)]
         self.codes[name] = self.codes.get(name, np.zeros(len(totals))) + totals
 
     def result(
         self,
         checkpoint: str,
-        recipe: Recipe,
         losses: Mapping[tuple[str, float | None], tuple[float, ...]],
         baseline: tuple[float, ...],
     ) -> Tradeoff:
@@ -319,12 +320,12 @@ class _Gathered:
             for quantizer, step in self.quantizers:
                 key = (group, quantizer, step)
                 cost = self.costs[key]
-                own = losses.get((quantizer, step), ()) if group == ALL else ()
-                points.append(Point(group, quantizer, step, cost, self.widths[key] / cost.weights, own))
+                measured = losses.get((quantizer, step), ()) if group == ALL else ()
+                points.append(Point(group, quantizer, step, cost, self.widths[key] / cost.weights, measured))
             bounds += _bounds(group, self.fits[group] or [])
         weights = self.costs[(ALL, *self.quantizers[0])].weights if self.quantizers else 1
         codes = tuple(CodeCosts(name, tuple((bits / weights).tolist())) for name, bits in self.codes.items())
-        return Tradeoff(checkpoint, recipe, self.kinds, tuple(points), tuple(bounds), codes, baseline)
+        return Tradeoff(checkpoint, self.entropy, self.kinds, tuple(points), tuple(bounds), codes, baseline)
 
 
 def _total(lengths: CodeLengths, fixed: bool) -> float:
@@ -363,14 +364,14 @@ def _bounds(kind: str, fits: list[_Fit]) -> list[Bound]:
     for errors, bits in (uniform, shannon):
         order = np.argsort(bits)
         heights.append(-10 / math.log(10) * np.interp(rates, bits[order] / count, np.log(errors[order] / power)))
-    found = []
+    bounds = []
     for bits, uniform_db, shannon_db in zip(RATES, *heights, strict=True):
         lloyd = None
         if bits == int(bits):
             least = sum(fit.weights * fit.rms**2 * _lloyd_max_error(fit.shape, int(bits)) for fit in fits)
             lloyd = 10 * math.log10(power / least)
-        found.append(Bound(kind, bits, float(shannon_db), float(uniform_db), lloyd))
-    return found
+        bounds.append(Bound(kind, bits, float(shannon_db), float(uniform_db), lloyd))
+    return bounds
 
 
 @lru_cache(maxsize=1024)

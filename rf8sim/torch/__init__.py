@@ -1,6 +1,6 @@
 """The PyTorch adapter: fake quantization with a straight-through gradient, and models that carry it.
 
-Everything numeric comes from the tables of `rf8sim.codec.rounding`: a tensor's bit patterns are looked up with
+Everything numeric comes from the tables of `rf8sim.codec.thresholds`: a tensor's bit patterns are looked up with
 `torch.bucketize` among the same boundaries that the numba codec uses, on any device, so the results are its results,
 bit for bit. Nothing else of the project imports this module.
 
@@ -8,7 +8,7 @@ Examples
 --------
 >>> import torch, rf8sim.torch
 >>> x = torch.tensor([1.0, -0.3, 0.026, 7.0], requires_grad=True)
->>> y = rf8sim.torch.fake_quantize(x, "rf8")
+>>> y = rf8sim.torch.fake_quantize(x, "rf8/none")
 >>> y.detach()
 tensor([ 1.0000, -0.3125,  0.0273,  1.5000])
 >>> y.sum().backward()

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .._base.checks import choose
-from ..codec.rounding import check_choices
-from ..formats import Format, get_format
-from ..quantization.scaling import SCALE_RULES, SCALINGS, QuantizedTensor, choose_scale, quantize
-from .fake import fake_quantize, scale_for
+from ..formats import Format
+from ..quantization.scaling import Chosen
+from ..quantization.scheme import Scheme, as_scheme
+from ..quantization.tensor import QuantizedTensor, quantize
+from .fake import choose_for, factors, round_at, scale_for
 
 __all__ = [
     "FakeQuantize", "InputQuantize", "QuantizeConfig", "dequantize_", "quantize_", "quantized_tensors",
@@ -35,15 +36,13 @@ class QuantizeConfig:
 
     Parameters
     ----------
-    format : str or Format
-        Of the weights.
-    scaling, axis, block_size, scale_rule, rounding, overflow
-        As for `rf8sim.quantize`. Channels of axis 0 are the outputs of Linear and Conv and the rows of an Embedding.
+    scheme : str, Format or Scheme
+        How weights are stored; a bare format name means one scale for each tensor, of least squared error.
     scale : float, optional
         One fixed scale for every weight instead of a chosen one. A grid that stays where it is lets small weights
         underflow to zero while a prior shrinks them; scales that follow the weights do not.
-    inputs : str or Format, optional
-        Format of the inputs of Linear and Conv layers; by default they stay as they are.
+    inputs : str, Format or Scheme, optional
+        How the inputs of Linear and Conv layers are rounded, with one scale; by default they stay as they are.
     input_rule : str
         The running scale of the inputs, one for each layer, from the largest magnitude of each batch in training:
         ``ema`` (its exponential moving average) or ``max`` (the largest so far).
@@ -52,37 +51,45 @@ class QuantizeConfig:
 
     Examples
     --------
-    >>> QuantizeConfig("e4m3fn", scaling="channel", scale_rule="mse").scaling
-    'channel'
+    >>> QuantizeConfig("mxfp4", inputs="e4m3fn").inputs
+    Scheme('e4m3fn')
     """
 
-    format: str | Format = "rf8"
-    scaling: str = "tensor"
-    axis: int = 0
-    block_size: int = 32
-    scale_rule: str = "mse"
-    rounding: str = "nearest-even"
-    overflow: str = "saturate"
-    scale: float | None = None
-    inputs: str | Format | None = None
-    input_rule: str = "ema"
-    input_momentum: float = 0.1
+    scheme: Scheme
+    scale: float | None
+    inputs: Scheme | None
+    input_rule: str
+    input_momentum: float
 
-    def __post_init__(self) -> None:
-        check_choices(get_format(self.format), self.rounding, self.overflow)
-        choose("scaling", self.scaling, SCALINGS)
-        choose("scale rule", self.scale_rule, SCALE_RULES)
-        choose("input rule", self.input_rule, INPUT_RULES)
-        if self.inputs is not None:
-            get_format(self.inputs)
-        if self.scale is not None and not (self.scale > 0 and math.isfinite(self.scale)):
-            raise ValueError(f"a fixed scale must be positive and finite, got {self.scale!r}")
-        if not 0 < self.input_momentum <= 1:
-            raise ValueError(f"input_momentum is a share above 0 and at most 1, got {self.input_momentum!r}")
+    def __init__(
+        self,
+        scheme: str | Format | Scheme = "rf8",
+        *,
+        scale: float | None = None,
+        inputs: str | Format | Scheme | None = None,
+        input_rule: str = "ema",
+        input_momentum: float = 0.1,
+    ) -> None:
+        stored = as_scheme(scheme)
+        rounded = None if inputs is None else as_scheme(inputs)
+        choose("input rule", input_rule, INPUT_RULES)
+        if rounded is not None and (rounded.scales is None or rounded.scales.block is not None):
+            raise ValueError(
+                f"inputs have one running scale for each layer: take {rounded.format.name!r}, not {rounded}"
+            )
+        if scale is not None and not (scale > 0 and math.isfinite(scale)):
+            raise ValueError(f"a fixed scale must be positive and finite, got {scale!r}")
+        if scale is not None and (stored.scales is None or stored.scales.outer or stored.scales.zero):
+            raise ValueError(f"a fixed scale is for schemes with one level of scales and no zero point, not {stored}")
+        if not 0 < input_momentum <= 1:
+            raise ValueError(f"input_momentum is a share above 0 and at most 1, got {input_momentum!r}")
+        fields = {"scheme": stored, "scale": scale, "inputs": rounded, "input_rule": input_rule}
+        for name, value in {**fields, "input_momentum": input_momentum}.items():
+            object.__setattr__(self, name, value)
 
 
 class FakeQuantize(nn.Module):
-    """A parametrization that rounds a weight to a format at a scale that it keeps.
+    """A parametrization that rounds a weight by a scheme, at scales that it keeps.
 
     Parameters
     ----------
@@ -101,48 +108,57 @@ class FakeQuantize(nn.Module):
     """
 
     scale: Tensor
+    outer: Tensor
+    zero: Tensor
     order: tuple[str, ...] = ("weight",)  # of the layer's parameters before one was parametrized
 
     def __init__(self, weight: Tensor, config: QuantizeConfig) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("scale", self._chosen(weight))
+        for name, value in self._chosen(weight).items():
+            self.register_buffer(name, value)
 
-    def _chosen(self, weight: Tensor) -> Tensor:
-        config = self.config
-        data = _numpy(weight)
-        if config.scale is not None:
-            scale = np.float32(config.scale) * choose_scale(np.zeros_like(data), config.format, **self._layout())
+    def _chosen(self, weight: Tensor) -> dict[str, Tensor]:
+        """Return the scales, their outer scales and zero points: those that the scheme has."""
+        scheme = self.config.scheme
+        if self.config.scale is not None:
+            shape = scheme.scale_shapes(tuple(weight.shape))[0]
+            chosen = Chosen((np.full(shape, self.config.scale, np.float32),))
         else:
-            options: dict[str, Any] = {"scale_rule": config.scale_rule, "rounding": config.rounding}
-            scale = choose_scale(data, config.format, **self._layout(), **options)
-        return torch.from_numpy(np.array(scale)).to(weight.device)
+            chosen = choose_for(weight, scheme)
+        arrays = dict(zip(("scale", "outer"), chosen.scales, strict=False))
+        if chosen.zero is not None:
+            arrays["zero"] = chosen.zero
+        return {name: torch.from_numpy(np.array(array)).to(weight.device) for name, array in arrays.items()}
 
-    def _layout(self) -> dict[str, Any]:
-        config = self.config
-        return {"scaling": config.scaling, "axis": config.axis, "block_size": config.block_size}
+    def _stored(self) -> Chosen:
+        buffers = dict(self.named_buffers())
+        scales = tuple(_numpy(buffers[name]) for name in ("scale", "outer") if name in buffers)
+        return Chosen(scales, _numpy(buffers["zero"]) if "zero" in buffers else None)
 
     def update_(self, weight: Tensor) -> None:
         """Choose the scales again, for the weight as it is now."""
-        self.scale.copy_(self._chosen(weight))
+        for name, value in self._chosen(weight).items():
+            getattr(self, name).copy_(value)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Return the weight rounded to the format."""
-        config, scale = self.config, self.scale
-        if config.scaling == "block":
-            axis = config.axis % weight.ndim
-            scale = scale.repeat_interleave(config.block_size, axis).narrow(axis, 0, weight.shape[axis])
-        return fake_quantize(weight, config.format, scale=scale, rounding=config.rounding, overflow=config.overflow)
+        """Return the weight as its scheme stores it."""
+        scheme = self.config.scheme
+        if scheme.scales is None:
+            return round_at(weight, scheme, None)
+        levels = (self.scale,) if scheme.scales.outer is None else (self.scale, self.outer)
+        zero = None if scheme.scales.zero is None else self.zero
+        return round_at(weight, scheme, *factors(scheme, levels, zero, tuple(weight.shape)))
 
     def quantized(self, weight: Tensor) -> QuantizedTensor:
         """Return codes and scales of a weight."""
-        config = self.config
-        options: dict[str, Any] = {"rounding": config.rounding, "overflow": config.overflow}
-        return quantize(_numpy(weight), config.format, scale=_numpy(self.scale), **self._layout(), **options)
+        scheme = self.config.scheme
+        return quantize(_numpy(weight), scheme, scale=None if scheme.scales is None else self._stored())
 
     def extra_repr(self) -> str:
-        """Name the format and the scaling."""
-        return f"{get_format(self.config.format).name}, {self.config.scaling} scaling, {self.scale.numel()} scales"
+        """Name the scheme."""
+        count = self.scale.numel() if self.config.scheme.scales is not None else 0
+        return f"{self.config.scheme}, {count} scales"
 
 
 class InputQuantize(nn.Module):
@@ -151,7 +167,7 @@ class InputQuantize(nn.Module):
     Parameters
     ----------
     config : QuantizeConfig
-        Its ``inputs``, ``input_rule``, ``input_momentum``, ``rounding`` and ``overflow``.
+        Its ``inputs``, ``input_rule`` and ``input_momentum``.
     device : torch.device, optional
         Where the running scale lives.
 
@@ -179,15 +195,12 @@ class InputQuantize(nn.Module):
             if config.input_rule == "ema":
                 batch = torch.where(self.largest > 0, torch.lerp(self.largest, batch, config.input_momentum), batch)
             self.largest.copy_(torch.maximum(self.largest, batch) if config.input_rule == "max" else batch)
-        rounded = fake_quantize(
-            x, config.inputs, scale=scale_for(self.largest, config.inputs), rounding=config.rounding,
-            overflow=config.overflow,
-        )  # fmt: skip
+        rounded = round_at(x, config.inputs, scale_for(self.largest, config.inputs))
         return torch.where(self.largest > 0, rounded, x)
 
     def extra_repr(self) -> str:
-        """Name the format and the rule."""
-        return f"{get_format(self.config.inputs or '').name}, {self.config.input_rule}"
+        """Name the scheme and the rule."""
+        return f"{self.config.inputs}, {self.config.input_rule}"
 
 
 def _hook(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -310,7 +323,7 @@ def update_scales_(model: nn.Module) -> nn.Module:
 
     Examples
     --------
-    >>> layer = quantize_(nn.Linear(3, 2), QuantizeConfig("int8", scale_rule="max"))
+    >>> layer = quantize_(nn.Linear(3, 2), QuantizeConfig("int8/tensor,max"))
     >>> quantizer = layer.parametrizations.weight[-1]
     >>> before = quantizer.scale.clone()
     >>> _ = layer.parametrizations.weight.original.data.mul_(2)
@@ -335,6 +348,11 @@ def _quantized_modules(model: nn.Module) -> Iterator[tuple[str, Any]]:
     for name, module in model.named_modules():
         if _quantizer(module) is not None:
             yield name, module
+
+
+def quantized_schemes(model: nn.Module) -> dict[str, Scheme]:
+    """Return the scheme of the weight of each quantized module, by the module's name."""
+    return {name: module.parametrizations.weight[-1].config.scheme for name, module in _quantized_modules(model)}
 
 
 def _numpy(tensor: Tensor) -> Any:

@@ -24,21 +24,21 @@ class TensorSize(NamedTuple):
         Its name in the model.
     weights : int
         Elements.
-    format : str
-        The format of its codes, or the dtype of a parameter that is not quantized.
+    scheme : str
+        How it is stored, or the dtype of a parameter that is not quantized.
     fixed : float
         Bits of a weight at the format's width, or the dtype's.
     coded : float
         Bits of a weight entropy-coded; the width of the dtype if not quantized.
     side : int
-        Bits beside the codes: the scales.
+        Bits of scales and zero points.
     table : int
-        Bits that tell a decoder the entropy code.
+        Bits of the entropy code's table.
     """
 
     name: str
     weights: int
-    format: str
+    scheme: str
     fixed: float
     coded: float
     side: int
@@ -61,11 +61,11 @@ class ModelSize:
     >>> import torch
     >>> layer = nn.Linear(64, 32)
     >>> _ = layer.weight.data.copy_(torch.linspace(-1, 1, 2048).view(32, 64))
-    >>> print(model_size(layer, QuantizeConfig("rf6", scale_rule="max")))
-    tensor  weights  format   fixed   rans  scale bits  table bits
-    weight     2048  rf6       6.00   4.64           8         249
-    bias         32  float32  32.00  32.00           0           0
-    total      2080            6.40   5.19           8         249
+    >>> print(model_size(layer, QuantizeConfig("rf6/tensor,max")))
+    tensor  weights  scheme          fixed   rans  scale bits  table bits
+    weight     2048  rf6/tensor,max   6.00   4.64           8         249
+    bias         32  float32         32.00  32.00           0           0
+    total      2080                   6.40   5.19           8         249
     """
 
     code: str
@@ -90,10 +90,10 @@ class ModelSize:
         fixed, coded = self.bits_per_weight(coded=False), self.bits_per_weight()
         side, table = (sum(column) for column in zip(*((t.side, t.table) for t in self.tensors), strict=True))
         rows = [
-            (t.name, str(t.weights), t.format, f"{t.fixed:.2f}", f"{t.coded:.2f}", str(t.side), str(t.table))
+            (t.name, str(t.weights), t.scheme, f"{t.fixed:.2f}", f"{t.coded:.2f}", str(t.side), str(t.table))
             for t in (*self.tensors, TensorSize("total", self.weights, "", fixed, coded, side, table))
         ]
-        rows.insert(0, ("tensor", "weights", "format", "fixed", self.code, "scale bits", "table bits"))
+        rows.insert(0, ("tensor", "weights", "scheme", "fixed", self.code, "scale bits", "table bits"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         adjust = (str.ljust, str.rjust, str.ljust, *[str.rjust] * 4)
         lines = ("  ".join(map(lambda put, cell, width: put(cell, width), adjust, row, widths)) for row in rows)
@@ -107,7 +107,7 @@ def model_size(
     *,
     code: str = "rans",
 ) -> ModelSize:
-    """Say what a model costs to store: bits for each weight at fixed width and entropy-coded, and side information.
+    """Count the bits of a model: for each weight at fixed width and entropy-coded, and side information.
 
     Parameters
     ----------
@@ -150,6 +150,10 @@ def model_size(
         # Universal codes number the values 0, +1, -1, +2, ...; the others know no order.
         order = zigzag_order(fmt.values).tolist() if code in ("exp-golomb", "golomb-rice") else None
         lengths = code_lengths(np.bincount(quantized.codes.ravel(), minlength=1 << fmt.bits), code, order=order)
-        side = round((quantized.bits_per_weight - fmt.bits) * n)
-        rows.append(TensorSize(name, n, fmt.name, float(fmt.bits), lengths.bits_per_symbol, side, lengths.table_bits))
+        side = quantized.scheme.scale_bits(quantized.shape)
+        rows.append(
+            TensorSize(
+                name, n, str(quantized.scheme), float(fmt.bits), lengths.bits_per_symbol, side, lengths.table_bits
+            )
+        )
     return ModelSize(code, tuple(rows))

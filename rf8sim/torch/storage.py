@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints.guard import quantize_checkpoint
-from ..checkpoints.plan import Plan
+from ..checkpoints.plan import Plan, Rule
 from ..checkpoints.quantized import open_quantized
-from .models import plain_name
+from .models import plain_name, quantized_schemes
 
 if TYPE_CHECKING:
     from ..checkpoints.manifest import Manifest
@@ -26,8 +27,8 @@ _Model = TypeVar("_Model", bound=nn.Module)
 def save_quantized(model: nn.Module, path: str | Path, plan: Plan | None = None, **options: Any) -> Manifest:
     """Write a model as a quantized checkpoint, as `rf8sim quantize` does its file.
 
-    The weights of a model of `quantize_` are written as they are rounded. The plan chooses scales anew: where a scale
-    of its rule has the rounded weights on its grid, as powers of two have those of RF formats, no weight changes.
+    The weights of a model of `quantize_` are written as they are rounded. Scales are chosen again, by the rule of each
+    scheme: where the rounded weights lie on the grid of the new scale, as with powers of two, no weight changes.
 
     Parameters
     ----------
@@ -36,8 +37,8 @@ def save_quantized(model: nn.Module, path: str | Path, plan: Plan | None = None,
     path : str or Path
         A ``.safetensors`` file.
     plan : Plan, optional
-        What each tensor gets, by its plain name; by default RF8 with a scale for each channel, and norms, embeddings
-        and biases as they are.
+        What each tensor gets, by its plain name. By default the scheme of `quantize_` for the weights that it chose and
+        no other; for a plain model RF8 with a scale for each channel, and norms, embeddings and biases as they are.
     **options
         As for `rf8sim.checkpoints.guard.quantize_checkpoint`: ``protection``, ``require``, ``evaluate``.
 
@@ -68,12 +69,19 @@ def save_quantized(model: nn.Module, path: str | Path, plan: Plan | None = None,
         plain = plain_name(name)
         if plain is not None:
             owner = plain.rpartition(".")[0]
-            whole = rounded[owner] if owner in rounded and plain.endswith("weight") else value
-            tensors[plain] = whole.detach().cpu().clone().contiguous()
+            stored = rounded[owner] if owner in rounded and plain.endswith("weight") else value
+            tensors[plain] = stored.detach().cpu().clone().contiguous()
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "model.safetensors"
         save_file(tensors, source)
-        return quantize_checkpoint(source, path, plan, **options)
+        return quantize_checkpoint(source, path, plan or _plan_of(model), **options)
+
+
+def _plan_of(model: nn.Module) -> Plan | None:
+    """Return the plan that stores the weights of a quantized model by their schemes; None for a plain model."""
+    schemes = {f"{name}.weight".lstrip("."): scheme for name, scheme in quantized_schemes(model).items()}
+    stored = tuple(Rule(escape(name), {"scheme": scheme}) for name, scheme in schemes.items())
+    return Plan(rules=(*stored, Rule("*", keep=True))) if stored else None
 
 
 def load_quantized(model: _Model, path: str | Path) -> _Model:

@@ -104,7 +104,7 @@ def report(tmp_path_factory):
     tensors["blocks.0.mlp.up.weight"][3] *= 1e-3
     folder = tmp_path_factory.mktemp("page")
     save_file(tensors, folder / "model.safetensors")
-    experiment = run([folder / "model.safetensors"], Settings(formats=("rf8", "e4m3fn", "int8")))
+    experiment = run([folder / "model.safetensors"], Settings(("rf8", "e4m3fn", "int8")))
     write_page(REPORT.page(Contents(experiment)), folder)
     return folder / "report.html"
 

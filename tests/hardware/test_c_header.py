@@ -89,11 +89,11 @@ def test_everything_that_ends_is_the_librarys(tmp_path, name):
             a, b = codes[:, None], codes[None, :]
             with np.errstate(invalid="ignore"):
                 known = ~np.isnan(fmt.values[a] * fmt.values[b]) if fmt.nan is None else np.ones((n, n), np.bool_)
-            products = np.where(known, rf8sim.multiply(a, b, fmt, rounding=mode, overflow=option), got)
+            products = np.where(known, rf8sim.multiply(a, b, fmt, rounding=rf8sim.Rounding(mode, option)), got)
             assert np.array_equal(got, products)
         for data, function in ((halves.astype(np.float32), library.encode_floats), (wide, library.encode_all)):
             got = call(function, data, data.size, r, o, size=data.size)
-            assert np.array_equal(got, rf8sim.encode(data, fmt, rounding=mode, overflow=option)), (mode, option)
+            assert np.array_equal(got, rf8sim.encode(data, fmt, rounding=rf8sim.Rounding(mode, option))), (mode, option)
 
 
 @pytest.mark.parametrize("mode", ["nearest-even", "residual"])

@@ -1,10 +1,10 @@
-"""What befell a whole stream: it is told from the lines, and only if it is so."""
+"""Faults of a whole stream: named from its lines, and only if they are so."""
 
 import io
 
 import pytest
-from rf8sim.hardware.vectors.vectors.vectors import vectors
 
+from rf8sim.hardware.vectors.vectors import vectors
 from rf8sim.hardware.verdict import answers, verify
 from rf8sim.hardware.verdict import text as verdict_text
 from rf8sim.hardware.verdict.comparison import get_comparison

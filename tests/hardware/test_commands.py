@@ -7,10 +7,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from rf8sim.hardware.vectors.vectors.vectors import vectors
 
 import rf8sim.hardware
 from rf8sim import cli
+from rf8sim.hardware.vectors.vectors import vectors
 
 SCHEMA = Path(rf8sim.hardware.__file__).parent / "verdict.schema.json"
 DUT = """import sys
@@ -52,7 +52,7 @@ def test_vectors_to_a_pipe_are_those_of_the_library(capfdbinary):
 def test_verify_a_file(capsys, answers):
     assert run("verify", "mul", answers, "-f", "rf6", "--flags") == 0
     out, err = capsys.readouterr()
-    assert out.startswith("PASS: all 4,096 answers are right\n")
+    assert out.startswith("PASS: all 4,096 results match\n")
     assert "compared: every bit of the result; flags are compared" in out
     assert "Coverage:" in out
     assert err == ""
@@ -70,7 +70,7 @@ def test_the_exit_code_is_the_verdict(capsys, answers):
     answers.write_text("".join(lines).replace("1F 1F 1F", "1F 1F 1E"))
     assert run("verify", "mul", answers, "-f", "rf6", "--no-coverage", "--first", 1) == 1
     out = capsys.readouterr().out
-    assert "FAIL: 4,095 of 4,096 answers are right" in out
+    assert "FAIL: 4,095 of 4,096 results match" in out
     assert "exact 2.25, expected 1F (1.5), got 1E (1.25), 1 place too low" in out
     assert "Coverage" not in out
     assert run("verify", "mul", answers, "-f", "rf6", "--compare", "ulp:1", "-q") == 0

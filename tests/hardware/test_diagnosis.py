@@ -5,10 +5,10 @@ import io
 import numpy as np
 import pytest
 from rf8_design import FAULTS, multiply
-from rf8sim.hardware.vectors.vectors.vectors import vectors
 
 import rf8sim
-from rf8sim.hardware.vectors.vectors import files as vector_files
+from rf8sim.hardware.vectors import files as vector_files
+from rf8sim.hardware.vectors.vectors import vectors
 from rf8sim.hardware.verdict.hypotheses import hypotheses
 from rf8sim.hardware.verdict.verify import verify
 
@@ -99,9 +99,9 @@ def test_saturation_against_nan_either_way():
     for given, asked_for, name in (
         ("saturate", "nan", "overflow gives the largest value"), ("nan", "saturate", "overflow gives NaN"),
     ):  # fmt: skip
-        asked = vectors("add", "rf8", overflow=asked_for)
-        check_named(asked, rf8sim.add(*asked.operands, "rf8", overflow=given), name)
-    asked = vectors("mul", "e5m2", overflow="infinity")
+        asked = vectors("add", "rf8", rounding=rf8sim.Rounding(overflow=asked_for))
+        check_named(asked, rf8sim.add(*asked.operands, "rf8", rounding=rf8sim.Rounding(overflow=given)), name)
+    asked = vectors("mul", "e5m2", rounding=rf8sim.Rounding(overflow="infinity"))
     check_named(asked, rf8sim.multiply(*asked.operands, "e5m2"), "overflow gives the largest value")
 
 
@@ -196,9 +196,9 @@ def test_a_stream():
 
 
 def test_random_words():
-    asked = vectors("mul", "rf8", rounding="stochastic", random_bits=8)
+    asked = vectors("mul", "rf8", rounding=rf8sim.Rounding("stochastic", bits=8))
     a, b, words = asked.operands
-    inverted = rf8sim.multiply(a, b, "rf8", rounding="stochastic", random_words=words ^ 0xFF, random_bits=8)
+    inverted = rf8sim.multiply(a, b, "rf8", rounding=rf8sim.Rounding("stochastic", words=words ^ 0xFF, bits=8))
     check_named(asked, inverted, "word inverted")
     check_named(asked, rf8sim.multiply(a, b, "rf8", rounding="toward-zero"), "rounds toward-zero")
 
@@ -213,7 +213,7 @@ def test_decoder_off_by_one_exponent():
     [
         ("mul", "rf8", {}), ("encode", "rf8", {"n": 500}), ("fma", "e5m2", {"n": 500}), ("dot:3", "rf6", {"n": 500}),
         ("accumulate", "int8", {"n": 500}), ("add", "posit8_es1", {}), ("div", "nf4", {}), ("decode", "e5m2", {}),
-        ("sub", "rf8", {"rounding": "stochastic", "random_bits": 4, "n": 500}), ("mul", "uint8", {}),
+        ("sub", "rf8", {"rounding": rf8sim.Rounding("stochastic", bits=4), "n": 500}), ("mul", "uint8", {}),
         ("encode", "lns8", {"source": "fixed:6.12", "n": 500}), ("mul", "rf8", {"result": "fixed:3.38"}),
     ],
 )  # fmt: skip

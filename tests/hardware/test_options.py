@@ -3,12 +3,12 @@
 import re
 
 import pytest
-from rf8sim.hardware.golden.golden.options import IDLE
-from rf8sim.hardware.vectors.vectors.vectors import vectors
 
-from rf8sim import cli
-from rf8sim.hardware.golden.golden import golden as golden_module
-from rf8sim.hardware.vectors.vectors import vectors as vectors_module
+from rf8sim import Rounding, cli
+from rf8sim.hardware.golden import golden as golden_module
+from rf8sim.hardware.golden.options import IDLE
+from rf8sim.hardware.vectors import vectors as vectors_module
+from rf8sim.hardware.vectors.vectors import vectors
 
 OPERATIONS = ["decode", "encode", "add", "sub", "mul", "div", "fma", "dot:2", "accumulate"]
 STOCHASTIC = {"rounding": "stochastic"}
@@ -24,26 +24,32 @@ SETTINGS = {
     "in a code of another format": {"result": "int8", "n": 10},
 }
 VALUES = {
-    "fmt_b": ("rf6", "int8"),
-    "fmt_c": ("rf6", "int8"),
     "source": ("float16", "fixed:4.4"),
     "result": ("float64", "e5m2"),
     "rounding": ("up", "down"),
     "overflow": ("saturate", "nan"),
-    "random_bits": (4, 7),
+    "bits": (4, 7),
     "level": (1, 2),
     "seed": (1, 2),
 }
 FLAGS = {
-    "fmt_b": "--format-b", "fmt_c": "--format-c", "source": "--from", "result": "--result", "rounding": "--rounding",
-    "overflow": "--overflow", "random_bits": "--random-bits", "level": "--level", "seed": "--seed", "n": "-n",
+    "source": "--from", "result": "--result", "rounding": "--rounding", "overflow": "--overflow",
+    "bits": "--random-bits", "level": "--level", "seed": "--seed", "n": "-n",
 }  # fmt: skip
+
+
+def asked(operation, options):
+    """The vectors, the fields of their rounding among the options."""
+    options = dict(options)
+    fields = {"rounding": "mode", "overflow": "overflow", "bits": "bits"}
+    chosen = {field: options.pop(name) for name, field in fields.items() if name in options}
+    return vectors(operation, "rf6", rounding=Rounding(**chosen) if chosen else None, **options)
 
 
 def made(operation, options):
     """The vectors; None if something else than an idle option is wrong."""
     try:
-        return vectors(operation, "rf6", **options)
+        return asked(operation, options)
     except ValueError:
         return None
 
@@ -57,7 +63,7 @@ def differ(one, other):
 
 def refusal(operation, options):
     try:
-        vectors(operation, "rf6", **options)
+        asked(operation, options)
     except ValueError as error:
         return str(error)
     return ""
@@ -93,8 +99,10 @@ def test_an_option_is_taken_if_and_only_if_it_changes_the_vectors(monkeypatch, o
             assert not any(sentence.startswith(f"`{option}`") for sentence in said), said
             assert "" in said
             continue
-        for sentence in said:
-            assert sentence.startswith(f"`{option}` changes nothing: "), (option, sentence)
+        for value, sentence in zip(values, said, strict=True):
+            # A rounding that has all its defaults is named as one.
+            name = "rounding" if value == "saturate" and "rounding" not in base else option
+            assert sentence.startswith(f"`{name}` changes nothing: "), (option, sentence)
             assert sentence.endswith("; leave it out")
     assert checked > 4
 
@@ -102,7 +110,7 @@ def test_an_option_is_taken_if_and_only_if_it_changes_the_vectors(monkeypatch, o
 @pytest.mark.parametrize("command", ["vectors", "verify"])
 @pytest.mark.parametrize("option", VALUES)
 def test_the_command_line_says_its_own_names(capsys, command, option):
-    operation = {"source": "mul", "fmt_b": "decode", "result": "encode", "rounding": "decode", "overflow": "decode"}
+    operation = {"source": "mul", "result": "encode", "rounding": "decode", "overflow": "decode"}
     words = [command, operation.get(option, "mul"), FLAGS[option], str(VALUES[option][1])]
     assert cli.main(words) == 2
     out, err = capsys.readouterr()
@@ -115,6 +123,11 @@ def test_the_command_line_says_its_own_names(capsys, command, option):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ("decode --format-b int8", "error: --format-b changes nothing: decode has no operand b; leave it out"),
+        ("mul --format-c int8", "error: --format-c changes nothing: mul has no operand c; leave it out"),
+        ("encode --format-b rf6", "error: --format-b changes nothing: encode has no operand b; leave it out"),
+        ("decode --overflow saturate", "error: --overflow changes nothing: a result in float32 is exact; leave it out"),
+        ("mul --random-bits 32", "error: --random-bits changes nothing: only stochastic rounding has a random word"),
         ("mul --overflow infinity", "format 'rf8' has no infinity: use --overflow saturate"),
         ("encode -f int8 --overflow nan", "format 'int8' has no NaN code: use --overflow saturate"),
         ("mul --result fixed:2.2", "error: 7.130438461899757e-10 is not a number of fixed:2.2: choose more bits"),

@@ -10,13 +10,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from rf8sim.hardware.vectors.vectors.vectors import vectors
 from simulation import counts, lay_out, simulate
 
 import rf8sim
 from rf8sim import reference
 from rf8sim.hardware.sources.blocks import blocks, encoded_fixed, lfsr_words, near_thresholds
 from rf8sim.hardware.sources.hdl import write_hdl
+from rf8sim.hardware.vectors.vectors import vectors
 from rf8sim.hardware.verdict.verify import verify
 
 pytestmark = [
@@ -67,7 +67,7 @@ def test_exact_products_and_sums_are_the_librarys():
             taken = valid[run]
             if not taken.any():
                 continue
-            exact = rf8sim.dot(a[run][taken], b[run][taken], first, fmt_b=second)
+            exact = rf8sim.dot(a[run][taken], b[run][taken], (first, second))
             assert exact == math.ldexp(int(sums[start + length - 1]), unit)
             compared += length
         assert compared > 2500

@@ -12,15 +12,15 @@ from itertools import product
 import numpy as np
 import pytest
 from oracle_helpers import modes, overflows
-from rf8sim.arithmetic.codes.operations import operation_table
-from rf8sim.hardware.golden.golden.golden import golden
-from rf8sim.hardware.golden.golden.ports import Port, get_kind
-from rf8sim.hardware.vectors.vectors.files import FORMS, from_digits, to_digits
-from rf8sim.hardware.vectors.vectors.vectors import vectors
 
 import rf8sim
 from rf8sim import reference
+from rf8sim.arithmetic.operations import operation_table
 from rf8sim.formats import format_names, get_format
+from rf8sim.hardware.golden.golden import golden
+from rf8sim.hardware.golden.ports import Port, get_kind
+from rf8sim.hardware.vectors.files import FORMS, from_digits, to_digits
+from rf8sim.hardware.vectors.vectors import vectors
 from rf8sim.hardware.verdict.coverage import Coverage
 
 # --- what must be answered ------------------------------------------------------------------------------------------
@@ -34,8 +34,8 @@ def test_two_operands_are_the_tables(fmt):
     names = {"add": "add", "sub": "subtract", "mul": "multiply", "div": "divide"}
     choices = [*product(modes(form), ["saturate"]), *product(["nearest-even"], overflows(form)[1:])]
     for (operation, name), (mode, overflow) in product(names.items(), choices):
-        asked = vectors(operation, fmt, rounding=mode, overflow=overflow)
-        table = operation_table(name, fmt, rounding=mode, overflow=overflow)
+        asked = vectors(operation, fmt, rounding=rf8sim.Rounding(mode, overflow))
+        table = operation_table(name, fmt, rounding=rf8sim.Rounding(mode, overflow))
         a, b = asked.operands
         assert len(asked) == size * size - np.count_nonzero(table.missing[:size, :size])
         assert np.unique(a.astype(int) * 256 + b).size == len(asked)
@@ -47,7 +47,7 @@ def test_two_operands_are_the_tables(fmt):
 def test_encode_is_the_oracle(fmt):
     form = get_format(fmt)
     for source, mode, overflow in product(("float32", "bfloat16", "fixed:8.14"), modes(form), overflows(form)):
-        asked = vectors("encode", fmt, source=source, rounding=mode, overflow=overflow, n=150)
+        asked = vectors("encode", fmt, source=source, n=150, rounding=rf8sim.Rounding(mode, overflow))
         chosen = slice(None, None, max(1, len(asked) // 150))
         kind = asked.model.operands[0].kind
         for pattern, code, flags in zip(
@@ -90,7 +90,7 @@ def total(products):
 def test_dot_and_accumulate_are_exact_sums(fmt, fmt_b):
     first, second = get_format(fmt), get_format(fmt_b or fmt)
     for mode in ("nearest-even", "up"):
-        asked = vectors("dot:3", fmt, fmt_b=fmt_b, rounding=mode, n=400)
+        asked = vectors("dot:3", (fmt, fmt_b or fmt), n=400, rounding=mode)
         for row in range(0, len(asked), 29):
             a, b = (operand[row].tolist() for operand in asked.operands)
             numbers = [(reference.number(x, first), reference.number(y, second)) for x, y in zip(a, b, strict=True)]
@@ -100,7 +100,7 @@ def test_dot_and_accumulate_are_exact_sums(fmt, fmt_b):
                 math.isnan(fmt.values[x]) for fmt, side in ((first, a), (second, b)) for x in side
             )
             assert (asked.results[row], asked.flags[row]) == (code, flags | 16 * invalid)
-        asked = vectors("accumulate", fmt, fmt_b=fmt_b, rounding=mode, n=400)
+        asked = vectors("accumulate", (fmt, fmt_b or fmt), n=400, rounding=mode)
         held: reference.Number = 0.0
         clear, a, b = (operand.tolist() for operand in asked.operands)
         for row, (starts, x, y) in enumerate(zip(clear, a, b, strict=True)):
@@ -129,7 +129,7 @@ def test_sums_in_fixed_point_are_integers():
 
 
 def test_weights_times_int8_in_fixed_point():
-    asked = vectors("mul", "rf8", fmt_b="int8", result="fixed:9.19")
+    asked = vectors("mul", ("rf8", "int8"), result="fixed:9.19")
     a, b = asked.operands
     signed = (asked.results.astype(np.int64) ^ (1 << 27)) - (1 << 27)
     exact = get_format("rf8").values[a] * get_format("int8").values[b] * 2**19
@@ -140,7 +140,7 @@ def test_weights_times_int8_in_fixed_point():
 @pytest.mark.parametrize("operation", ["encode", "add", "mul", "div", "fma", "dot:2"])
 def test_stochastic_is_the_oracle(operation):
     bits = 7
-    asked = vectors(operation, "rf8", rounding="stochastic", random_bits=bits, n=2000)
+    asked = vectors(operation, "rf8", n=2000, rounding=rf8sim.Rounding("stochastic", bits=bits))
     kinds = [port.kind for port in asked.model.operands]
     assert [port.name for port in asked.model.operands][-1] == "word"
     for row in range(0, len(asked), max(1, len(asked) // 400)):
@@ -163,7 +163,7 @@ def test_stochastic_is_the_oracle(operation):
 
 def test_stochastic_from_float64_and_into_many_digits():
     for fmt, source in (("rf8", "float64"), ("nf8", "float32"), ("e5m2", "fixed:20.40")):
-        asked = vectors("encode", fmt, source=source, rounding="stochastic", random_bits=32, n=300)
+        asked = vectors("encode", fmt, source=source, n=300, rounding=rf8sim.Rounding("stochastic", bits=32))
         kind = asked.model.operands[0].kind
         for row in range(0, len(asked), max(1, len(asked) // 300)):
             x, word = kind.number(int(asked.operands[0][row])), int(asked.operands[1][row])
@@ -174,7 +174,7 @@ def test_stochastic_from_float64_and_into_many_digits():
 
 def test_words_of_stochastic_part_up_from_down():
     """The classes of first and last words: one more or less, and the result is the other."""
-    asked = vectors("mul", "rf8", rounding="stochastic", random_bits=8, n=0)
+    asked = vectors("mul", "rf8", n=0, rounding=rf8sim.Rounding("stochastic", bits=8))
     sizes = list(asked.classes.values())
     assert list(asked.classes) == ["exhaustive", "exhaustive, last word down", "exhaustive, first word up"]
     a, _, words = asked.operands
@@ -204,7 +204,7 @@ PINNED = {
     (
         "mul",
         "rf8",
-        (("rounding", "stochastic"), ("random_bits", 16), ("n", 1000)),
+        (("rounding", rf8sim.Rounding("stochastic", bits=16)), ("n", 1000)),
     ): "1ab9ab442c568328e677779b17c4e3e40aa1c88bee8f9be804ac0e680467d7b1",
     ("decode", "posit8_es1", ()): "766080084539def696997cab8488e7c421d80bbbd87960b41831c64222bae1a0",
 }
@@ -273,15 +273,15 @@ def missed(asked):
 def test_structured_classes_leave_nothing_out(n):
     """Without a single random vector, every code, exponent, tie, overflow and special is there."""
     for fmt in ("rf8", "e4m3fn", "e5m2"):
-        assert missed(vectors("encode", fmt, n=n)) == {"result how it is rounded": ["invalid"]}
+        assert missed(vectors("encode", fmt, n=n)) == {"result rounding outcomes": ["invalid"]}
         assert missed(vectors("encode", fmt, source="fixed:20.20", n=n)).keys() <= {
-            "result how it is rounded", "result kinds", "result codes",
+            "result rounding outcomes", "result kinds", "result codes",
         }  # fmt: skip
     # RF8 has no infinity: nothing is invalid. A sum of products of three values can underflow.
-    assert missed(vectors("fma", "rf8", n=n)) == {"result how it is rounded": ["invalid"]}
+    assert missed(vectors("fma", "rf8", n=n)) == {"result rounding outcomes": ["invalid"]}
     left = missed(vectors("dot:4", "rf8", n=n))
     assert left.get("a codes", []) == []
-    assert left.get("result how it is rounded") == ["invalid"]
+    assert left.get("result rounding outcomes") == ["invalid"]
 
 
 def test_thresholds_hold_every_boundary_and_its_neighbours():
@@ -419,8 +419,15 @@ endmodule
         ("encode", {"source": "rf8"}, "encode is given numbers"),
         ("encode", {"source": "fixed:3"}, "fixed:I.F"),
         ("encode", {"source": "fixed:40.40"}, "1 to 64 together"),
-        ("encode", {"fmt_b": "int8"}, "has no operand b"),
-        ("mul", {"fmt_c": "int8"}, "has no operand c"),
+        (
+            "encode",
+            {"fmt": ("rf8", "int8")},
+            "`fmt` has 2 formats, and the operands of encode are x, which are numbers",
+        ),
+        ("mul", {"fmt": ("rf8", "rf8", "int8")}, "`fmt` has 3 formats, and the operands of mul are a, b: give one"),
+        ("fma", {"fmt": ("rf8", "rf8")}, "`fmt` has 2 formats, and the operands of fma are a, b, c: give one"),
+        ("mul", {"rounding": rf8sim.Rounding("stochastic", seed=1)}, "leave out seed, offset and words"),
+        ("mul", {"rounding": rf8sim.Rounding(bits=8)}, "`bits` changes nothing: only stochastic"),
         ("mul", {"result": "fixed:2.20"}, "choose more bits"),
         ("dot:2", {"result": "fixed:20.30"}, "give it more bits"),
         ("div", {"result": "fixed:2.20"}, "the result of div is a code"),
@@ -432,7 +439,6 @@ endmodule
         ("decode", {"fmt": "e8m0fnu", "result": "float16"}, "is not a float16 number"),
         ("mul", {"rounding": "residual", "fmt": "int8"}, "RF family only"),
         ("add", {"fmt": "nf8", "rounding": "stochastic"}, "have 24 digits"),
-        ("mul", {"random_bits": 33}, "`random_bits` must be from 1 to 32"),
         ("mul", {"level": 3}, "`level` must be 1 or 2"),
         ("mul", {"seed": -1}, "`seed` must be from 0"),
         ("mul", {"n": -1}, "must not be negative"),

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rf8sim.hardware.golden.golden.ports import get_kind
-from rf8sim.hardware.vectors.vectors.vectors import vectors
 
 import rf8sim
-from rf8sim.hardware.vectors.vectors import files as vector_files
+from rf8sim.hardware.golden.ports import get_kind
+from rf8sim.hardware.vectors import files as vector_files
+from rf8sim.hardware.vectors.vectors import vectors
 from rf8sim.hardware.verdict import answers, verify
 from rf8sim.hardware.verdict.comparison import get_comparison, places
 
@@ -45,7 +45,7 @@ def lines(text):
 EVERY = [
     ("decode", {}), ("encode", {"n": 300}), ("add", {"fmt": "e5m2"}), ("fma", {"n": 300}), ("dot:3", {"n": 300}),
     ("dot:2", {"fmt": "rf6", "n": 300}), ("accumulate", {"n": 300}), ("mul", {"result": "fixed:3.38"}),
-    ("encode", {"rounding": "stochastic", "random_bits": 5, "n": 300}), ("div", {"fmt": "int8"}),
+    ("encode", {"rounding": rf8sim.Rounding("stochastic", bits=5), "n": 300}), ("div", {"fmt": "int8"}),
     ("encode", {"source": "fixed:30.34", "n": 300}), ("decode", {"result": "fixed:2.19"}),
 ]  # fmt: skip
 
@@ -324,7 +324,7 @@ def test_aliases_are_equal_in_value():
 
 
 def test_zeros_nans_and_places():
-    asked = vectors("mul", "e5m2", overflow="infinity")
+    asked = vectors("mul", "e5m2", rounding=rf8sim.Rounding(overflow="infinity"))
     results = asked.results.copy()
     results[results == 0x80] = 0
     assert not run(asked, answered(asked, results)).passed
@@ -381,5 +381,5 @@ def test_coverage_counts_what_came_in(products, lines):
     assert groups["a kinds"].missed == ["NaN", "lowest"]
     assert groups["b codes"].missed == []
     table = products.flags[: 0x80 << 8]
-    assert groups["result how it is rounded"].bins["overflow"] == np.count_nonzero(table & 4)
-    assert groups["result how it is rounded"].bins["exact"] == np.count_nonzero(table & 1 == 0)
+    assert groups["result rounding outcomes"].bins["overflow"] == np.count_nonzero(table & 4)
+    assert groups["result rounding outcomes"].bins["exact"] == np.count_nonzero(table & 1 == 0)

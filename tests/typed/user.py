@@ -14,7 +14,7 @@ def compare(x: NDArray[np.float32], names: list[str]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in names:
         fmt: rf8sim.Format = rf8sim.get_format(name)
-        q: rf8sim.QuantizedTensor = rf8sim.quantize(x, fmt, scaling="channel", scale_rule="mse")
+        q: rf8sim.QuantizedTensor = rf8sim.quantize(x, rf8sim.Scheme(fmt, rf8sim.Scales("channel")))
         error: rf8sim.QuantizationError = rf8sim.measure(x, q)
         found[name] = error.sqnr_db
     return found

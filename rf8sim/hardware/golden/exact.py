@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._base.threads import in_pieces
-from ..._kernels import codec as _kernels
+from ..._kernels.sums import sum_terms
 from ...arithmetic.operations import OPERATIONS as TABLES
 from ...arithmetic.operations import Flags, exact_sum
 from ...arithmetic.products import get_operand
@@ -68,7 +68,7 @@ def _binary(name: str) -> Callable[[Model, Sequence[Array]], Exact]:
     def operation(model: Model, values: Sequence[Array]) -> Exact:
         a, b = values[:2]
         # A sum that cancels is +0, and -0 in this one mode (IEEE 754-2019, 6.3).
-        down = model.rounding == "down" and name in ("add", "subtract")
+        down = model.rounding.mode == "down" and name in ("add", "subtract")
         result = -exact(-a, -b) if down else exact(a, b)
         flags = _invalid(result, (a, b))
         if name == "divide":
@@ -83,7 +83,7 @@ def _binary(name: str) -> Callable[[Model, Sequence[Array]], Exact]:
 
 def _fma(model: Model, values: Sequence[Array]) -> Exact:
     a, b, c = values[:3]
-    result = -exact_sum(-(a * b), -c) if model.rounding == "down" else exact_sum(a * b, c)
+    result = -exact_sum(-(a * b), -c) if model.rounding.mode == "down" else exact_sum(a * b, c)
     return Exact(result, _invalid(result, (a, b, c)))
 
 
@@ -99,7 +99,7 @@ def _dot(model: Model, values: Sequence[Array]) -> Exact:
         return unless_nan(whole, np.isnan(special), flags)
     total = np.empty(len(kept))
     terms = np.ascontiguousarray(kept.T)
-    in_pieces(lambda start, stop: _kernels.sum_terms(terms[:, start:stop], True, total[start:stop]), total.size)
+    in_pieces(lambda start, stop: sum_terms(terms[:, start:stop], True, total[start:stop]), total.size)
     return Exact(np.where(special == 0, total, special), flags)
 
 
@@ -173,7 +173,7 @@ def accumulate(model: Model, values: Sequence[NDArray[Any]], state: State | None
     if isinstance(kind, Fixed):
         return unless_nan(whole, nan | plus | minus, flags), after
     total = np.empty(clear.size)
-    _kernels.sum_terms(np.ascontiguousarray(parts), True, total)
+    sum_terms(np.ascontiguousarray(parts), True, total)
     infinite = np.where(plus, np.inf, np.where(minus, -np.inf, total))
     return Exact(np.where(nan, np.nan, infinite), flags), after
 

@@ -1,8 +1,8 @@
 """The golden model: what a design must answer, operation by operation.
 
-An answer is made in three steps, each open to whoever wants to know what a faulty design would do: operands are *read*
-as numbers, the operation gives its *exact* result, and that is *rounded* once. Everything is integers and exact tables,
-so the answers are the same on every machine.
+An answer is made in three steps, each a function of its own, from which faulty designs are predicted too: operands are
+*read* as numbers, the operation gives its *exact* result, and that is *rounded* once. Everything is integers and exact
+tables, so the answers are the same on every machine.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._base.checks import choose
-from ...arithmetic.operations import DrawTable, as_integers, draws, round_exact
+from ...arithmetic.operations import DrawTable, Formats, as_integers, draws, each_format, round_exact
 from ...arithmetic.products import get_operand
-from ...codec.rounding import RoundingMode, boundaries, check_choices
+from ...codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
+from ...codec.thresholds import boundaries
 from ...formats import Format, get_format
 from .exact import OPERATIONS, Exact, State, accumulate, unless_nan
 from .model import Model
-from .options import check_given
+from .options import check_given, given_rounding
 from .ports import EXHAUSTIVE_BITS, Bits, Codes, Fixed, Float, Kind, Patterns, Port, get_kind, unsigned
 
 __all__ = ["OPERATIONS", "Answers", "Exact", "Golden", "State", "all_operands", "golden", "joined"]
@@ -96,14 +97,14 @@ class Golden(Model):
             return Answers(kind.patterns(values), flags.astype(np.uint8), nowhere, nowhere)
         assert isinstance(kind, Codes)
         if not self.stochastic:
-            rounded = round_exact(values, flags, kind.format, self.rounding, self.overflow)
+            rounded = round_exact(values, flags, kind.format, self.rounding)
             return Answers(*rounded, _ties(values, kind.format))
         assert words is not None
         return self._drawn(self._draws(exact), words)
 
     def _drawn(self, table: DrawTable, words: Patterns) -> Answers:
-        one = np.uint64(1) << np.uint64(self.random_bits)
-        fraction = table.fraction.astype(np.uint64) >> np.uint64(32 - self.random_bits)
+        one = np.uint64(1) << np.uint64(self.rounding.bits)
+        fraction = table.fraction.astype(np.uint64) >> np.uint64(32 - self.rounding.bits)
         shift = np.where(fraction + (words.astype(np.uint64) & (one - np.uint64(1))) >= one, 8, 0).astype(np.uint16)
         codes, raised = ((column >> shift).astype(np.uint8) for column in (table.codes, table.flags))
         return Answers(codes, raised, table.missing, np.zeros(codes.shape, dtype=np.bool_))
@@ -114,19 +115,21 @@ class Golden(Model):
         # Far below every value it does not matter how far: the fraction is 0.
         tiny = (np.abs(values) < 2.0**-300) & (values != 0)
         values = np.where(tiny, np.copysign(2.0**-300, values), values)
-        return draws(values, flags, self.into, self.overflow, lambda here: abs(as_integers(values[here])) << 32)
+        return draws(
+            values, flags, self.into, self.rounding.overflow, lambda here: abs(as_integers(values[here])) << 32
+        )
 
     def first_word_up(self, operands: Sequence[Patterns]) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
         """Say of operands without their words where something is drawn, and the first word that rounds up there.
 
-        That is ``2**random_bits`` where none does.
+        That is ``2**bits`` where none does.
         """
         exact, _ = self.changed(operands=self.operands[:-1]).exact(
             self.changed(operands=self.operands[:-1]).read(operands)
         )
         table = self._draws(exact)
-        fraction = table.fraction.astype(np.uint64) >> np.uint64(32 - self.random_bits)
-        return table.fraction != 0, np.uint64(1 << self.random_bits) - fraction
+        fraction = table.fraction.astype(np.uint64) >> np.uint64(32 - self.rounding.bits)
+        return table.fraction != 0, np.uint64(1 << self.rounding.bits) - fraction
 
     def compute(self, operands: Sequence[Patterns], state: State | None = None) -> tuple[Answers, State | None]:
         """Return the answers to some vectors, and what an accumulator then holds.
@@ -219,15 +222,11 @@ def all_operands(ports: Sequence[Port]) -> tuple[Patterns, ...]:
 
 def golden(
     operation: str,
-    fmt: str | Format = "rf8",
+    fmt: Formats = "rf8",
     *,
-    fmt_b: str | Format | None = None,
-    fmt_c: str | Format | None = None,
     source: str | None = None,
     result: str | Format | None = None,
-    rounding: str | None = None,
-    overflow: str | None = None,
-    random_bits: int | None = None,
+    rounding: str | Rounding | None = None,
 ) -> Golden:
     """Make the golden model of an operation.
 
@@ -235,20 +234,18 @@ def golden(
     ----------
     operation : str
         ``decode``, ``encode``, ``add``, ``sub``, ``mul``, ``div``, ``fma``, ``dot:n`` or ``accumulate``.
-    fmt : str or Format
-        Format of the operands, and of the result of all but ``decode``.
-    fmt_b, fmt_c : str or Format, optional
-        Format of the second and the third operand.
+    fmt : str, Format or tuple
+        Format of the operands, or a tuple with one for each of ``a``, ``b`` and ``c`` that there are. That of ``a`` is
+        the result's too, but of ``decode``.
     source : str, optional
         What ``encode`` is given: ``float32`` (default), ``float16``, ``bfloat16``, ``float64`` or fixed point,
         ``fixed:I.F``.
     result : str or Format, optional
         What the result is: by default ``fmt``, and float32 for ``decode``. ``fixed:I.F`` for exact sums and products,
         which wrap around; other results that do not fit are refused.
-    rounding, overflow : str, optional
-        As for `rf8sim.encode`: by default ``nearest-even`` and ``saturate``.
-    random_bits : int, optional
-        Width of the random word of ``stochastic``, the last operand: 32 by default.
+    rounding : str or Rounding, optional
+        As for `rf8sim.encode`: by default ``nearest-even``, with saturation. Of ``stochastic`` the random word is the
+        last operand, as wide as the ``bits`` of the rounding; it has no seed, offset or words.
 
     Returns
     -------
@@ -276,30 +273,36 @@ def golden(
     lanes = int(length) if length.isdecimal() else 0
     if (name == "dot") != bool(colon) or (colon and not 1 <= lanes <= 1024):
         raise ValueError(f"operation {operation!r}: write dot:n for a dot product of n products, n from 1 to 1024")
-    width = 32 if random_bits is None else random_bits
-    if not 1 <= width <= 32:
-        raise ValueError(f"`random_bits` must be from 1 to 32, got {width}")
-    first = get_format(fmt)
-    formats = {"a": first, "b": get_format(fmt_b or first), "c": get_format(fmt_c or first)}
-    kinds: dict[str, Kind] = {key: get_kind(value) for key, value in formats.items()}
+    chosen = as_rounding("nearest-even" if rounding is None else rounding)
+    formats = _formats(name, fmt)
+    first = formats[0]
+    kinds: dict[str, Kind] = {key: get_kind(value) for key, value in zip("abc", formats, strict=False)}
     kinds |= {"clear": Bits("bits:1", 1)} | ({"x": _source(source or "float32")} if name == "encode" else {})
     ports = [Port(key, kinds[key], lanes if name == "dot" and lanes > 1 else 1) for key in OPERATIONS[name].operands]
-    given = {"fmt_b": fmt_b, "fmt_c": fmt_c, "source": source, "result": result, "rounding": rounding,
-             "overflow": overflow, "random_bits": random_bits}  # fmt: skip
+    given = {"source": source, "result": result, **given_rounding(rounding)}
     kind = get_kind(result if result is not None else "float32" if name == "decode" else first)
-    mode, beyond = rounding or "nearest-even", overflow or "saturate"
     if isinstance(kind, Codes):
-        check_choices(kind.format, mode, beyond)
-        if mode == "stochastic":
+        check_choices(kind.format, chosen)
+        if chosen.stochastic:
             _check_digits(name, kind)
-            ports.append(Port("word", Bits(f"bits:{width}", width)))
+            ports.append(Port("word", Bits(f"bits:{chosen.bits}", chosen.bits)))
     else:
         _check_exact_result(name, kind)
-    model = Golden(name, tuple(ports), Port("result", kind), mode, beyond, width)
+    model = Golden(name, tuple(ports), Port("result", kind), chosen)
     check_given(model, given)
     if not isinstance(kind, Codes) and model.exhaustive:
         _whole_answers(model)  # a result that does not hold every answer is refused now
     return model
+
+
+def _formats(name: str, fmt: Formats) -> list[Format]:
+    """Return the formats of the operands that hold codes; of ``encode``, which has none, that of the result."""
+    codes = [operand for operand in OPERATIONS[name].operands if operand in ("a", "b", "c")]
+    if not isinstance(fmt, (str, Format)) and len(tuple(fmt)) != max(len(codes), 1):
+        operands = ", ".join(codes) or "x, which are numbers,"
+        raise ValueError(f"`fmt` has {len(tuple(fmt))} formats, and the operands of {name} are {operands}: give one "
+                         "format, or one for each")  # fmt: skip
+    return [get_format(one) for one in each_format(fmt, max(len(codes), 1))]
 
 
 def _check_digits(name: str, kind: Kind) -> None:

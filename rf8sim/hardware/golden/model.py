@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from ...codec.rounding import Rounding
 from ...formats import Format
 from .ports import EXHAUSTIVE_BITS, Codes, Float, Port
 
@@ -23,18 +24,14 @@ class Model:
         What a design is given.
     result : Port
         What it answers.
-    rounding, overflow : str
-        As for `rf8sim.encode`.
-    random_bits : int
-        Of ``stochastic``: width of the random word, which is the last operand.
+    rounding : Rounding
+        How the result is rounded; of ``stochastic`` its ``bits`` are the width of the random word, the last operand.
     """
 
     operation: str
     operands: tuple[Port, ...]
     result: Port
-    rounding: str
-    overflow: str
-    random_bits: int
+    rounding: Rounding
 
     @property
     def name(self) -> str:
@@ -60,7 +57,7 @@ class Model:
     @property
     def stochastic(self) -> bool:
         """Whether a random word is the last operand."""
-        return self.rounding == "stochastic"
+        return self.rounding.stochastic
 
     @property
     def bits(self) -> int:

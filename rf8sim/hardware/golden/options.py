@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ...codec.rounding import Rounding, as_rounding
 from .model import Model
 from .ports import EXHAUSTIVE_BITS
 
-__all__ = ["IDLE", "check_given"]
+__all__ = ["IDLE", "check_given", "given_rounding"]
 
 Given = Mapping[str, Any]
-
-
-def _without_operand(name: str) -> Callable[[Model, Given], str]:
-    def why(model: Model, given: Given) -> str:
-        return "" if name in (port.name for port in model.operands) else f"{model.name} has no operand {name}"
-
-    return why
 
 
 def _if_exact(model: Model, given: Given) -> str:
@@ -27,7 +21,7 @@ def _if_exact(model: Model, given: Given) -> str:
 def _level(model: Model, given: Given) -> str:
     if model.exhaustive:
         return f"all {1 << model.bits:,} combinations of operands are asked at every level"
-    unworded = model.bits - (model.random_bits if model.stochastic else 0)
+    unworded = model.bits - (model.rounding.bits if model.stochastic else 0)
     grows = model.streams or model.operation in ("fma", "dot") or unworded > EXHAUSTIVE_BITS
     return "" if grows or "n" not in given else "the level is but the number of random vectors, which `n` says"
 
@@ -38,20 +32,43 @@ def _seed(model: Model, given: Given) -> str:
 
 
 IDLE: dict[str, Callable[[Model, Given], str]] = {
-    "fmt_b": _without_operand("b"),
-    "fmt_c": _without_operand("c"),
     "source": lambda model, given: "" if model.operation == "encode" else f"{model.name} is given codes, of `fmt`",
     "result": lambda model, given: "the result of encode is a code of `fmt`" if model.operation == "encode" else "",
     "rounding": _if_exact,
     "overflow": _if_exact,
-    "random_bits": lambda model, given: "" if model.stochastic else "only stochastic rounding has a random word",
+    "bits": lambda model, given: "" if model.stochastic else "only stochastic rounding has a random word",
     "level": _level,
     "seed": _seed,
 }
 """For each option of `vectors`, from the model and what was given: why it changes nothing.
 
-``fmt`` and ``n`` are not here: they always mean something.
+``overflow`` and ``bits`` are fields of the option ``rounding``. ``fmt`` and ``n`` are not here: they always mean
+something.
 """
+
+
+def given_rounding(rounding: str | Rounding | None) -> dict[str, Any]:
+    """Return which of the mode, ``overflow`` and ``bits`` a rounding sets; None sets nothing.
+
+    Raises
+    ------
+    ValueError
+        If it sets what a model has no use for: random words are an operand.
+
+    Examples
+    --------
+    >>> given_rounding("up"), given_rounding(Rounding(overflow="nan")), given_rounding(None)
+    ({'rounding': 'up'}, {'overflow': 'nan'}, {})
+    """
+    if rounding is None:
+        return {}
+    chosen, usual = as_rounding(rounding), Rounding()
+    if chosen.seed or chosen.offset or chosen.words is not None:
+        raise ValueError("the random words are an operand: leave out seed, offset and words of the rounding")
+    fields = {"rounding": (chosen.mode, usual.mode), "overflow": (chosen.overflow, usual.overflow),
+              "bits": (chosen.bits, usual.bits)}  # fmt: skip
+    given = {name: value for name, (value, default) in fields.items() if value != default}
+    return given or {"rounding": chosen.mode}
 
 
 def check_given(model: Model, options: Given) -> None:

@@ -8,26 +8,18 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from ...codec.codec import whole_table
-from ...formats import Format, get_format
+from ...formats import FloatLayout, Format, get_format
+from ...formats.floats import ARRAY_LAYOUTS
 from ...reference import Number
 
 __all__ = ["EXHAUSTIVE_BITS", "Bits", "Codes", "Fixed", "Float", "Kind", "Patterns", "Port", "get_kind", "unsigned"]
 
 Patterns = NDArray[np.unsignedinteger[Any]]
 """Bit patterns, one a vector; of an operand of several lanes, of shape (vectors, lanes)."""
-
-_FLOATS: dict[str, Any] = {
-    "float16": np.dtype(np.float16),
-    "bfloat16": np.dtype(ml_dtypes.bfloat16),
-    "float32": np.dtype(np.float32),
-    "float64": np.dtype(np.float64),
-}
-
 
 EXHAUSTIVE_BITS = 16
 """Operands of at most so many bits together are asked in all combinations."""
@@ -81,18 +73,29 @@ class Codes(Kind):
 
 @dataclass(frozen=True)
 class Float(Kind):
-    """Patterns of a binary floating-point type."""
+    """Patterns of a binary floating-point type that numpy or ml_dtypes has."""
+
+    @property
+    def layout(self) -> FloatLayout:
+        """What the bits of a pattern mean."""
+        return ARRAY_LAYOUTS[self.name]
+
+    @property
+    def _dtype(self) -> np.dtype[Any]:
+        dtype = self.layout.dtype
+        assert dtype is not None
+        return dtype
 
     def values(self, patterns: Patterns) -> NDArray[np.float64]:
         """Widen."""
         with np.errstate(invalid="ignore"):  # a signalling NaN
-            values: NDArray[np.float64] = np.ascontiguousarray(patterns).view(_FLOATS[self.name]).astype(np.float64)
+            values: NDArray[np.float64] = np.ascontiguousarray(patterns).view(self._dtype).astype(np.float64)
         return values
 
     def patterns(self, values: NDArray[np.float64]) -> Patterns:
         """Return the patterns of numbers, NaN the quiet one; raise ValueError if one is not a number of this type."""
         with np.errstate(over="ignore", invalid="ignore"):
-            narrow = np.where(np.isnan(values), np.nan, values).astype(_FLOATS[self.name])
+            narrow = np.where(np.isnan(values), np.nan, values).astype(self._dtype)
             same = (narrow.astype(np.float64) == values) | np.isnan(values)
         if not same.all():
             value = float(values[~same].flat[0])
@@ -206,8 +209,8 @@ def get_kind(name: str | Format) -> Kind:
     -0.25
     """
     if isinstance(name, str):
-        if name in _FLOATS:
-            return Float(name, 8 * int(_FLOATS[name].itemsize))
+        if name in ARRAY_LAYOUTS:
+            return Float(name, ARRAY_LAYOUTS[name].bits)
         if name.split(":")[0] in ("fixed", "ufixed"):
             match = re.fullmatch(r"u?fixed:(\d+)\.(\d+)", name)
             width = sum(map(int, match.groups())) if match else 0

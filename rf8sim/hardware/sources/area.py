@@ -27,7 +27,7 @@ GUARD = 12
 
 @dataclass(frozen=True)
 class Area:
-    """What synthesis said of one module.
+    """The synthesis result of one module.
 
     Attributes
     ----------
@@ -182,7 +182,7 @@ def _synthesized(module: str, parameters: Mapping[str, int] | None, library: Pat
     cells = re.search(r"Number of cells:\s+(\d+)", counted)
     longest = re.search(r"length=(\d+)", depth)
     if not (area and cells and longest):
-        raise ValueError(f"yosys said nothing of the area of {module}: is {library} a library of cells with areas?")
+        raise ValueError(f"yosys reported no area for {module}: is {library} a library of cells with areas?")
     size = float(area[1])
     return Area(size, size / _nand_area(library), int(longest[1]), int(cells[1]))
 

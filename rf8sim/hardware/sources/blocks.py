@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ...arithmetic.codes import multiply
 from ...codec.codec import encode
-from ...codec.rounding import RoundingMode, boundaries
+from ...codec.rounding import Rounding, RoundingMode
+from ...codec.thresholds import boundaries
 from ...formats import get_format
 
 __all__ = ["GUARD", "Block", "Signal", "blocks", "lfsr_words", "multiplication_table", "vector_lines"]
@@ -102,13 +103,13 @@ def vector_lines(signals: list[Signal]) -> bytes:
     return np.concatenate(columns, axis=1).tobytes()
 
 
-def multiplication_table(rounding: str = "nearest-even", overflow: str = "saturate") -> NDArray[np.uint8]:
+def multiplication_table(rounding: str | Rounding = "nearest-even") -> NDArray[np.uint8]:
     """Return the memory of ``rf8_multiply_table``: the product of each two RF8 codes without a sign.
 
     Parameters
     ----------
-    rounding, overflow : str
-        As `rf8sim.multiply` takes them.
+    rounding : str or Rounding
+        As `rf8sim.multiply` takes it.
 
     Returns
     -------
@@ -122,14 +123,12 @@ def multiplication_table(rounding: str = "nearest-even", overflow: str = "satura
     """
     codes = np.arange(128, dtype=np.uint8)
     # Code 0x80 is NaN; a table of magnitudes meets it only as a result.
-    products: NDArray[np.uint8] = multiply(
-        codes[:, None], codes[None, :], "rf8", rounding=rounding, overflow=overflow
-    )  # fmt: skip
+    products: NDArray[np.uint8] = multiply(codes[:, None], codes[None, :], "rf8", rounding=rounding)
     return products.ravel()
 
 
 def lfsr_words(seed: int, size: int, steps: int = 32) -> NDArray[np.uint32]:
-    """Return the words of the shipped LFSR, the seed first: what ``rf8sim.encode(random_words=)`` takes to match it.
+    """Return the words of the shipped LFSR, the seed first: the ``words`` of a `rf8sim.Rounding` that matches it.
 
     The polynomial x^32 + x^22 + x^2 + x + 1 in Galois form, ``steps`` steps a word.
 
@@ -235,7 +234,7 @@ def _rounded_multipliers() -> Iterator[Block]:
     both = {"a": _signal(8, a), "b": _signal(8, b)}
     for residual, mode in enumerate(("nearest-even", "residual")):
         for nan_overflow, option in enumerate(("saturate", "nan")):
-            codes = multiply(a.astype(np.uint8), b.astype(np.uint8), "rf8", rounding=mode, overflow=option)
+            codes = multiply(a.astype(np.uint8), b.astype(np.uint8), "rf8", rounding=Rounding(mode, option))
             answer = {"code": _signal(8, codes)}
             suffix = ("_residual" if residual else "") + ("_nan" if nan_overflow else "")
             choices = {"RESIDUAL": residual, "NAN_OVERFLOW": nan_overflow}
@@ -318,7 +317,7 @@ def _encoders() -> Iterator[Block]:
         inputs = _fixed(41, units, np.signbit(halves))
         yield block("float16", 41, 24, inputs, encode(halves, "rf8", rounding=mode))
         large = np.abs(halves) >= 1
-        codes = encode(halves[large], "rf8", rounding=mode, overflow="nan")
+        codes = encode(halves[large], "rf8", rounding=Rounding(mode, "nan"))
         yield block("nan", 41, 24, _fixed(41, units[large], np.signbit(halves[large])), codes, NAN_OVERFLOW=1)
         # From half of the smallest value to the largest there are 17 octaves: 12 bits see one end of the range.
         for fraction in (21, 10):
@@ -350,16 +349,14 @@ def _stochastic_encoders() -> Iterator[Block]:
 
     for bits, option, numbers in ((8, "saturate", halves), (3, "nan", halves[some]), (32, "saturate", halves[some])):
         words = rng.integers(0, 1 << bits, numbers.size, np.uint64).astype(np.uint32)
-        codes = encode(
-            numbers, "rf8", rounding="stochastic", overflow=option, random_words=words, random_bits=bits
-        )  # fmt: skip
+        codes = encode(numbers, "rf8", rounding=Rounding("stochastic", option, words=words, bits=bits))
         answer = {"code": _signal(8, codes)}
         given = {"WIDTH": 41, "FRACTION": 24, "RANDOM_BITS": bits, "NAN_OVERFLOW": int(option == "nan")}
         drawn = inputs(numbers) | {"random": _signal(bits, words)}
         yield Block(f"rf8_encode_stochastic_{bits}", "rf8_encode_stochastic", drawn, answer, given, {"nan": 0})
     numbers = halves[some[:1024]]
     words = lfsr_words(_SEED, numbers.size)
-    codes = encode(numbers, "rf8", rounding="stochastic", random_words=words, random_bits=12)
+    codes = encode(numbers, "rf8", rounding=Rounding("stochastic", words=words, bits=12))
     # The first clock loads the seed, whose word is the first element's.
     later = np.arange(numbers.size) > 0
     stream = inputs(numbers) | {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ...codec.rounding import Boundary, RoundingMode, boundaries
+from ...codec.rounding import RoundingMode
+from ...codec.thresholds import Boundary, boundaries
 from ...formats import Format, get_format
 from .packages import identifier
 
@@ -18,7 +19,7 @@ _TEMPLATE = """\
 /* {name}: {description}. Generated.
  *
  * Exact: {prefix}_encode sees the value of a double (a float converts to one exactly), {prefix}_encode_fixed that of
- * x * 2^-fraction, whatever its 64 bits, and each rounds once, by integer comparisons with the format's thresholds.
+ * x * 2^-fraction, for all 64 bits, and each rounds once, by integer comparisons with the format's thresholds.
  * C99, nothing to link. {nan_note} */
 #ifndef {guard}_H
 #define {guard}_H
@@ -267,7 +268,7 @@ def _c_double(value: float) -> str:
 
 
 def _exact_infinity(fmt: Format) -> str:
-    """Return the line that keeps an infinite product, which is exact, whatever the overflow option."""
+    """Return the line that keeps an infinite product, which is exact, for every overflow option."""
     codes = [side.infinity for side in fmt.sides]
     if None in codes:
         return ""

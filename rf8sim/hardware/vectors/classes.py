@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...codec.codec import random_words
-from ...codec.rounding import RoundingMode, boundaries, step_table
+from ...codec.rounding import RoundingMode
+from ...codec.thresholds import boundaries, step_table
 from ...formats import Format
 from ..golden.golden import Golden, all_operands
 from ..golden.ports import EXHAUSTIVE_BITS, Bits, Codes, Fixed, Float, Patterns, Port, unsigned
@@ -48,8 +49,8 @@ def structured(model: Golden, level: int) -> Iterator[tuple[str, Operands]]:
 def _with_words(model: Golden, name: str, operands: Operands) -> Iterator[tuple[str, Operands]]:
     """Add random words: any, and for what is drawn the first that rounds up and the last that rounds down."""
     size = len(operands[0])
-    mask = np.uint32((1 << model.random_bits) - 1)
-    dtype = unsigned(model.random_bits)
+    mask = np.uint32((1 << model.rounding.bits) - 1)
+    dtype = unsigned(model.rounding.bits)
     yield name, (*operands, (random_words(1, size) & mask).astype(dtype))
     drawn, first_up = model.first_word_up(operands)
     part = tuple(patterns[drawn] for patterns in operands)
@@ -79,7 +80,7 @@ def _numbers(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple
     modes = [mode for mode in _DETERMINISTIC if into.depth is not None or mode is not RoundingMode.RESIDUAL]
     top, one = (1 << width) - 1, 1
     if isinstance(kind, Float):
-        fraction = {"float32": 23, "float64": 52}[kind.name]
+        fraction, infinity = kind.layout.mantissa_bits, kind.layout.infinity
         first = {int(step) for mode in modes for step in step_table(into, mode, _SATURATE, kind.name).first}
         near = {(step + int(ulp)) & top for step in first for ulp in spread}
         yield "thresholds", (np.array(sorted(near), dtype),)
@@ -87,7 +88,6 @@ def _numbers(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple
         tails = sorted({0, 1, 1 << (fraction - 1), lowest - 1, lowest, (1 << (fraction - 1)) - 1})
         fields = np.arange(1 << (width - fraction), dtype=np.uint64) << np.uint64(fraction)
         yield "exponents", ((fields[:, None] | np.array(tails, np.uint64)).ravel().astype(dtype),)
-        infinity = top >> (fraction + 1) << fraction
         payloads = (0, 1, 1 << (fraction - 1), (1 << (fraction - 1)) | 1, lowest)
         magnitudes = (0, 1, 2, lowest, lowest + 1, infinity - 1, *(infinity | payload for payload in payloads))
         patterns = [sign | value for sign in (0, one << (width - 1)) for value in magnitudes]
@@ -351,17 +351,18 @@ def _random_floats(model: Golden, kind: Float, words: NDArray[np.uint32], contro
     if kind.bits == 64:
         uniform = uniform << np.uint64(32) | words[:, 1]
     uniform &= np.uint64((1 << kind.bits) - 1)
-    fraction = {"float16": 10, "bfloat16": 7, "float32": 23, "float64": 52}[kind.name]
+    layout = kind.layout
+    fraction = layout.mantissa_bits
     into = model.into
     assert into is not None
-    bounds = np.frexp([into.smallest / 8, into.max * 4])[1] + (1 << (kind.bits - fraction - 2)) - 2
+    bounds = np.frexp([into.smallest / 8, into.max * 4])[1] + layout.bias - 1
     lowest = max(int(bounds[0]), 0)
-    span = min(int(bounds[1]), (1 << (kind.bits - fraction - 1)) - 2) - lowest + 1
+    span = min(int(bounds[1]), layout.largest_pattern >> fraction) - lowest + 1
     field = np.uint64(lowest) + (words[:, -1] >> np.uint32(8)).astype(np.uint64) % np.uint64(max(span, 1))
     digits = (words[:, -1] & np.uint32(0xFF)).astype(np.uint64) % np.uint64(fraction + 1)
-    tail = uniform & np.uint64((1 << fraction) - 1)
+    tail = uniform & np.uint64(layout.mantissa_mask)
     tail = tail >> digits << digits
-    sign = uniform & np.uint64(1 << (kind.bits - 1))
+    sign = uniform & np.uint64(layout.sign_mask)
     near = sign | field << np.uint64(fraction) | tail
     return np.where(control % 4 == 0, uniform, near).astype(unsigned(kind.bits))
 

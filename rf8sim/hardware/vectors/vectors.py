@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from ..._base.checks import choose
 from ..._base.files import write_files
 from ..._version import __version__
+from ...arithmetic.operations import Formats
+from ...codec.rounding import Rounding
 from ...formats import Format
 from ..golden.golden import Answers, Golden, State, golden, joined
 from ..golden.options import check_given
@@ -173,8 +175,8 @@ class VectorSet:
             "made by": f"rf8sim {__version__}",
             "operation": model.name,
             "formats": " ".join(f"{name}:{kind}" for name, kind in formats.items()) + f" -> {model.result.kind.name}",
-            "rounding": "none, the result is exact" if exact else model.rounding,
-            "overflow": "none" if exact else model.overflow,
+            "rounding": "none, the result is exact" if exact else model.rounding.mode,
+            "overflow": "none" if exact else model.rounding.overflow,
             "level": self.level,
             "seed": self.seed,
             "vectors": len(self),
@@ -273,12 +275,14 @@ def make(model: Golden, level: int = 1, seed: int = 0, n: int | None = None) -> 
 
 def vectors(
     operation: str,
-    fmt: str | Format = "rf8",
+    fmt: Formats = "rf8",
     *,
+    source: str | None = None,
+    result: str | Format | None = None,
+    rounding: str | Rounding | None = None,
     level: int | None = None,
     seed: int | None = None,
     n: int | None = None,
-    **options: Any,
 ) -> VectorSet:
     """Make the test vectors of an operation.
 
@@ -289,8 +293,8 @@ def vectors(
     ----------
     operation : str
         ``decode``, ``encode``, ``add``, ``sub``, ``mul``, ``div``, ``fma``, ``dot:n`` or ``accumulate``.
-    fmt : str or Format
-        The format.
+    fmt, source, result, rounding
+        As for `rf8sim.hardware.golden.golden.golden`.
     level : int, optional
         1 (default), or 2 for many more vectors.
     seed : int, optional
@@ -298,9 +302,6 @@ def vectors(
     n : int, optional
         How many random vectors: by default 2**14 at level 1 and 2**20 at level 2, none where all combinations are
         asked anyway.
-    **options
-        As for `rf8sim.hardware.golden.golden.golden`: ``fmt_b``, ``fmt_c``, ``source``, ``result``, ``rounding``,
-        ``overflow``, ``random_bits``.
 
     Returns
     -------
@@ -315,11 +316,11 @@ def vectors(
 
     Examples
     --------
-    >>> weights = vectors("mul", "rf8", fmt_b="int8", result="fixed:9.19")
+    >>> weights = vectors("mul", ("rf8", "int8"), result="fixed:9.19")
     >>> hex(weights.results[0x7B03]), weights.model.result.bits    # 1.0 times 3
     ('0x180000', 28)
     """
-    model = golden(operation, fmt, **options)
+    model = golden(operation, fmt, source=source, result=result, rounding=rounding)
     asked = VectorSet(model, 1 if level is None else level, 0 if seed is None else seed, n)
     check_given(model, {"level": level, "seed": seed, "n": n})
     return asked

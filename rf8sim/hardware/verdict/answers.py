@@ -3,7 +3,7 @@
 A line holds the operands, the result and the flags, or less: operands and result, result and flags, the result alone.
 Fields are separated by blanks, underscores or commas and have their full number of digits, so that a line cut short is
 never taken for another. Lines that begin with ``//`` or ``#`` are comments, and a byte order mark of UTF-8 is passed
-over. Whatever else comes is reported by its number and text.
+over. Any other line is reported by its number and text.
 """
 
 from __future__ import annotations

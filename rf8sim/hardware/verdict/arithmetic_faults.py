@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from ...arithmetic.operations import Flags
 from ...codec.codec import whole_table
 from ...codec.rounding import Overflow, RoundingMode
-from ...formats import Format
+from ...formats import Format, get_layout
 from ..golden.golden import OPERATIONS, Exact, Golden
 from ..golden.ports import Bits, Codes, Patterns
 from .faults import (  # fmt: skip
@@ -38,13 +39,13 @@ def _rounding(model: Golden) -> Found:
     assert into is not None
     for mode in RoundingMode:
         known = mode is not RoundingMode.STOCHASTIC and (mode is not RoundingMode.RESIDUAL or into.depth is not None)
-        if mode != model.rounding and known:
+        if mode != model.rounding.mode and known:
             yield Hypothesis(
                 f"rounds {mode}",
-                f"the design rounds {mode} where {model.rounding} is asked",
+                f"the design rounds {mode} where {model.rounding.mode} is asked",
                 _compute_without_words(model, mode),
             )
-    if model.rounding in (RoundingMode.NEAREST_EVEN, RoundingMode.NEAREST_AWAY):
+    if model.rounding.mode in (RoundingMode.NEAREST_EVEN, RoundingMode.NEAREST_AWAY):
         for rule, above, below in _TIES:
             yield Hypothesis(f"ties {rule}", f"the design rounds ties {rule}", _ties_by(model, above, below))
 
@@ -52,12 +53,16 @@ def _rounding(model: Golden) -> Found:
 _TIES = (("toward zero", "toward-zero", "toward-zero"), ("up", "up", "up"), ("down", "down", "down"))
 
 
+def _in_mode(model: Golden, mode: str) -> Golden:
+    return model.changed(rounding=replace(model.rounding, mode=mode))
+
+
 def _compute_without_words(model: Golden, mode: str) -> Answer:
     """Return the answers in another mode; it has no use for the random words."""
 
     def answer(operands: Sequence[Patterns]) -> Patterns:
         found = model.exact(model.read(operands))[0]
-        return model.changed(rounding=str(mode)).round(found).results
+        return _in_mode(model, mode).round(found).results
 
     return answer
 
@@ -66,7 +71,7 @@ def _ties_by(model: Golden, above: str, below: str) -> Answer:
     def answer(operands: Sequence[Patterns]) -> Patterns:
         found = model.exact(model.read(operands))[0]
         right = model.round(found)
-        positive, negative = (model.changed(rounding=mode).round(found).results for mode in (above, below))
+        positive, negative = (_in_mode(model, mode).round(found).results for mode in (above, below))
         return np.where(right.ties, np.where(found.values > 0, positive, negative), right.results)
 
     return answer
@@ -78,12 +83,13 @@ def _overflow(model: Golden) -> Found:
         return
     has = {Overflow.SATURATE: True, Overflow.NAN: into.nan is not None, Overflow.INFINITY: model.has_infinity}
     words = {"saturate": "the largest value", "nan": "NaN", "infinity": "infinity"}
+    asked = model.rounding.overflow
     for option, available in has.items():
-        if available and option != model.overflow:
+        if available and option != asked:
             yield Hypothesis(
                 f"overflow gives {words[option]}",
-                f"a result beyond the largest value becomes {words[option]} instead of {words[model.overflow]}",
-                computed_by(model.changed(overflow=str(option))),
+                f"a result beyond the largest value becomes {words[option]} instead of {words[asked]}",
+                computed_by(model.changed(rounding=replace(model.rounding, overflow=option))),
             )
     step = codes_per_octave(into)
     if step is not None and into.signed:
@@ -198,7 +204,8 @@ def _arithmetic(model: Golden) -> Found:
                 f"truncated below 2**-{place}", f"bits of the exact result below 2**-{place} are cut off",
                 with_exact(model, lambda values, place=place: np.ldexp(np.trunc(np.ldexp(values, place)), -place)),  # type: ignore[misc]
             )  # fmt: skip
-    for digits, word in ((24, "float32"), (11, "float16's precision"), (8, "bfloat16's precision")):
+    for name in ("float32", "float16", "bfloat16"):
+        digits, word = get_layout(name).precision, name if name == "float32" else f"{name}'s precision"
         yield Hypothesis(
             f"rounded twice, first to {digits} bits", f"the result is rounded twice, first to {word} ({digits} bits)",
             with_exact(model, lambda values, digits=digits: _nearest(values, digits)),  # type: ignore[misc]
@@ -319,7 +326,7 @@ def _streams(model: Golden) -> Found:
 def _random_words(model: Golden) -> Found:
     if not model.stochastic:
         return
-    bits = model.random_bits
+    bits = model.rounding.bits
     mask = (1 << bits) - 1
 
     def reversed_bits(words: Patterns) -> Patterns:

@@ -1,4 +1,4 @@
-"""What befell a whole stream of answers: lines that are missing or came twice, or vectors of another setting.
+"""Faults of a whole stream of answers: missing or repeated lines, or vectors of another setting.
 
 One such slip puts everything after it out of place. The lines where that begins, and the last ones, tell which it was.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -235,10 +236,12 @@ def _formats(model: Golden) -> Found:
             for port in model.operands
         )
         result = Port("result", kind) if model.into == fmt else model.result
-        overflow = model.overflow if model.overflow != "infinity" or other.sides[0].infinity is not None else "saturate"
-        if model.rounding == "residual" and other.depth is None:
+        rounding = model.rounding
+        if rounding.overflow == "infinity" and other.sides[0].infinity is None:
+            rounding = replace(rounding, overflow="saturate")
+        if rounding.mode == "residual" and other.depth is None:
             continue
-        changed = model.changed(operands=operands, result=result, overflow=overflow)
+        changed = model.changed(operands=operands, result=result, rounding=rounding)
         yield Hypothesis(
             f"computes in {name}", f"the design computes in {name} instead of {fmt.name}", computed_by(changed)
         )

@@ -15,8 +15,6 @@ from ..golden.ports import Codes, Fixed, Float, Patterns, Port
 
 __all__ = ["Coverage", "Group"]
 
-_FRACTION = {"float16": 10, "bfloat16": 7, "float32": 23, "float64": 52}
-
 
 class Group(NamedTuple):
     """Bins of one aspect of one port.
@@ -77,7 +75,7 @@ class Coverage:
         exact = int(self.flags[flag & Flags.INEXACT == 0].sum())
         if self.model.into is not None:
             ties = {} if self.model.stochastic else {"tie": self.ties}
-            found.append(Group("result", "how it is rounded", {"exact": exact, **ties, **raised}))
+            found.append(Group("result", "rounding outcomes", {"exact": exact, **ties, **raised}))
         return found
 
 
@@ -87,9 +85,9 @@ def _indexed(port: Port, patterns: Patterns) -> list[tuple[str, NDArray[Any], in
     if isinstance(kind, Codes) or kind.bits <= 8:
         return [(port.name, patterns, 1 << kind.bits)]
     if isinstance(kind, Float):
-        fraction = patterns.dtype.type(_FRACTION[kind.name])
+        fraction = patterns.dtype.type(kind.layout.mantissa_bits)
         field = (patterns >> fraction).astype(np.int64)
-        whole = patterns & patterns.dtype.type((1 << int(fraction)) - 1) == 0
+        whole = patterns & patterns.dtype.type(kind.layout.mantissa_mask) == 0
         size = 1 << (kind.bits - int(fraction))
         return [(port.name, field, size), (f"{port.name} whole", field[whole], size)]
     integers = kind.integers(patterns) if isinstance(kind, Fixed) else patterns.astype(np.int64)

@@ -1,7 +1,7 @@
 """A guess at the fault of a design, proved by predicting its answers.
 
 A hypothesis (`hypotheses`) is proved if it reproduces every answer of the design, right and wrong, over
-all vectors. If none is, the best one is told with the share that it explains.
+all vectors. If none is, the best one is reported with the share that it explains.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def _tried_on_all(
                 shifted = held[max(known - by, 0) : held.size - by]
                 first = got.size - shifted.size
                 predicted = np.concatenate([got[:first], shifted])
-                words = f"answers come {by} vector{'s' * (by > 1)} late, as from a pipeline one is not aware of"
+                words = f"answers lag by {by} vector{'s' * (by > 1)} (unaccounted pipeline stage?)"
                 count(f"late by {by}", words, predicted, got, is_wrong)
             before = held[-_LATEST:]
     total = wrong.numbers.size

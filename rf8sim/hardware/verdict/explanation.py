@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ..golden.golden import Answers, Golden, State
 from ..golden.ports import Bits, Codes, Kind, Patterns, Port
 from .comparison import places
 
-__all__ = ["Mismatch", "Value", "explain", "hexadecimal", "show_flags", "show_number"]
+__all__ = ["Mismatch", "Stimulus", "Value", "explain", "hexadecimal", "show_flags", "show_number"]
 
 
 @dataclass(frozen=True)
@@ -148,15 +148,15 @@ def exact_result(model: Golden, operands: Sequence[Any], state: State | None) ->
     y = numbers[1][0] if len(numbers) > 1 else 0.0
     match model.operation:
         case "add":
-            return reference.add(x, y, model.rounding)
+            return reference.add(x, y, model.rounding.mode)
         case "sub":
-            return reference.add(x, -y, model.rounding)
+            return reference.add(x, -y, model.rounding.mode)
         case "mul":
             return reference.multiply(x, y)
         case "div":
             return reference.divide(x, y)
         case "fma":
-            return reference.add(reference.multiply(x, y), numbers[2][0], model.rounding)
+            return reference.add(reference.multiply(x, y), numbers[2][0], model.rounding.mode)
         case "dot":
             total: Number = 0.0
             for a, b in zip(numbers[0], numbers[1], strict=True):
@@ -165,12 +165,28 @@ def exact_result(model: Golden, operands: Sequence[Any], state: State | None) ->
     return x
 
 
+class Stimulus(NamedTuple):
+    """One vector, without its answer.
+
+    Attributes
+    ----------
+    vector, line : int
+        Number of the vector, from 0, and of its line, from 1.
+    name : str
+        The class of vectors that it is of.
+    operands : sequence of ndarray
+        Arrays of one element.
+    """
+
+    vector: int
+    line: int
+    name: str
+    operands: Sequence[Patterns]
+
+
 def explain(
     model: Golden,
-    vector: int,
-    line: int,
-    stimulus: str,
-    operands: Sequence[Patterns],
+    stimulus: Stimulus,
     answers: Answers,
     got: Any,
     got_flags: int | None,
@@ -182,14 +198,10 @@ def explain(
     ----------
     model : Golden
         What is right.
-    vector, line : int
-        Number of the vector, from 0, and of the line, from 1.
-    stimulus : str
-        The class of the vector.
-    operands : sequence of ndarray
-        Of this vector alone: arrays of one element.
+    stimulus : Stimulus
+        What was asked.
     answers : Answers
-        Likewise.
+        What is to be answered: arrays of one element.
     got, got_flags : int
         What was answered; None if flags are not compared.
     state : State, optional
@@ -212,11 +224,11 @@ def explain(
     }  # fmt: skip
     found = [name for name, holds in names.items() if holds]
     fallback = "inexact" if inexact else "exact"
-    each = [patterns[0] for patterns in operands]
+    each = [patterns[0] for patterns in stimulus.operands]
     return Mismatch(
-        vector + 1,
-        line,
-        stimulus,
+        stimulus.vector + 1,
+        stimulus.line,
+        stimulus.name,
         tuple(_value(port, pattern) for port, pattern in zip(model.operands, each, strict=True)),
         show_number(exact_result(model, each, state)),
         _value(result, answers.results[0]),

@@ -19,7 +19,7 @@ FAMILIES: tuple[Callable[[Golden], Iterator[Hypothesis]], ...] = (
     *code_faults.FAMILIES,
     *arithmetic_faults.FAMILIES[2:],
 )
-"""The families of faults: of several that explain the same, the first is told."""
+"""The families of faults: of several that explain the same, the first is reported."""
 
 
 def hypotheses(model: Golden) -> Iterator[Hypothesis]:

@@ -24,10 +24,10 @@ def headline(verdict: Verdict) -> str:
     """Return the verdict in one line."""
     right = verdict.compared - verdict.wrong
     if verdict.passed:
-        return f"PASS: all {verdict.expected:,} answers are right"
+        return f"PASS: all {verdict.expected:,} results match"
     if right == verdict.compared == verdict.expected:
-        return f"FAIL: all {right:,} answers are right, but something else is not"
-    return f"FAIL: {right:,} of {verdict.expected:,} answers are right"
+        return f"FAIL: all {right:,} results match, but the stream is malformed (see below)"
+    return f"FAIL: {right:,} of {verdict.expected:,} results match"
 
 
 def as_text(verdict: Verdict, *, coverage: bool = True) -> Iterator[str]:
@@ -88,7 +88,7 @@ def _coverage(verdict: Verdict) -> Iterator[str]:
     for group in verdict.coverage:
         missed = group.missed
         names = ", ".join(missed[:_MISSED]) + (", ..." if len(missed) > _MISSED else "")
-        never = f"  never: {names}" if missed else ""
+        never = f"  not covered: {names}" if missed else ""
         yield f"  {f'{group.port} {group.aspect}':{width}}  {group.hit} of {len(group.bins)}{never}"
 
 

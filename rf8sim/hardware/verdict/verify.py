@@ -21,7 +21,7 @@ from .answers import Batch, Malformed, read_answers
 from .comparison import Comparison
 from .coverage import Coverage, Group
 from .diagnosis import Finding, Wrong, diagnose
-from .explanation import Mismatch, explain, hexadecimal
+from .explanation import Mismatch, Stimulus, explain, hexadecimal
 
 __all__ = ["Misplaced", "Verdict", "verify"]
 
@@ -90,7 +90,7 @@ class Verdict:
     had_flags, had_operands : bool
         Whether the lines had flags, and operands.
     cause : str
-        What befell the stream as a whole, if that is known: see `rf8sim.hardware.verdict.causes`.
+        Fault of the whole stream, if it is known: see `rf8sim.hardware.verdict.causes`.
     displaced : bool
         Whether answers are out of place, so that wrong results say nothing of the design.
     """
@@ -351,14 +351,10 @@ class _Run:
         for place in wrong[: self.first - len(verdict.first_mismatches)].tolist():
             one = slice(place, place + 1)
             state = model.exact(model.read([x[: place + 1] for x in operands]), before)[1] if model.streams else None
+            number, asked = start + place, [patterns[one] for patterns in operands]
+            stimulus = Stimulus(number, int(batch.lines[place]), self.asked.class_of(number), asked)
             flags = int(batch.flags[place]) if compare_flags and batch.flags is not None else None
-            verdict.first_mismatches.append(
-                explain(
-                    model, start + place, int(batch.lines[place]), self.asked.class_of(start + place),
-                    [patterns[one] for patterns in operands], answers.at(one),
-                    int(got[place]), flags, state,
-                )
-            )  # fmt: skip
+            verdict.first_mismatches.append(explain(model, stimulus, answers.at(one), int(got[place]), flags, state))
         return first_wrong
 
     def _count_classes(self, numbers: NDArray[np.int64], counts: NDArray[np.int64]) -> None:

@@ -99,7 +99,7 @@ class ShapePoint:
 
 @styled
 def shapes(points: Mapping[str, Sequence[ShapePoint]], name: str, title: str, description: str) -> Figure:
-    """Draw fitted shapes by layer, the kinds of tensors told apart; those outside the layers stand at the right.
+    """Draw fitted shapes by layer, with a mark for each kind of tensor; those outside the layers stand at the right.
 
     Parameters
     ----------

@@ -148,7 +148,7 @@ def axes_grid(height: float, rows: int = 1, columns: int = 1, **options: Any) ->
 
 @contextlib.contextmanager
 def _style() -> Iterator[None]:
-    """Draw in the style of this file, whatever the user's settings are, and leave those as they were."""
+    """Draw in the style of this file, independent of the user's settings, which stay as they were."""
     import matplotlib
 
     with matplotlib.rc_context():

@@ -21,7 +21,7 @@ def quality_against_sparsity(found: Sparsity) -> Figure:
         The measurements.
     """
     canvas, axes = axes_grid(3.9, 1, 2, sharey=True)
-    formats = list(dict.fromkeys(result.format for result in found.results))
+    formats = list(dict.fromkeys(result.scheme for result in found.results))
     with_loss = bool(found.baseline)
 
     def height(result: Pruned) -> float:
@@ -30,7 +30,7 @@ def quality_against_sparsity(found: Sparsity) -> Figure:
     for i, fmt in enumerate(formats):
         colour = COLOURS[i % len(COLOURS)] if fmt != "float32" else MUTED
         for scope, dashes in (("tensor", "-"), ("global", "--")):
-            own = [r for r in found.results if r.format == fmt and r.pattern.endswith("%")]
+            own = [r for r in found.results if r.scheme == fmt and r.pattern.endswith("%")]
             own = [r for r in own if r.scope == scope or r.pattern == "0%"]
             if len(own) < 2:
                 continue
@@ -38,7 +38,7 @@ def quality_against_sparsity(found: Sparsity) -> Figure:
             axes[0].plot([100 * r.sparsity for r in own], [height(r) for r in own], label=f"{fmt}, {scope}", **look)
             if fmt != "float32":
                 axes[1].plot([r.cost.bits_per_weight for r in own], [height(r) for r in own], **look)
-        groups = [r for r in found.results if r.format == fmt and ":" in r.pattern]
+        groups = [r for r in found.results if r.scheme == fmt and ":" in r.pattern]
         if groups:
             look = {"color": colour, "linestyle": "none", "marker": "D", "markersize": 5}
             axes[0].plot([100 * r.sparsity for r in groups], [height(r) for r in groups], label=f"{fmt}, n:m", **look)

@@ -16,9 +16,10 @@ def about(contents: Contents, _: bool) -> Section:
     words = [
         "SQNR is 10 log10(Σ w² / Σ (w - ŵ)²) in dB, where ŵ is the weight after quantization and back. The "
         "entropy of the codes is the least that a coder of single codes needs. Stored bits per weight are "
-        "those of the code and its share of the scales: 8 bits for a scale that is a power of two, 32 for "
-        "another.",
-        "Channels lie along axis 0 and blocks along all other axes together; a vector is one channel.",
+        "those of the code and its share of the scales and zero points, each at the width that it is stored in.",
+        "A bare format name means one scale for each tensor, of least squared error. Channels are the outputs: axis 0 "
+        "of a matrix or a convolution, and of stacked experts (expert, output); blocks lie along the last axis. A "
+        "vector is one channel.",
     ]
     if contents.command:
         words.append(f"Command that makes the same files: {contents.command}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..figures import accuracy
 from ..figures.figure import Figure
+from ..tables.experiment import with_bits
 from ..tables.table import Column, Table
 from .contents import Contents
 from .page import Section
@@ -51,17 +52,19 @@ def area(contents: Contents, with_figures: bool) -> Section | None:
         return None
     experiment = contents.experiment
     blocks = {block["block"]: _gates(block) for block in contents.area["blocks"]}
-    names = [name for name in experiment.settings.formats if any(name in gates for gates in blocks.values())]
+    formats = {str(scheme): scheme.format.name for scheme in experiment.settings.schemes}
+    names = [name for name, fmt in formats.items() if any(fmt in gates for gates in blocks.values())]
     if not names:
         return None
-    columns = (Column("block"), *(Column(f"{name}, gates", ".0f") for name in names))
-    rows = tuple((block, *(gates.get(name) for name in names)) for block, gates in blocks.items())
-    quality = {name: experiment.total.format(name).sqnr_db for name in names}
+    heads = [with_bits(experiment.total.scheme(name)) for name in names]
+    columns = (Column("block"), *(Column(f"{head}, gates", ".0f") for head in heads))
+    rows = tuple((block, *(gates.get(formats[name]) for name in names)) for block, gates in blocks.items())
+    quality = {name: experiment.total.scheme(name).sqnr_db for name in names}
     points = {
         name: [
-            accuracy.AreaPoint(block, gates[name], sqnr)
+            accuracy.AreaPoint(block, gates[formats[name]], sqnr)
             for block, gates in blocks.items()
-            if block.startswith(_UNIT) and name in gates and sqnr is not None and math.isfinite(sqnr)
+            if block.startswith(_UNIT) and formats[name] in gates and sqnr is not None and math.isfinite(sqnr)
         ]
         for name, sqnr in quality.items()
     }

@@ -1,59 +1,58 @@
-"""The sections of a report about what else could be chosen: the rounding mode, the scaling, the scale rule."""
+"""Sections of a report about other choices: rounding mode, block of a scale, scale rule, format of the scales."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
+from ...quantization.scheme import Scheme
 from ...studies.experiment import ChoiceRecord, Experiment
 from ..figures import accuracy
 from ..figures.figure import Figure
+from ..tables.experiment import with_bits
 from ..tables.table import Column, Table
 from .contents import Contents
 from .page import Section
 
 __all__ = ["rounding", "scaling"]
 
-_Label = Callable[[ChoiceRecord], str]
-
 
 def rounding(contents: Contents, with_figures: bool) -> Section | None:
     """Compare the rounding modes on the sample."""
-    experiment, asked = contents.experiment, contents.experiment.settings
-    some = _held(experiment, scaling=asked.scaling, scale_rule=asked.scale_rule)
+    experiment = contents.experiment
+    some = _varied(experiment, "rounding")
     if not some:
         return None
     words = (
-        f"{_sample(experiment)} Scales are those of the report: {asked.scaling}, {asked.scale_rule}"
-        + (", which finds each mode the scale that is best for it." if asked.scale_rule == "mse" else "."),
-        *_best(some, "rounding", lambda choice: choice.rounding, asked.rounding),
+        f"{_sample(experiment)} Everything else is as the scheme says; with rule mse each mode has the scale that is "
+        "best for it.",
+        *_best(some, "rounding"),
         "Nearest modes have the least error by construction; what speaks for another is hardware (toward-zero is "
         "truncation), or that errors average out (stochastic).",
     )
-    table = _table("SQNR by rounding mode, dB", "rounding", some, lambda choice: choice.rounding)
-    drawn = tuple(_figure(some, lambda choice: choice.rounding, "rounding", "SQNR by rounding mode"))
+    table = _table("SQNR by rounding mode, dB", "rounding", some)
+    drawn = tuple(_figure(some, "rounding", "rounding", "SQNR by rounding mode"))
     return Section("rounding", "Rounding modes", words, (table,), drawn if with_figures else ())
 
 
 def scaling(contents: Contents, with_figures: bool) -> Section | None:
-    """Compare scalings, and rules by which a scale is chosen, on the sample."""
-    experiment, asked = contents.experiment, contents.experiment.settings
-    by_scaling = _held(experiment, rounding=asked.rounding, scale_rule=asked.scale_rule)
-    if not by_scaling:
+    """Compare blocks, rules by which a scale is chosen, and formats of the scales, on the sample."""
+    experiment = contents.experiment
+    by_block = _varied(experiment, "block")
+    if not by_block:
         return None
-    by_rule = _held(experiment, rounding=asked.rounding, scaling=asked.scaling)
-    blocks = f"blocks of {asked.block_size}"
     words = (
-        f"{_sample(experiment)} Rounding is {asked.rounding}; channels lie along axis 0, blocks are {blocks} along the "
-        "rows. A format whose values repeat every octave and whose scales are powers of two gains nothing from finer "
-        "scales but range.",
-        *_best(by_scaling, "scaling", lambda choice: choice.scaling, asked.scaling),
+        f"{_sample(experiment)} Everything else is as the scheme says. A format whose values repeat every octave and "
+        "whose scales are powers of two gains nothing from finer scales but range.",
+        *_best(by_block, "block"),
     )
-    shown = [_table("SQNR by scaling, dB", "scaling", by_scaling, lambda choice: choice.scaling), _bits(by_scaling)]
-    if asked.scaling != "none":
-        shown.append(_table("SQNR by scale rule, dB", "scale rule", by_rule, lambda choice: choice.scale_rule))
-    drawn = tuple(_figure(by_scaling, lambda choice: choice.scaling, "scaling", "SQNR by scaling"))
-    return Section("scaling", "Scalings", words, tuple(shown), drawn if with_figures else ())
+    shown = [_table("SQNR by elements that share a scale, dB", "block", by_block), _bits(by_block)]
+    for varied, caption in (("rule", "scale rule"), ("scale_format", "format of the scales")):
+        other = _varied(experiment, varied)
+        if len(_grid(other, varied)) > 1:
+            shown.append(_table(f"SQNR by {caption}, dB", varied, other))
+    drawn = tuple(_figure(by_block, "block", "scaling", "SQNR by elements that share a scale"))
+    return Section("scaling", "Scales", words, tuple(shown), drawn if with_figures else ())
 
 
 def _sample(experiment: Experiment) -> str:
@@ -65,66 +64,81 @@ def _sample(experiment: Experiment) -> str:
     )
 
 
-def _held(experiment: Experiment, **held: str) -> list[ChoiceRecord]:
-    """Return the choices in which the given things are as asked for."""
-    return [
-        choice for choice in experiment.choices if all(getattr(choice, name) == value for name, value in held.items())
-    ]
+_HEADS = {"rounding": "rounding", "block": "block", "rule": "scale rule", "scale_format": "scale format"}
 
 
-def _formats(some: Sequence[ChoiceRecord]) -> list[str]:
-    return list(dict.fromkeys(choice.record.format for choice in some))
+def _varied(experiment: Experiment, varied: str) -> list[ChoiceRecord]:
+    """Return the choices that differ from the schemes asked for in one thing at most, these first."""
+    return [choice for choice in experiment.choices if choice.varied in ("none", varied)]
 
 
-def _grid(some: Sequence[ChoiceRecord], label: _Label) -> dict[str, dict[str, ChoiceRecord]]:
-    """Arrange choices by label and format."""
+def _value(scheme: Scheme, varied: str) -> str:
+    """Return what a scheme has of the thing that is varied."""
+    if varied == "rounding":
+        return scheme.rounding
+    scales = scheme.scales
+    if scales is None:
+        return "none"
+    if varied == "block":
+        return scales.block_text
+    return scales.rule if varied == "rule" else scales.format
+
+
+def _grid(some: Sequence[ChoiceRecord], varied: str) -> dict[str, dict[str, ChoiceRecord]]:
+    """Arrange choices by what is varied and by the scheme asked for."""
     grid: dict[str, dict[str, ChoiceRecord]] = {}
     for choice in some:
-        grid.setdefault(label(choice), {})[choice.record.format] = choice
+        grid.setdefault(_value(choice.record.scheme, varied), {})[str(choice.base)] = choice
     return grid
 
 
-def _table(caption: str, head: str, some: Sequence[ChoiceRecord], label: _Label) -> Table:
-    names = _formats(some)
+def _names(some: Sequence[ChoiceRecord]) -> list[str]:
+    return list(dict.fromkeys(str(choice.base) for choice in some))
+
+
+def _table(caption: str, varied: str, some: Sequence[ChoiceRecord]) -> Table:
+    names = _names(some)
     rows = tuple(
-        (name, *(own[fmt].record.sqnr_db if fmt in own else None for fmt in names))
-        for name, own in _grid(some, label).items()
+        (value, *(own[name].record.sqnr_db if name in own else None for name in names))
+        for value, own in _grid(some, varied).items()
     )
-    return Table(caption, (Column(head), *(Column(name, ".2f") for name in names)), rows)
+    heads = [with_bits(choice.record) for choice in some if choice.varied == "none"]
+    return Table(caption, (Column(_HEADS[varied]), *(Column(head, ".2f") for head in heads)), rows)
 
 
 def _bits(some: Sequence[ChoiceRecord]) -> Table:
-    names = _formats(some)
+    names = _names(some)
     rows = tuple(
-        (scaling, *(own[fmt].record.bits_per_weight for fmt in names))
-        for scaling, own in _grid(some, lambda choice: choice.scaling).items()
+        (value, *(own[name].record.bits_per_weight if name in own else None for name in names))
+        for value, own in _grid(some, "block").items()
     )
-    columns = (Column("scaling"), *(Column(name, ".3f") for name in names))
-    return Table("Stored bits per weight by scaling, scales included", columns, rows)
+    columns = (Column(_HEADS["block"]), *(Column(name, ".3f") for name in names))
+    return Table("Stored bits per weight by elements that share a scale, scales included", columns, rows)
 
 
-def _best(some: Sequence[ChoiceRecord], what: str, label: _Label, asked: str) -> Iterable[str]:
-    """Say for which formats another choice than the one asked for is better, and by how much."""
+def _best(some: Sequence[ChoiceRecord], varied: str) -> Iterable[str]:
+    """Name the schemes for which another choice than the one asked for is better, and by how much."""
     gains = []
-    for fmt in _formats(some):
+    for name in _names(some):
         known = [
-            (choice.record.sqnr_db, label(choice))
+            (choice.record.sqnr_db, choice)
             for choice in some
-            if choice.record.format == fmt and choice.record.sqnr_db is not None
+            if str(choice.base) == name and choice.record.sqnr_db is not None
         ]
-        own = next((db for db, name in known if name == asked), None)
-        if known and own is not None:
-            best, name = max(known)
-            if best > own + 0.1 and math.isfinite(best):
-                gains.append(f"{fmt} {best - own:.1f} dB with {name}")
+        asked = next((db for db, choice in known if choice.varied == "none"), None)
+        if known and asked is not None:
+            best, choice = max(known, key=lambda pair: pair[0])
+            if best > asked + 0.1 and math.isfinite(best):
+                gains.append(f"{name} {best - asked:.1f} dB with {_value(choice.record.scheme, varied)}")
+    what = _HEADS[varied]
     if gains:
-        yield f"Another {what} than {asked} is better for: {', '.join(gains)}."
+        yield f"Another {what} is better for: {', '.join(gains)}."
     else:
-        yield f"No other {what} is better than {asked} by more than 0.1 dB."
+        yield f"No other {what} is better by more than 0.1 dB."
 
 
-def _figure(some: Sequence[ChoiceRecord], label: _Label, name: str, title: str) -> Iterable[Figure]:
-    grid = _grid(some, label)
-    values = {fmt: [own[fmt].record.sqnr_db if fmt in own else None for own in grid.values()] for fmt in _formats(some)}
+def _figure(some: Sequence[ChoiceRecord], varied: str, name: str, title: str) -> Iterable[Figure]:
+    grid = _grid(some, varied)
+    values = {one: [own[one].record.sqnr_db if one in own else None for own in grid.values()] for one in _names(some)}
     if any(value is not None and math.isfinite(value) for row in values.values() for value in row):
-        yield accuracy.sqnr(list(grid), values, name, title, "A mark for each format, on the sample; right is better.")
+        yield accuracy.sqnr(list(grid), values, name, title, "A mark for each scheme, on the sample; right is better.")

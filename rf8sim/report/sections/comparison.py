@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...studies.experiment import Experiment, FormatRecord, TensorRecord
+from ...studies.experiment import Experiment, SchemeRecord, TensorRecord
 from ..tables.experiment import label
 from ..tables.table import Column, Table
 from .contents import Contents
@@ -62,8 +62,8 @@ class Change:
     ----------
     where : str
         A tensor, or all weights.
-    format : str
-        The format; empty where it is about the weights themselves.
+    scheme : str
+        The scheme; empty where it is about the weights themselves.
     quantity : str
         What is compared.
     before, after : float or None
@@ -73,7 +73,7 @@ class Change:
     """
 
     where: str
-    format: str
+    scheme: str
     quantity: str
     before: float | None
     after: float | None
@@ -96,7 +96,7 @@ class Comparison:
     changes : tuple of Change
         Every number that both have, those of all weights first.
     notes : tuple of str
-        What else differs: settings, tensors and formats that only one report has.
+        What else differs: settings, tensors and schemes that only one report has.
     missing : tuple of str
         Tensors of the first report that the second has not: they count as worse.
     thresholds : Thresholds
@@ -145,10 +145,10 @@ class Comparison:
         """Return the changes of all weights, and of the tensors those that count, or all of them."""
         shown = (c for c in self.changes if everything or c.where == ALL or c.verdict != "same")
         columns = (
-            Column("where"), Column("format"), Column("quantity"), Column("before", ".4g"), Column("after", ".4g"),
+            Column("where"), Column("scheme"), Column("quantity"), Column("before", ".4g"), Column("after", ".4g"),
             Column("change", "+.4g"), Column("verdict"),
         )  # fmt: skip
-        rows = tuple((c.where, c.format, c.quantity, c.before, c.after, c.change, c.verdict) for c in shown)
+        rows = tuple((c.where, c.scheme, c.quantity, c.before, c.after, c.change, c.verdict) for c in shown)
         return Table("Before and after", columns, rows)
 
     def summary(self) -> list[str]:
@@ -193,7 +193,7 @@ def compare(before: Contents, after: Contents, thresholds: Thresholds = Threshol
     Parameters
     ----------
     before, after : Contents
-        The reports. Formats and tensors are matched by their names.
+        The reports. Schemes and tensors are matched by their names.
     thresholds : Thresholds
         The largest changes that do not count.
 
@@ -205,14 +205,14 @@ def compare(before: Contents, after: Contents, thresholds: Thresholds = Threshol
     Raises
     ------
     ValueError
-        If the reports have no format in common, or a threshold is negative.
+        If the reports have no scheme in common, or a threshold is negative.
     """
     thresholds.check()
     one, two = before.experiment, after.experiment
-    formats = [name for name in one.settings.formats if name in two.settings.formats]
+    formats = [name for name in one.settings.names if name in two.settings.names]
     if not formats:
-        listed = (", ".join(e.settings.formats) or "none" for e in (one, two))
-        raise ValueError(f"the reports have no format in common: {' and '.join(listed)}")
+        listed = (", ".join(e.settings.names) or "none" for e in (one, two))
+        raise ValueError(f"the reports have no scheme in common: {' and '.join(listed)}")
     old, new = _by_label(one), _by_label(two)
     pairs = [(ALL, one.total, two.total)] + [(name, old[name], new[name]) for name in old if name in new]
     changes = tuple(change for pair in pairs for change in _changes(*pair, formats, thresholds))
@@ -230,10 +230,10 @@ def _changes(
     if odd or odder:
         yield Change(where, "", "values not finite", odd, odder, _judged(odd, odder, 0.0, False))
     for name in formats:
-        yield from _format_changes(where, before.format(name), after.format(name), thresholds)
+        yield from _format_changes(where, before.scheme(name), after.scheme(name), thresholds)
 
 
-def _format_changes(where: str, before: FormatRecord, after: FormatRecord, thresholds: Thresholds) -> Iterable[Change]:
+def _format_changes(where: str, before: SchemeRecord, after: SchemeRecord, thresholds: Thresholds) -> Iterable[Change]:
     for quantity, field, threshold, more in _QUANTITIES:
         old, new = getattr(before, field), getattr(after, field)
         if old is None and new is None:
@@ -243,10 +243,10 @@ def _format_changes(where: str, before: FormatRecord, after: FormatRecord, thres
             verdict = "paid"
         if field == "sqnr_db" and old is not None and new is None:  # nothing is left of the weights
             verdict = "worse"
-        yield Change(where, before.format, quantity, old, new, verdict)
+        yield Change(where, before.name, quantity, old, new, verdict)
 
 
-def _paid(before: FormatRecord, after: FormatRecord, thresholds: Thresholds) -> bool:
+def _paid(before: SchemeRecord, after: SchemeRecord, thresholds: Thresholds) -> bool:
     """Say whether fewer bits came with a worse error, or with no error to tell: weights that became zero take none."""
     if after.sqnr_db is None and before.sqnr_db is not None:
         return True
@@ -268,16 +268,16 @@ def _judged(before: float | None, after: float | None, threshold: float, more_is
 
 
 def _notes(before: Experiment, after: Experiment) -> Iterable[str]:
-    one, two = asdict(before.settings), asdict(after.settings)
-    for name in one:
-        if name != "formats" and one[name] != two[name]:
-            yield f"Setting {name} differs: {one[name]} and {two[name]}."
+    for name in ("seed", "include", "exclude"):
+        one, two = getattr(before.settings, name), getattr(after.settings, name)
+        if one != two:
+            yield f"Setting {name} differs: {one} and {two}."
     for name in sorted({*before.versions, *after.versions}):
         if before.versions.get(name) != after.versions.get(name):
             yield f"Version of {name} differs: {before.versions.get(name)} and {after.versions.get(name)}."
-    alone = {*before.settings.formats} ^ {*after.settings.formats}
+    alone = {*before.settings.names} ^ {*after.settings.names}
     if alone:
-        yield f"Formats that only one report has: {', '.join(sorted(alone))}."
+        yield f"Schemes that only one report has: {', '.join(sorted(alone))}."
     added = len({*_by_label(after)} - {*_by_label(before)})
     if added:
         yield f"{added} tensors of the second report are new."

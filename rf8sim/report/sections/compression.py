@@ -7,6 +7,7 @@ import numpy as np
 from ...entropy.code_lengths import code_lengths
 from ...entropy.coding import stored_bits
 from ...studies.experiment import Experiment
+from ..tables.experiment import STORED
 from ..tables.table import Column, Table
 from .contents import Contents
 from .page import Section
@@ -18,22 +19,22 @@ __all__ = ["compression"]
 def compression(contents: Contents, _: bool) -> Section | None:
     """Show what entropy coding saves."""
     experiment = contents.experiment
-    if not experiment.settings.formats:
+    if not experiment.settings.names:
         return None
     columns = (
-        Column("format"), Column("stored, bits/w.", ".3f"), Column("scales, bits/w.", ".3f"), Column("entropy", ".3f"),
+        Column("scheme"), STORED, Column("scales, bits/w.", ".3f"), Column("entropy", ".3f"),
         *(Column(f"{coder}, bits/w.", ".3f") for coder in _CODERS.values()), Column("saved by rANS, %", "percent"),
         Column("codes used", "count"),
     )  # fmt: skip
     rows = []
-    for record in experiment.total.formats:
+    for record in experiment.total.schemes:
         stored, scales = record.bits_per_weight, record.scale_overhead_bits
         coded: list[float | None] = [None for _ in _CODERS]
         if scales is not None:
-            coded = [scales + _coded_bits(experiment, record.format, coder) for coder in _CODERS]
+            coded = [scales + _coded_bits(experiment, record.name, coder) for coder in _CODERS]
         saved = 1 - coded[0] / stored if stored and coded[0] is not None else None
         used = int(np.count_nonzero(record.error.code_counts))
-        rows.append((record.format, stored, scales, record.entropy_bits, *coded, saved, used))
+        rows.append((record.name, stored, scales, record.entropy_bits, *coded, saved, used))
     words = (
         "Some codes occur more often than others, so an entropy coder needs fewer bits than their width. The entropy "
         "of the codes of all tensors together is a lower bound for a coder of single codes with one table. The columns "
@@ -50,6 +51,6 @@ _MOST_CODED = 100  # finding the best table of a tensor takes some hundredths of
 
 def _coded_bits(experiment: Experiment, name: str, coder: str) -> float:
     """Return the bits per weight of the codes of all tensors in a format, each coded by itself."""
-    counts = [tensor.format(name).error.code_counts for tensor in largest(experiment, _MOST_CODED)]
+    counts = [tensor.scheme(name).error.code_counts for tensor in largest(experiment, _MOST_CODED)]
     bits = sum(stored_bits(code_lengths(own, coder)) for own in counts if own.any())
     return float(bits / max(1, sum(int(own.sum()) for own in counts)))

@@ -7,20 +7,23 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from ..._base.threads import available_threads
 from ...checkpoints.checkpoint import open_checkpoint
 from ...models.evaluation import Evaluation
-from ...studies.experiment import Experiment, Settings
+from ...quantization.records import Count, Record, convert, to_builtins
+from ...studies.experiment import Experiment, Settings, check_version
+from .verdict import verdict
 
-__all__ = ["Contents", "InputFile", "command", "hash_inputs", "read_evaluation"]
+__all__ = ["Contents", "InputFile", "Report", "command", "hash_inputs", "read_evaluation"]
 
 
-@dataclass(frozen=True)
-class InputFile:
+class InputFile(Record, frozen=True):
     """A file that was read.
 
     Attributes
@@ -34,8 +37,46 @@ class InputFile:
     """
 
     name: str
-    bytes: int
-    sha256: str
+    bytes: Count
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Report(Experiment, frozen=True, kw_only=True):
+    """What ``report.json`` holds: an experiment, its verdict, and what the report was made from and how.
+
+    Attributes
+    ----------
+    settings : Settings
+        What was asked.
+    versions : dict of str to str
+        Versions of the packages that the numbers depend on.
+    checkpoints : tuple of str
+        The checkpoints by their names in the records.
+    tensors : tuple of TensorRecord
+        In the order of the files.
+    total : TensorRecord
+        All of them together.
+    skipped : tuple of SkippedTensor
+        The other tensors of the checkpoints.
+    choices : tuple of ChoiceRecord
+        Schemes that differ from those of the settings in one thing, on a sample; for each its own first.
+    verdict : tuple of str
+        The results in words.
+    command : str
+        The command that makes the report again; empty if it is not known.
+    inputs : tuple of InputFile
+        The files of the checkpoints; empty if they were not hashed.
+    evaluation : dict or None
+        What ``rf8sim evaluate`` wrote to ``evaluate.json``, if the model was run.
+    area : dict or None
+        What ``rf8sim hdl --area --json`` printed, if it was given.
+    """
+
+    verdict: tuple[str, ...]
+    command: str
+    inputs: tuple[InputFile, ...]
+    evaluation: dict[str, Any] | None
+    area: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -63,9 +104,17 @@ class Contents:
     area: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as plain data for JSON: the experiment's, and the rest beside it."""
-        beside = {"command": self.command, "inputs": [asdict(file) for file in self.inputs]}
-        return {**self.experiment.to_json(), **beside, "evaluation": self.evaluation, "area": self.area}
+        """Return everything as plain data for JSON: a `Report`."""
+        report = Report(
+            **{name: getattr(self.experiment, name) for name in Experiment.__struct_fields__},
+            verdict=tuple(verdict(self.experiment)),
+            command=self.command,
+            inputs=self.inputs,
+            evaluation=None if self.evaluation is None else dict(self.evaluation),
+            area=None if self.area is None else dict(self.area),
+        )
+        data = to_builtins(report)
+        return {"schema": data.pop("schema"), "verdict": data.pop("verdict"), **data}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Contents:
@@ -76,12 +125,10 @@ class Contents:
         ValueError
             If the data are not such a report, or of another version.
         """
-        experiment = Experiment.from_json(data)
-        try:
-            inputs = tuple(InputFile(**file) for file in data["inputs"])
-            return cls(experiment, data["command"], inputs, data["evaluation"], data["area"])
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a whole report: {error}") from None
+        check_version(data)
+        report = convert(data, Report)
+        experiment = Experiment(**{name: getattr(report, name) for name in Experiment.__struct_fields__})
+        return cls(experiment, report.command, report.inputs, report.evaluation, report.area)
 
 
 def command(
@@ -98,7 +145,7 @@ def command(
     checkpoints : sequence of Path
         What was measured.
     settings : Settings
-        How; what is as by default is not said.
+        How; defaults are left out.
     evaluation, area : Path, optional
         The file of an evaluation, and that of areas.
     flags : sequence of str
@@ -106,17 +153,16 @@ def command(
 
     Examples
     --------
-    >>> command([Path("model.safetensors")], Settings(formats=("rf8",), scaling="channel", include=("*.weight",)))
-    "rf8sim report model.safetensors --format rf8 --scaling channel --include '*.weight' -o report"
+    >>> command([Path("model.safetensors")], Settings(("rf8", "int8/channel"), include=("*.weight",)))
+    "rf8sim report model.safetensors --format rf8 --format int8/channel --include '*.weight' -o report"
     """
     words = ["rf8sim", "report", *map(_shown, checkpoints)]
     usual = Settings()
-    for field in fields(Settings):
-        value = getattr(settings, field.name)
-        if value != getattr(usual, field.name):
-            option = f"--{field.name.rstrip('s') if field.name == 'formats' else field.name.replace('_', '-')}"
-            for item in value if isinstance(value, tuple) else [value]:
-                words += [option, str(item)]
+    if settings.schemes != usual.schemes:
+        words += [word for name in settings.names for word in ("--format", name)]
+    words += ["--seed", str(settings.seed)] * (settings.seed != usual.seed)
+    for option, patterns in (("--include", settings.include), ("--exclude", settings.exclude)):
+        words += [word for pattern in patterns for word in (option, pattern)]
     for option, path in (("--evaluation", evaluation), ("--area", area)):
         if path is not None:
             words += [option, _shown(path)]

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from ggd.survey import depth_of, kind_of
 
-from ...studies.experiment import Experiment, FormatRecord, TensorRecord
+from ...studies.experiment import Experiment, SchemeRecord, TensorRecord
 from ..figures import accuracy
 from ..figures.figure import Figure
 from ..tables import experiment as tables
@@ -25,11 +25,12 @@ _MOST = 3
 def errors(contents: Contents, with_figures: bool) -> Section | None:
     """Show where the errors sit."""
     experiment = contents.experiment
-    if not experiment.settings.formats:
+    if not experiment.settings.names:
         return None
     words = (
         f"The worst {_MOST} tensors of each format, with their share of the squared error of all; a tensor with a low "
-        "SQNR and a small share may still matter to the model. Channels lie along axis 0.",
+        "SQNR and a small share may still matter to the model. Channels are the outputs, those of "
+        "stacked experts numbered one expert after the other.",
     )
     optional = (_worst_tensors(experiment), _worst_channels(experiment))
     drawn = tuple(_heat_map(experiment)) if with_figures else ()
@@ -37,51 +38,56 @@ def errors(contents: Contents, with_figures: bool) -> Section | None:
 
 
 def _known(tensor: TensorRecord, name: str) -> float | None:
-    value = tensor.format(name).sqnr_db
+    value = tensor.scheme(name).sqnr_db
     return value if value is not None and math.isfinite(value) else None
 
 
 def _worst_tensors(experiment: Experiment) -> Table:
     rows = []
-    for name in experiment.settings.formats:
-        whole = experiment.total.format(name).error.sum_squared_error
+    for name in experiment.settings.names:
+        whole = experiment.total.scheme(name).error.sum_squared_error
         known = [tensor for tensor in experiment.tensors if _known(tensor, name) is not None]
         for tensor in sorted(known, key=lambda tensor: _known(tensor, name) or 0.0)[:_MOST]:
-            own = tensor.format(name)
+            own = tensor.scheme(name)
             share = own.error.sum_squared_error / whole if 0 < whole < math.inf else None
             count = experiment.total.count
-            rows.append((name, tables.label(experiment, tensor), own.sqnr_db, share, tensor.count / count))
+            where = tables.label(experiment, tensor)
+            rows.append((name, own.bits_per_weight, where, own.sqnr_db, share, tensor.count / count))
     columns = (
-        Column("format"), Column("tensor"), Column("SQNR, dB", ".2f"), Column("share of error, %", "percent"),
-        Column("share of weights, %", "percent"),
+        Column("scheme"), tables.STORED, Column("tensor"), Column("SQNR, dB", ".2f"),
+        Column("share of error, %", "percent"), Column("share of weights, %", "percent"),
     )  # fmt: skip
     return Table("Worst tensors by format", columns, tuple(rows))
 
 
 def _worst_channels(experiment: Experiment) -> Table:
     rows = []
-    for name in experiment.settings.formats:
+    for name in experiment.settings.names:
         found = [
-            (channel, tensor) for tensor in experiment.tensors for channel in tensor.channels if channel.format == name
+            (channel, tensor)
+            for tensor in experiment.tensors
+            for channel in tensor.channels
+            if str(channel.scheme) == name
         ]
         found.sort(key=lambda pair: pair[0].worst_db)
         for channel, tensor in found[:_MOST]:
             where = tables.label(experiment, tensor)
-            rows.append((name, where, channel.worst, channel.worst_db, channel.median_db, channel.worst_rms))
+            bits = tensor.scheme(name).bits_per_weight
+            rows.append((name, bits, where, channel.worst, channel.worst_db, channel.median_db, channel.worst_rms))
     columns = (
-        Column("format"), Column("tensor"), Column("worst channel", "count"), Column("SQNR, dB", ".2f"),
+        Column("scheme"), tables.STORED, Column("tensor"), Column("worst channel", "count"), Column("SQNR, dB", ".2f"),
         Column("median channel, dB", ".2f"), Column("RMS / tensor's", ".3g"),
     )  # fmt: skip
     return Table("Worst channels by format", columns, tuple(rows))
 
 
 def _heat_map(experiment: Experiment) -> Iterable[Figure]:
-    name = experiment.settings.formats[0]
-    cells: dict[str, dict[int | None, list[FormatRecord]]] = {}
+    name = experiment.settings.names[0]
+    cells: dict[str, dict[int | None, list[SchemeRecord]]] = {}
     for tensor in experiment.tensors:
         if _known(tensor, name) is not None:
             own = cells.setdefault(kind_of(tensor.name), {})
-            own.setdefault(depth_of(tensor.name), []).append(tensor.format(name))
+            own.setdefault(depth_of(tensor.name), []).append(tensor.scheme(name))
     layers = sorted({layer for row in cells.values() for layer in row if layer is not None})
     columns: list[int | None] = [*layers, *([None] if any(None in row for row in cells.values()) else [])]
     if not cells or len(columns) < 2:

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from ...formats import get_format
-from ...models.evaluation import Datapath, Evaluation, paired
+from ...models.datapath import Datapath
+from ...models.evaluation import Evaluation, paired
+from ...quantization.scheme import Scheme
 from ..tables.table import Column, Table
 from .contents import Contents
 from .page import Section
 
 __all__ = ["Evaluated", "accuracy", "all_results", "as_data", "by_accumulator", "everything", "method", "verdict"]
 
+_SCHEMA = 2
 _SIGNIFICANT = 2.0  # standard errors
 _UNMOVED = 0.02  # of the divergence
 _REPEATS = "values repeat every octave and scales are powers of two, so finer scales change only the ends of the range"
-_SCALES = {"tensor": "one scale per tensor", "channel": "scales per output channel and token"}
+_SCALES = {
+    "tensor": "one scale per tensor", "channel": "scales per output channel and token", "block": "scales per block",
+    "none": "no scales",
+}  # fmt: skip
+_SAME = "as the weights"
+
+
+class Setting(NamedTuple):
+    """What of a datapath is not the format of the weights: datapaths of one setting are compared with each other."""
+
+    activations: str | None
+    scales: str
+    accumulator: str
+    order: str
+    rest: tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -40,7 +56,7 @@ class Evaluated:
 def everything(results: Sequence[Evaluation]) -> Table:
     """List all results, one row for each."""
     columns = (
-        Column("format"), Column("rounding"), Column("activations"), Column("scaling"), Column("accumulator"),
+        Column("weights"), Column("activations"), Column("accumulator"),
         Column("loss, nats/token", ".5f"), Column("cost", "+.5f"), Column("std. error", ".5f"),
         Column("divergence", ".5f"), Column("top-1 as float32, %", "percent"), Column("sums not finite, %", "percent"),
     )  # fmt: skip
@@ -48,7 +64,7 @@ def everything(results: Sequence[Evaluation]) -> Table:
     for result in results:
         path, data = result.datapath, result.to_json()
         held = path.accumulator if path.order == "sequential" else f"{path.accumulator} {path.order}"
-        head = (path.format, path.rounding, path.activations or "float32", path.scaling, held)
+        head = (str(path.weights), str(path.activations or "float32"), held)
         rows.append(
             (*head, data["loss"], data["cost"], data["error"], data["divergence"], result.agreement, result.not_finite)
         )
@@ -57,7 +73,7 @@ def everything(results: Sequence[Evaluation]) -> Table:
 
 def as_data(found: Evaluated) -> dict[str, Any]:
     """Return the results as plain data for JSON."""
-    return {"schema": 1, "data": found.data, "results": [result.to_json() for result in found.results]}
+    return {"schema": _SCHEMA, "data": found.data, "results": [result.to_json() for result in found.results]}
 
 
 def verdict(results: Sequence[Evaluation]) -> list[str]:
@@ -98,17 +114,14 @@ def verdict(results: Sequence[Evaluation]) -> list[str]:
 
 def method(found: Evaluated, _: bool) -> Section:
     """Say how it was measured."""
-    results = found.results
-    rules = sorted({result.datapath.scale_rule for result in results})
     words = (
-        f"Every weight matrix of {results[0].model} is applied by rf8sim.matmul in the stated formats and accumulator, "
-        f"on windows of {found.data}. Norms, softmax, attention's products of activations with activations and "
-        "residual sums stay in float32.",
-        f"The scale rule of the weights is {', '.join(rules)}. Activations that have a format have one static scale "
-        "for each product with scaling tensor, by the same rule on its inputs in float32, and with scaling channel one "
-        "for each token, which fits its largest magnitude. A float16 or 8-bit accumulator holds products divided by a "
-        "power of two that puts the largest possible one 6 bits below its largest value, the same for all formats, "
-        "unless a shift was given.",
+        f"Every weight matrix of {found.results[0].model} is applied by rf8sim.matmul with the stated schemes and "
+        f"accumulator, on windows of {found.data}. Norms, softmax, attention's products of activations with "
+        "activations and residual sums stay in float32.",
+        "Activations whose scheme has one scale for the tensor have a static one for each product, by the scheme's "
+        "rule on its inputs in float32. Other schemes choose their scales on the fly, channel one for each token. A "
+        "float16 or 8-bit accumulator holds products divided by a power of two that puts the largest possible one 6 "
+        "bits below its largest value, the same for all formats, unless a shift was given.",
     )
     terms = (
         (
@@ -137,10 +150,10 @@ def by_accumulator(found: Evaluated, _: bool) -> Section | None:
     accumulators = list(dict.fromkeys(result.datapath.accumulator for result in found.results))
     if len(accumulators) < 2:
         return None
-    groups: dict[Datapath, dict[str, dict[str, Evaluation]]] = {}
+    groups: dict[Setting, dict[str, dict[str, Evaluation]]] = {}
     for result in found.results:
         path = result.datapath
-        rows = groups.setdefault(replace(_setting(path), accumulator=""), {})
+        rows = groups.setdefault(_setting(path)._replace(accumulator=""), {})
         rows.setdefault(_name(path), {})[path.accumulator] = result
     tables = tuple(_by_accumulator(_words(setting), accumulators, rows) for setting, rows in groups.items())
     return Section("accumulators", "Cost and divergence by accumulator", (), tables)
@@ -159,25 +172,32 @@ def _by_accumulator(caption: str, names: Sequence[str], rows: dict[str, dict[str
     return Table(caption, columns, cells)
 
 
-def _setting(path: Datapath) -> Datapath:
-    """Return what of a datapath is not its formats: those of one setting are compared with each other."""
-    return replace(
-        path,
-        format="",
-        rounding="",
-        activations="as the weights" if path.activations == path.format else path.activations,
-    )
+def _setting(path: Datapath) -> Setting:
+    activations = None
+    if path.activations is not None:
+        activations = _SAME if path.activations.format == path.weights.format else str(path.activations)
+    rest = (path.accumulator_rounding, path.shift, path.seed)
+    return Setting(activations, _scales(path.weights), path.accumulator, path.order, rest)
 
 
-def _words(setting: Datapath) -> str:
+def _scales(scheme: Scheme) -> str:
+    """Return how many elements share a scale: a key of `_SCALES`."""
+    if scheme.scales is None:
+        return "none"
+    if scheme.scales.block is None:
+        return "tensor"
+    return "channel" if scheme.scales.block == (1, -1) else "block"
+
+
+def _words(setting: Setting) -> str:
     """Describe a setting."""
     if setting.activations is None:
         what = "Weights only"
-    elif setting.activations == "as the weights":
+    elif setting.activations == _SAME:
         what = "Weights and activations"
     else:
         what = f"Weights, and activations in {setting.activations}"
-    parts = [what, _SCALES.get(setting.scaling, setting.scaling)]
+    parts = [what, _SCALES[setting.scales]]
     if setting.accumulator:
         order = "" if setting.order == "sequential" else f" {setting.order}"
         parts.append(f"accumulator {setting.accumulator}{order}")
@@ -187,7 +207,11 @@ def _words(setting: Datapath) -> str:
 
 
 def _name(path: Datapath) -> str:
-    return path.format if path.rounding == "nearest-even" else f"{path.format} {path.rounding}"
+    """Return the weights' format, where its scales are what the setting says; else their scheme."""
+    scheme = path.weights
+    if _scales(scheme) == "block":
+        return str(scheme)
+    return scheme.format.name if scheme.rounding == "nearest-even" else f"{scheme.format.name} {scheme.rounding}"
 
 
 def _cost(result: Evaluation) -> str:
@@ -204,7 +228,7 @@ def _divergence(result: Evaluation | None) -> str | None:
 
 def _winners(results: Sequence[Evaluation]) -> Iterator[str]:
     """Compare formats, in the first accumulator."""
-    groups: dict[Datapath, list[Evaluation]] = {}
+    groups: dict[Setting, list[Evaluation]] = {}
     for result in results:
         if result.datapath.accumulator == results[0].datapath.accumulator:
             groups.setdefault(_setting(result.datapath), []).append(result)
@@ -229,7 +253,7 @@ def _winners(results: Sequence[Evaluation]) -> Iterator[str]:
 
 
 def _ranked(group: Sequence[Evaluation]) -> str:
-    """Order by divergence: ``<`` where one is told apart from the one before, ``≈`` where not."""
+    """Order by divergence: ``<`` where the difference from the one before is significant, ``≈`` where not."""
     words, before = "", None
     for result in sorted((r for r in group if math.isfinite(r.divergence)), key=lambda r: r.divergence):
         if before:
@@ -257,7 +281,7 @@ def _accumulators(results: Sequence[Evaluation]) -> Iterator[str]:
         gap, error, largest = max(moves, key=lambda move: abs(move[0]))
         shown = sum(gap > _SIGNIFICANT * error for gap, error, _ in moves)
         spread = f" ± {error:.1g}" if math.isfinite(error) else ""
-        where = f"{_name(largest.datapath)}, {_words(replace(_setting(largest.datapath), accumulator='')).lower()}"
+        where = f"{_name(largest.datapath)}, {_words(_setting(largest.datapath)._replace(accumulator='')).lower()}"
         yield (
             f"Accumulator {name} in place of {first} changes the loss by at most {abs(gap):.1g} ({gap:+.1g}{spread}: "
             f"{where}); it is worse by more than {_SIGNIFICANT:g} standard "
@@ -267,7 +291,7 @@ def _accumulators(results: Sequence[Evaluation]) -> Iterator[str]:
 
 def _residual(results: Sequence[Evaluation]) -> Iterator[str]:
     """Compare residual rounding with rounding to nearest."""
-    pairs = [(a, b) for a, b in _pairs(results, rounding="nearest-even") if b.datapath.rounding == "residual"]
+    pairs = [(a, b) for a, b in _pairs(results, _nearest) if b.datapath.weights.rounding == "residual"]
     if pairs:
         gaps, shown = zip(*(_gap(a, b) for a, b in pairs), strict=True)
         yield (
@@ -279,30 +303,54 @@ def _residual(results: Sequence[Evaluation]) -> Iterator[str]:
 
 def _channels(results: Sequence[Evaluation]) -> Iterator[str]:
     """Compare scales of channels with those of tensors."""
-    pairs = [(a, b) for a, b in _pairs(results, scaling="tensor") if b.datapath.scaling == "channel"]
+    pairs = [(a, b) for a, b in _pairs(results, _one_scale) if _scales(b.datapath.weights) == "channel"]
     for inputs in dict.fromkeys(_setting(b.datapath).activations for _, b in pairs):
         own = [(a, b) for a, b in pairs if _setting(b.datapath).activations == inputs]
         moves = (f"{_name(b.datapath)} {a.divergence:.4f} to {b.divergence:.4f}" for a, b in own)
-        what = _words(replace(_setting(own[0][1].datapath), accumulator="")).partition(",")[0]
+        what = _words(_setting(own[0][1].datapath)._replace(accumulator="")).partition(",")[0]
         words = (
             f"{what}: {_SCALES['channel']} in place of {_SCALES['tensor']} take the divergence of {', '.join(moves)}."
         )
-        same = (b.datapath.format for a, b in own if abs(b.divergence - a.divergence) < _UNMOVED * a.divergence)
-        octaves = [name for name in dict.fromkeys(same) if get_format(name).family == "residual"]
+        same = (b.datapath.weights.format for a, b in own if abs(b.divergence - a.divergence) < _UNMOVED * a.divergence)
+        octaves = [fmt.name for fmt in dict.fromkeys(same) if fmt.family == "residual"]
         yield words + (f" {' and '.join(octaves)}: {_REPEATS}." if octaves else "")
 
 
-def _pairs(results: Sequence[Evaluation], **change: str) -> list[tuple[Evaluation, Evaluation]]:
-    """Pair each result in the first accumulator with that of a changed datapath, the changed one first."""
-    found = {r.datapath: r for r in results if r.datapath.accumulator == results[0].datapath.accumulator}
-    pairs = [(found.get(replace(path, **change)), result) for path, result in found.items()]  # type: ignore[arg-type]
+def _pairs(results: Sequence[Evaluation], change: Callable[[Scheme], Scheme]) -> list[tuple[Evaluation, Evaluation]]:
+    """Pair each result in the first accumulator with that of a datapath of changed schemes, the changed one first."""
+    accumulator = results[0].datapath.accumulator
+    by_path = {_plain(r.datapath): r for r in results if r.datapath.accumulator == accumulator}
+    pairs = [(by_path.get(_plain(_changed(result.datapath, change))), result) for result in by_path.values()]
     return [(a, b) for a, b in pairs if a and a is not b and math.isfinite(a.loss) and math.isfinite(b.loss)]
+
+
+def _changed(path: Datapath, change: Callable[[Scheme], Scheme]) -> Datapath:
+    activations = None if path.activations is None else change(path.activations)
+    return replace(path, weights=change(path.weights), activations=activations)
+
+
+def _plain(path: Datapath) -> Datapath:
+    """Return a datapath whose activations have the rule of its weights: they are paired under any rule of theirs."""
+    if path.activations is None or path.activations.scales is None or path.weights.scales is None:
+        return path
+    scales = replace(path.activations.scales, rule=path.weights.scales.rule)
+    return replace(path, activations=replace(path.activations, scales=scales))
+
+
+def _nearest(scheme: Scheme) -> Scheme:
+    return replace(scheme, rounding="nearest-even")
+
+
+def _one_scale(scheme: Scheme) -> Scheme:
+    if scheme.scales is None or scheme.scales.outer is not None:
+        return scheme
+    return replace(scheme, scales=replace(scheme.scales, block=None))
 
 
 def _gap(before: Evaluation, after: Evaluation) -> tuple[str, bool]:
     gap, error = paired(before.losses, after.losses)
-    where = _words(replace(_setting(after.datapath), accumulator="")).lower()
-    return f"{gap:+.4f} ± {error:.4f} ({after.datapath.format}, {where})", gap > _SIGNIFICANT * error
+    where = _words(_setting(after.datapath)._replace(accumulator="")).lower()
+    return f"{gap:+.4f} ± {error:.4f} ({after.datapath.weights.format.name}, {where})", gap > _SIGNIFICANT * error
 
 
 def _diverges(before: Evaluation, after: Evaluation) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ggd.findings import verdict
 from ggd.groups import MOST_GROUPS, SMALLEST_GROUP
 from ggd.survey import Survey
 
+from ...quantization.records import to_builtins
 from ...studies.experiment import SkippedTensor
 from ..figures import fit as figures
 from ..tables import fit as tables
@@ -48,7 +49,7 @@ def answer(found: Fits) -> list[str]:
 
 def as_data(found: Fits) -> dict[str, Any]:
     """Return the fits as plain data for JSON."""
-    return {**found.survey.to_json(), "skipped": [asdict(tensor) for tensor in found.skipped]}
+    return {**found.survey.to_json(), "skipped": to_builtins(found.skipped)}
 
 
 def overview(found: Fits) -> Table:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 import ggd
 
-from ...formats import get_format
 from ...studies.experiment import TensorRecord
 from ..figures import accuracy, distributions
 from ..figures.figure import Figure
@@ -47,14 +46,15 @@ def formats(contents: Contents, with_figures: bool) -> Section:
 
 def _limits_table(contents: Contents) -> Table:
     columns = (
-        Column("format"), Column("tensors", "count"), Column("SQNR, dB", ".2f"), Column("coded, bits/w.", ".3f"),
+        Column("scheme"), tables.STORED, Column("tensors", "count"), Column("SQNR, dB", ".2f"),
+        Column("coded, bits/w.", ".3f"),
         Column("max. SQNR at this rate, dB", ".2f"), Column("gap, dB", ".2f"),
         Column("min. rate at this SQNR, bits", ".3f"), Column("gap, bits", ".3f"),
     )  # fmt: skip
     rows = tuple(
         (
-            one.format, one.tensors, one.sqnr_db, one.bits, one.bound_db, one.bound_db - one.sqnr_db, one.least_bits,
-            one.bits - one.least_bits,
+            one.scheme, contents.experiment.total.scheme(one.scheme).bits_per_weight, one.tensors, one.sqnr_db,
+            one.bits, one.bound_db, one.bound_db - one.sqnr_db, one.least_bits, one.bits - one.least_bits,
         )
         for one in limits.limits(contents.experiment)
     )  # fmt: skip
@@ -63,7 +63,7 @@ def _limits_table(contents: Contents) -> Table:
 
 def _rate_figure(contents: Contents) -> Iterable[Figure]:
     experiment = contents.experiment
-    names = experiment.settings.formats
+    names = experiment.settings.names
     fitted = limits.trusted(experiment)
     chosen = {id(tensor) for tensor in fitted} or {id(tensor) for tensor in experiment.tensors}
     shown = [tensor for tensor in largest(experiment, _MOST_MARKS) if id(tensor) in chosen]
@@ -78,7 +78,7 @@ def _rate_figure(contents: Contents) -> Iterable[Figure]:
     bound, levels, words = None, {}, ""
     if shape is not None:
         bound = f"Shannon, shape {shape:.2f}", limits.shannon_db(shape)
-        sizes = sorted({get_format(name).bits for name in names})
+        sizes = sorted({scheme.format.bits for scheme in experiment.settings.schemes})
         levels = {f"Lloyd-Max, {1 << bits} values": limits.lloyd_max_db(shape, 1 << bits) for bits in sizes}
         words = (
             " The lines are limits for one generalized Gaussian of the median shape: dashed, that of any code at all "
@@ -101,7 +101,7 @@ def _rate_figure(contents: Contents) -> Iterable[Figure]:
 
 
 def _rate_point(label: str, tensor: TensorRecord, name: str) -> Iterable[accuracy.RatePoint]:
-    record = tensor.format(name)
+    record = tensor.scheme(name)
     rate, quality = record.coded_bits_per_weight, record.sqnr_db
     if rate is not None and quality is not None and math.isfinite(quality):
         yield accuracy.RatePoint(label, rate, quality)
@@ -110,12 +110,13 @@ def _rate_point(label: str, tensor: TensorRecord, name: str) -> Iterable[accurac
 def _values_figures(contents: Contents) -> Iterable[Figure]:
     experiment = contents.experiment
     for tensor in largest(experiment, 1):
-        if not tensor.bins or not tensor.formats:
+        if not tensor.bins or not tensor.schemes:
             return
         where = tables.label(experiment, tensor)
-        several = any(record.smallest_scale != record.largest_scale for record in tensor.formats)
-        formats = [get_format(record.format) for record in tensor.formats]
-        scales = [math.sqrt(record.smallest_scale * record.largest_scale) for record in tensor.formats]
+        several = any(record.smallest_scale != record.largest_scale for record in tensor.schemes)
+        by_format = {record.scheme.format: record for record in reversed(tensor.schemes)}
+        formats = [*reversed(by_format)]
+        scales = [math.sqrt(by_format[fmt].smallest_scale * by_format[fmt].largest_scale) for fmt in formats]
         scaled = f"times {'the middle of its scales' if several else 'its scale'} in that tensor"
         yield distributions.value_density(
             formats,

@@ -1,99 +1,14 @@
-"""Guard rails: the tensors to look at before a checkpoint is quantized, and why."""
+"""The section of a report with guard rails: the tensors to look at before a checkpoint is quantized, and why."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable
-from dataclasses import dataclass
-
-from ...checkpoints.plan import Plan
-from ...studies.experiment import Experiment, FormatRecord, TensorRecord
 from ..tables.experiment import label
 from ..tables.table import MOST_ROWS, Column, Table
+from .concerns import CHANNEL_DB, OVERFLOW, SENSITIVE_DB, UNDERFLOW, concerns, kept
 from .contents import Contents
 from .page import Section
 
-__all__ = ["CHANNEL_DB", "OVERFLOW", "SENSITIVE_DB", "UNDERFLOW", "Concern", "concerns", "guards", "kept"]
-
-UNDERFLOW, OVERFLOW = 0.01, 0.001
-"""Shares of the weights from which it is said that they become zero, or lie beyond a format's range."""
-SENSITIVE_DB = 6.0
-"""So far below the median SQNR of its format a tensor has twice the relative error of the others."""
-CHANNEL_DB = 10.0
-"""So far below the median of its tensor a channel is named."""
-
-
-@dataclass(frozen=True)
-class Concern:
-    """Something about one tensor.
-
-    Attributes
-    ----------
-    tensor : str
-        Its label.
-    weights : int
-        Its size.
-    format : str
-        The format that it is about; empty if it is about the weights.
-    what : str
-        What is wrong, in words.
-    advice : str
-        What to do.
-    """
-
-    tensor: str
-    weights: int
-    format: str
-    what: str
-    advice: str
-
-
-def kept(experiment: Experiment) -> list[TensorRecord]:
-    """Return the tensors that stay unquantized unless a plan says otherwise: norms, embeddings, biases, vectors."""
-    plan = Plan()
-    return [tensor for tensor in experiment.tensors if isinstance(plan.choose(tensor.name, tensor.shape), str)]
-
-
-def concerns(experiment: Experiment) -> list[Concern]:
-    """Return what is to be looked at, tensor by tensor.
-
-    Parameters
-    ----------
-    experiment : Experiment
-        What was measured.
-    """
-    medians = {}
-    for name in experiment.settings.formats:
-        known = [db for tensor in experiment.tensors if (db := tensor.format(name).sqnr_db) is not None]
-        medians[name] = statistics.median(known) if known else 0.0
-    return [concern for tensor in experiment.tensors for concern in _concerns(experiment, tensor, medians)]
-
-
-def _concerns(experiment: Experiment, tensor: TensorRecord, medians: dict[str, float]) -> Iterable[Concern]:
-    def say(fmt: str, what: str, advice: str) -> Concern:
-        return Concern(label(experiment, tensor), tensor.count, fmt, what, advice)
-
-    if tensor.nans or tensor.infinities:
-        yield say("", f"{tensor.nans:,} NaN, {tensor.infinities:,} infinite", "repair the checkpoint")
-    if tensor.zeros == tensor.count:
-        yield say("", "all zero", "nothing to quantize")
-    for record in tensor.formats:
-        losses = _losses(record, medians[record.format], experiment.total.format(record.format))
-        yield from (say(record.format, what, advice) for what, advice in losses)
-    for channel in tensor.channels:
-        if channel.worst_db < channel.median_db - CHANNEL_DB:
-            what = f"channel {channel.worst}: {channel.worst_db:.1f} dB, the median channel has {channel.median_db:.1f}"
-            yield say(channel.format, what, "a scale for each channel")
-
-
-def _losses(record: FormatRecord, median: float, total: FormatRecord) -> Iterable[tuple[str, str]]:
-    if record.sqnr_db is not None and record.sqnr_db < median - SENSITIVE_DB:
-        yield f"{record.sqnr_db:.1f} dB, the median tensor has {median:.1f}", "keep it, or a finer scale or format"
-    lost, out = record.underflow_share or 0.0, record.overflow_share or 0.0
-    if lost > max(UNDERFLOW, 2 * (total.underflow_share or 0.0)):
-        yield f"{100 * lost:.2f} % rounded to zero", "a finer scale, or a format of wider range"
-    if out > max(OVERFLOW, 2 * (total.overflow_share or 0.0)):
-        yield f"{100 * out:.2f} % beyond the range", "a scale by the rule max"
+__all__ = ["guards"]
 
 
 def guards(contents: Contents, _: bool) -> Section:
@@ -105,7 +20,7 @@ def guards(contents: Contents, _: bool) -> Section:
     words = [
         f"Norms, embeddings, biases and vectors stay as they are unless a plan says otherwise: {len(unquantized)} of "
         f"{len(experiment.tensors)} tensors here, {share:.1f} % of the weights. They are measured nevertheless.",
-        f"The table names tensors with an SQNR {SENSITIVE_DB:g} dB below the median of their format, with "
+        f"The table names tensors with an SQNR {SENSITIVE_DB:g} dB below the median of their scheme, with "
         f"{100 * UNDERFLOW:g} % of their weights rounded to zero or {100 * OVERFLOW:g} % beyond the range "
         f"(and twice as many as in all tensors), with a channel {CHANNEL_DB:g} dB below the median channel, or "
         "with values that are not finite.",
@@ -115,11 +30,11 @@ def guards(contents: Contents, _: bool) -> Section:
         words.append("No tensor meets these conditions.")
     names = {label(experiment, tensor) for tensor in unquantized}
     columns = (
-        Column("tensor"), Column("weights", "count"), Column("format"), Column("what", "note"), Column("advice"),
+        Column("tensor"), Column("weights", "count"), Column("scheme"), Column("what", "note"), Column("advice"),
         Column("kept by default"),
     )  # fmt: skip
     rows = tuple(
-        (one.tensor, one.weights, one.format or "any", one.what, one.advice, "yes" if one.tensor in names else "no")
+        (one.tensor, one.weights, one.scheme or "any", one.what, one.advice, "yes" if one.tensor in names else "no")
         for one in found
     )
     shown = (Table("Tensors to check", columns, rows, folded=len(rows) > MOST_ROWS),) if rows else ()

@@ -64,8 +64,8 @@ class Limit:
 
     Attributes
     ----------
-    format : str
-        Name of the format.
+    scheme : str
+        Name of the scheme.
     tensors : int
         How many tensors that is.
     sqnr_db : float
@@ -78,7 +78,7 @@ class Limit:
         The fewest bits per weight of any code with the format's error in each tensor.
     """
 
-    format: str
+    scheme: str
     tensors: int
     sqnr_db: float
     bound_db: float
@@ -104,11 +104,11 @@ def limits(experiment: Experiment) -> list[Limit]:
     """
     found = []
     tensors = [tensor for tensor in trusted(experiment) if tensor.zeros <= _FEW_ZEROS * tensor.count]
-    for name in experiment.settings.formats:
+    for name in experiment.settings.names:
         signal = error = bound = spent = least = 0.0
         weights = number = 0
         for tensor in tensors:
-            record, fit = tensor.format(name), tensor.fit
+            record, fit = tensor.scheme(name), tensor.fit
             rate, own = record.coded_bits_per_weight, record.error
             if fit is None or rate is None or not 0 < own.sum_squared_error < math.inf:
                 continue

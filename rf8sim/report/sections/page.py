@@ -92,12 +92,13 @@ class Page:
     def record(self) -> dict[str, Any]:
         """Return what the JSON file holds: the command, the verdict and the records."""
         made_by = {"made_by": self.made_by} if self.made_by else {}
-        return {**made_by, "verdict": list(self.verdict), **self.data}
+        verdict = {} if "verdict" in self.data else {"verdict": list(self.verdict)}
+        return {**made_by, **verdict, **self.data}
 
 
 @dataclass(frozen=True)
 class Kind(Generic[_Found]):
-    """The page of one command, for whatever it measures.
+    """The page of one command, for anything that it measures.
 
     Attributes
     ----------

@@ -14,16 +14,15 @@ __all__ = ["as_data", "bits", "choices", "summary", "tensors"]
 
 
 def choices(found: Planned) -> Table:
-    """List the format and scaling of each tensor."""
+    """List the scheme of each tensor."""
     columns = (
-        Column("tensor"), Column("format"), Column("scaling"), Column("weights", "count"), Column("bits/w.", ".3f"),
+        Column("tensor"), Column("scheme"), Column("weights", "count"), Column("bits/w.", ".3f"),
         Column("SQNR, dB", ".2f"),
     )  # fmt: skip
     rows = [
         (
             choice.name,
-            choice.recipe.format,
-            choice.recipe.scaling,
+            str(choice.recipe.scheme),
             choice.cost.weights,
             choice.cost.bits_per_weight,
             None if math.isnan(choice.cost.sqnr_db) else choice.cost.sqnr_db,
@@ -77,8 +76,7 @@ def as_data(found: Planned) -> dict[str, Any]:
     chosen = [
         {
             "tensor": choice.name,
-            "format": choice.recipe.format,
-            "scaling": choice.recipe.scaling,
+            "scheme": choice.recipe.scheme.text,
             "weights": choice.cost.weights,
             "bits_per_weight": choice.cost.bits_per_weight,
             "sqnr_db": _finite(choice.cost.sqnr_db),

@@ -16,14 +16,14 @@ __all__ = ["method", "quality", "results", "verdict"]
 def results(found: Sparsity) -> Table:
     """List all results."""
     columns = [
-        Column("pruned"), Column("scope"), Column("format"), Column("zeros, %", "percent"),
+        Column("pruned"), Column("scope"), Column("scheme"), Column("zeros, %", "percent"),
         Column("bits/w., coded", ".3f"), Column("SQNR, dB", ".2f"),
     ]  # fmt: skip
     columns += [Column("loss added", "+.5f"), Column("std. error", ".5f")] if found.baseline else []
     rows = []
     for result in found.results:
         sqnr = result.cost.sqnr_db
-        row = [result.pattern, result.scope, result.format, result.sparsity, result.cost.bits_per_weight]
+        row = [result.pattern, result.scope, result.scheme, result.sparsity, result.cost.bits_per_weight]
         row += [None if math.isnan(sqnr) else sqnr]
         row += (
             [v if math.isfinite(v) else None for v in paired(found.baseline, result.losses)] if found.baseline else []
@@ -52,9 +52,9 @@ def verdict(found: Sparsity) -> list[str]:
     said = []
     for fmt, share in underflow(found.results):
         said.append(f"Without pruning, {fmt} rounds {100 * share:.3g} % of the weights to zero (underflow).")
-    formats = [fmt for fmt in dict.fromkeys(result.format for result in found.results) if fmt != "float32"]
+    formats = [fmt for fmt in dict.fromkeys(result.scheme for result in found.results) if fmt != "float32"]
     for fmt in formats[:1]:
-        own = [result for result in found.results if result.format == fmt]
+        own = [result for result in found.results if result.scheme == fmt]
         none = next((result for result in own if result.pattern == "0%"), None)
         if none is not None and found.baseline:
             fine = [r for r in own if _added(found, r) <= _added(found, none) + 0.01 * _mean(found.baseline)]
@@ -89,12 +89,11 @@ def quality(found: Sparsity, with_figures: bool) -> Section:
 
 def method(found: Sparsity, _: bool) -> Section:
     """Say how it was measured."""
-    recipe = found.recipe
     words = (
         f"The {len(found.tensors)} tensors of {found.checkpoint} that have two or more axes lose their weights of "
-        f"least magnitude. The rest is quantized ({recipe.scaling} scaling by rule {recipe.scale_rule}, rounding "
-        f"{recipe.rounding}). SQNR compares with the weights before pruning.",
-        f"Bits are those of a file with {recipe.entropy} codes, everything counted; a frequent code such as that of "
+        "least magnitude. The rest is quantized (a bare format name means one scale for each tensor, of least error). "
+        "SQNR compares with the weights before pruning.",
+        f"Bits are those of a file with {found.entropy} codes, everything counted; a frequent code such as that of "
         "zero is short. For float32 they are 32 bits for each weight left, and the entropy of the positions.",
     )
     terms = (

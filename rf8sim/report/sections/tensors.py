@@ -19,7 +19,7 @@ __all__ = ["tensors"]
 def tensors(contents: Contents, with_figures: bool) -> Section:
     """Show everything, tensor by tensor."""
     experiment = contents.experiment
-    names = experiment.settings.formats
+    names = experiment.settings.names
     shown = (tables.sqnr_by_tensor(experiment), *(tables.details(experiment, name) for name in names))
     drawn = tuple(_sqnr_figure(contents)) if with_figures else ()
     return Section("tensors", "Tensor by tensor", (), shown, drawn)
@@ -28,7 +28,7 @@ def tensors(contents: Contents, with_figures: bool) -> Section:
 def _sqnr_figure(contents: Contents) -> Iterable[Figure]:
     experiment = contents.experiment
     some = largest(experiment, MOST_ROWS)
-    values = {name: [tensor.format(name).sqnr_db for tensor in some] for name in experiment.settings.formats}
+    values = {name: [tensor.scheme(name).sqnr_db for tensor in some] for name in experiment.settings.names}
     if not any(value is not None and math.isfinite(value) for row in values.values() for value in row):
         return
     rest = len(experiment.tensors) - len(some)
@@ -36,7 +36,7 @@ def _sqnr_figure(contents: Contents) -> Iterable[Figure]:
         [tables.label(experiment, tensor) for tensor in some],
         values,
         "sqnr",
-        "SQNR by tensor and format",
-        "A row for each tensor, a mark for each format; further right is more accurate."
+        "SQNR by tensor and scheme",
+        "A row for each tensor, a mark for each scheme; further right is more accurate."
         + (f" These are the {len(some)} largest tensors; the table has the other {rest}." if rest else ""),
     )

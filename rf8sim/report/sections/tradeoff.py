@@ -55,9 +55,9 @@ def _beside_uniform(found: Tradeoff, point: Point) -> float | None:
 
 def codes(found: Tradeoff) -> Table:
     """Compare the codes for the codes of each format."""
-    columns = (Column("format"), *(Column(name, ".3f") for name in CODE_COLUMNS))
+    columns = (Column("scheme"), *(Column(name, ".3f") for name in CODE_COLUMNS))
     return Table(
-        "Bits per weight by entropy code, tables included", columns, tuple((c.format, *c.bits) for c in found.codes)
+        "Bits per weight by entropy code, tables included", columns, tuple((c.scheme, *c.bits) for c in found.codes)
     )
 
 
@@ -94,7 +94,7 @@ def verdict(found: Tradeoff) -> list[str]:
         bits = dict(zip(CODE_COLUMNS, costs.bits, strict=True))
         over = {name: 100 * (bits[name] / bits["entropy"] - 1) for name in CODE_COLUMNS}
         said.append(
-            f"Over the entropy of {costs.format}'s codes, tables included: rANS {over['rANS']:.2f} %, Huffman "
+            f"Over the entropy of {costs.scheme}'s codes, tables included: rANS {over['rANS']:.2f} %, Huffman "
             f"{over['Huffman']:.2f} %, Exp-Golomb with the best k {over['Exp-Golomb, best k']:.1f} %, with k = 0 "
             f"{over['Exp-Golomb, k = 0']:.0f} %, with k = 0 and symbols in the order of values "
             f"{over['Exp-Golomb of values, k = 0']:.0f} %."
@@ -132,10 +132,9 @@ def entropy_codes(found: Tradeoff, _: bool) -> Section:
 
 def method(found: Tradeoff, _: bool) -> Section:
     """Say how it was measured."""
-    recipe = found.recipe
     words = (
         f"Each of the {len(found.tensors)} tensors of {found.checkpoint} with two or more axes is coded by itself. "
-        f"Formats have {recipe.scaling} scaling by rule {recipe.scale_rule}, rounding {recipe.rounding}. The uniform "
+        "Formats have one scale for each tensor, of least error, unless their name says more. The uniform "
         "quantizers have a step that is a multiple of each tensor's root mean square, and 8-bit indices that saturate.",
         "Bounds hold under the generalized Gaussian fitted to each tensor (shape to two digits), as if its weights "
         "were independent, with the best allocation of bits to tensors. A tensor whose channels differ can do better "
@@ -144,7 +143,7 @@ def method(found: Tradeoff, _: bool) -> Section:
     terms = (
         ("bits/w., not coded", "the width of a code, and the scales"),
         ("entropy", "that of the codes alone in each tensor: a bound"),
-        ("bits/w., coded", f"a file with {recipe.entropy} codes: scales, tables, heads and checksums counted"),
+        ("bits/w., coded", f"a file with {found.entropy} codes: scales, tables, heads and checksums counted"),
         (
             "to uniform coded",
             "SQNR less that of the uniform quantizers, interpolated to the same coded rate; beyond the finest of them "

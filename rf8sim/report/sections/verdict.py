@@ -6,8 +6,8 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
-from ...studies.experiment import Experiment, FitRecord, FormatRecord
-from . import guards
+from ...studies.experiment import Experiment, FitRecord, SchemeRecord
+from .concerns import OVERFLOW, UNDERFLOW, concerns
 
 __all__ = ["verdict"]
 
@@ -26,35 +26,35 @@ def verdict(experiment: Experiment) -> list[str]:
         Each a sentence or two: the answer in short, what was measured, what the weights are like, which format is
         most accurate, which needs the fewest bits, what was lost, and what to watch.
     """
-    ranked = [record for record in experiment.total.formats if record.sqnr_db is not None]
+    ranked = [record for record in experiment.total.schemes if record.sqnr_db is not None]
     ranked.sort(key=lambda record: -(record.sqnr_db or 0.0))
     said = [_answer(ranked)] if len(ranked) > 1 else []
     said.append(_measured(experiment))
     if experiment.total.fit is not None:
         said.append(_distribution(experiment, experiment.total.fit))
     if ranked:
-        said.append(_accuracy(experiment, ranked))
+        said.append(_accuracy(ranked))
         said.append(_size(ranked))
-    said += [sentence for record in experiment.total.formats for sentence in _losses(record)]
+    said += [sentence for record in experiment.total.schemes for sentence in _losses(record)]
     said += _watch(experiment)
     said += _oddities(experiment)
     return said
 
 
-def _answer(ranked: Sequence[FormatRecord]) -> str:
+def _answer(ranked: Sequence[SchemeRecord]) -> str:
     """Name the most accurate format, and the smallest if that is another."""
     best, least = ranked[0], min(ranked, key=lambda record: record.coded_bits_per_weight or 0.0)
-    said = f"For accuracy take {best.format}: {_db(best)} at {best.bits_per_weight or 0:.2f} bits per weight"
-    if least.format == best.format:
+    said = f"For accuracy take {best.name}: {_db(best)} at {best.bits_per_weight or 0:.2f} bits per weight"
+    if least.name == best.name:
         return f"{said}; it is also the smallest, {least.coded_bits_per_weight or 0:.2f} bits with entropy coding."
     gap = "" if best.sqnr_db == math.inf else f", {(best.sqnr_db or 0) - (least.sqnr_db or 0):.1f} dB less accurate"
     coded = least.coded_bits_per_weight or 0
-    return f"{said}. Smallest after entropy coding: {least.format}, {coded:.2f} bits per weight{gap}."
+    return f"{said}. Smallest after entropy coding: {least.name}, {coded:.2f} bits per weight{gap}."
 
 
 def _watch(experiment: Experiment) -> Iterable[str]:
     """Say where to look, in a sentence for the tensors and one for the channels."""
-    found = guards.concerns(experiment)
+    found = concerns(experiment)
     tensors = list(dict.fromkeys(one.tensor for one in found))
     if tensors and len(experiment.tensors) > 1:
         shown = ", ".join(tensors[:3]) + (f" and {len(tensors) - 3} more" if len(tensors) > 3 else "")
@@ -91,29 +91,27 @@ def _distribution(experiment: Experiment, fit: FitRecord) -> str:
     return f"{said}{whole} shape {fit.shape:.2f}{hint}{'; ' if costs else ''}{_listed(costs)}."
 
 
-def _accuracy(experiment: Experiment, ranked: Sequence[FormatRecord]) -> str:
-    settings, best = experiment.settings, ranked[0]
-    said = f"Most accurate is {best.format} with {_db(best)}"
+def _accuracy(ranked: Sequence[SchemeRecord]) -> str:
+    best = ranked[0]
+    said = f"Most accurate is {best.name} with {_db(best)}"
     if len(ranked) > 1:
-        said += "; then " + ", ".join(f"{record.format} {_db(record)}" for record in ranked[1:])
-    how = {
-        "none": "without scales",
-        "block": f"one scale for each block of {settings.block_size}, by the rule {settings.scale_rule!r}",
-    }.get(settings.scaling, f"one scale for each {settings.scaling}, by the rule {settings.scale_rule!r}")
-    return f"{said} (SQNR over all weights; {how}; rounding {settings.rounding})."
+        said += "; then " + ", ".join(f"{record.name} {_db(record)}" for record in ranked[1:])
+    bare = any(record.name == record.scheme.format.name for record in ranked)
+    how = "; a bare format name means one scale for each tensor, of least error" if bare else ""
+    return f"{said} (SQNR over all weights{how})."
 
 
-def _size(ranked: Sequence[FormatRecord]) -> str:
+def _size(ranked: Sequence[SchemeRecord]) -> str:
     coded = sorted(ranked, key=lambda record: record.coded_bits_per_weight or 0.0)
-    listed = ", ".join(f"{record.format} {record.coded_bits_per_weight:.2f}" for record in coded)
+    listed = ", ".join(f"{record.name} {record.coded_bits_per_weight:.2f}" for record in coded)
     return f"If the codes were entropy-coded, bits per weight with the scales would be: {listed}."
 
 
-def _losses(record: FormatRecord) -> Iterable[str]:
-    if (record.underflow_share or 0) > guards.UNDERFLOW:
-        yield f"{record.format} rounds {_percent(record.underflow_share)} of the weights to zero."
-    if (record.overflow_share or 0) > guards.OVERFLOW:
-        yield f"{_percent(record.overflow_share)} of the weights lie beyond the range of {record.format}."
+def _losses(record: SchemeRecord) -> Iterable[str]:
+    if (record.underflow_share or 0) > UNDERFLOW:
+        yield f"{record.name} rounds {_percent(record.underflow_share)} of the weights to zero."
+    if (record.overflow_share or 0) > OVERFLOW:
+        yield f"{_percent(record.overflow_share)} of the weights lie beyond the range of {record.name}."
 
 
 def _oddities(experiment: Experiment) -> Iterable[str]:
@@ -132,7 +130,7 @@ def _percent(share: float | None) -> str:
     return "less than 0.01 %" if 0 < share < 1e-4 else f"{100 * share:.2f} %"
 
 
-def _db(record: FormatRecord) -> str:
+def _db(record: SchemeRecord) -> str:
     value = record.sqnr_db
     return "no error" if value == math.inf else f"{value:.1f} dB"
 

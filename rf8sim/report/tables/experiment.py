@@ -6,13 +6,12 @@ import math
 import statistics
 from typing import Any
 
-from ...formats import get_format
-from ...studies.experiment import Experiment, FormatRecord, TensorRecord
+from ...studies.experiment import Experiment, SchemeRecord, TensorRecord
 from .table import MOST_ROWS, Column, Table
 
 __all__ = [
-    "brief", "details", "fits", "format_values", "label", "not_finite", "settings", "skipped", "sqnr_by_tensor",
-    "summary",
+    "STORED", "brief", "details", "fits", "format_values", "label", "not_finite", "settings", "skipped",
+    "sqnr_by_tensor", "summary", "with_bits",
 ]  # fmt: skip
 
 
@@ -21,6 +20,9 @@ def label(experiment: Experiment, tensor: TensorRecord) -> str:
     return f"{tensor.checkpoint}: {tensor.name}" if len(experiment.checkpoints) > 1 else tensor.name
 
 
+STORED = Column("stored, bits/w.", ".3f")
+"""The column that stands beside the name of a scheme."""
+
 _SQNR = Column("SQNR, dB", ".2f")
 _COSTS = (
     Column("mean rel. error, %", "percent"),
@@ -28,34 +30,39 @@ _COSTS = (
     Column("underflow, %", "percent"),
     Column("overflow, %", "percent"),
     Column("entropy, bits", ".3f"),
-    Column("stored, bits/w.", ".3f"),
     Column("coded, bits/w.", ".3f"),
 )
 
 
-def _costs(record: FormatRecord) -> tuple[float | None, ...]:
+def _costs(record: SchemeRecord) -> tuple[float | None, ...]:
     return (
         record.mean_relative_error,
         record.max_relative_error,
         record.underflow_share,
         record.overflow_share,
         record.entropy_bits,
-        record.bits_per_weight,
         record.coded_bits_per_weight,
     )
 
 
+def with_bits(record: SchemeRecord) -> str:
+    """Return the name of a scheme with its stored bits per weight, scales and zero points included."""
+    bits = record.bits_per_weight
+    return record.name if bits is None else f"{record.name} ({bits:.3f} bits)"
+
+
 def summary(experiment: Experiment) -> Table:
-    """Compare the formats over all weights."""
+    """Compare the schemes over all weights."""
     rows = []
-    for record in experiment.total.formats:
-        found = (tensor.format(record.format).sqnr_db for tensor in experiment.tensors)
+    for record in experiment.total.schemes:
+        found = (tensor.scheme(record.name).sqnr_db for tensor in experiment.tensors)
         by_tensor = [value for value in found if value is not None]
         median = statistics.median(by_tensor) if by_tensor else None
         worst = min(by_tensor, default=None)
-        rows.append((record.format, record.sqnr_db, median, worst, *_costs(record)))
+        rows.append((record.name, record.bits_per_weight, record.sqnr_db, median, worst, *_costs(record)))
     columns = (
-        Column("format"),
+        Column("scheme"),
+        STORED,
         _SQNR,
         Column("median, dB", ".2f"),
         Column("worst, dB", ".2f"),
@@ -67,7 +74,7 @@ def summary(experiment: Experiment) -> Table:
 def brief(experiment: Experiment) -> Table:
     """Return the part of `summary` that fits a terminal."""
     whole = summary(experiment)
-    kept = [0, 1, 2, 3, 4, 6, 8]
+    kept = [0, 1, 2, 3, 4, 5, 7, 9, 10]
     columns = tuple(whole.columns[i] for i in kept)
     return Table(whole.caption, columns, tuple(tuple(row[i] for i in kept) for row in whole.rows))
 
@@ -117,27 +124,27 @@ def _existing(value: float) -> float | None:
 
 
 def sqnr_by_tensor(experiment: Experiment) -> Table:
-    """List the SQNR of every tensor in every format."""
-    names = experiment.settings.formats
+    """List the SQNR of every tensor in every scheme."""
+    names = experiment.settings.names
     rows = tuple(
-        (label(experiment, tensor), tensor.count, *(tensor.format(name).sqnr_db for name in names))
+        (label(experiment, tensor), tensor.count, *(tensor.scheme(name).sqnr_db for name in names))
         for tensor in experiment.tensors
     )
     columns = (
         Column("tensor"),
         Column("weights", "count"),
-        *(Column(f"{name}, dB", ".2f") for name in names),
+        *(Column(f"{with_bits(experiment.total.scheme(name))}, dB", ".2f") for name in names),
     )
     return Table("SQNR by tensor", columns, rows, folded=len(rows) > MOST_ROWS)
 
 
 def details(experiment: Experiment, name: str) -> Table:
-    """List everything about one format, tensor by tensor."""
+    """List everything about one scheme, tensor by tensor."""
     rows = []
     for tensor in experiment.tensors:
-        record = tensor.format(name)
-        rows.append((label(experiment, tensor), tensor.count, record.sqnr_db, *_costs(record)))
-    columns = (Column("tensor"), Column("weights", "count"), _SQNR, *_COSTS)
+        record = tensor.scheme(name)
+        rows.append((label(experiment, tensor), tensor.count, record.bits_per_weight, record.sqnr_db, *_costs(record)))
+    columns = (Column("tensor"), Column("weights", "count"), STORED, _SQNR, *_COSTS)
     return Table(f"{name} by tensor", columns, tuple(rows), folded=True)
 
 
@@ -152,7 +159,7 @@ def format_values(experiment: Experiment) -> Table:
         Column("octaves", ".1f"),
         Column("description", "note"),
     )
-    formats = [get_format(name) for name in experiment.settings.formats]
+    formats = dict.fromkeys(scheme.format for scheme in experiment.settings.schemes)
     rows = tuple((f.name, f.bits, f.count, f.max, f.smallest, f.octaves, f.description) for f in formats)
     return Table("The formats, unscaled", columns, rows)
 
@@ -162,10 +169,9 @@ def settings(experiment: Experiment) -> Table:
     asked = experiment.settings
     rows = [
         ("checkpoints", ", ".join(experiment.checkpoints)),
-        ("formats", ", ".join(asked.formats)),
-        ("scaling", asked.scaling + (f", {asked.block_size} elements" if asked.scaling == "block" else "")),
-        ("scale rule", asked.scale_rule if asked.scaling != "none" else "–"),
-        ("rounding", asked.rounding + (f", seed {asked.seed}" if asked.rounding == "stochastic" else "")),
+        ("schemes", ", ".join(asked.names)),
+        ("in full", ", ".join(scheme.text for scheme in asked.schemes)),
+        *([("seed", str(asked.seed))] if any(s.rounding == "stochastic" for s in asked.schemes) else []),
         *((name, ", ".join(value)) for name in ("include", "exclude") if (value := getattr(asked, name))),
         *experiment.versions.items(),
     ]

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...formats import Format
+from ...quantization.named import NAMED
+from ...quantization.scheme import as_scheme
 from .table import Column, Table
 
-__all__ = ["as_csv", "as_records", "codes", "overview"]
+__all__ = ["as_csv", "as_records", "codes", "overview", "schemes"]
 
 
 def overview(formats: Sequence[Format]) -> Table:
@@ -42,6 +44,32 @@ def overview(formats: Sequence[Format]) -> Table:
         for fmt in formats
     )  # fmt: skip
     return Table("Number formats", columns, rows)
+
+
+def schemes(names: Sequence[str]) -> Table:
+    """Return one row for each named scheme: its text form, its size and its source.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of schemes (`rf8sim.scheme_names`).
+
+    Returns
+    -------
+    Table
+        The bits per weight are those of a matrix of 4096 x 4096, scales and zero points included.
+
+    Examples
+    --------
+    >>> schemes(["mxfp4"]).rows
+    (('mxfp4', 'e2m1fn/1x32:e8m0fnu,floor', 4.25, 'OCP Microscaling Formats 1.0, MXFP4'),)
+    """
+    rows = []
+    for name in names:
+        scheme, (_, source) = as_scheme(name), NAMED[name]
+        rows.append((name, scheme.text, scheme.bits_per_weight((4096, 4096)), source))
+    columns = (Column("scheme"), Column("text form"), Column("bits/w.", ".6g"), Column("source"))
+    return Table("Named schemes, with the bits per weight of a 4096 x 4096 matrix", columns, tuple(rows))
 
 
 def _codes(codes: Sequence[int | None]) -> str:

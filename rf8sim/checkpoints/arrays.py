@@ -1,0 +1,123 @@
+"""The arrays of a file that make up a quantized tensor: their names, types and shapes, and numbers in them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..codec.codec import decode, encode
+from ..quantization.numbers import number_dtype, number_format
+from ..quantization.records import convert
+from .header import SchemeHeader, TensorHeader
+from .packing import packed_shape
+from .plan import Recipe
+from .safetensors import Entry, stored_type
+
+__all__ = ["FLOAT8", "array_type", "from_array", "tensor_arrays", "to_array"]
+
+FLOAT8 = {"e4m3fn": "F8_E4M3", "e5m2": "F8_E5M2"}
+"""Formats that are stored in a type that other tools read; codes of others are U8.
+
+Powers of two (E8M0) are U8 too: safetensors' reader for numpy opens no file that has the type F8_E8M0.
+"""
+
+
+def array_type(name: str) -> str:
+    """Return the safetensors type of numbers of a layout or a format.
+
+    Examples
+    --------
+    >>> array_type("float32"), array_type("e8m0fnu"), array_type("e4m3fn")
+    ('F32', 'U8', 'F8_E4M3')
+    """
+    dtype = number_dtype(name)
+    return FLOAT8.get(name, "U8") if dtype is None else stored_type(dtype.name)
+
+
+def to_array(values: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return numbers that a layout or format holds exactly as a file stores them: floats, or codes of 8 bits."""
+    dtype, fmt = number_dtype(name), number_format(name)
+    if fmt is None:
+        return values.astype(dtype)
+    codes: NDArray[np.uint8] = encode(values, fmt)
+    return codes
+
+
+def from_array(array: NDArray[Any], name: str) -> NDArray[np.float32]:
+    """Return the numbers of an array of a file.
+
+    Raises
+    ------
+    ValueError
+        If it holds codes that the format does not have.
+    """
+    fmt = number_format(name)
+    if fmt is None:
+        return array.astype(np.float32)
+    values: NDArray[np.float32] = decode(array.view(np.uint8), fmt)
+    return values
+
+
+def tensor_arrays(
+    name: str, recipe: Recipe, shape: tuple[int, ...], dtype: str, protected: int = 0, kept_in: str = ""
+) -> tuple[TensorHeader, list[Entry]]:
+    """Return what the header says of a quantized tensor, and the arrays that it is made of.
+
+    Parameters
+    ----------
+    name : str
+        The tensor's name.
+    recipe : Recipe
+        How it is stored.
+    shape : tuple of int
+        Its shape.
+    dtype : str
+        Its type before.
+    protected : int
+        How many elements are kept exactly.
+    kept_in : str
+        Their type.
+
+    Returns
+    -------
+    header : TensorHeader
+        Without the figures that come with the data.
+    entries : list of Entry
+        The codes first, then in the order of `TensorHeader.parts`. A shape of (-1,) is a number of bytes that comes
+        with the data.
+
+    Raises
+    ------
+    ValueError
+        If safetensors has not the type of the tensor, or of the values that are kept exactly.
+
+    Examples
+    --------
+    >>> header, entries = tensor_arrays("w", Recipe("nvfp4"), (8, 64), "float32")
+    >>> [(entry.name, entry.dtype, entry.shape) for entry in entries]
+    [('w', 'U8', (8, 32)), ('w.scale', 'F8_E4M3', (8, 4)), ('w.scale_outer', 'F32', (1,))]
+    """
+    stored_type(dtype)  # what it can be decoded to
+    scheme, coded = recipe.scheme, recipe.entropy != "none"
+    float8 = scheme.format.name in FLOAT8 and not coded
+    described = convert(scheme.to_json(), SchemeHeader)
+    header = TensorHeader(scheme=described, seed=recipe.seed, entropy=recipe.entropy, shape=list(shape), dtype=dtype)
+    codes = (-1,) if coded else packed_shape(shape, scheme.format.bits)
+    entries = [Entry(name, FLOAT8[scheme.format.name] if float8 else "U8", codes)]
+    multiplies = float8 and len(scheme.levels) == 1 and scheme.levels[0].format == "float32"
+    names = (f"{name}_scale" if multiplies else f"{name}.scale", f"{name}.scale_outer")
+    for part, level, scales in zip(names, scheme.levels, scheme.scale_shapes(shape), strict=False):
+        header.scales.append(part)
+        entries.append(Entry(part, array_type(level.format), scales or (1,)))
+    if scheme.scales is not None and scheme.scales.zero is not None:
+        header.zero = f"{name}.zero"
+        entries.append(Entry(header.zero, array_type(scheme.scales.zero), entries[1].shape))
+    if protected:
+        header.exact_index, header.exact = f"{name}.exact_index", f"{name}.exact"
+        header.protected, header.kept_in = protected, kept_in
+        entries.append(Entry(header.exact_index, "I32" if math.prod(shape) < 2**31 else "I64", (protected,)))
+        entries.append(Entry(header.exact, stored_type(kept_in), (protected,)))
+    return header, entries

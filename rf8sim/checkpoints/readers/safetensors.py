@@ -1,0 +1,44 @@
+"""Reading safetensors files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ...formats.floats import SAFETENSORS_LAYOUTS
+from ..errors import CheckpointError
+from ..tensor_info import NOT_MEASURED, TensorInfo
+from .streams import byte_stream, open_at
+
+__all__ = ["read_safetensors"]
+
+
+def read_safetensors(path: Path) -> Iterator[TensorInfo]:
+    """List a safetensors file: its own library checks it, its header says where each tensor's bytes lie."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="numpy"):
+            pass
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a whole safetensors file (truncated or damaged): {error}") from None
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header: dict[str, dict[str, Any]] = json.loads(file.read(length))
+    if "rf8sim" in header.pop("__metadata__", {}):
+        raise CheckpointError(
+            f"{path}: is quantized already, its tensors are codes: 'rf8sim dequantize' writes their numbers, or "
+            "start from the original"
+        )
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        stored, shape = entry["dtype"], tuple(entry["shape"])
+        layout = SAFETENSORS_LAYOUTS.get(stored)
+        if layout is None or layout.dtype is None or layout.dtype_name is None:
+            yield TensorInfo(name, stored, shape, path, f"{stored} {NOT_MEASURED}")
+            continue
+        dtype, known = layout.dtype.newbyteorder("<"), layout.dtype_name
+        opener = partial(open_at, path, 8 + length + entry["data_offsets"][0])
+        yield TensorInfo(name, known, shape, path, None, byte_stream(path, name, dtype, opener), divisible=True)

@@ -1,0 +1,165 @@
+"""Measuring one scheme on the pieces of a tensor, with the scales that all of the tensor would get."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggd import MagnitudeHistogram
+
+from ..quantization.blocks import expand, matrix_shape
+from ..quantization.metrics import RowErrors, row_scales
+from ..quantization.scaling import Chosen, choose_scales, outer_scales, scales_from_histogram
+from ..quantization.scheme import Scheme
+from ..quantization.tensor import QuantizedTensor, quantize
+from .experiment import ChannelRecord, SchemeRecord
+from .pieces import Piece, block_of, undivided
+
+__all__ = ["Meter", "TensorScales", "fits_to_all_pieces", "scales_of_tensor"]
+
+
+class TensorScales(NamedTuple):
+    """What the scales of pieces depend on beside the pieces.
+
+    Attributes
+    ----------
+    chosen : Chosen or None
+        The scales of the tensor, where one pass tells them: none, or one.
+    outer : ndarray of float32 or None
+        The outer scale.
+    pooled : ggd.MagnitudeHistogram or None
+        What rule ``ggd`` fits a shape to.
+    """
+
+    chosen: Chosen | None = None
+    outer: NDArray[np.float32] | None = None
+    pooled: MagnitudeHistogram | None = None
+
+
+def fits_to_all_pieces(scheme: Scheme, shape: tuple[int, ...]) -> bool:
+    """Return whether pieces choose their scales by a shape that is fitted to all of them."""
+    return (
+        block_of(scheme) is not None
+        and scheme.scales is not None
+        and scheme.scales.rule == "ggd"
+        and not undivided(scheme, shape)
+    )
+
+
+def scales_of_tensor(
+    scheme: Scheme, shape: tuple[int, ...], summary: MagnitudeHistogram, pooled: MagnitudeHistogram | None
+) -> TensorScales:
+    """Return what the summary of a tensor tells of its scales."""
+    if undivided(scheme, shape):
+        return TensorScales()
+    if block_of(scheme) is not None:
+        return TensorScales(None, outer_scales(summary, scheme), pooled)
+    if scheme.scales is not None and scheme.scales.zero is not None:
+        some = summary.size > summary.nan_count + summary.inf_count
+        return TensorScales(choose_scales([summary.min, summary.max] if some else [math.nan], scheme))
+    return TensorScales(scales_from_histogram(summary, scheme))
+
+
+class Meter:
+    """Adds up the error of one scheme over successive pieces of a tensor.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        How the tensor is stored.
+    shape : tuple of int
+        Its shape.
+    rows : range
+        Rows of its matrix (`matrix_shape`) that come.
+    seed : int
+        Of stochastic rounding.
+    scales : TensorScales
+        What the scales depend on beside the pieces.
+    """
+
+    def __init__(
+        self, scheme: Scheme, shape: tuple[int, ...], rows: range, seed: int = 0, scales: TensorScales | None = None
+    ) -> None:
+        self.scheme, self._shape, self._rows, self._seed = scheme, shape, rows, seed
+        self._scales = scales or TensorScales()
+        self.errors = RowErrors(scheme.format, len(rows), finite_only=True)
+        # Only the range of the scales: the scales themselves would grow with the tensor.
+        self.smallest, self.largest = math.inf, 0.0
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[Meter]) -> Meter:
+        """Return the meter of all rows from those of successive parts."""
+        merged = cls(parts[0].scheme, parts[0]._shape, range(0))
+        merged.errors = RowErrors.of_parts([part.errors for part in parts])
+        merged.smallest = min(part.smallest for part in parts)
+        merged.largest = max(part.largest for part in parts)
+        return merged
+
+    def add(self, piece: Piece, cleaned: NDArray[Any], wide: NDArray[Any]) -> None:
+        """Measure the finite elements of a piece.
+
+        Parameters
+        ----------
+        piece : Piece
+            The piece.
+        cleaned : ndarray
+            Its elements with zeros for those that are not finite.
+        wide : ndarray
+            Its elements in a type that numpy computes with.
+        """
+        chosen, outer, pooled = self._scales
+        if chosen is None:
+            chosen = choose_scales(piece.values, self.scheme, outer=outer, pooled=pooled)
+        quantized = quantize(cleaned, self.scheme, scale=chosen, seed=self._seed, offset=piece.offset)
+        self._note(quantized)
+        scale, offset, block = row_scales(quantized)
+        self.errors.add(wide, quantized.codes, scale, offset, block, piece.row - self._rows.start)
+
+    def add_tensor(self, values: NDArray[Any], cleaned: NDArray[Any], wide: NDArray[Any]) -> None:
+        """Measure a tensor in its own shape: one that is `undivided`."""
+        chosen = choose_scales(values, self.scheme)
+        quantized = quantize(cleaned, self.scheme, scale=chosen, seed=self._seed)
+        self._note(quantized)
+        matrix, block = matrix_shape(self._shape), block_of(self.scheme)
+
+        def of_elements(numbers: NDArray[Any]) -> NDArray[np.float64]:
+            spread = np.broadcast_to(expand(numbers, block, self._shape), self._shape)
+            return spread.astype(np.float64).reshape(matrix)
+
+        offset = None if quantized.offset is None else of_elements(quantized.offset)
+        codes = quantized.codes.reshape(matrix)
+        self.errors.add(wide.reshape(matrix), codes, of_elements(quantized.scale), offset, 1)
+
+    def _note(self, quantized: QuantizedTensor) -> None:
+        magnitudes = np.abs(quantized.scale)
+        self.smallest = float(magnitudes.min(initial=self.smallest))
+        self.largest = float(magnitudes.max(initial=self.largest))
+
+    def record(self) -> SchemeRecord:
+        """Return the record of the tensor."""
+        shapes = self.scheme.scale_shapes(self._shape)
+        return SchemeRecord(
+            scheme=self.scheme,
+            error=self.errors.total(),
+            scales=sum(math.prod(shape) for shape in shapes),
+            scale_bits=self.scheme.scale_bits(self._shape),
+            smallest_scale=self.smallest,
+            largest_scale=self.largest,
+        )
+
+    def channels(self) -> ChannelRecord | None:
+        """Return the record of the channels; None if no channel has an SQNR that is finite."""
+        squares, squared_errors = self.errors.squares, self.errors.squared_errors
+        with np.errstate(divide="ignore", invalid="ignore"):
+            decibels = 10 * np.log10(squares / squared_errors)
+        some = np.flatnonzero(np.isfinite(decibels))
+        if not some.size:
+            return None
+        worst = int(some[np.argmin(decibels[some])])
+        relative = math.sqrt(float(squares[worst] / squares.mean()))
+        median = float(np.median(decibels[some]))
+        return ChannelRecord(self.scheme, some.size, worst, float(decibels[worst]), median, relative)
