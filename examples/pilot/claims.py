@@ -350,7 +350,7 @@ def rf8_rate(records: Records) -> str:
 
 
 def claim_f(all_tasks: list[Records]) -> Section:
-    """DeepShape saves rate."""
+    """DeepShape reduces the bit rate."""
     found, parts = {}, []
     for records in all_tasks:
         rows, better = [], []
@@ -381,7 +381,7 @@ def claim_f(all_tasks: list[Records]) -> Section:
         "which the row with both factors 1 shows.\n\n" + "\n".join(parts)
     )
     why = "It is said to hold where some reshaping, without fine-tuning, needs fewer bits than a coarser step does."
-    return "DeepShape saves rate", text + "\n" + verdict(found, why), None
+    return "DeepShape reduces the bit rate", text + "\n" + verdict(found, why), None
 
 
 def claim_g(cost: Record | None) -> Section:
