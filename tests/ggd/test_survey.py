@@ -172,7 +172,7 @@ def test_the_verdict_names_what_is_not():
     assert "heavy (student-t, by" in text
     assert "in 2 of 3 tensors, with 66.7 % of the weights" in text
     assert "norm.weight and constant do not lie about zero" in text
-    assert "of 2 tensors: " in text
+    assert "for 2 tensors: " in text
     assert "split in 1 of 3 tensors" in text
 
 
