@@ -402,10 +402,7 @@ def test_mx_equals_torchao_in_every_mode(element, rule):
         "e3m2fn": "fp6_e3m2", "e2m3fn": "fp6_e2m3",
     }[element]  # fmt: skip
     x = hard_blocks(7)
-    try:
-        scale, data = mx.to_mx(torch.from_numpy(x), dtype, 32, ScaleCalculationMode[MODES[rule]])
-    except (AssertionError, KeyError, NotImplementedError, ValueError) as refusal:
-        pytest.skip(f"torchao does not cast {element} with mode {rule}: {refusal}")
+    scale, data = mx.to_mx(torch.from_numpy(x), dtype, 32, ScaleCalculationMode[MODES[rule]])
     q = rf8sim.quantize(x, Scheme(element, Scales((1, 32), "e8m0fnu", rule)))
     codes = scale.view(torch.uint8).numpy().reshape(q.scale.shape)
     assert np.array_equal(rf8sim.decode(codes, "e8m0fnu"), q.scale)
@@ -484,7 +481,7 @@ def test_nvfp4_equals_a_rational_oracle(seed):
 
 @pytest.mark.torch
 def test_nvfp4_equals_torchao():
-    """Same scales; the elements where the two quotients, here exact and there float32, round alike."""
+    """On numbers whose quotients, here exact and there float32, round alike."""
     torch = pytest.importorskip("torch")
     nv = pytest.importorskip("torchao.prototype.mx_formats.nvfp4_tensor")
     x = np.random.default_rng(1).standard_t(4, size=(64, 256)).astype(np.float32)
@@ -495,8 +492,8 @@ def test_nvfp4_equals_torchao():
     assert q.scales[1] == pytest.approx(float(outer), rel=2.0**-23)
     raw = data.view(torch.uint8).numpy()
     codes = np.stack([raw & 15, raw >> 4], axis=-1).reshape(x.shape)
-    assert np.mean(scale.float().numpy().reshape(q.scales[0].shape) == q.scales[0]) > 0.99
-    assert np.mean(rf8sim.decode(codes, "e2m1fn") == rf8sim.decode(q.codes, "e2m1fn")) > 0.999
+    assert np.array_equal(scale.float().numpy().reshape(q.scales[0].shape), q.scales[0])
+    assert np.array_equal(rf8sim.decode(codes, "e2m1fn"), rf8sim.decode(q.codes, "e2m1fn"))
 
 
 # --- zero points ------------------------------------------------------------------------------------------------------

@@ -25,12 +25,24 @@ _FEW_ROWS = 16  # a longer table is closed at first, below the figures
 def is_file(path: Path) -> bool:
     """Return whether a page goes to one file of that name: it ends in one of `SUFFIXES`, and no folder has the name.
 
+    Raises
+    ------
+    ValueError
+        If it ends as another kind of file does and no folder has the name.
+
     Examples
     --------
     >>> is_file(Path("fit.md")), is_file(Path("fit"))
     (True, False)
+    >>> is_file(Path("fit.pdf"))
+    Traceback (most recent call last):
+    ValueError: fit.pdf: a page is written as .html, .md or .json, or to a folder: name one of these
     """
-    return path.suffix in SUFFIXES and not path.is_dir()
+    if path.is_dir() or not path.suffix:
+        return False
+    if path.suffix not in SUFFIXES and path.suffix[1:].isalpha():
+        raise ValueError(f"{path}: a page is written as .html, .md or .json, or to a folder: name one of these")
+    return path.suffix in SUFFIXES
 
 
 def write_page(page: Page, place: str | Path) -> list[Path]:
