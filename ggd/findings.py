@@ -28,13 +28,19 @@ def verdict(found: Survey) -> list[str]:
         Gaussian; what pooling does; which estimators split; what could not be fitted.
     """
     trusted = [entry for entry in found.tensors if entry.fit.trusted]
-    said = [f"{_counted(found.pooled.histogram.size, 'weight')} in {_counted(len(found.tensors), 'tensor')}."]
+    sentences = [f"{_counted(found.pooled.histogram.size, 'weight')} in {_counted(len(found.tensors), 'tensor')}."]
     if trusted:
-        said += [_shapes(trusted), _gains(trusted), *_exceptions(trusted), *_estimators(trusted), *_groups(trusted)]
-        said += _channels(trusted)
+        sentences += [
+            _shapes(trusted),
+            _gains(trusted),
+            *_exceptions(trusted),
+            *_estimators(trusted),
+            *_groups(trusted),
+        ]
+        sentences += _channels(trusted)
         if len(found.tensors) > 1 and found.pooled.fitted:
-            said.append(_pooling(found, trusted))
-    return [*said, *_doubts(found)]
+            sentences.append(_pooling(found, trusted))
+    return [*sentences, *_doubts(found)]
 
 
 def _shapes(fitted: Sequence[Entry]) -> str:
@@ -116,9 +122,9 @@ def _pooling(found: Survey, fitted: Sequence[Entry]) -> str:
     mean = sum(entry.fit.n * entry.fit.shape for entry in fitted) / sum(entry.fit.n for entry in fitted)
     levels = [(found.equal_tensors, "every tensor"), (found.equal_channels, "every channel")]
     scaled_to = [f"{entry.fit.shape:.2f} with {what} scaled to equal RMS" for entry, what in levels if entry.fitted]
-    said = f"Pooled as they are, the weights look like shape {found.pooled.fit.shape:.2f}; "
+    sentence = f"Pooled as they are, the weights look like shape {found.pooled.fit.shape:.2f}; "
     own = f"the tensors by themselves have {mean:.2f} on average over the weights"
-    return f"{said}{', '.join(scaled_to)}{'; ' if scaled_to else ''}{own}."
+    return f"{sentence}{', '.join(scaled_to)}{'; ' if scaled_to else ''}{own}."
 
 
 def _groups(fitted: Sequence[Entry]) -> Iterable[str]:
@@ -127,14 +133,14 @@ def _groups(fitted: Sequence[Entry]) -> Iterable[str]:
     if not parted:
         return
     shapes = [shape for _, groups in parted for shape in groups.shapes]
-    said = (
+    sentence = (
         f"Fitted in groups of neighbouring channels, {_counted(len(parted), 'tensor')} "
         f"{'has' if len(parted) == 1 else 'have'} shapes {min(shapes):.2f} to {max(shapes):.2f}, median "
         f"{median(shapes):.2f}"
     )
     apart = sorted((pair for pair in parted if pair[1].differ), key=lambda pair: -pair[1].saved)
     if not apart:
-        yield f"{said}; no tensor's groups differ by more than chance and 1e-3 bits per weight."
+        yield f"{sentence}; no tensor's groups differ by more than chance and 1e-3 bits per weight."
         return
     named = [
         f"{entry.name} (whole {entry.fit.shape:.2f}, groups {groups.spread[0]:.2f} to {groups.spread[2]:.2f}: "
@@ -142,7 +148,7 @@ def _groups(fitted: Sequence[Entry]) -> Iterable[str]:
         for entry, groups in apart
     ]
     yield (
-        f"{said}; one fit for all groups hides that they differ in {len(apart)} of them, most of all "
+        f"{sentence}; one fit for all groups hides that they differ in {len(apart)} of them, most of all "
         f"{_listed(named, 3)}."
     )
     below = [entry.name for entry, groups in apart if entry.fit.shape < groups.spread[0]]

@@ -214,6 +214,9 @@ def test_places_of_the_command(capsys, tmp_path, monkeypatch):
         assert {path.relative_to(tmp_path).as_posix() for path in made} == names
     assert cli.main(["rf-family", "-o", "typo/b.md", "--shape", "1", "-q"]) == 2
     assert "--output typo/b.md: cannot be written: there is no folder typo" in capsys.readouterr().err
+    assert cli.main(["rf-family", "-o", "c.pdf", "--shape", "1", "-q"]) == 2
+    assert "c.pdf: a page is written as .html, .md or .json, or to a folder" in capsys.readouterr().err
+    assert not (tmp_path / "c.pdf").exists()
 
 
 @pytest.mark.parametrize("command", PAGES)

@@ -146,12 +146,12 @@ def other_setting(asked: VectorSet, evidence: Evidence) -> str:
         seed = next((seed for seed in (asked.seed, *range(_SEEDS)) if _all_drawn(made, seed, drawn)), None)
         if seed is None and parts[0].start != structured:
             return ""  # another seed changes the first random vector of all
-        told = {"--level": (level, asked.level), "--seed": (seed, asked.seed), "-n": (random, asked.random)}
-        return _said({option: pair for option, pair in told.items() if pair[0] != pair[1]})
+        given = {"--level": (level, asked.level), "--seed": (seed, asked.seed), "-n": (random, asked.random)}
+        return _difference({option: pair for option, pair in given.items() if pair[0] != pair[1]})
     return ""
 
 
-def _said(differing: dict[str, tuple[int | None, int]]) -> str:
+def _difference(differing: dict[str, tuple[int | None, int]]) -> str:
     if not differing:
         return ""
     values = {option: "of another value" if value is None else value for option, (value, _) in differing.items()}
@@ -184,8 +184,8 @@ def recorded_setting(asked: VectorSet, answers: Path) -> str:
     if not differing or any(not differs for _, differs in differing):
         return ""
     path, differs = min(differing, key=lambda one: len(one[1]))
-    told = ", ".join(f"{key} {was} and not {here}" for key, (was, here) in differs.items())
-    return f"{path.name} beside the answers is of other vectors: {told}"
+    differences = ", ".join(f"{key} {was} and not {here}" for key, (was, here) in differs.items())
+    return f"{path.name} beside the answers is of other vectors: {differences}"
 
 
 def _told(manifest: dict[str, Any]) -> dict[str, Any]:

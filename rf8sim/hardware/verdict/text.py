@@ -16,8 +16,8 @@ _MISSED = 12  # bins named of those that were never hit
 
 
 def _setting(verdict: Verdict) -> str:
-    said = verdict.asked.manifest()
-    return f"{said['operation']}, {said['formats']}, rounding {said['rounding']}, overflow {said['overflow']}"
+    asked = verdict.asked.manifest()
+    return f"{asked['operation']}, {asked['formats']}, rounding {asked['rounding']}, overflow {asked['overflow']}"
 
 
 def headline(verdict: Verdict) -> str:

@@ -125,17 +125,17 @@ class Verdict:
     @property
     def checks(self) -> dict[str, str]:
         """What must hold: the name of each check, and what is wrong, or nothing."""
-        said = {
+        checks = {
             "lines are vectors": _some(0 if self.allow_text else self.malformed, "line", "no vector"),
             "number of vectors": self._count(),
             "operands in order": _some(self.misplaced, "line", "out of place"),
             "results": _some(self.wrong_results, "result", "wrong"),
         }  # fmt: skip
         if self.comparison.flags:
-            said["flags"] = _some(self.wrong_flags, "vector", "with wrong flags")
+            checks["flags"] = _some(self.wrong_flags, "vector", "with wrong flags")
             if not self.had_flags:
-                said["flags"] = "flags are to be compared, and the lines have none"
-        return said
+                checks["flags"] = "flags are to be compared, and the lines have none"
+        return checks
 
     def _count(self) -> str:
         if self.received == self.expected and self.expected:

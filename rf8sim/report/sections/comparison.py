@@ -153,11 +153,11 @@ class Comparison:
 
     def summary(self) -> list[str]:
         """Summarize the comparison in sentences."""
-        said = [f"{len(self.worse)} of {len(self.changes)} numbers got worse."]
+        sentences = [f"{len(self.worse)} of {len(self.changes)} numbers got worse."]
         if self.missing:
             names = ", ".join(self.missing[:5]) + (" and more" if len(self.missing) > 5 else "")
-            said.append(f"{len(self.missing)} tensors of the first report are missing in the second: {names}.")
-        return [*said, *self.notes]
+            sentences.append(f"{len(self.missing)} tensors of the first report are missing in the second: {names}.")
+        return [*sentences, *self.notes]
 
 
 def _finite(value: float | None) -> float | None:

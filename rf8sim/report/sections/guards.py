@@ -25,8 +25,8 @@ def guards(contents: Contents, _: bool) -> Section:
         f"(and twice as many as in all tensors), with a channel {CHANNEL_DB:g} dB below the median channel, or "
         "with values that are not finite.",
     ]
-    found = concerns(experiment)
-    if not found:
+    listed = concerns(experiment)
+    if not listed:
         words.append("No tensor meets these conditions.")
     names = {label(experiment, tensor) for tensor in unquantized}
     columns = (
@@ -35,7 +35,7 @@ def guards(contents: Contents, _: bool) -> Section:
     )  # fmt: skip
     rows = tuple(
         (one.tensor, one.weights, one.scheme or "any", one.what, one.advice, "yes" if one.tensor in names else "no")
-        for one in found
+        for one in listed
     )
     shown = (Table("Tensors to check", columns, rows, folded=len(rows) > MOST_ROWS),) if rows else ()
     return Section("guards", "Guard rails", tuple(words), shown)

@@ -45,30 +45,34 @@ def summary(found: Planned) -> list[str]:
     list of str
         Sentences.
     """
-    said = [
+    sentences = [
         f"{bits_in_words(found.bits)}. "
         f"{found.sqnr_db:.2f} dB SQNR over the planned tensors, {found.worst_sqnr_db:.2f} dB in the worst of these."
     ]
     if found.below is None:
-        said.append(
+        sentences.append(
             f"The fewest bits on the convex hull of {found.candidates} candidates a tensor. The loss is measured, so "
             "there is no bound for other plans."
         )
     elif found.budget.quantity == "bits":
         gap = found.below - found.sqnr_db
         room = "it is the best" if gap < 5e-4 else f"at most {found.below:.3f} dB is possible"
-        said.append(f"Of {found.candidates} candidates a tensor, with a header of this size and this budget, {room}.")
+        sentences.append(
+            f"Of {found.candidates} candidates a tensor, with a header of this size and this budget, {room}."
+        )
     else:
         gap = found.bits_per_weight - found.below
         room = "it has the fewest bits" if gap < 5e-5 else f"at least {found.below:.4f} bits are needed"
-        said.append(f"Of {found.candidates} candidates a tensor, with a header of this size and this budget, {room}.")
+        sentences.append(
+            f"Of {found.candidates} candidates a tensor, with a header of this size and this budget, {room}."
+        )
     if found.loss is not None and found.baseline is not None:
         share = 100 * (found.loss / found.baseline - 1)
-        said.append(
+        sentences.append(
             f"The model's loss is {found.loss:.4f} nats per token, against {found.baseline:.4f} unquantized "
             f"({share:+.2f} %)."
         )
-    return said
+    return sentences
 
 
 def as_data(found: Planned) -> dict[str, Any]:

@@ -49,9 +49,9 @@ def verdict(found: Sparsity) -> list[str]:
     list of str
         Sentences.
     """
-    said = []
+    sentences = []
     for fmt, share in underflow(found.results):
-        said.append(f"Without pruning, {fmt} rounds {100 * share:.3g} % of the weights to zero (underflow).")
+        sentences.append(f"Without pruning, {fmt} rounds {100 * share:.3g} % of the weights to zero (underflow).")
     formats = [fmt for fmt in dict.fromkeys(result.scheme for result in found.results) if fmt != "float32"]
     for fmt in formats[:1]:
         own = [result for result in found.results if result.scheme == fmt]
@@ -59,7 +59,7 @@ def verdict(found: Sparsity) -> list[str]:
         if none is not None and found.baseline:
             fine = [r for r in own if _added(found, r) <= _added(found, none) + 0.01 * _mean(found.baseline)]
             most = max(fine, key=lambda result: result.sparsity)
-            said.append(
+            sentences.append(
                 f"In {fmt}, at most {100 * most.sparsity:.0f} % of the weights can be pruned within 1 % of the loss "
                 f"without pruning (pattern {most.pattern}, {most.scope}), at "
                 f"{most.cost.bits_per_weight:.2f} bits per weight instead of {none.cost.bits_per_weight:.2f}."
@@ -67,14 +67,14 @@ def verdict(found: Sparsity) -> list[str]:
         cut = [result for result in own if result.pattern == "80%" and found.baseline]
         if cut:
             best = min(cut, key=lambda result: _added(found, result))
-            said.append(
+            sentences.append(
                 f"With 80 % pruned (scope {best.scope}, the better one) and no retraining, {fmt} takes "
                 f"{best.cost.bits_per_weight:.2f} bits per weight and the loss rises by {_added(found, best):.3f} from "
                 f"{_mean(found.baseline):.3f} nats per token. The literature reports that models trained "
                 "under a rate constraint keep their accuracy at this sparsity; run this command on such a checkpoint "
                 "to test it."
             )
-    return said
+    return sentences
 
 
 def _mean(values: tuple[float, ...]) -> float:

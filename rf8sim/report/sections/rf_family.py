@@ -37,7 +37,7 @@ def as_data(found: Sequence[Member]) -> dict[str, Any]:
 
 def verdict(found: Sequence[Member]) -> list[str]:
     """Name the best member of each width for each shape of the weights."""
-    said = []
+    sentences = []
     for shape in dict.fromkeys(member.shape for member in found):
         own = [member for member in found if member.shape == shape]
         best = {
@@ -46,8 +46,8 @@ def verdict(found: Sequence[Member]) -> list[str]:
         listed = ", ".join(
             f"{bits} bits RF({m.p}, {m.depth}) {m.sqnr_db:.1f} dB" for bits, m in sorted(best.items(), reverse=True)
         )
-        said.append(f"Shape {shape:g}: {listed}.")
-    return said
+        sentences.append(f"Shape {shape:g}: {listed}.")
+    return sentences
 
 
 def members(found: Sequence[Member], with_figures: bool) -> Section:

@@ -75,11 +75,11 @@ def verdict(found: Tradeoff) -> list[str]:
         Sentences.
     """
     formats = [point for point in found.of_kind(ALL) if point.step is None]
-    said = []
+    sentences = []
     gaps = {p.quantizer: gap for p in formats if (gap := _beside_uniform(found, p)) is not None}
     if gaps:
         ranked = ", ".join(f"{name} {gaps[name]:+.1f} dB" for name in sorted(gaps, key=lambda name: -gaps[name]))
-        said.append(
+        sentences.append(
             f"SQNR with entropy-coded codes, relative to a uniform quantizer of the same rate: {ranked}. A uniform "
             "quantizer with an entropy coder is the best scalar quantizer at these rates, so finer steps near zero "
             "cost SQNR; a format with such steps has range and cheap arithmetic instead."
@@ -87,13 +87,13 @@ def verdict(found: Tradeoff) -> list[str]:
     saved = {p.quantizer: p.width - p.cost.bits_per_weight for p in formats}
     if saved:
         best, least = max(saved, key=lambda name: saved[name]), min(saved, key=lambda name: saved[name])
-        said.append(
+        sentences.append(
             f"Entropy coding saves from {saved[least]:.2f} ({least}) to {saved[best]:.2f} bits per weight ({best})."
         )
     for costs in found.codes[:1]:
         bits = dict(zip(CODE_COLUMNS, costs.bits, strict=True))
         over = {name: 100 * (bits[name] / bits["entropy"] - 1) for name in CODE_COLUMNS}
-        said.append(
+        sentences.append(
             f"Over the entropy of {costs.scheme}'s codes, tables included: rANS {over['rANS']:.2f} %, Huffman "
             f"{over['Huffman']:.2f} %, Exp-Golomb with the best k {over['Exp-Golomb, best k']:.1f} %, with k = 0 "
             f"{over['Exp-Golomb, k = 0']:.0f} %, with k = 0 and symbols in the order of values "
@@ -102,8 +102,8 @@ def verdict(found: Tradeoff) -> list[str]:
     if found.baseline:
         within = [p.quantizer for p in formats if abs(paired(found.baseline, p.losses)[0]) <= 0.01]
         if within:
-            said.append(f"The model's loss changes by at most 0.01 nats per token with {', '.join(within)}.")
-    return said
+            sentences.append(f"The model's loss changes by at most 0.01 nats per token with {', '.join(within)}.")
+    return sentences
 
 
 def totals(found: Tradeoff, with_figures: bool) -> Section:

@@ -28,34 +28,34 @@ def verdict(experiment: Experiment) -> list[str]:
     """
     ranked = [record for record in experiment.total.schemes if record.sqnr_db is not None]
     ranked.sort(key=lambda record: -(record.sqnr_db or 0.0))
-    said = [_answer(ranked)] if len(ranked) > 1 else []
-    said.append(_measured(experiment))
+    sentences = [_answer(ranked)] if len(ranked) > 1 else []
+    sentences.append(_measured(experiment))
     if experiment.total.fit is not None:
-        said.append(_distribution(experiment, experiment.total.fit))
+        sentences.append(_distribution(experiment, experiment.total.fit))
     if ranked:
-        said.append(_accuracy(ranked))
-        said.append(_size(ranked))
-    said += [sentence for record in experiment.total.schemes for sentence in _losses(record)]
-    said += _watch(experiment)
-    said += _oddities(experiment)
-    return said
+        sentences.append(_accuracy(ranked))
+        sentences.append(_size(ranked))
+    sentences += [sentence for record in experiment.total.schemes for sentence in _losses(record)]
+    sentences += _watch(experiment)
+    sentences += _oddities(experiment)
+    return sentences
 
 
 def _answer(ranked: Sequence[SchemeRecord]) -> str:
     """Name the most accurate format, and the smallest if that is another."""
     best, least = ranked[0], min(ranked, key=lambda record: record.coded_bits_per_weight or 0.0)
-    said = f"For accuracy take {best.name}: {_db(best)} at {best.bits_per_weight or 0:.2f} bits per weight"
+    sentence = f"For accuracy take {best.name}: {_db(best)} at {best.bits_per_weight or 0:.2f} bits per weight"
     if least.name == best.name:
-        return f"{said}; it is also the smallest, {least.coded_bits_per_weight or 0:.2f} bits with entropy coding."
+        return f"{sentence}; it is also the smallest, {least.coded_bits_per_weight or 0:.2f} bits with entropy coding."
     gap = "" if best.sqnr_db == math.inf else f", {(best.sqnr_db or 0) - (least.sqnr_db or 0):.1f} dB less accurate"
     coded = least.coded_bits_per_weight or 0
-    return f"{said}. Smallest after entropy coding: {least.name}, {coded:.2f} bits per weight{gap}."
+    return f"{sentence}. Smallest after entropy coding: {least.name}, {coded:.2f} bits per weight{gap}."
 
 
 def _watch(experiment: Experiment) -> Iterable[str]:
     """Say where to look, in a sentence for the tensors and one for the channels."""
-    found = concerns(experiment)
-    tensors = list(dict.fromkeys(one.tensor for one in found))
+    listed = concerns(experiment)
+    tensors = list(dict.fromkeys(one.tensor for one in listed))
     if tensors and len(experiment.tensors) > 1:
         shown = ", ".join(tensors[:3]) + (f" and {len(tensors) - 3} more" if len(tensors) > 3 else "")
         count = f"{_counted(len(tensors), 'tensor')} of {len(experiment.tensors)}"
@@ -73,32 +73,32 @@ def _measured(experiment: Experiment) -> str:
 def _distribution(experiment: Experiment, fit: FitRecord) -> str:
     trusted = [tensor.fit for tensor in experiment.tensors if tensor.fit is not None and not tensor.fit_doubt]
     shapes = [own.shape for own in trusted]
-    said = ""
+    sentence = ""
     if len(shapes) > 1:
         of = f"{len(trusted)} of the {len(experiment.tensors)} tensors"
-        said = (
+        sentence = (
             f"Generalized Gaussians fitted to {of if len(trusted) < len(experiment.tensors) else 'each tensor'} have "
             f"shape {min(shapes):.2f} to {max(shapes):.2f}, median {statistics.median(shapes):.2f} (2 is Gaussian, 1 "
             "Laplace). "
         )
-    whole = "Pooled, they fit" if said else "A generalized Gaussian fitted to the weights has"
+    whole = "Pooled, they fit" if sentence else "A generalized Gaussian fitted to the weights has"
     costs = [
         f"a {name} density would cost {excess:.3f} bits a weight more"
         for family, name in (("gaussian", "Gaussian"), ("laplace", "Laplace"))
         if not math.isnan(excess := fit.bits.get(family, math.nan) - fit.bits.get("ggd", math.nan))
     ]
-    hint = "" if said else " (2 is Gaussian, 1 Laplace)"
-    return f"{said}{whole} shape {fit.shape:.2f}{hint}{'; ' if costs else ''}{_listed(costs)}."
+    hint = "" if sentence else " (2 is Gaussian, 1 Laplace)"
+    return f"{sentence}{whole} shape {fit.shape:.2f}{hint}{'; ' if costs else ''}{_listed(costs)}."
 
 
 def _accuracy(ranked: Sequence[SchemeRecord]) -> str:
     best = ranked[0]
-    said = f"Most accurate is {best.name} with {_db(best)}"
+    sentence = f"Most accurate is {best.name} with {_db(best)}"
     if len(ranked) > 1:
-        said += "; then " + ", ".join(f"{record.name} {_db(record)}" for record in ranked[1:])
+        sentence += "; then " + ", ".join(f"{record.name} {_db(record)}" for record in ranked[1:])
     bare = any(record.name == record.scheme.format.name for record in ranked)
     how = "; a bare format name means one scale for each tensor, of least error" if bare else ""
-    return f"{said} (SQNR over all weights{how})."
+    return f"{sentence} (SQNR over all weights{how})."
 
 
 def _size(ranked: Sequence[SchemeRecord]) -> str:

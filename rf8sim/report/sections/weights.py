@@ -92,20 +92,20 @@ def _extremes(experiment: Experiment) -> str:
     if not sized:
         return ""
     far = max(sized, key=lambda tensor: tensor.largest / tensor.rms)
-    said = (
+    sentence = (
         f"The largest weight relative to the RMS of its tensor is in {tables.label(experiment, far)}: "
         f"{far.largest / far.rms:.1f} times."
     )
     outliers = [tensor for tensor in experiment.tensors if "outlier" in tensor.fit_doubt]
     if outliers:
-        said += f" {len(outliers)} tensors have outliers that their fit does not explain (see the remarks)."
+        sentence += f" {len(outliers)} tensors have outliers that their fit does not explain (see the remarks)."
     zeros = [tensor for tensor in experiment.tensors if tensor.zeros]
     if zeros:
         most = max(zeros, key=lambda tensor: tensor.zeros / tensor.count)
         share = 100 * most.zeros / most.count
         some = f"{len(zeros)} tensor{'s have' if len(zeros) > 1 else ' has'}"
-        said += f" {some} zeros; the largest share is in {tables.label(experiment, most)} ({share:.2f} %)."
-    return said
+        sentence += f" {some} zeros; the largest share is in {tables.label(experiment, most)} ({share:.2f} %)."
+    return sentence
 
 
 def by_kind(experiment: Experiment) -> Table:
