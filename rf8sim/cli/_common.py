@@ -65,6 +65,8 @@ class Command(TyperCommand):
                 kind = getattr(parameter, "metavar", None)
                 folder = kind == "DIR" or (kind == "PAGE" and not _names_page(Path(path)))
                 _check_output(parameter.opts[0], Path(path), folder, optional=not parameter.required)
+                if kind == "PAGE":
+                    _check_page(Path(path))
         return super().invoke(ctx)
 
     def get_help(self, ctx: Any) -> str:
@@ -74,9 +76,15 @@ class Command(TyperCommand):
 
 
 def _names_page(path: Path) -> bool:
+    from ..report.render import SUFFIXES
+
+    return path.suffix in SUFFIXES and not path.is_dir()
+
+
+def _check_page(path: Path) -> None:
     from ..report.render import is_file
 
-    return is_file(path)
+    is_file(path)  # refuses what is named as another kind of file
 
 
 def _check_output(option: str, path: Path, folder: bool, optional: bool) -> None:
