@@ -178,7 +178,8 @@ def quantize(
         tensor, of least squared error), or a `Scheme`.
     scale : Chosen or array_like, optional
         Scales to use instead of choosing them: of the first shape of `Scheme.scale_shapes`, or all levels as
-        `choose_scales` returns them.
+        `choose_scales` returns them. A Python float stands for the float32 next to it; any other number must be one
+        that the scheme stores.
     seed, offset : int
         Of stochastic rounding, as for `rf8sim.encode`.
     threads : int, optional
@@ -279,6 +280,8 @@ def _table_of_patterns(data: NDArray[Any], scale: float, scheme: Scheme) -> NDAr
 
 def _checked(scale: Chosen | ArrayLike, scheme: Scheme, shape: tuple[int, ...]) -> Chosen:
     """Return given scales, each of which the scheme must store."""
+    if isinstance(scale, float):  # as numpy takes it beside a float32 array
+        scale = float(np.float32(scale))
     chosen = scale if isinstance(scale, Chosen) else Chosen((np.asarray(scale, dtype=np.float64),))
     shapes, levels = scheme.scale_shapes(shape), scheme.levels
     if len(chosen.scales) != len(levels):
