@@ -17,7 +17,7 @@ class _Part(NamedTuple):
     install: str
 
 
-REQUIRED = ("numpy", "numba", "scipy", "matplotlib", "ml_dtypes", "safetensors", "jinja2", "typer", "rich")
+REQUIRED = ("numpy", "numba", "scipy", "matplotlib", "ml_dtypes", "msgspec", "safetensors", "jinja2", "typer", "rich")
 
 PACKAGES = (
     _Part("torch", "training, .pt checkpoints", "pip install torch"),
