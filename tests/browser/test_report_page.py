@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import time
 
 import numpy as np
 import pytest
@@ -35,6 +36,15 @@ class Page:
         driver.get("about:blank")
         driver.get_log("browser"), driver.get_log("performance")
         driver.get(path.as_uri())
+        self.loaded()
+
+    def loaded(self):
+        """Wait until the page is parsed to its end: on a busy machine the driver returns before that."""
+        ready = "return location.protocol === 'file:' && document.readyState === 'complete'"
+        end = time.monotonic() + 60
+        while not self.js(ready):
+            assert time.monotonic() < end, f"{self.path} is not loaded after a minute"
+            time.sleep(0.01)
 
     def js(self, code, *arguments):
         return self.driver.execute_script(code, *arguments)
