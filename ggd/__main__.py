@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
     try:
-        found = _survey(options.files, options.include or ["*"], options.exclude or [])
+        surveyed = _survey(options.files, options.include or ["*"], options.exclude or [])
     except (ValueError, OSError) as error:
         what = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
         print(f"ggd: error: {' '.join(what.split())}", file=sys.stderr)
@@ -73,8 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from ggd.findings import verdict
 
     try:
-        data = {"verdict": verdict(found), **found.to_json()}
-        print(json.dumps(data, indent=1, allow_nan=False) if options.json else _text(found))
+        data = {"verdict": verdict(surveyed), **surveyed.to_json()}
+        print(json.dumps(data, indent=1, allow_nan=False) if options.json else _text(surveyed))
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe went away: nothing is wrong
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
@@ -167,15 +167,15 @@ _COLUMNS = (
 )
 
 
-def _rows(found: Survey) -> Iterable[Entry]:
-    return (*found.tensors, *found.levels) if len(found.tensors) > 1 else found.tensors
+def _rows(surveyed: Survey) -> Iterable[Entry]:
+    return (*surveyed.tensors, *surveyed.levels) if len(surveyed.tensors) > 1 else surveyed.tensors
 
 
-def _text(found: Survey) -> str:
+def _text(surveyed: Survey) -> str:
     """Return the table and the verdict as plain text."""
     from ggd.findings import verdict
 
-    rows = [_COLUMNS, *(_row(entry) for entry in _rows(found))]
+    rows = [_COLUMNS, *(_row(entry) for entry in _rows(surveyed))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
     left = (0, 1, len(_COLUMNS) - 1)
     lines = [
@@ -187,7 +187,7 @@ def _text(found: Survey) -> str:
         "by groups: lowest, median and highest shape of groups of channels; gaussian +, laplace +: bits per weight "
         "that they cost more than the generalized Gaussian."
     )
-    return "\n".join([*(line.rstrip() for line in lines), "", notes, "", *verdict(found)])
+    return "\n".join([*(line.rstrip() for line in lines), "", notes, "", *verdict(surveyed)])
 
 
 def _row(entry: Entry) -> tuple[str, ...]:

@@ -86,9 +86,9 @@ def summaries(x: NDArray[Any], threads: int = 1) -> Iterator[Counts]:
 
 def _summarize_float32(x: NDArray[Any]) -> Counts:
     bits = np.ascontiguousarray(x, dtype=np.float32).view(np.int32)
-    counts, low_sums, found = _tables()
-    _kernels.count_cells(bits, counts, low_sums, found)
-    return _occupied(counts, low_sums, found)
+    counts, low_sums, occurs = _tables()
+    _kernels.count_cells(bits, counts, low_sums, occurs)
+    return _occupied(counts, low_sums, occurs)
 
 
 def _tables() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -96,9 +96,9 @@ def _tables() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     return np.zeros(65536, np.int64), np.zeros(65536, np.int64), np.array([*_NO_EXTREMES, 0, 0, 0, 0], dtype=np.int64)
 
 
-def _occupied(counts: NDArray[np.int64], low_sums: NDArray[np.int64], found: NDArray[np.int64]) -> Counts:
+def _occupied(counts: NDArray[np.int64], low_sums: NDArray[np.int64], occurs: NDArray[np.int64]) -> Counts:
     """Return the histogram of the tables; the counts are changed."""
-    smallest, largest, low_bits, infinities, plus, minus = found.tolist()
+    smallest, largest, low_bits, infinities, plus, minus = occurs.tolist()
     counts[0x0000] -= plus
     counts[0x8000] -= minus
     h = Counts()
@@ -148,10 +148,10 @@ def _summarize_16_bit(x: NDArray[Any]) -> Counts:
 
 
 def _summarize_float64(x: NDArray[Any]) -> Counts:
-    counts, low_sums, found = _tables()
+    counts, low_sums, occurs = _tables()
     extremes = np.array([np.inf, -np.inf])
-    lost = _kernels.count_cells_rounded(np.ascontiguousarray(x, dtype=np.float64), counts, low_sums, found, extremes)
-    h = _occupied(counts, low_sums, found)
+    lost = _kernels.count_cells_rounded(np.ascontiguousarray(x, dtype=np.float64), counts, low_sums, occurs, extremes)
+    h = _occupied(counts, low_sums, occurs)
     if lost or h.inf_count or h.nan_count:
         return _summarize_clamped(np.asarray(x, dtype=np.float64))
     if x.size:

@@ -23,20 +23,20 @@ def _order(pattern):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _scan_finite(bits, found):  # type: ignore[no-untyped-def]
+def _scan_finite(bits, occurs):  # type: ignore[no-untyped-def]
     """Update the extremes, the number of infinities and the low bits from a block that is not all finite."""
     for b in bits:
         magnitude = np.int32(b & _MAGNITUDE)
         if magnitude < _INFINITY:
-            found[0] = min(found[0], np.int64(_order(b)))
-            found[1] = max(found[1], np.int64(_order(b)))
-            found[2] |= np.int64(b) & 0xFFFF
+            occurs[0] = min(occurs[0], np.int64(_order(b)))
+            occurs[1] = max(occurs[1], np.int64(_order(b)))
+            occurs[2] |= np.int64(b) & 0xFFFF
         elif magnitude == _INFINITY:
-            found[3] += 1
+            occurs[3] += 1
 
 
 @_jit
-def _tally(block, even, odd, found):  # type: ignore[no-untyped-def]
+def _tally(block, even, odd, occurs):  # type: ignore[no-untyped-def]
     """Add a block to the packed counters, and update the extremes, the low bits and the number of infinities."""
     smallest = np.int32(2147483647)
     largest = np.int32(-2147483648)
@@ -48,11 +48,11 @@ def _tally(block, even, odd, found):  # type: ignore[no-untyped-def]
         largest = ordered if ordered > largest else largest
         low = np.int32(low | b)
     if largest < _INFINITY and smallest > _MINUS_INFINITY:
-        found[0] = min(found[0], np.int64(smallest))
-        found[1] = max(found[1], np.int64(largest))
-        found[2] |= np.int64(low) & 0xFFFF
+        occurs[0] = min(occurs[0], np.int64(smallest))
+        occurs[1] = max(occurs[1], np.int64(largest))
+        occurs[2] |= np.int64(low) & 0xFFFF
     else:
-        _scan_finite(block, found)
+        _scan_finite(block, occurs)
     one = np.uint64(1 << 40)
     for j in range(block.size // 2):
         a = np.uint32(block[2 * j])
@@ -75,7 +75,7 @@ def _flush(even, odd, counts, low_sums):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def count_cells(bits, counts, low_sums, found):  # type: ignore[no-untyped-def]
+def count_cells(bits, counts, low_sums, occurs):  # type: ignore[no-untyped-def]
     """Add float32 patterns to the cells of their top 16 bits.
 
     Parameters
@@ -84,7 +84,7 @@ def count_cells(bits, counts, low_sums, found):  # type: ignore[no-untyped-def]
         float32 values as bit patterns.
     counts, low_sums : ndarray of int64, shape (65536,)
         Updated: number of values in each cell and the sum of their low 16 bits.
-    found : ndarray of int64, shape (6,)
+    occurs : ndarray of int64, shape (6,)
         Updated: smallest and largest finite value as ordered integers (the pattern of a positive value; for a
         negative one, all but its sign bit flipped), the bitwise or of all finite values' low bits, and the
         numbers of infinities, of zeros +0 and of zeros -0.
@@ -96,19 +96,19 @@ def count_cells(bits, counts, low_sums, found):  # type: ignore[no-untyped-def]
     for start in range(0, bits.size, _FLUSH):
         part = bits[start : start + _FLUSH]
         for first in range(0, part.size, _BLOCK):
-            _tally(part[first : first + _BLOCK], even, odd, found)
+            _tally(part[first : first + _BLOCK], even, odd, occurs)
         for zero in range(2):
             # A cell of the least exponent holds nothing but zeros if its low bits sum to nothing.
             key = 0x8000 * zero
             if ((even[key] | odd[key]) & np.uint64(0xFFFFFFFFFF)) == 0:
-                found[4 + zero] += np.int64(even[key] >> np.uint64(40)) + np.int64(odd[key] >> np.uint64(40))
+                occurs[4 + zero] += np.int64(even[key] >> np.uint64(40)) + np.int64(odd[key] >> np.uint64(40))
             else:
-                found[4 + zero] += np.count_nonzero(part == np.int32(-2147483648 * zero))
+                occurs[4 + zero] += np.count_nonzero(part == np.int32(-2147483648 * zero))
         _flush(even, odd, counts, low_sums)
 
 
 @_jit
-def count_cells_rounded(x, counts, low_sums, found, extremes):  # type: ignore[no-untyped-def]
+def count_cells_rounded(x, counts, low_sums, occurs, extremes):  # type: ignore[no-untyped-def]
     """Add float64 values, each rounded to the nearest float32, to the cells.
 
     Parameters
@@ -117,7 +117,7 @@ def count_cells_rounded(x, counts, low_sums, found, extremes):  # type: ignore[n
         Values.
     counts, low_sums : ndarray of int64, shape (65536,)
         As in `count_cells`.
-    found : ndarray of int64, shape (6,)
+    occurs : ndarray of int64, shape (6,)
         As in `count_cells`, of the rounded values.
     extremes : ndarray of float64, shape (2,)
         Updated if all values are finite, rounded too: the smallest and the largest, not rounded.
@@ -143,22 +143,22 @@ def count_cells_rounded(x, counts, low_sums, found, extremes):  # type: ignore[n
                 plus += np.int32(bits[i] == np.int32(0))
                 minus += np.int32(bits[i] == np.int32(-2147483648))
                 zeros += np.int32(block[i] == 0.0)
-            found[4] += plus
-            found[5] += minus
+            occurs[4] += plus
+            occurs[5] += minus
             lost += np.int64(plus + minus - zeros)
-            smallest, largest = found[0], found[1]
-            found[0] = 2147483647
-            found[1] = -2147483648
-            _tally(bits[: block.size], even, odd, found)
+            smallest, largest = occurs[0], occurs[1]
+            occurs[0] = 2147483647
+            occurs[1] = -2147483648
+            _tally(bits[: block.size], even, odd, occurs)
             # Rounding keeps the order: only a block that reaches as far as all before can hold an extreme.
-            if found[0] <= smallest:
+            if occurs[0] <= smallest:
                 for v in block:
                     extremes[0] = min(extremes[0], v)
-            if found[1] >= largest:
+            if occurs[1] >= largest:
                 for v in block:
                     extremes[1] = max(extremes[1], v)
-            found[0] = min(found[0], smallest)
-            found[1] = max(found[1], largest)
+            occurs[0] = min(occurs[0], smallest)
+            occurs[1] = max(occurs[1], largest)
         _flush(even, odd, counts, low_sums)
     return lost
 

@@ -141,23 +141,23 @@ def _fit_about(
     if censor:
         return _doubted(fit_censored(data.censored(histogram, censor), loc, n, zeros), histogram)
     if shape is not None:
-        found: float | str = GGD(shape).shape
+        shape_or_reason: float | str = GGD(shape).shape
     elif method == "ml":
-        found = _ml_shape(data)
-        if found == AS_UNIFORM and not _even(data, histogram):
-            found = KEPT_AWAY
+        shape_or_reason = _ml_shape(data)
+        if shape_or_reason == AS_UNIFORM and not _even(data, histogram):
+            shape_or_reason = KEPT_AWAY
     else:
-        found = _moment_shape(data, 1.0 if method == "moments" else 0.5)
-    if isinstance(found, str):
-        return no_fit(loc, name, n, zeros, "; ".join(filter(None, (found, _off_centre(histogram, loc)))))
-    q = {"ml": found, "moments": 1.0, "half-moments": 0.5}[name]
-    log_scale = (data.log_moment(q) - _log_unit_moment(found, q)) / q
-    fitted = GGD(found, data.unit * math.exp(log_scale), loc)
-    loglik = -fitted._log_norm - math.exp(data.log_moment(found) - found * log_scale)
+        shape_or_reason = _moment_shape(data, 1.0 if method == "moments" else 0.5)
+    if isinstance(shape_or_reason, str):
+        return no_fit(loc, name, n, zeros, "; ".join(filter(None, (shape_or_reason, _off_centre(histogram, loc)))))
+    q = {"ml": shape_or_reason, "moments": 1.0, "half-moments": 0.5}[name]
+    log_scale = (data.log_moment(q) - _log_unit_moment(shape_or_reason, q)) / q
+    fitted = GGD(shape_or_reason, data.unit * math.exp(log_scale), loc)
+    loglik = -fitted._log_norm - math.exp(data.log_moment(shape_or_reason) - shape_or_reason * log_scale)
     errors = standard_errors(fitted, n, name)
     if shape is not None:
-        errors = StandardErrors(0.0, fitted.scale / math.sqrt(n * found))
-    result = FitResult(found, fitted.scale, loc, errors, loglik, name, n, zeros, True)
+        errors = StandardErrors(0.0, fitted.scale / math.sqrt(n * shape_or_reason))
+    result = FitResult(shape_or_reason, fitted.scale, loc, errors, loglik, name, n, zeros, True)
     if shape is None and method == "ml":
         result = replace(result, reason=_outliers(data, result))
     return _doubted(result, histogram)
@@ -277,10 +277,10 @@ def _outliers(data: _Magnitudes, result: FitResult) -> str:
     t = np.exp(data.log[order] + math.log(data.unit / result.scale))
     expected = 2.0 * result.n * np.asarray(GGD(result.shape).sf(t))
     # The chance of so many values that far out, if at least one is not expected there, is of a Poisson count.
-    found = np.flatnonzero(special.gammainc(beyond, expected) < _CHANCE)
-    if not found.size:
+    index = np.flatnonzero(special.gammainc(beyond, expected) < _CHANCE)
+    if not index.size:
         return ""
-    outliers, rest = int(beyond[found[-1]]), np.delete(np.arange(data.log.size), order[: found[-1] + 1])
+    outliers, rest = int(beyond[index[-1]]), np.delete(np.arange(data.log.size), order[: index[-1] + 1])
     log = data.log[rest]
     others = replace(data, log=log, count=data.count[rest], spread=data.spread[rest], log_max=float(log.max()))
     without = _ml_shape(others)
@@ -389,9 +389,9 @@ def _ml_shape(data: _Magnitudes) -> float | str:
     start = _searched_shape(data.coarser())
     if isinstance(start, float):
         low, high = start / 1.01, start * 1.01
-        found = _newton(lambda p: _profile(data, p)[1:], low, high)
-        if low * 1.0001 < found < high / 1.0001:  # not at an end, so it is a root
-            return found
+        root = _newton(lambda p: _profile(data, p)[1:], low, high)
+        if low * 1.0001 < root < high / 1.0001:  # not at an end, so it is a root
+            return root
     return _searched_shape(data)
 
 

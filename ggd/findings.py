@@ -13,12 +13,12 @@ __all__ = ["verdict"]
 MOVED = 0.2  # a change of the shape worth a word
 
 
-def verdict(found: Survey) -> list[str]:
+def verdict(survey: Survey) -> list[str]:
     """Say in a few sentences what was found; every number is of the survey.
 
     Parameters
     ----------
-    found : Survey
+    survey : Survey
         What was found.
 
     Returns
@@ -27,8 +27,8 @@ def verdict(found: Survey) -> list[str]:
         Which shapes; what a Gaussian and a Laplace density cost more, and where not; which tensors are not generalized
         Gaussian; what pooling does; which estimators split; what could not be fitted.
     """
-    trusted = [entry for entry in found.tensors if entry.fit.trusted]
-    sentences = [f"{_counted(found.pooled.histogram.size, 'weight')} in {_counted(len(found.tensors), 'tensor')}."]
+    trusted = [entry for entry in survey.tensors if entry.fit.trusted]
+    sentences = [f"{_counted(survey.pooled.histogram.size, 'weight')} in {_counted(len(survey.tensors), 'tensor')}."]
     if trusted:
         sentences += [
             _shapes(trusted),
@@ -38,9 +38,9 @@ def verdict(found: Survey) -> list[str]:
             *_groups(trusted),
         ]
         sentences += _channels(trusted)
-        if len(found.tensors) > 1 and found.pooled.fitted:
-            sentences.append(_pooling(found, trusted))
-    return [*sentences, *_doubts(found)]
+        if len(survey.tensors) > 1 and survey.pooled.fitted:
+            sentences.append(_pooling(survey, trusted))
+    return [*sentences, *_doubts(survey)]
 
 
 def _shapes(fitted: Sequence[Entry]) -> str:
@@ -53,15 +53,15 @@ def _shapes(fitted: Sequence[Entry]) -> str:
     )
 
 
-def _doubts(found: Survey) -> Iterable[str]:
-    doubted = [entry for entry in found.tensors if not entry.fit.trusted]
+def _doubts(survey: Survey) -> Iterable[str]:
+    doubted = [entry for entry in survey.tensors if not entry.fit.trusted]
     if doubted:
         named = [f"{entry.name} ({entry.fit.reason})" for entry in doubted]
         yield (
             f"There is no fit, or none to trust, and no finding here, for {_counted(len(doubted), 'tensor')}: "
             f"{_listed(named, 3)}."
         )
-    aside = [e.name for e in found.tensors if e.histogram.nonzero_count and abs(e.histogram.mean) > OFF_CENTRE * e.rms]
+    aside = [e.name for e in survey.tensors if e.histogram.nonzero_count and abs(e.histogram.mean) > OFF_CENTRE * e.rms]
     if aside:
         yield f"The values of {_listed(aside, 4)} do not lie about zero, where all these densities have their centre."
 
@@ -118,13 +118,13 @@ def _by_method(entry: Entry) -> str:
     return ", ".join(f"{name} {fit.shape:.2f}" for name, fit in entry.agreement.fits.items())
 
 
-def _pooling(found: Survey, fitted: Sequence[Entry]) -> str:
+def _pooling(survey: Survey, fitted: Sequence[Entry]) -> str:
     mean = sum(entry.fit.n * entry.fit.shape for entry in fitted) / sum(entry.fit.n for entry in fitted)
-    levels = [(found.equal_tensors, "every tensor"), (found.equal_channels, "every channel")]
+    levels = [(survey.equal_tensors, "every tensor"), (survey.equal_channels, "every channel")]
     scaled_to = [f"{entry.fit.shape:.2f} with {what} scaled to equal RMS" for entry, what in levels if entry.fitted]
-    sentence = f"Pooled as they are, the weights look like shape {found.pooled.fit.shape:.2f}; "
-    own = f"the tensors by themselves have {mean:.2f} on average over the weights"
-    return f"{sentence}{', '.join(scaled_to)}{'; ' if scaled_to else ''}{own}."
+    sentence = f"Pooled as they are, the weights look like shape {survey.pooled.fit.shape:.2f}; "
+    separate = f"the tensors by themselves have {mean:.2f} on average over the weights"
+    return f"{sentence}{', '.join(scaled_to)}{'; ' if scaled_to else ''}{separate}."
 
 
 def _groups(fitted: Sequence[Entry]) -> Iterable[str]:

@@ -155,9 +155,9 @@ def _maximize(
 
     start = min((np.array([math.log(p), m]) for p in (0.3, 1.0, 3.0) for m in (-3.0, -1.5, 0.0, 1.5)), key=loss)
     options = {"xatol": 1e-9, "fatol": 1e-15, "maxfev": 4000, "initial_simplex": start + 0.2 * np.eye(3, 2, -1)}
-    found = optimize.minimize(loss, start, method="Nelder-Mead", options=options)
-    theta = np.asarray(found.x)
-    if not math.isfinite(found.fun) or min(theta[0] - low, high - theta[0]) < 1e-3:
+    optimum = optimize.minimize(loss, start, method="Nelder-Mead", options=options)
+    theta = np.asarray(optimum.x)
+    if not math.isfinite(optimum.fun) or min(theta[0] - low, high - theta[0]) < 1e-3:
         end = f"above {SHAPE_RANGE[1]:g}" if theta[0] > 0 else f"below {SHAPE_RANGE[0]:g}"
         return no_fit(loc, method, n, zeros, f"the best shape is {end}: the values are not of this family")
     shape, scale = math.exp(theta[0]), unit * scale_of(theta)
@@ -170,7 +170,7 @@ def _maximize(
     errors = StandardErrors(shape * math.sqrt(variances[0]), scale * math.sqrt(variances[1]))
     few = errors.shape > LARGEST_ERROR * shape
     reason = f"too few values ({n}): the standard error of the shape is {errors.shape:.2g}" if few else ""
-    value = -float(found.fun) - (math.log(unit) if method == "censored" else 0.0)
+    value = -float(optimum.fun) - (math.log(unit) if method == "censored" else 0.0)
     return FitResult(shape, scale, loc, errors, value, method, n, zeros, not reason, reason)
 
 

@@ -102,14 +102,14 @@ class Groups:
         return self.saved > self.threshold
 
 
-def fit_groups(histograms: Sequence[MagnitudeHistogram], whole: FitResult) -> Groups | None:
+def fit_groups(histograms: Sequence[MagnitudeHistogram], pooled: FitResult) -> Groups | None:
     """Fit each group, and compare with the fit of all of them.
 
     Parameters
     ----------
     histograms : sequence of MagnitudeHistogram
         Of each group, none empty.
-    whole : FitResult
+    pooled : FitResult
         The fit of all values.
 
     Returns
@@ -131,16 +131,16 @@ def fit_groups(histograms: Sequence[MagnitudeHistogram], whole: FitResult) -> Gr
         return None
     fits = tuple(fit(histogram) for histogram in histograms)
     rms = tuple(math.sqrt(h.abs_moment(2.0)) if h.nonzero_count else 0.0 for h in histograms)
-    pairs = [(h, own) for h, own in zip(histograms, fits, strict=True) if not math.isnan(own.shape)]
-    n = sum(own.n for _, own in pairs)
-    if not n or math.isnan(whole.shape):
+    pairs = [(h, each) for h, each in zip(histograms, fits, strict=True) if not math.isnan(each.shape)]
+    n = sum(each.n for _, each in pairs)
+    if not n or math.isnan(pooled.shape):
         return Groups(fits, rms, math.nan, math.nan, math.nan)
     unit = n * math.log(2.0)
-    together = [_loglik(h, whole) for h, _ in pairs]
-    saved = math.fsum(own.n * (own.loglik - whole_) for (_, own), whole_ in zip(pairs, together, strict=True))
-    scaled = [fit(h, shape=whole.shape).loglik for h, _ in pairs]
+    together = [_loglik(h, pooled) for h, _ in pairs]
+    saved = math.fsum(each.n * (each.loglik - whole_) for (_, each), whole_ in zip(pairs, together, strict=True))
+    scaled = [fit(h, shape=pooled.shape).loglik for h, _ in pairs]
     by_scale = math.fsum(
-        own.n * (alike - whole_) for (_, own), alike, whole_ in zip(pairs, scaled, together, strict=True)
+        each.n * (alike - whole_) for (_, each), alike, whole_ in zip(pairs, scaled, together, strict=True)
     )
     threshold = max(SMALLEST_EFFECT, 5.0 * (len(pairs) - 1) / unit)
     return Groups(fits, rms, saved / unit, by_scale / unit, threshold)

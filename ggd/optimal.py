@@ -275,6 +275,6 @@ def best_scale(density: GGD, values: ArrayLike, boundaries: ArrayLike, *, points
         return float(expected_mse_scaled(density, values, boundaries, [math.exp(log_scale)])[0])
 
     bounds = math.log(scales[max(k - 1, 0)]), math.log(scales[min(k + 1, points - 1)])
-    found = optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-9})
-    scale, mse = (math.exp(found.x), float(found.fun)) if found.fun < losses[k] else (scales[k], losses[k])
+    optimum = optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-9})
+    scale, mse = (math.exp(optimum.x), float(optimum.fun)) if optimum.fun < losses[k] else (scales[k], losses[k])
     return BestScale(float(scale), float(mse), scales, losses)

@@ -85,10 +85,10 @@ def deepshape(
     if shape_factor == std_factor == 1.0 or not data.any():
         return data.copy()
     if fitted is None:
-        found = fit(data)
-        if math.isnan(found.shape):
-            raise ValueError(f"no generalized Gaussian fits these weights: {found.reason}")
-        fitted = GGD(found.shape, found.scale)
+        estimate = fit(data)
+        if math.isnan(estimate.shape):
+            raise ValueError(f"no generalized Gaussian fits these weights: {estimate.reason}")
+        fitted = GGD(estimate.shape, estimate.scale)
     target = GGD.from_std(fitted.shape * shape_factor, fitted.std * std_factor)
     wide = data.astype(np.float64)
     if method == "source":

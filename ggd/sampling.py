@@ -107,13 +107,13 @@ def _fill(parameters: tuple[float, float, float], key: NDArray[np.uint64], flat:
 def _ziggurat(shape: float) -> tuple[Array, Array]:
     """Return the right ends of the layers and the density there: the tail's start at which they end at height 1."""
     a = 1.0 / shape
-    whole = math.gamma(1.0 + a)
+    total = math.gamma(1.0 + a)
     edges = np.empty(LAYERS + 1)
 
     def excess(log_z: float) -> float:
         z = math.exp(log_z)
         edge = z**a
-        area = edge * math.exp(-z) + float(special.gammaincc(a, z)) * whole
+        area = edge * math.exp(-z) + float(special.gammaincc(a, z)) * total
         return float(_kernels.ziggurat_edges(shape, edge, area, edges))
 
     low, high = math.log(1.0), math.log(300.0)  # the layers pass 1 too early at the low end, end below it at the high

@@ -77,8 +77,8 @@ def depth_of(name: str) -> int | None:
     >>> depth_of("model.layers.12.mlp.experts.3.w1.weight"), depth_of("lm_head.weight")
     (12, None)
     """
-    found = re.search(r"(?:^|[._])(\d+)(?=[._]|$)", name)
-    return int(found[1]) if found else None
+    match = re.search(r"(?:^|[._])(\d+)(?=[._]|$)", name)
+    return int(match[1]) if match else None
 
 
 class TensorSummary:
@@ -375,14 +375,14 @@ def survey(summaries: Iterable[TensorSummary]) -> Survey:
     >>> found.pooled.fit.shape < 0.6, round(found.equal_tensors.fit.shape, 1)
     (True, 2.0)
     """
-    tensors, whole, by_tensor, by_channel = [], [], [], []
+    tensors, totals, by_tensor, by_channel = [], [], [], []
     for summary in summaries:
         alike = _at_unit_rms(summary.values)
         channels = summary.channels if summary.channels.size else alike
         narrow = len(summary.shape) > 1 and not summary.channels.size
         within = None if narrow or not channels.size else compare_estimators(channels).fits["ml"]
         tensors.append(_entry(summary.name, summary.shape, summary.values, within, summary.groups))
-        whole.append(summary.values)
+        totals.append(summary.values)
         by_tensor.append(alike)
         by_channel.append(channels)
     if not tensors:
@@ -390,7 +390,7 @@ def survey(summaries: Iterable[TensorSummary]) -> Survey:
     pooled, equal_tensors, equal_channels = (
         _entry(name, (), functools.reduce(operator.or_, parts))
         for name, parts in (
-            ("all together", whole),
+            ("all together", totals),
             ("all, tensors at equal RMS", by_tensor),
             ("all, channels at equal RMS", by_channel),
         )

@@ -363,11 +363,11 @@ class RateConstraint:
         self.steps += 1
 
     def _rates(self, optimizer: torch.optim.Optimizer) -> list[float]:
-        held = {param: float(group["lr"]) for group in optimizer.param_groups for param in group["params"]}
-        missing = [name for name, param in self.params.items() if param not in held]
+        rates = {param: float(group["lr"]) for group in optimizer.param_groups for param in group["params"]}
+        missing = [name for name, param in self.params.items() if param not in rates]
         if missing:
             raise ValueError(f"the optimizer does not hold {missing[0]!r}, which is to be constrained")
-        return [held[param] if self.scale_by_lr else 1.0 for param in self.params.values()]
+        return [rates[param] if self.scale_by_lr else 1.0 for param in self.params.values()]
 
     def _shrink(self, name: str, step: float) -> None:
         param, shape = self.params[name], self.shapes[name]
@@ -396,8 +396,8 @@ class RateConstraint:
             if self.shape is not None:
                 shape = self.shape
             elif mean > 0.0 and math.isfinite(mean):
-                found = prior.shape_from_ratio(mean / (half / count) ** 2)
-                shape = min(max(found, self.shape_range[0]), self.shape_range[1])
+                from_ratio = prior.shape_from_ratio(mean / (half / count) ** 2)
+                shape = min(max(from_ratio, self.shape_range[0]), self.shape_range[1])
             else:  # nothing to estimate from: all zeros, or a training that has gone astray
                 shape = self.shapes.get(names[0], min(max(1.0, self.shape_range[0]), self.shape_range[1]))
             scale = prior.scale_from_mean(mean, shape) if math.isfinite(mean) else 0.0

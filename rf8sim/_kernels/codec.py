@@ -55,10 +55,10 @@ def look_up_drawn(index: Any, pairs: Any, fraction: Any, words: Any, random_bits
 @_jit
 def first_above(bits: Any, sign_mask: Any, infinity: Any) -> int:
     """Return the first index whose pattern, sign cleared, is above that of infinity (a NaN); -1 if none is."""
-    found = False
+    exists = False
     for i in range(bits.size):
-        found |= (bits[i] & sign_mask) > infinity
-    if found:
+        exists |= (bits[i] & sign_mask) > infinity
+    if exists:
         for i in range(bits.size):
             if (bits[i] & sign_mask) > infinity:
                 return i
@@ -177,7 +177,7 @@ def _round_float(x: Any, number: Any, words: Any, scratch: Any, out: Any) -> Non
     In units of the last place of the result, ``n = floor + rest``; both are exact, and the mode decides on ``rest``.
     """
     precision, exponent, mode, largest, above, below = number
-    unit_bits, inverse_bits, rest, whole = scratch
+    unit_bits, inverse_bits, rest, integer = scratch
     bits = x.view(np.int64)
     unit, inverse = unit_bits.view(np.float64), inverse_bits.view(np.float64)
     for j in range(x.size):
@@ -190,27 +190,27 @@ def _round_float(x: Any, number: Any, words: Any, scratch: Any, out: Any) -> Non
         nearest = (n + 4503599627370496.0) - 4503599627370496.0
         floor = nearest - (1.0 if nearest > n else 0.0)
         rest[j] = n - floor
-        whole[j] = nearest if mode == 0 else floor
+        integer[j] = nearest if mode == 0 else floor
     if mode == 1:  # nearest-away
         for j in range(x.size):
-            whole[j] += 1.0 if rest[j] >= 0.5 else 0.0
+            integer[j] += 1.0 if rest[j] >= 0.5 else 0.0
     elif mode == 3:  # up
         for j in range(x.size):
-            whole[j] += 1.0 if (rest[j] > 0) & (x[j] > 0) else 0.0
+            integer[j] += 1.0 if (rest[j] > 0) & (x[j] > 0) else 0.0
     elif mode == 4:  # down
         for j in range(x.size):
-            whole[j] += 1.0 if (rest[j] > 0) & (x[j] < 0) else 0.0
+            integer[j] += 1.0 if (rest[j] > 0) & (x[j] < 0) else 0.0
     elif mode == 5:  # to-odd
         for j in range(x.size):
-            half = whole[j] * 0.5
+            half = integer[j] * 0.5
             even = (half + 4503599627370496.0) - 4503599627370496.0 == half
-            whole[j] += 1.0 if (rest[j] > 0) & even else 0.0
+            integer[j] += 1.0 if (rest[j] > 0) & even else 0.0
     elif mode == 6:  # stochastic: the carry of a 24-bit adder
         for j in range(x.size):
             carry = np.int64(rest[j] * 16777216.0) + np.int64(words[j] & np.uint32(0xFFFFFF))
-            whole[j] += 1.0 if carry >= 16777216 else 0.0
+            integer[j] += 1.0 if carry >= 16777216 else 0.0
     for j in range(x.size):
-        magnitude = whole[j] * unit[j]
+        magnitude = integer[j] * unit[j]
         positive = magnitude if magnitude <= largest else above
         negative = -magnitude if magnitude <= largest else below
         rounded = positive if x[j] > 0 else negative

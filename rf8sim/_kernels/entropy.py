@@ -116,35 +116,35 @@ def prefix_encode(symbols: Any, codes: Any, words: Any) -> Any:
 
     ``words`` has one place more than the codes may need.
     """
-    held, count, at = _U0, _U0, _U0
+    buffer, count, at = _U0, _U0, _U0
     for i in range(symbols.size):
         entry = codes[symbols[i]]
-        held |= (entry >> _U8) << count
+        buffer |= (entry >> _U8) << count
         count += entry & _BYTE
-        words[at] = np.uint32(held)
+        words[at] = np.uint32(buffer)
         full = count & _U32  # 32 or 0, as count is below 64
         at += full >> np.uint64(5)
-        held >>= full
+        buffer >>= full
         count -= full
     if count:
-        words[at] = np.uint32(held)
+        words[at] = np.uint32(buffer)
         at += _U1
     return at
 
 
 @_inline
-def _refill(held: Any, count: Any, words: Any, at: Any) -> Any:
+def _refill(buffer: Any, count: Any, words: Any, at: Any) -> Any:
     """Take a word if fewer than 32 bits are held (without a branch)."""
     few = count < _U32
-    more = held | (np.uint64(words[at]) << (count & _U32 - _U1))
-    return more if few else held, count | _U32, at + np.uint64(few)
+    more = buffer | (np.uint64(words[at]) << (count & _U32 - _U1))
+    return more if few else buffer, count | _U32, at + np.uint64(few)
 
 
 @_inline
-def _take(held: Any, count: Any, table: Any, mask: Any) -> Any:
-    entry = np.uint64(table[held & mask])
+def _take(buffer: Any, count: Any, table: Any, mask: Any) -> Any:
+    entry = np.uint64(table[buffer & mask])
     length = entry & _BYTE
-    return held >> length, count - length, np.uint8(entry >> _U8)
+    return buffer >> length, count - length, np.uint8(entry >> _U8)
 
 
 @_jit
@@ -185,20 +185,20 @@ def prefix_decode(words: Any, ends: Any, table: Any, mask: Any, out: Any, quarte
 
 @_jit
 def _rest(
-    words: Any, end: Any, at: Any, held: Any, count: Any, table: Any, mask: Any, out: Any, first: Any, stop: Any
+    words: Any, end: Any, at: Any, buffer: Any, count: Any, table: Any, mask: Any, out: Any, first: Any, stop: Any
 ) -> Any:
     i = first
     while i < stop:
         if count < _U32 and at < end:
-            held |= np.uint64(words[at]) << count
+            buffer |= np.uint64(words[at]) << count
             count += _U32
             at += _U1
-        entry = np.uint64(table[held & mask])
+        entry = np.uint64(table[buffer & mask])
         length = entry & _BYTE
         if length > count:
             return False
-        held >>= length
+        buffer >>= length
         count -= length
         out[i] = np.uint8(entry >> _U8)
         i += _U1
-    return at == end and count < _U32 and held == _U0
+    return at == end and count < _U32 and buffer == _U0

@@ -23,11 +23,11 @@ def row_errors(
     """
     scale, offset = grid
     for i in range(x.shape[0]):
-        own = i if scale.shape[0] > 1 else 0
+        scale_row = i if scale.shape[0] > 1 else 0
         square, error, relative, largest = sums[i, 0], sums[i, 1], sums[i, 2], sums[i, 3]
         finite, nonzero, related, under, over = counts[i, 0], counts[i, 1], counts[i, 2], counts[i, 3], counts[i, 4]
         for start in range(0, x.shape[1], block):
-            factor, shift = scale[own, start // block], offset[own, start // block]
+            factor, shift = scale[scale_row, start // block], offset[scale_row, start // block]
             top, bottom = high * factor + shift, low * factor + shift
             if factor < 0:
                 top, bottom = bottom, top

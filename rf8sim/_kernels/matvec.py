@@ -116,14 +116,14 @@ def matvec_nibbles(codes: Any, x: Any, low: Any, high: Any, order: Any, out: Any
     """Multiply rows of codes with ``x``, whose 32s are in the order ``DECODED`` and end in zeros."""
     decoded, lanes = np.empty(32, dtype=np.float32), np.empty(32, dtype=np.float32)
     tail = np.zeros(32, dtype=np.uint8)
-    whole = codes.shape[1] // 32 * 32
+    vectorized = codes.shape[1] // 32 * 32
     for i in range(codes.shape[0]):
         row = codes[i]
         decoded[:] = 0
-        mark = _add_decoded(row, x, low, high, decoded, whole)
-        if whole < row.size:
-            tail[: row.size - whole] = row[whole:]
-            mark = max(mark, _add_decoded(tail, x[whole:], low, high, decoded, 32))
+        mark = _add_decoded(row, x, low, high, decoded, vectorized)
+        if vectorized < row.size:
+            tail[: row.size - vectorized] = row[vectorized:]
+            mark = max(mark, _add_decoded(tail, x[vectorized:], low, high, decoded, 32))
         for place in range(32):
             lanes[order[place]] = decoded[place]
         total = _sum_lanes(lanes)

@@ -64,9 +64,9 @@ class Accumulation:
             ("product_rounding", as_rounding(self.product_rounding)),
         ):
             object.__setattr__(self, name, value)
-        held, products = get_accumulator(self.accumulator), get_accumulator(self.products)
-        if not held.exact:
-            get_rule(held, self.rounding, 0)
+        accumulator, products = get_accumulator(self.accumulator), get_accumulator(self.products)
+        if not accumulator.exact:
+            get_rule(accumulator, self.rounding, 0)
         if products.exact:
             return
         if products.integer is not None:

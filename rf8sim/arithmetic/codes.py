@@ -61,7 +61,7 @@ def _apply(
     out: NDArray[np.uint8] | None,
     with_flags: bool,
 ) -> Any:
-    formats = tuple(get_format(one) for one in each_format(fmt, len(operands)))
+    formats = tuple(get_format(name) for name in each_format(fmt, len(operands)))
     into = formats[0] if result is None else get_format(result)
     chosen = as_rounding(rounding)
     table: OperationTable | DrawTable
@@ -83,13 +83,13 @@ def _apply(
         drawn = arrays, table.fraction, words, chosen.bits
         if with_flags:
             flags = _look_up_drawn(table.flags, *drawn).reshape(shape)
-        found = _look_up_drawn(table.codes, *drawn, target)
+        results = _look_up_drawn(table.codes, *drawn, target)
     else:
         if with_flags:
             flags = _look_up(arrays, table.flags).reshape(shape)
-        found = _look_up(arrays, table.codes, target)
+        results = _look_up(arrays, table.codes, target)
     if not in_place:
-        codes[...] = found.reshape(shape)
+        codes[...] = results.reshape(shape)
     return codes if flags is None else (codes, flags)
 
 
@@ -330,7 +330,7 @@ def fma(
     >>> float(rf8sim.decode(rf8sim.fma(one, small, one, "rf8"), "rf8"))
     1.0
     """
-    first, second, third = (get_format(one) for one in each_format(fmt, 3))
+    first, second, third = (get_format(name) for name in each_format(fmt, 3))
     into = third if result is None else get_format(result)
     chosen = as_rounding(rounding)
     mode, overflow = check_choices(into, chosen)
@@ -340,7 +340,7 @@ def fma(
     words = drawn_words(shape, chosen) if drawn else np.empty(0, np.uint32)
     x, y, z = (whole_table(f.values) for f in (first, second, third))
     size = arrays[0].size
-    found, raised = np.empty(size, dtype=np.uint8), np.empty(size, dtype=np.uint8)
+    results, raised = np.empty(size, dtype=np.uint8), np.empty(size, dtype=np.uint8)
     missing = np.empty(size, dtype=np.bool_)
 
     def work(start: int, stop: int) -> None:
@@ -352,23 +352,23 @@ def fma(
                 down = mode is RoundingMode.DOWN
                 value = -exact_sum(-product, -addend) if down else exact_sum(product, addend)
             invalid = np.isnan(value) & ~(np.isnan(factor) | np.isnan(other) | np.isnan(addend))
-            own = np.where(invalid, Flags.INVALID, 0)
+            raised_here = np.where(invalid, Flags.INVALID, 0)
             if not drawn:
-                found[part], raised[part], missing[part] = round_exact(value, own, into, chosen)
+                results[part], raised[part], missing[part] = round_exact(value, raised_here, into, chosen)
                 continue
 
             def magnitude(here: NDArray[np.bool_], product: Any = product, addend: Any = addend) -> Any:
                 return sum_in_words(product[here], addend[here])
 
-            table = draws(value, own, into, overflow, magnitude)
+            table = draws(value, raised_here, into, overflow, magnitude)
             index = np.arange(value.size, dtype=np.uint16)
-            for pairs, target in ((table.codes, found), (table.flags, raised)):
+            for pairs, target in ((table.codes, results), (table.flags, raised)):
                 _kernels.look_up_drawn(index, pairs, table.fraction, words[part], np.uint64(chosen.bits), target[part])
             missing[part] = table.missing
 
     in_pieces(work, size)
     _refuse_missing(missing.reshape(shape), "fma", into)
-    codes[...] = found.reshape(shape)
+    codes[...] = results.reshape(shape)
     return (codes, raised.reshape(shape)) if flags else codes
 
 
@@ -398,6 +398,6 @@ def compare(a: ArrayLike, b: ArrayLike, fmt: Formats) -> NDArray[np.int8]:
     >>> rf8sim.compare([0x7B, 0x08, 0x80], [0x7F, 0x07, 0x00], "rf8").tolist()
     [-1, 0, 2]
     """
-    first, second = (get_format(one) for one in each_format(fmt, 2))
+    first, second = (get_format(name) for name in each_format(fmt, 2))
     arrays, shape = _operands((a, b), (first, second))
     return _look_up(arrays, order_table(first, second)).reshape(shape)

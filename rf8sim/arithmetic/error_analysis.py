@@ -172,14 +172,14 @@ def unit_roundoff(
     >>> unit_roundoff("float16") == (2.0**-11, 2.0**-25), unit_roundoff("rf8")[0] == 0.125 / 1.375
     (True, True)
     """
-    held = get_accumulator(accumulator)
-    whole = 1.0 if as_rounding(rounding).mode in _NEAREST else 2.0
-    if held.floating is not None:
-        kind = held.floating
-        return whole * 2.0**-kind.precision, whole * math.ldexp(1.0, kind.emin - kind.precision)
-    if held.format is None:
+    layout = get_accumulator(accumulator)
+    ulps = 1.0 if as_rounding(rounding).mode in _NEAREST else 2.0
+    if layout.floating is not None:
+        kind = layout.floating
+        return ulps * 2.0**-kind.precision, ulps * math.ldexp(1.0, kind.emin - kind.precision)
+    if layout.format is None:
         return 0.0, 0.0
-    fmt = held.format
+    fmt = layout.format
     if not fmt.signed or fmt.zero is None:  # negative sums, or zero, are out of range
         return math.inf, math.inf
     mode = check_choices(fmt, rounding)[0]
@@ -234,18 +234,18 @@ def accumulation_bound(
     True
     """
     sum_of = as_accumulation(accumulator)
-    held, plan = get_accumulator(sum_of.accumulator), get_order(sum_of.order)
+    layout, plan = get_accumulator(sum_of.accumulator), get_order(sum_of.order)
     sizes = np.asarray(magnitudes, dtype=np.float64)
-    unit, eta = unit_roundoff(held, sum_of.rounding)
+    unit, eta = unit_roundoff(layout, sum_of.rounding)
     roundings = step_count(plan, depth) if depth else 0
     passed = max(math.ceil(math.log2(depth)), 1) if plan.name == "pairwise" and depth else roundings
     gamma = passed * unit / (1 - passed * unit) if passed * unit < 1 else math.inf
-    if held.exact:
+    if layout.exact:
         largest = math.inf
-    elif held.floating is not None:
-        largest = held.floating.max
-    elif held.format is not None:
-        largest = min(held.format.max, -held.format.min)
+    elif layout.floating is not None:
+        largest = layout.floating.max
+    elif layout.format is not None:
+        largest = min(layout.format.max, -layout.format.min)
     else:
         largest = 0.0  # an integer overflows without rounding: there is no bound that does not know its unit
     with np.errstate(invalid="ignore"):

@@ -148,9 +148,9 @@ def matmul(
     >>> [float(rf8sim.dot(y, y, "rf8", accumulator=one)) for one in multipliers]
     [1.953125, 1.953125, 1.875]
     """
-    left, right = (get_operand(x, one) for x, one in zip((a, b), each_format(fmt, 2), strict=True))
+    left, right = (get_operand(x, name) for x, name in zip((a, b), each_format(fmt, 2), strict=True))
     sum_of, scaled = as_accumulation(accumulator), scales or OperandScales()
-    held, block_size = get_accumulator(sum_of.accumulator), scaled.block_size
+    layout, block_size = get_accumulator(sum_of.accumulator), scaled.block_size
     row, column = left.data.ndim == 1, right.data.ndim == 1
     batch = _check_shapes(left, right)
     if row:
@@ -164,15 +164,15 @@ def matmul(
     if not rounded.exact:
         _check_products(rounded, block_size)
         unit, bits = grid_of(rounded)
-    if held.integer is not None:
-        _check_integer(held, unit, bits, block_size)
+    if layout.integer is not None:
+        _check_integer(layout, unit, bits, block_size)
     into = None if result is None else get_format(result)
     if into is not None:
         check_choices(into, rounding)
-    rule = None if held.exact else get_rule(held, sum_of.rounding, unit)
+    rule = None if layout.exact else get_rule(layout, sum_of.rounding, unit)
     first = None if rounded.exact else get_rule(rounded, sum_of.product_rounding, unit)
     mode = as_rounding(sum_of.rounding).mode
-    plan = Plan(held, get_order(sum_of.order), rule, mode, into is not None, threads, first)
+    plan = Plan(layout, get_order(sum_of.order), rule, mode, into is not None, threads, first)
     blocks = 1 if block_size is None else _block_count(depth, block_size)
     factors = (
         _scales("scales.a", scaled.a, (*batch, rows, blocks)),
@@ -181,7 +181,7 @@ def matmul(
     sums = _stacked(left, right, batch, factors, block_size, plan)
     if block_size is None and not (scaled.a is None and scaled.b is None):
         product = factors[0] * factors[1]
-        sums = sums * product if into is None and held.dtype is np.float64 else scaled_to_odd(sums, product)
+        sums = sums * product if into is None and layout.dtype is np.float64 else scaled_to_odd(sums, product)
     if row:
         sums = sums[..., 0, :]
     if column:
@@ -193,7 +193,7 @@ def matmul(
                 codes[np.asarray(sums) == sign * np.inf] = side.infinity
         return codes
     with np.errstate(over="ignore"):
-        return np.asarray(sums).astype(held.dtype, copy=False)
+        return np.asarray(sums).astype(layout.dtype, copy=False)
 
 
 def dot(a: ArrayLike, b: ArrayLike, fmt: Formats, **options: Unpack[ProductOptions]) -> NDArray[Any]:
@@ -406,16 +406,16 @@ def _check_products(rounded: Accumulator, block_size: int | None) -> None:
         raise ValueError(f"products rounded to {rounded.name!r} take no block scales: leave block_size out")
 
 
-def _check_integer(held: Accumulator, unit: int, bits: int, block_size: int | None) -> None:
+def _check_integer(accumulator: Accumulator, unit: int, bits: int, block_size: int | None) -> None:
     if bits > 52:
         raise ValueError(
-            f"accumulator {held.name!r}: products of these formats are integers of up to {bits} bits in units of "
-            f"2**{unit}, and integer accumulators take products of up to 52: use 'exact' or a float"
+            f"accumulator {accumulator.name!r}: products of these formats are integers of up to {bits} bits in units "
+            f"of 2**{unit}, and integer accumulators take products of up to 52: use 'exact' or a float"
         )
     if block_size is not None:
         raise ValueError(
-            f"accumulator {held.name!r} takes no block scales: scaled sums are no integers; use a float accumulator "
-            f"with order 'blocked:{block_size}', whose block sums are exact"
+            f"accumulator {accumulator.name!r} takes no block scales: scaled sums are no integers; use a float "
+            f"accumulator with order 'blocked:{block_size}', whose block sums are exact"
         )
 
 

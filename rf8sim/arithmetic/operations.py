@@ -113,8 +113,8 @@ def _integers(x: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 def _quotient(a: Array, b: Array) -> Array:
     ordinary = a / b
     (n, e), (m, f) = _integers(a), _integers(b)
-    whole, rest = np.divmod(n << 38, np.where(m == 0, 1, m))
-    magnitude = np.ldexp((whole << 1 | (rest != 0)).astype(np.float64), e - f - 39)
+    quotient, rest = np.divmod(n << 38, np.where(m == 0, 1, m))
+    magnitude = np.ldexp((quotient << 1 | (rest != 0)).astype(np.float64), e - f - 39)
     exact = np.copysign(magnitude, ordinary)
     return np.where(np.isfinite(a) & np.isfinite(b) & (a != 0) & (b != 0), exact, ordinary)
 
@@ -149,9 +149,9 @@ _WORD = 32  # bits of a random word
 def as_integers(x: Array) -> Integers:
     """Return finite float64 numbers, exactly, as Python's integers in units of ``2**-400``."""
     fraction, exponent = np.frexp(x)
-    whole: Integers = np.ldexp(fraction, 53).astype(np.int64).astype(object)
-    whole <<= exponent.astype(object) + (_UNIT - 53)
-    return whole
+    significand: Integers = np.ldexp(fraction, 53).astype(np.int64).astype(object)
+    significand <<= exponent.astype(object) + (_UNIT - 53)
+    return significand
 
 
 def _in_words(x: Array) -> Integers:
@@ -275,7 +275,7 @@ def operation_table(
 
 def _table_formats(operation: str, fmt: Formats, result: str | Format | None) -> tuple[Format, Format, Format]:
     """Return the formats of the first operand, of the second (of one, the first again) and of the result."""
-    formats = [get_format(one) for one in each_format(fmt, OPERATIONS[operation].operands)]
+    formats = [get_format(name) for name in each_format(fmt, OPERATIONS[operation].operands)]
     return formats[0], formats[-1], formats[0] if result is None else get_format(result)
 
 

@@ -70,13 +70,13 @@ def _grid(values: Array) -> _Grid:
     return _Grid(unit, int(exponent.max()) - unit, int(digits.max()))
 
 
-def grid_of(held: Accumulator) -> tuple[int, int]:
+def grid_of(accumulator: Accumulator) -> tuple[int, int]:
     """Of the values of a float or a format: all are multiples of ``2**unit``, below ``2**(unit + bits)``."""
-    if held.floating is not None:
-        unit = held.floating.emin - held.floating.mantissa_bits
-        return unit, held.floating.emax + 1 - unit
-    assert held.format is not None
-    return _table(held.format)[1][:2]
+    if accumulator.floating is not None:
+        unit = accumulator.floating.emin - accumulator.floating.mantissa_bits
+        return unit, accumulator.floating.emax + 1 - unit
+    assert accumulator.format is not None
+    return _table(accumulator.format)[1][:2]
 
 
 class Operand(NamedTuple):
@@ -495,12 +495,12 @@ def accumulate_blocks(a: Operand, b: Operand, scales: tuple[Array, Array], block
         return _exact(a, b, scales, block, plan)
     depth = a.shape[1]
     sums = np.zeros((a.shape[0], b.shape[1]))
-    whole = plan.order == Order("blocked", block)
-    steps = 1 if whole else 1 + step_count(plan.order, min(block, depth))
+    is_blocked = plan.order == Order("blocked", block)
+    steps = 1 if is_blocked else 1 + step_count(plan.order, min(block, depth))
     for number, start in enumerate(range(0, depth, block)):
         part = a.along(start, min(start + block, depth), 1), b.along(start, min(start + block, depth), 0)
         scale = scales[0][:, number, None] * scales[1][number]
-        if whole:
+        if is_blocked:
             special = _special_sums(*part)
             partial = list(_terms(part[0].slices(), part[1].slices(), 0, part[0].shape[1], _chunk(a.grid, b.grid)))
         else:

@@ -209,12 +209,12 @@ class QArray(np.lib.mixins.NDArrayOperatorsMixin):
         QArray([1.0, -0.25], format='int8', scale=0.25)
         """
         into = self.format if format is None else get_format(format)
-        found = QArray(np.zeros((), np.uint8), into, self.scale if scale is None else scale, self.rounding)
-        ratio = Fraction(self.scale) / Fraction(found.scale)
+        target = QArray(np.zeros((), np.uint8), into, self.scale if scale is None else scale, self.rounding)
+        ratio = Fraction(self.scale) / Fraction(target.scale)
         table = arithmetic.conversion_table(self.format, into, ratio, self.rounding)
         if table.missing[self.codes].any():
             raise ValueError(f"the array holds NaN, and format {into.name!r} has no NaN code: choose a format with NaN")
-        return found._like(table.codes[self.codes])
+        return target._like(table.codes[self.codes])
 
     def __repr__(self) -> str:
         values, _ = _values(self.format, self.scale)  # of the elements that are shown alone
@@ -387,15 +387,15 @@ def _exact_root(x: Fraction) -> Fraction | None:
 def _float_scale(scale: Fraction | None, ufunc: np.ufunc) -> float:
     """Return an exact scale as a float, or refuse."""
     try:
-        found = math.nan if scale is None else float(scale)
+        number = math.nan if scale is None else float(scale)
     except OverflowError:
-        found = math.inf
-    if not 0 < found < math.inf or Fraction(found) != scale:
+        number = math.inf
+    if not 0 < number < math.inf or Fraction(number) != scale:
         raise ValueError(
             f"the scale of numpy.{ufunc.__name__} would not be exact in float64: convert(scale=...) an operand to a "
             "power of two first"
         )
-    return found
+    return number
 
 
 def _matmul(a: Any, b: Any) -> QArray:

@@ -145,8 +145,8 @@ def quantize_checkpoint(
     >>> [(check.name, check.passed) for check in manifest.checks]
     [('read back', True), ('same tensors', True), ('sqnr>=25dB', True)]
     """
-    requirements = [parse_requirement(one) if isinstance(one, str) else one for one in require]
-    needs = [one for one in requirements if one.quantity in ("loss", "metric")]
+    requirements = [parse_requirement(text) if isinstance(text, str) else text for text in require]
+    needs = [text for text in requirements if text.quantity in ("loss", "metric")]
     if needs and evaluate is None:
         raise ValueError(f"{needs[0].text!r} needs an evaluation: a command, or a model with its data")
     checkpoint, output = open_checkpoint(source), Path(output)

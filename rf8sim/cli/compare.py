@@ -52,14 +52,14 @@ def compare(
     if csv and json_:
         raise ValueError("--csv and --json exclude each other: give one")
     thresholds = comparison.Thresholds(sqnr, bits, percent / 100)
-    found = comparison.compare(comparison.read_report(before), comparison.read_report(after), thresholds)
-    page = COMPARE.page(found, given_command(context))
+    changes = comparison.compare(comparison.read_report(before), comparison.read_report(after), thresholds)
+    page = COMPARE.page(changes, given_command(context))
     written = [] if report is None else write_page(page, report)
     if json_:
         print(as_json({"verdict": list(page.verdict), **page.data}))
     elif csv:
-        print(listings.as_csv(found.table(everything=True)), end="")
+        print(listings.as_csv(changes.table(everything=True)), end="")
     elif not quiet:
         print_page(page, map(str, written))
-    if found.failed:
+    if changes.failed:
         raise typer.Exit(1)

@@ -92,7 +92,7 @@ def tradeoff(
     settings = Settings((), include=tuple(include or ()), exclude=tuple(exclude or ()))
     loaded = _model(checkpoint, model, data, tokens)
     with progress_bar(quiet) as progress:
-        found = measure_tradeoff(
+        measured = measure_tradeoff(
             checkpoint,
             tuple(dict.fromkeys(formats or ())),
             coder,
@@ -101,7 +101,7 @@ def tradeoff(
             windows=loaded[1] if loaded else None,
             progress=progress,
         )
-    page = TRADEOFF.page(found, _command(context, model=model), figures=output.suffix != ".json")
+    page = TRADEOFF.page(measured, _command(context, model=model), figures=output.suffix != ".json")
     written = write_page(page, output)
     if not quiet:
         print_page(page, map(str, written))
@@ -147,7 +147,7 @@ def prune(
     names = tuple(dict.fromkeys(formats or ["rf8"]))
     loaded = _model(checkpoint, model, data, tokens)
     with progress_bar(quiet) as progress:
-        found = measure_sparsity(
+        measured = measure_sparsity(
             checkpoint,
             given,
             names,
@@ -156,7 +156,7 @@ def prune(
             model=loaded,
             progress=progress,
         )
-    page = PRUNE.page(found, _command(context, model=model), figures=output.suffix != ".json")
+    page = PRUNE.page(measured, _command(context, model=model), figures=output.suffix != ".json")
     written = write_page(page, output)
     if not quiet:
         print_page(page, map(str, written))
@@ -222,7 +222,7 @@ def plan(
             kept=kept,
             progress=progress,
         )
-        found = plan_checkpoint(
+        planned = plan_checkpoint(
             checkpoint,
             bound,
             menu,
@@ -231,10 +231,10 @@ def plan(
             windows=loaded[1] if loaded else None,
             progress=progress,
         )
-    page = PLAN.page(found, _command(context, rf_family=family, everything=everything, model=model))
+    page = PLAN.page(planned, _command(context, rf_family=family, everything=everything, model=model))
     written = [] if output is None else [output]
     if output is not None:
-        write_plan(output, found.plan(), "\n".join([f"Made by {page.made_by}", *page.verdict]))
+        write_plan(output, planned.plan(), "\n".join([f"Made by {page.made_by}", *page.verdict]))
     written += [] if report is None else write_page(page, report)
     if not quiet:
         print_page(page, map(str, written))
@@ -262,8 +262,8 @@ def rf_family(
     for shape in shapes or ():
         if not 0.2 <= shape <= 20:
             raise ValueError(f"--shape must be from 0.2 to 20, got {shape:g}")
-    found = theory(tuple(dict.fromkeys(shapes or SHAPES)))
-    page = RF_FAMILY.page(found, given_command(context), figures=output.suffix != ".json")
+    members = theory(tuple(dict.fromkeys(shapes or SHAPES)))
+    page = RF_FAMILY.page(members, given_command(context), figures=output.suffix != ".json")
     written = write_page(page, output)
     if not quiet:
         print_page(page, map(str, written))

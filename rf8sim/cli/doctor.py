@@ -61,9 +61,9 @@ def doctor(json_: Annotated[bool, typer.Option("--json", help="Print JSON instea
         (part, shutil.which(part.name)) for part in PROGRAMS
     ]
     if json_:
-        print(as_json({**facts, "optional": {part.name: found for part, found in optional}}))
+        print(as_json({**facts, "optional": {part.name: installed for part, installed in optional}}))
         return
     print_table(Table("Installed", (Column("What"), Column("Found")), tuple(facts.items())))
     columns = (Column("What"), Column("Found"), Column("Needed for"))
-    rows = tuple((part.name, found or f"no: {part.install}", part.needed_for) for part, found in optional)
+    rows = tuple((part.name, installed or f"no: {part.install}", part.needed_for) for part, installed in optional)
     print_table(Table("Optional", columns, rows))

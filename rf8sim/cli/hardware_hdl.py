@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 __all__ = ["area_summary", "hdl"]
 
 
-def area_summary(found: Sequence[tuple[Subject, dict[str, Area]]], liberty: Path) -> Table:
+def area_summary(areas: Sequence[tuple[Subject, dict[str, Area]]], liberty: Path) -> Table:
     """Return blocks as rows and formats side by side: gate equivalents, logic depth, cells."""
     from ..report.tables.table import Column, Table
 
-    formats = list(dict.fromkeys(fmt for _, row in found for fmt in row))
+    formats = list(dict.fromkeys(fmt for _, row in areas for fmt in row))
     columns = [Column("block")]
     for title, kind in (("gates", ".0f"), ("depth", "count"), ("cells", "count")):
         columns += [Column(f"{title} {fmt}", kind) for fmt in formats]
     columns.append(Column("gates rf8 / e4m3fn", ".2f"))
     rows = []
-    for subject, row in found:
+    for subject, row in areas:
         cells: list[Any] = [subject.title]
         for attribute in ("gates", "depth", "cells"):
             cells += [getattr(row[fmt], attribute) if fmt in row else None for fmt in formats]

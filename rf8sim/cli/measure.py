@@ -171,16 +171,16 @@ def fit(
         choose("family", name, family_names())
     settings = Settings((), include=tuple(include or ()), exclude=tuple(exclude or ()))
     where = cluster(scheduler, workers)
-    found, skipped = _survey(checkpoints, settings, quiet, threads=threads, cluster=where)
+    surveyed, skipped = _survey(checkpoints, settings, quiet, threads=threads, cluster=where)
     drawn = figures is not None or (report is not None and report.suffix != ".json")
-    fits = Fits(found, skipped, tuple(families or fit_tables.RIVALS))
+    fits = Fits(surveyed, skipped, tuple(families or fit_tables.RIVALS))
     page = FIT.page(fits, given_command(context), figures=drawn)
     written = [] if figures is None else write_figures(page.figures, figures)
     written += [] if report is None else write_page(page, report)
     if json_:
         print(as_json({"verdict": list(page.verdict), **page.data}))
     elif csv:
-        print(listings.as_csv(fit_tables.everything(found)), end="")
+        print(listings.as_csv(fit_tables.everything(surveyed)), end="")
     else:
         notes = [f"{len(skipped)} not fitted: {skipped[0].name!r}: {skipped[0].reason}."] if skipped else []
         print_page(page, (*notes, *map(str, written)))
@@ -261,13 +261,13 @@ def evaluate(
     if shift != "auto" and not shift.lstrip("-").isdecimal():
         raise ValueError(f"--shift must be a whole number or 'auto', got {shift!r}")
     paths: dict[Datapath, None] = {}
-    for inputs, name, held in product(activations or ["none"], formats or _EVALUATED, accumulator or ["exact"]):
+    for inputs, name, accumulates in product(activations or ["none"], formats or _EVALUATED, accumulator or ["exact"]):
         weights = as_scheme(name)
         rounded = {"none": None, "same": _same(weights)}[inputs] if inputs in ("none", "same") else as_scheme(inputs)
         path = Datapath(
             weights=weights,
             activations=rounded,
-            accumulator=held,
+            accumulator=accumulates,
             order=order,
             accumulator_rounding=accumulator_rounding,
             shift=None if shift == "auto" else int(shift),

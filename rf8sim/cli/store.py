@@ -117,10 +117,10 @@ def quantize(
 
     given = {name: value for name, value in {"seed": seed, "entropy": entropy}.items() if value is not None}
     chosen = _plan(plan, formats or [], keep or [], given, everything)
-    requirements = [parse_requirement(one) for one in require or ()]
+    requirements = [parse_requirement(text) for text in require or ()]
     if (sensitivity or calibrate) and not protect:
         raise ValueError("--sensitivity and --calibrate choose what --protect keeps: give a share too")
-    needs = {one.quantity for one in requirements} & {"loss", "metric"}
+    needs = {text.quantity for text in requirements} & {"loss", "metric"}
     with progress_bar(quiet) as progress:
         protection = _protection(checkpoint, protect, protect_in, sensitivity, calibrate)
         measure: Evaluate | None = None
@@ -233,7 +233,7 @@ def _show(manifest: Manifest, output: Path) -> None:
     from ..report.tables.table import Column, Table
 
     columns = (Column("tensor"), Column("scheme"), Column("bits per weight", ".3f"), Column("SQNR, dB", ".2f"))
-    rows = [(one.name, one.scheme, one.bits_per_weight, one.sqnr_db) for one in manifest.tensors if one.scheme]
+    rows = [(row.name, row.scheme, row.bits_per_weight, row.sqnr_db) for row in manifest.tensors if row.scheme]
     if rows:
         print_table(Table("What each tensor was quantized to", columns, tuple(rows)))
     out = terminal()
@@ -328,10 +328,10 @@ def check(
     elif not quiet:
         if compared:
             columns = (Column("tensor"), Column("scheme"), Column("bits per weight", ".3f"), Column("SQNR, dB", ".2f"))
-            rows = tuple((one.name, one.scheme or "kept", one.bits_per_weight, one.sqnr_db) for one in compared)
+            rows = tuple((t.name, t.scheme or "kept", t.bits_per_weight, t.sqnr_db) for t in compared)
             print_table(Table("What each tensor lost", columns, rows))
-        for one in compared:
-            if one.differing:
-                what = "elements are finite in one and not in the other" if one.scheme else "is not what it was"
-                terminal().print(plain(f"{one.name!r}: {one.differing} {what}."))
+        for t in compared:
+            if t.differing:
+                what = "elements are finite in one and not in the other" if t.scheme else "is not what it was"
+                terminal().print(plain(f"{t.name!r}: {t.differing} {what}."))
         terminal().print(plain(f"{opened.path}: no damage: {len(opened)} tensors, {bits_in_words(opened.bits)}."))

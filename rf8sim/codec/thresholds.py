@@ -41,14 +41,14 @@ class Boundary(NamedTuple):
         scale = Fraction(2) ** -exponent
         rational, root = self.rational * scale, self.root * scale
         denominator = rational.denominator * root.denominator
-        whole = rational.numerator * root.denominator
+        scaled = rational.numerator * root.denominator
         square = 2 * (root.numerator * rational.denominator) ** 2
         if not square:
-            floor, exact = divmod(whole, denominator)
+            floor, exact = divmod(scaled, denominator)
             return floor + (1 if exact or not self.inclusive else 0)
         # floor((whole +- sqrt(square)) / denominator), whose square root is irrational.
         surd = math.isqrt(square) if root > 0 else -math.isqrt(square) - 1
-        return (whole + surd) // denominator + 1
+        return (scaled + surd) // denominator + 1
 
 
 class Gap(NamedTuple):
@@ -159,8 +159,8 @@ def boundaries(fmt: Format, mode: RoundingMode, negative: bool) -> tuple[Boundar
     rule = _RULES[mode]
     placed = [rule(Gap(grid[rank - 1], grid[rank], rank, negative, fmt.depth)) for rank in range(1, len(grid))]
     if fmt.nearest_boundaries is not None and mode in _NEAREST:
-        own = [Fraction(value) for value in fmt.nearest_boundaries]
-        placed = [boundary._replace(rational=point) for boundary, point in zip(placed, own, strict=True)]
+        given = [Fraction(value) for value in fmt.nearest_boundaries]
+        placed = [boundary._replace(rational=point) for boundary, point in zip(placed, given, strict=True)]
         placed[0] = Boundary(_ZERO, _ZERO, False)
     return tuple(placed)
 
@@ -350,9 +350,9 @@ def _cells(steps: StepTable, width: int, widest: int, dtype: type[np.unsignedint
     result = np.repeat(steps.result.astype(dtype), 2 * np.diff(first_cell, append=cells))
     unsigned = np.uint32 if width == 32 else np.uint64
     threshold: NDArray[Any] = np.left_shift(np.arange(cells, dtype=unsigned), unsigned(shift))
-    own = cell[inside].astype(np.int64)
-    threshold[own] = steps.first[inside]
-    result[2 * own + 1] = steps.result[inside]
+    inner = cell[inside].astype(np.int64)
+    threshold[inner] = steps.first[inside]
+    result[2 * inner + 1] = steps.result[inside]
     return CellTable(threshold, result, unsigned(shift))
 
 
@@ -370,8 +370,8 @@ def full_table(fmt: Format, mode: RoundingMode, overflow: Overflow, dtype: str) 
         steps = step_table(fmt, mode, overflow, dtype)
         patterns = np.arange(1 << 16, dtype=np.uint64)
         return steps.result[np.searchsorted(steps.first, patterns, side="right") - 1].astype(np.uint8)
-    whole = np.arange(1 << (8 * np.dtype(dtype).itemsize), dtype=f"u{np.dtype(dtype).itemsize}").view(dtype)
-    return integer_codes(fmt, mode, overflow, whole)
+    every = np.arange(1 << (8 * np.dtype(dtype).itemsize), dtype=f"u{np.dtype(dtype).itemsize}").view(dtype)
+    return integer_codes(fmt, mode, overflow, every)
 
 
 def integer_codes(fmt: Format, mode: RoundingMode, overflow: Overflow, x: NDArray[Any]) -> NDArray[np.uint8]:

@@ -310,14 +310,14 @@ def canonical_codes(lengths: ArrayLike) -> NDArray[np.int64]:
 def _rans(counts: Counts, used: NDArray[np.intp], parameter: int | None) -> CodeLengths:
     least = max((used.size - 1).bit_length(), 1)
     choices = range(least, MAX_PRECISION + 1) if parameter is None else (parameter,)
-    found = []
+    results = []
     for bits in choices:
         frequencies = quantized_frequencies(counts[used], bits)
         lengths = np.zeros(counts.size)
         lengths[used] = bits - np.log2(frequencies)
         table_bits = 8 + int(used[-1]) + 1 + 4 + exp_golomb_best(frequencies - 1)[1]
-        found.append(CodeLengths("rans", bits, lengths, counts, table_bits))
-    return min(found, key=lambda code: code.total_bits)
+        results.append(CodeLengths("rans", bits, lengths, counts, table_bits))
+    return min(results, key=lambda code: code.total_bits)
 
 
 def exp_golomb_best(numbers: NDArray[np.int64]) -> tuple[int, int]:
@@ -374,11 +374,11 @@ def quantized_frequencies(counts: ArrayLike, bits: int) -> NDArray[np.int64]:
         if frequencies.sum() == total:
             break
         price = math.sqrt(low * high)
-        found = at_price(price)
-        if found.sum() > total:
+        chosen = at_price(price)
+        if chosen.sum() > total:
             low = price
         else:
-            high, frequencies = price, found
+            high, frequencies = price, chosen
     for _ in range(total - int(frequencies.sum())):
         frequencies[np.argmax(weights * np.log1p(1.0 / frequencies))] += 1
     return frequencies

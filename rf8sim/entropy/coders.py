@@ -61,11 +61,11 @@ def make_encoder(coder: str, lengths: CodeLengths) -> tuple[bytes, Encode]:
         return order.astype(np.uint8).tobytes(), _prefix_encoder(*_exp_golomb_codes(order, parameter))
     bits.put_used(used)
     if coder == "huffman":
-        whole = np.zeros(256, dtype=np.int64)
-        whole[used] = lengths.lengths[used].astype(np.int64)
+        by_code = np.zeros(256, dtype=np.int64)
+        by_code[used] = lengths.lengths[used].astype(np.int64)
         for symbol in used:
-            bits.put(int(whole[symbol]), 4)
-        return bits.bytes(), _prefix_encoder(canonical_codes(whole), whole)
+            bits.put(int(by_code[symbol]), 4)
+        return bits.bytes(), _prefix_encoder(canonical_codes(by_code), by_code)
     frequencies = np.zeros(256, dtype=np.int64)
     frequencies[used] = quantized_frequencies(lengths.counts[used], parameter)
     bits.put_exp_golomb(frequencies[used] - 1)
@@ -79,17 +79,17 @@ def make_decoder(coder: str, parameter: int, table: bytes) -> Decode:
         if np.unique(order).size != order.size or not order.size:
             raise ValueError("codes repeat or are missing")
         return _prefix_decoder(*_exp_golomb_codes(order, parameter))
-    bits, whole = _Bits(table), np.zeros(256, dtype=np.int64)
+    bits, by_code = _Bits(table), np.zeros(256, dtype=np.int64)
     used = bits.take_used()
     if coder == "huffman":
-        whole[used] = [bits.take(4) for _ in used]
-        if len(used) > 1 and int(whole[used].min()) < 1:
+        by_code[used] = [bits.take(4) for _ in used]
+        if len(used) > 1 and int(by_code[used].min()) < 1:
             raise ValueError("a code has no bits")
-        return _prefix_decoder(canonical_codes(whole), whole, used[0] if len(used) == 1 else None)
-    whole[used] = np.add(bits.take_exp_golomb(len(used)), 1)
-    if not 1 <= parameter <= MAX_PRECISION or int(whole.sum()) != 1 << parameter:
+        return _prefix_decoder(canonical_codes(by_code), by_code, used[0] if len(used) == 1 else None)
+    by_code[used] = np.add(bits.take_exp_golomb(len(used)), 1)
+    if not 1 <= parameter <= MAX_PRECISION or int(by_code.sum()) != 1 << parameter:
         raise ValueError("frequencies do not sum up")
-    return _rans_decoder(whole, parameter)
+    return _rans_decoder(by_code, parameter)
 
 
 def encode_raw(symbols: Bytes) -> bytes:
@@ -165,9 +165,9 @@ def _prefix_encoder(codes: NDArray[np.int64], lengths: NDArray[np.int64]) -> Enc
         parts, ends = [], []
         for stream in range(STREAMS):
             last = stream == STREAMS - 1
-            own = symbols[stream * quarter :] if last else symbols[stream * quarter : (stream + 1) * quarter]
-            words = np.empty(own.size * longest // 32 + 1, dtype=np.uint32)
-            parts.append(words[: kernel(own, entries, words)].astype("<u4", copy=False).tobytes())
+            part = symbols[stream * quarter :] if last else symbols[stream * quarter : (stream + 1) * quarter]
+            words = np.empty(part.size * longest // 32 + 1, dtype=np.uint32)
+            parts.append(words[: kernel(part, entries, words)].astype("<u4", copy=False).tobytes())
             ends.append(sum(map(len, parts)) // 4)
         return np.array(ends[:-1], dtype="<u4").tobytes() + b"".join(parts)
 

@@ -224,18 +224,18 @@ def decompress(
         raise BlobError(
             f"invalid code table: damaged, or not written by coder {front.coder!r} ({error}): restore the blob"
         ) from None
-    whole = np.zeros(front.blocks, dtype=bool)
+    intact = np.zeros(front.blocks, dtype=bool)
 
     def work(start: int, stop: int) -> None:
         for block in range(start, stop):
-            part, own = front.payload(data, block), out[front.span(block)]
-            whole[block] = zlib.crc32(part.data) == front.checksums[block] and decode(part, own)
-            if not whole[block]:
-                own[:] = fill
+            part, target = front.payload(data, block), out[front.span(block)]
+            intact[block] = zlib.crc32(part.data) == front.checksums[block] and decode(part, target)
+            if not intact[block]:
+                target[:] = fill
 
     in_pieces(work, front.blocks, threads, weight=min(front.block_size, max(front.count, 1)))
-    if on_damage == "raise" and not whole.all():
-        raise _damage(front, np.flatnonzero(~whole).tolist())
+    if on_damage == "raise" and not intact.all():
+        raise _damage(front, np.flatnonzero(~intact).tolist())
     return out
 
 

@@ -47,11 +47,13 @@ def window_losses(
     >>> bool(window_losses(model, windows).mean() < 1.5), window_losses(model, windows, zeros).round(4).tolist()
     (True, [5.5452, 5.5452])
     """
-    own = {**model.weights, **{name: np.asarray(value, np.float32) for name, value in (weights or {}).items()}}
+    tensors = {**model.weights, **{name: np.asarray(value, np.float32) for name, value in (weights or {}).items()}}
     losses = []
     for start in range(0, len(windows), _BATCH):
         part = windows[start : start + _BATCH].astype(np.int64)
-        logits = forward(model, part[:, :-1], lambda name, x: x @ own[f"{name}.weight"].T, own).astype(np.float64)
+        logits = forward(model, part[:, :-1], lambda name, x: x @ tensors[f"{name}.weight"].T, tensors).astype(
+            np.float64
+        )
         logits -= logits.max(axis=-1, keepdims=True)
         logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
         losses.append(-np.take_along_axis(logits, part[:, 1:, None], axis=-1)[..., 0].mean(axis=-1))

@@ -218,19 +218,19 @@ def forward(model: Model, tokens: NDArray[Any], product: Product, weights: Mappi
     >>> chr(logits[0, -1].argmax())
     't'
     """
-    own = model.weights if weights is None else weights
+    tensors = model.weights if weights is None else weights
     batch, length = tokens.shape
 
     def norm(x: Array, name: str) -> Array:
         scale = 1 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(model.epsilon))
-        scaled: Array = x * scale * own[f"{name}.weight"]
+        scaled: Array = x * scale * tensors[f"{name}.weight"]
         return scaled
 
     def linear(x: Array, name: str) -> Array:
         return product(name, x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
 
     future = np.triu(np.full((length, length), -np.inf, dtype=np.float32), 1)
-    x: Array = own["embed.weight"][tokens] + own["positions.weight"][:length]
+    x: Array = tensors["embed.weight"][tokens] + tensors["positions.weight"][:length]
     for layer in range(model.layers):
         block = f"blocks.{layer}"
         split = linear(norm(x, f"{block}.norm1"), f"{block}.attn.qkv").reshape(batch, length, 3, model.heads, -1)

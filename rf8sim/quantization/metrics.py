@@ -219,11 +219,11 @@ class RowErrors:
     @classmethod
     def of_parts(cls, parts: Sequence[RowErrors]) -> RowErrors:
         """Return the errors of a matrix from those of successive rows of it."""
-        whole = cls(parts[0]._fmt, 0, parts[0]._finite_only)
-        whole._sums = np.concatenate([part._sums for part in parts])
-        whole._counts = np.concatenate([part._counts for part in parts])
-        whole._codes = np.sum([part._codes for part in parts], axis=0)
-        return whole
+        joined = cls(parts[0]._fmt, 0, parts[0]._finite_only)
+        joined._sums = np.concatenate([part._sums for part in parts])
+        joined._counts = np.concatenate([part._counts for part in parts])
+        joined._codes = np.sum([part._codes for part in parts], axis=0)
+        return joined
 
     @property
     def squares(self) -> NDArray[np.float64]:
@@ -263,7 +263,7 @@ class RowErrors:
         """
         from .._kernels.errors import row_errors
 
-        own, (height, width) = slice(row, row + x.shape[0]), x.shape
+        rows, (height, width) = slice(row, row + x.shape[0]), x.shape
         if not x.size:
             return
         block = block or width
@@ -274,7 +274,7 @@ class RowErrors:
             data = data.astype(np.float64, copy=False)
         row_errors(
             data, np.ascontiguousarray(codes), self._values, self._fmt.min, self._fmt.max, (scales, offsets), block,
-            self._finite_only, self._sums[own], self._counts[own], self._codes,
+            self._finite_only, self._sums[rows], self._counts[rows], self._codes,
         )  # fmt: skip
 
     def total(self) -> QuantizationError:

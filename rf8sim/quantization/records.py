@@ -195,12 +195,12 @@ def json_schema(kind: type, title: str = "") -> dict[str, Any]:
     """
     kinds = _declared(Scales, _declared(kind, {}))
     properties = {record: _derived(record) for record in kinds}
-    types = [kind, Scales, *(type_ for own in properties.values() for type_, _ in own.values())]
+    types = [kind, Scales, *(type_ for fields in properties.values() for type_, _ in fields.values())]
     schemas, components = msgspec.json.schema_components(types, schema_hook=_schema_of, ref_template="#/$defs/{name}")
     derived = iter(schemas[2:])
     for record in kinds:
-        own = {name: {**next(derived), "description": text} for name, (_, text) in properties[record].items()}
-        components[record.__name__] = _described(record, components[record.__name__], own)
+        fields = {name: {**next(derived), "description": text} for name, (_, text) in properties[record].items()}
+        components[record.__name__] = _described(record, components[record.__name__], fields)
     components["Scheme"] = _scheme_schema()
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", **({"title": title} if title else {})}
     return {**head, **schemas[0], "$defs": dict(sorted(components.items()))}
@@ -227,19 +227,19 @@ def _field_names(kind: type) -> tuple[str, ...] | None:
 
 def _derived(kind: type) -> dict[str, tuple[Any, str]]:
     """Return the type and description of each derived property."""
-    found = {}
+    derived = {}
     for name in getattr(kind, "derived", ()):
         getter = inspect.getattr_static(kind, name).fget
-        found[name] = (get_type_hints(getter)["return"], _first_line(getter))
-    return found
+        derived[name] = (get_type_hints(getter)["return"], _first_line(getter))
+    return derived
 
 
 def _described(kind: type, schema: dict[str, Any], derived: dict[str, Any]) -> dict[str, Any]:
     """Add descriptions and derived numbers to the schema of a record, and allow nothing else."""
     texts = _attributes(kind)
     fields = {}
-    for name, own in schema["properties"].items():
-        kept = {key: value for key, value in own.items() if key != "default"}
+    for name, field in schema["properties"].items():
+        kept = {key: value for key, value in field.items() if key != "default"}
         fields[name] = {**kept, "description": texts[name]} if name in texts and "description" not in kept else kept
     return {
         "type": "object",

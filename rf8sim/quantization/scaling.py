@@ -418,14 +418,14 @@ def expected_error(fmt: Format, mode: RoundingMode, shape: float) -> tuple[NDArr
 
     values, edges = [], []
     for negative, side in zip((True, False), reversed(fmt.sides), strict=True):
-        own = [float(b.rational) + float(b.root) * math.sqrt(2) for b in boundaries(fmt, mode, negative)]
-        own = own[: side.codes.size - 1]
+        crossings = [float(b.rational) + float(b.root) * math.sqrt(2) for b in boundaries(fmt, mode, negative)]
+        crossings = crossings[: side.codes.size - 1]
         if negative and fmt.signed:
             values += [-value for value in side.magnitudes[:0:-1].tolist()]
-            edges += [-edge for edge in reversed(own)]
+            edges += [-edge for edge in reversed(crossings)]
         elif not negative:
             values += side.magnitudes.tolist()
-            edges += own
+            edges += crossings
     # From the largest value at one standard deviation to the middle of the format's range well below one.
     octaves = np.arange(0, max(12, fmt.octaves / 2 + 6), 1 / 32) - math.log2(fmt.max)
     error = expected_mse_scaled(GGD.from_std(shape, 1.0), np.array(values), np.array(edges), np.exp2(octaves))

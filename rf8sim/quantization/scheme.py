@@ -266,8 +266,10 @@ class Scheme:
     def scale_bits(self, shape: tuple[int, ...]) -> int:
         """Return the bits that all scales and zero points of a tensor of a shape take."""
         bits = 0
-        for level, own in zip(self.levels, self.scale_shapes(shape), strict=True):
-            bits += math.prod(own) * (number_bits(level.format) + (number_bits(level.zero) if level.zero else 0))
+        for level, shape_of_level in zip(self.levels, self.scale_shapes(shape), strict=True):
+            bits += math.prod(shape_of_level) * (
+                number_bits(level.format) + (number_bits(level.zero) if level.zero else 0)
+            )
         return bits
 
     def bits_per_weight(self, shape: tuple[int, ...]) -> float:

@@ -278,19 +278,20 @@ def _table_of_patterns(data: NDArray[Any], scale: float, scheme: Scheme) -> NDAr
     return encode(every, fmt, rounding=Rounding(scheme.rounding, scheme.overflow), threads=1)
 
 
-def _checked(scale: Chosen | ArrayLike, scheme: Scheme, shape: tuple[int, ...]) -> Chosen:
+def _checked(scale: Chosen | ArrayLike | float, scheme: Scheme, shape: tuple[int, ...]) -> Chosen:
     """Return given scales, each of which the scheme must store."""
-    if isinstance(scale, float):  # as numpy takes it beside a float32 array
-        scale = float(np.float32(scale))
-    chosen = scale if isinstance(scale, Chosen) else Chosen((np.asarray(scale, dtype=np.float64),))
+    if not isinstance(scale, Chosen):
+        given = np.asarray(scale, np.float32 if isinstance(scale, float) else None)  # as numpy has it beside float32
+        scale = Chosen((given.astype(np.float64),))
+    chosen = scale
     shapes, levels = scheme.scale_shapes(shape), scheme.levels
     if len(chosen.scales) != len(levels):
         raise ValueError(f"scheme {scheme} has {len(levels)} levels of scales, got {len(chosen.scales)}")
-    for array, own, level in zip(chosen.scales, shapes, levels, strict=True):
+    for array, scale_shape, level in zip(chosen.scales, shapes, levels, strict=True):
         array = np.asarray(array)
-        if array.shape != own:
+        if array.shape != scale_shape:
             raise ValueError(
-                f"the scales of {scheme} for a tensor of shape {shape} have shape {own}, got {array.shape}"
+                f"the scales of {scheme} for a tensor of shape {shape} have shape {scale_shape}, got {array.shape}"
             )
         if not np.all(np.isfinite(array) & ((array > 0) | (level.rule == "signed"))):
             raise ValueError("scales must be positive finite numbers")

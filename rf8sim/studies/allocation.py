@@ -119,12 +119,12 @@ def _solved(goal: Costs, bound: Costs, limit: float) -> tuple[Picks | None, floa
     tensor, candidate = np.nonzero(_worthwhile(goal, bound))
     g, b = goal[tensor, candidate], bound[tensor, candidate]
     scale_g, scale_b = max(float(g.max()), 1e-300), max(abs(limit), 1e-300)
-    one = csr_array((np.ones(g.size), (tensor, np.arange(g.size))), shape=(len(goal), g.size))
+    choice = csr_array((np.ones(g.size), (tensor, np.arange(g.size))), shape=(len(goal), g.size))
     result = milp(
         g / scale_g,
         integrality=np.ones(g.size),
         bounds=Bounds(0, 1),
-        constraints=[LinearConstraint(one, 1, 1), LinearConstraint(b[None, :] / scale_b, -np.inf, limit / scale_b)],
+        constraints=[LinearConstraint(choice, 1, 1), LinearConstraint(b[None, :] / scale_b, -np.inf, limit / scale_b)],
         options={"time_limit": _SOLVER_SECONDS, "mip_rel_gap": 0.0},
     )
     proved = -math.inf

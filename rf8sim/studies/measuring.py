@@ -301,12 +301,12 @@ _Found = list[tuple[str, TensorInfo]]
 def _open(paths: Sequence[str | Path], settings: Settings) -> tuple[dict[str, Path], _Found, tuple[SkippedTensor, ...]]:
     """Return the checkpoints by label, the tensors to read, of which there is one at least, and the others."""
     labels = _labels([Path(path) for path in paths])
-    found = [(label, tensor) for label, path in labels.items() for tensor in open_checkpoint(path)]
-    wanted = [(label, tensor) for label, tensor in found if settings.wants(tensor.name)]
+    tensors = [(label, tensor) for label, path in labels.items() for tensor in open_checkpoint(path)]
+    wanted = [(label, tensor) for label, tensor in tensors if settings.wants(tensor.name)]
     reasons = {id(t): t.skipped or (None if t.size else "it has no elements") for _, t in wanted}
     readable = [(label, tensor) for label, tensor in wanted if reasons[id(tensor)] is None]
     if not readable:
-        raise CheckpointError(_nothing_left(labels, found, wanted))
+        raise CheckpointError(_nothing_left(labels, tensors, wanted))
     skipped = tuple(
         SkippedTensor(label, tensor.name, tensor.dtype, tensor.shape, reason)
         for label, tensor in wanted
@@ -329,7 +329,7 @@ def _labels(paths: Sequence[Path]) -> dict[str, Path]:
 
 def _nothing_left(
     labels: Mapping[str, Path],
-    found: Sequence[tuple[str, TensorInfo]],
+    tensors: Sequence[tuple[str, TensorInfo]],
     wanted: Sequence[tuple[str, TensorInfo]],
 ) -> str:
     where = ", ".join(labels)
@@ -337,7 +337,9 @@ def _nothing_left(
         return (
             f"{where}: no tensor can be measured; {wanted[0][1].name!r}: {wanted[0][1].skipped or 'it has no elements'}"
         )
-    names = f"{f'the first of its {len(found)} tensors' if len(found) > 1 else 'its tensor'} is {found[0][1].name!r}"
+    names = (
+        f"{f'the first of its {len(tensors)} tensors' if len(tensors) > 1 else 'its tensor'} is {tensors[0][1].name!r}"
+    )
     return f"{where}: no tensor is left by the patterns to include and exclude; {names}"
 
 

@@ -297,12 +297,12 @@ def dequantize_(model: nn.Module, *, keep: str = "rounded") -> nn.Module:
     """
     choose("choice of keep", keep, ("rounded", "original"))
     # All are rounded before any changes: a tied weight must not be rounded twice.
-    found = [(module, module.weight.detach().clone()) for _, module in _quantized_modules(model)]
-    for module, rounded in found:
+    weights = [(module, module.weight.detach().clone()) for _, module in _quantized_modules(model)]
+    for module, rounded in weights:
         original, order = module.parametrizations.weight.original, module.parametrizations.weight[-1].order
         # A copy of a model shares the class that holds the parametrized property, and PyTorch would delete it there.
-        own, shared = type(module), {"__dict__", "__weakref__"}
-        module.__class__ = type(own.__name__, own.__bases__, {k: v for k, v in vars(own).items() if k not in shared})
+        cls, shared = type(module), {"__dict__", "__weakref__"}
+        module.__class__ = type(cls.__name__, cls.__bases__, {k: v for k, v in vars(cls).items() if k not in shared})
         parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
         if keep == "rounded":
             with torch.no_grad():

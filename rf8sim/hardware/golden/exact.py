@@ -95,8 +95,8 @@ def _dot(model: Model, values: Sequence[Array]) -> Exact:
     flags = _invalid(special, (a, b))
     kept = np.where(finite, products, 0.0)
     if isinstance(model.result.kind, Fixed):
-        whole = _whole(kept, model.result.kind).sum(axis=1)
-        return unless_nan(whole, np.isnan(special), flags)
+        integers = _whole(kept, model.result.kind).sum(axis=1)
+        return unless_nan(integers, np.isnan(special), flags)
     total = np.empty(len(kept))
     terms = np.ascontiguousarray(kept.T)
     in_pieces(lambda start, stop: sum_terms(terms[:, start:stop], True, total[start:stop]), total.size)
@@ -111,9 +111,9 @@ def _whole(values: Array, kind: Fixed) -> NDArray[np.int64]:
     return scaled.astype(np.int64)
 
 
-def unless_nan(whole: NDArray[np.int64], nan: NDArray[np.bool_], flags: NDArray[np.int64]) -> Exact:
+def unless_nan(integers: NDArray[np.int64], nan: NDArray[np.bool_], flags: NDArray[np.int64]) -> Exact:
     """Put 0 for NaN, which fixed point does not have, and raise ``invalid``."""
-    return Exact(np.where(nan, 0, whole), np.where(nan, Flags.INVALID, flags))
+    return Exact(np.where(nan, 0, integers), np.where(nan, Flags.INVALID, flags))
 
 
 class Operation(NamedTuple):
@@ -158,20 +158,20 @@ def accumulate(model: Model, values: Sequence[NDArray[Any]], state: State | None
     specials = np.stack([*kinds, np.isnan(products) & ~kinds[2]]).astype(np.int64)
     kind = model.result.kind
     parts = np.stack(_product_grid(*model.formats[:2]).slices(kept))
-    whole = _whole(kept, kind) if isinstance(kind, Fixed) else np.zeros(clear.shape, np.int64)
+    integers = _whole(kept, kind) if isinstance(kind, Fixed) else np.zeros(clear.shape, np.int64)
     if state is None:
         state = State(np.zeros(len(parts)), np.int64(0), np.zeros(4, np.int64))
     first = np.maximum.accumulate(np.where(clear, np.arange(clear.size), -1))
     # Each part is so many 20-bit integers that their float64 sums are exact: any order gives the same.
     parts = _since(parts, first, state.parts)
-    whole = _since(whole[None], first, np.array([state.whole]))[0]
+    integers = _since(integers[None], first, np.array([state.whole]))[0]
     specials = _since(specials, first, state.specials)
-    after = State(parts[:, -1].copy(), whole[-1], specials[:, -1].copy()) if clear.size else state
+    after = State(parts[:, -1].copy(), integers[-1], specials[:, -1].copy()) if clear.size else state
     plus, minus, nan, invalid = specials > 0
     flags = np.where((plus & minus | invalid) & ~nan, Flags.INVALID, 0).astype(np.int64)
     nan |= plus & minus | invalid
     if isinstance(kind, Fixed):
-        return unless_nan(whole, nan | plus | minus, flags), after
+        return unless_nan(integers, nan | plus | minus, flags), after
     total = np.empty(clear.size)
     sum_terms(np.ascontiguousarray(parts), True, total)
     infinite = np.where(plus, np.inf, np.where(minus, -np.inf, total))

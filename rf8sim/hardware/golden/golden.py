@@ -79,12 +79,12 @@ class Golden(Model):
         with np.errstate(all="ignore"):
             if operation is None:
                 return accumulate(self, values, state)
-            found = operation(self, values)
-            if isinstance(self.result.kind, Fixed) and found.values.dtype == np.float64:
-                finite = np.isfinite(found.values)
-                patterns = self.result.kind.patterns(np.where(finite, found.values, 0.0))
-                found = unless_nan(self.result.kind.integers(patterns), ~finite, found.flags)
-        return found, None
+            exact = operation(self, values)
+            if isinstance(self.result.kind, Fixed) and exact.values.dtype == np.float64:
+                finite = np.isfinite(exact.values)
+                patterns = self.result.kind.patterns(np.where(finite, exact.values, 0.0))
+                exact = unless_nan(self.result.kind.integers(patterns), ~finite, exact.flags)
+        return exact, None
 
     def round(self, exact: Exact, words: Patterns | None = None) -> Answers:
         """Round exact results; ``words`` are the random words of ``stochastic``."""
@@ -161,8 +161,8 @@ class Golden(Model):
         size = len(operands[0])
         for start in range(0, max(size, 1), _PIECE):
             part = [patterns[start : start + _PIECE] for patterns in operands]
-            found, state = self.exact(self.read(part), state)
-            pieces.append(self.round(found, part[-1] if self.stochastic else None))
+            exact, state = self.exact(self.read(part), state)
+            pieces.append(self.round(exact, part[-1] if self.stochastic else None))
         return joined(pieces), state
 
 
@@ -173,13 +173,13 @@ def _midpoints(fmt: Format, negative: bool) -> Array:
 
 def _ties(values: Array, fmt: Format) -> NDArray[np.bool_]:
     """Say which numbers lie exactly where the nearest modes choose between two neighbours."""
-    found = np.zeros(values.shape, dtype=np.bool_)
+    ties = np.zeros(values.shape, dtype=np.bool_)
     for negative in (False, True)[: 1 + fmt.signed]:
         points = np.append(_midpoints(fmt, negative), np.inf)
         magnitudes = -values if negative else values
         place = np.searchsorted(points[:-1], magnitudes)
-        found |= (points[place] == magnitudes) & np.isfinite(values) & (values != 0)
-    return found
+        ties |= (points[place] == magnitudes) & np.isfinite(values) & (values != 0)
+    return ties
 
 
 def _index(ports: Sequence[Port], operands: Sequence[Patterns]) -> NDArray[np.uint32]:
@@ -302,7 +302,7 @@ def _formats(name: str, fmt: Formats) -> list[Format]:
         operands = ", ".join(codes) or "x, which are numbers,"
         raise ValueError(f"`fmt` has {len(tuple(fmt))} formats, and the operands of {name} are {operands}: give one "
                          "format, or one for each")  # fmt: skip
-    return [get_format(one) for one in each_format(fmt, max(len(codes), 1))]
+    return [get_format(each) for each in each_format(fmt, max(len(codes), 1))]
 
 
 def _check_digits(name: str, kind: Kind) -> None:

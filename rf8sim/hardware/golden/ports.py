@@ -123,9 +123,9 @@ class Fixed(Kind):
 
     def values(self, patterns: Patterns) -> NDArray[np.float64]:
         """Scale the integers."""
-        whole = self.integers(patterns)
-        negative = (whole < 0) & self.signed
-        magnitude = np.where(negative, -whole, whole).view(np.uint64)
+        integers = self.integers(patterns)
+        negative = (integers < 0) & self.signed
+        magnitude = np.where(negative, -integers, integers).view(np.uint64)
         wide = magnitude >> np.uint64(53) != 0
         # Of more than 53 bits the lowest say only whether they are zero: that is rounding to odd.
         cut = magnitude >> np.uint64(11) << np.uint64(11)
@@ -135,8 +135,8 @@ class Fixed(Kind):
 
     def number(self, pattern: int) -> Number:
         """Return what one pattern stands for, exactly."""
-        whole = pattern - (1 << self.bits) if self.signed and pattern >> (self.bits - 1) else pattern
-        return Fraction(whole) / 2**self.fraction if whole else 0.0
+        integer = pattern - (1 << self.bits) if self.signed and pattern >> (self.bits - 1) else pattern
+        return Fraction(integer) / 2**self.fraction if integer else 0.0
 
     def patterns(self, values: NDArray[np.float64]) -> Patterns:
         """Return the patterns of finite numbers; raise ValueError if one is too large or too fine."""
@@ -149,10 +149,10 @@ class Fixed(Kind):
             return scaled.astype(np.uint64).astype(unsigned(self.bits))
         return self.wrapped(scaled.astype(np.int64))
 
-    def wrapped(self, whole: NDArray[np.int64]) -> Patterns:
+    def wrapped(self, integers: NDArray[np.int64]) -> Patterns:
         """Return the patterns of integers in units of the last place, modulo 2**bits."""
         mask = np.uint64((1 << self.bits) - 1)
-        return (whole.view(np.uint64) & mask).astype(unsigned(self.bits))
+        return (integers.view(np.uint64) & mask).astype(unsigned(self.bits))
 
 
 @dataclass(frozen=True)

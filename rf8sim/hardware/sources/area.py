@@ -103,7 +103,7 @@ def find_liberty(given: str | Path | None = None) -> Path:
 def _nand_area(liberty: Path) -> float:
     """Return the area of the smallest two-input NAND of a library: inputs A and B, output ``!(A B)``."""
     text = liberty.read_text(encoding="utf-8", errors="replace")
-    found = []
+    areas = []
     for cell in re.split(r"\n\s*cell\s*\(", text)[1:]:
         function = re.search(r"function\s*:\s*\"([^\"]*)\"", cell)
         size = re.search(r"\barea\s*:\s*([\d.eE+-]+)", cell)
@@ -112,12 +112,12 @@ def _nand_area(liberty: Path) -> float:
         if size and (
             re.fullmatch(r"\(?!\((\w+)[*&](\w+)\)\)?", compact) or re.fullmatch(r"\(?!\(\w+ \w+\)\)?", spaced)
         ):
-            found.append(float(size[1]))
-    if not found:
+            areas.append(float(size[1]))
+    if not areas:
         raise ValueError(
             f"{liberty}: no two-input NAND found in it, so there is no gate equivalent: give another library"
         )
-    return min(found)
+    return min(areas)
 
 
 def synthesize(module: str, parameters: Mapping[str, int] | None = None, liberty: str | Path | None = None) -> Area:

@@ -220,13 +220,13 @@ def _pairs() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def _decoders() -> Iterator[Block]:
     codes = np.arange(256)
-    for held in _operands()[:2]:
+    for fmt in _operands()[:2]:
         outputs = {
             "sign": _signal(1, codes >> 7),
-            "magnitude": _signal(held.bits, np.abs(held.units)),
-            "nan": _signal(1, held.nan),
+            "magnitude": _signal(fmt.bits, np.abs(fmt.units)),
+            "nan": _signal(1, fmt.nan),
         }
-        yield Block(f"{held.name}_decode", f"{held.name}_decode", {"code": _signal(8, codes)}, outputs)
+        yield Block(f"{fmt.name}_decode", f"{fmt.name}_decode", {"code": _signal(8, codes)}, outputs)
 
 
 def _rounded_multipliers() -> Iterator[Block]:
@@ -249,16 +249,16 @@ def _exact_multipliers() -> Iterator[Block]:
     both = {"a": _signal(8, a), "b": _signal(8, b)}
     mixed = {"weight": both["a"], "activation": both["b"]}
     rf8, e4m3, int8 = _operands()
-    for held in (rf8, e4m3):
-        exact = held.units[a] * held.units[b]
+    for fmt in (rf8, e4m3):
+        exact = fmt.units[a] * fmt.units[b]
         outputs = {
             "sign": _signal(1, (a ^ b) >> 7),
-            "magnitude": _signal(2 * held.bits, np.abs(exact)),
-            "nan": _signal(1, held.nan[a] | held.nan[b]),
+            "magnitude": _signal(2 * fmt.bits, np.abs(exact)),
+            "nan": _signal(1, fmt.nan[a] | fmt.nan[b]),
         }
-        yield Block(f"{held.name}_multiply_exact", f"{held.name}_multiply_exact", both, outputs)
-        outputs = {"product": _signal(held.bits + 8, held.units[a] * int8.units[b]), "nan": _signal(1, held.nan[a])}
-        yield Block(f"{held.name}_times_int8", f"{held.name}_times_int8", mixed, outputs)
+        yield Block(f"{fmt.name}_multiply_exact", f"{fmt.name}_multiply_exact", both, outputs)
+        outputs = {"product": _signal(fmt.bits + 8, fmt.units[a] * int8.units[b]), "nan": _signal(1, fmt.nan[a])}
+        yield Block(f"{fmt.name}_times_int8", f"{fmt.name}_times_int8", mixed, outputs)
     yield Block("int8_multiply", "int8_multiply", both, {"product": _signal(16, int8.units[a] * int8.units[b])})
 
 
@@ -274,14 +274,16 @@ def _finite_float16() -> NDArray[np.float16]:
 def near_thresholds(mode: str, fraction: int, width: int) -> NDArray[np.uint64]:
     """Return the fixed-point magnitudes at every threshold of RF8 and beside it, powers of two and random ones."""
     rng = np.random.default_rng(_SEED)
-    found = {0, 1, (1 << width) - 1}
+    patterns = {0, 1, (1 << width) - 1}
     for boundary in boundaries(get_format("rf8"), RoundingMode(mode), False):
         first = boundary.ceiling(-fraction)
-        found |= {first - 2, first - 1, first, first + 1}
-    found |= {(1 << k) + d for k in range(width) for d in (-1, 0, 1)}
+        patterns |= {first - 2, first - 1, first, first + 1}
+    patterns |= {(1 << k) + d for k in range(width) for d in (-1, 0, 1)}
     lengths = rng.integers(1, width + 1, 2000).tolist()
-    found |= {int(word) >> (64 - n) for word, n in zip(rng.integers(0, 1 << 64, 2000, np.uint64), lengths, strict=True)}
-    return np.array(sorted(n for n in found if 0 <= n < 1 << width), dtype=np.uint64)
+    patterns |= {
+        int(word) >> (64 - n) for word, n in zip(rng.integers(0, 1 << 64, 2000, np.uint64), lengths, strict=True)
+    }
+    return np.array(sorted(n for n in patterns if 0 <= n < 1 << width), dtype=np.uint64)
 
 
 def encoded_fixed(magnitudes: NDArray[np.uint64], fraction: int, mode: str, sticky: bool = False) -> NDArray[np.uint8]:

@@ -201,11 +201,11 @@ def _sums(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[st
     ])  # fmt: skip
     special_a, special_b = (np.flatnonzero(~np.isfinite(fmt.values)) for fmt in (fa, fb))
     ones = np.full((lanes, lanes), small), np.full((lanes, lanes), small_b)
-    found = [(np.where(eye, code, ones[0]), ones[1]) for code in special_a]
-    found += [(ones[0], np.where(eye, code, ones[1])) for code in special_b]
-    found += [(np.where(eye, x, zero), np.where(eye, y, zero_b)) for x in special_a for y in special_b]
-    if found:
-        yield "specials", _shaped(ports, found)
+    pairs = [(np.where(eye, code, ones[0]), ones[1]) for code in special_a]
+    pairs += [(ones[0], np.where(eye, code, ones[1])) for code in special_b]
+    pairs += [(np.where(eye, x, zero), np.where(eye, y, zero_b)) for x in special_a for y in special_b]
+    if pairs:
+        yield "specials", _shaped(ports, pairs)
     alternate = np.where(np.arange(lanes)[None] % 2, low, large)
     upto = np.tril(np.ones((lanes, lanes), dtype=bool))
     extremes = [(np.full((1, lanes), x), np.full((1, lanes), y)) for x, y in rows]

@@ -82,13 +82,13 @@ class VectorSet:
 
     @cached_property
     def _structured(self) -> list[tuple[str, tuple[Patterns, ...]]]:
-        found: dict[str, list[tuple[Patterns, ...]]] = {}
+        by_class: dict[str, list[tuple[Patterns, ...]]] = {}
         for name, operands in classes.structured(self.model, self.level):
             if self.model.into is not None and self.model.into.nan is None and not self.model.streams:
                 asked = ~self.model.compute(operands)[0].missing
                 operands = tuple(patterns[asked] for patterns in operands)
-            found.setdefault(name, []).append(operands)
-        return [(name, tuple(map(np.concatenate, zip(*parts, strict=True)))) for name, parts in found.items()]
+            by_class.setdefault(name, []).append(operands)
+        return [(name, tuple(map(np.concatenate, zip(*parts, strict=True)))) for name, parts in by_class.items()]
 
     @cached_property
     def classes(self) -> dict[str, int]:

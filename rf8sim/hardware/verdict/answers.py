@@ -105,21 +105,21 @@ class _Reader:
 
     def parse(self, text: bytes) -> list[bytes] | str:
         """Return the fields of a line, or what is wrong with it."""
-        found: list[bytes] = re.split(rb"[\s_,]+", text.strip())
+        words: list[bytes] = re.split(rb"[\s_,]+", text.strip())
         if self.layout is None and self.header is None:
-            names = [field.decode("ascii", "replace").lower() for field in found]
+            names = [field.decode("ascii", "replace").lower() for field in words]
             known = {port.name for port in (*self.model.operands, self.model.result, FLAGS)}
             asked = {port.name for port in self.model.operands}
-            whole = asked <= set(names) or not asked & set(names)
-            if "result" in names and whole and set(names) <= known and len(set(names)) == len(names):
+            complete = asked <= set(names) or not asked & set(names)
+            if "result" in names and complete and set(names) <= known and len(set(names)) == len(names):
                 self.header = names
                 return []
-        for field in found:
+        for field in words:
             if not _HEX.fullmatch(field):
-                if (_UNKNOWN.fullmatch(field) and len(found) > 1) or not field.lower().strip(b"xz?"):
+                if (_UNKNOWN.fullmatch(field) and len(words) > 1) or not field.lower().strip(b"xz?"):
                     return f"{field.decode()!r} has unknown bits: the design's output is not driven or not reset"
                 return "it is no line of hexadecimal fields"
-        digits = [len(field) for field in found]
+        digits = [len(field) for field in words]
         if self.layout is None:
             ports = self._choose(digits)
             if ports is None:
@@ -127,10 +127,10 @@ class _Reader:
             self.layout = _Layout(ports, text)
         if digits != [port.digits for port in self.layout.ports]:
             return self._wrong_fields(digits)
-        for port, field in zip(self.layout.ports, found, strict=True):
+        for port, field in zip(self.layout.ports, words, strict=True):
             if int(field, 16) >> port.bits:
                 return f"{field.decode()} has more than the {port.bits} bits of {port.name}"
-        return found
+        return words
 
     def _choose(self, digits: list[int]) -> tuple[Port, ...] | None:
         if self.header is not None:
@@ -156,11 +156,11 @@ class _Reader:
             if not stripped or stripped.startswith((b"//", b"#")):
                 comments += 1
                 continue
-            found = self.parse(text) if len(text) < _LONGEST else "it is too long for a vector"
-            if isinstance(found, str):
-                malformed.append(Malformed(self.line, _shown(stripped), found))
-            elif found:
-                kept.append(found)
+            parsed = self.parse(text) if len(text) < _LONGEST else "it is too long for a vector"
+            if isinstance(parsed, str):
+                malformed.append(Malformed(self.line, _shown(stripped), parsed))
+            elif parsed:
+                kept.append(parsed)
                 numbers.append(self.line)
                 assert self.layout is not None
                 self.layout = self.layout._replace(template=text)
@@ -240,11 +240,11 @@ def read_answers(stream: BinaryIO, model: Golden) -> Iterator[Batch]:
             return
         first = False
         data = rest + piece
-        whole = len(data) if not piece else data.rfind(b"\n") + 1
-        if piece and not whole and len(data) >= _LONGEST:
-            whole = len(data)  # one endless line
-        yield from _block(data[:whole], reader)
-        rest = data[whole:]
+        end = len(data) if not piece else data.rfind(b"\n") + 1
+        if piece and not end and len(data) >= _LONGEST:
+            end = len(data)  # one endless line
+        yield from _block(data[:end], reader)
+        rest = data[end:]
         if not piece:
             return
 
@@ -268,8 +268,8 @@ def _block(data: bytes, reader: _Reader) -> Iterator[Batch]:
 
 def _read_json(data: bytes, reader: _Reader) -> Iterator[Batch]:
     try:
-        found = json.loads(data)
-        rows = found["vectors"] if isinstance(found, dict) else found
+        document = json.loads(data)
+        rows = document["vectors"] if isinstance(document, dict) else document
         texts = [_row(row, reader) for row in rows]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         text = _shown(data)

@@ -61,18 +61,18 @@ def _compute_without_words(model: Golden, mode: str) -> Answer:
     """Return the answers in another mode; it has no use for the random words."""
 
     def answer(operands: Sequence[Patterns]) -> Patterns:
-        found = model.exact(model.read(operands))[0]
-        return _in_mode(model, mode).round(found).results
+        exact = model.exact(model.read(operands))[0]
+        return _in_mode(model, mode).round(exact).results
 
     return answer
 
 
 def _ties_by(model: Golden, above: str, below: str) -> Answer:
     def answer(operands: Sequence[Patterns]) -> Patterns:
-        found = model.exact(model.read(operands))[0]
-        right = model.round(found)
-        positive, negative = (_in_mode(model, mode).round(found).results for mode in (above, below))
-        return np.where(right.ties, np.where(found.values > 0, positive, negative), right.results)
+        exact = model.exact(model.read(operands))[0]
+        right = model.round(exact)
+        positive, negative = (_in_mode(model, mode).round(exact).results for mode in (above, below))
+        return np.where(right.ties, np.where(exact.values > 0, positive, negative), right.results)
 
     return answer
 
@@ -99,9 +99,9 @@ def _overflow(model: Golden) -> Found:
         low = int(into.min)
 
         def wrap(operands: Sequence[Patterns]) -> Patterns:
-            found = model.exact(model.read(operands))[0].values
-            whole = np.rint(np.nan_to_num(found)).astype(np.int64)
-            wrapped: NDArray[np.uint8] = (((whole - low) & mask) + low & mask).astype(np.uint8)
+            values = model.exact(model.read(operands))[0].values
+            integers = np.rint(np.nan_to_num(values)).astype(np.int64)
+            wrapped: NDArray[np.uint8] = (((integers - low) & mask) + low & mask).astype(np.uint8)
             return wrapped
 
         yield Hypothesis("overflow wraps", "a result beyond the range wraps around", wrap)
@@ -111,12 +111,12 @@ def _wrapping(model: Golden, into: Format, step: int) -> Answer:
     sign = 1 << (into.bits - 1)
 
     def answer(operands: Sequence[Patterns]) -> Patterns:
-        found = model.exact(model.read(operands))[0]
-        right = model.round(found, words_of(model, operands))
-        over = (right.flags & Flags.OVERFLOW != 0) & np.isfinite(found.values)
+        exact = model.exact(model.read(operands))[0]
+        right = model.round(exact, words_of(model, operands))
+        over = (right.flags & Flags.OVERFLOW != 0) & np.isfinite(exact.values)
         # Rounded some octaves lower, and the octaves put back into the code.
-        down = np.frexp(np.where(over, found.values, 1.0))[1] - (np.frexp(into.max)[1] - 1)
-        low = model.round(Exact(np.ldexp(found.values, -down), found.flags), words_of(model, operands)).results
+        down = np.frexp(np.where(over, exact.values, 1.0))[1] - (np.frexp(into.max)[1] - 1)
+        low = model.round(Exact(np.ldexp(exact.values, -down), exact.flags), words_of(model, operands)).results
         moved = (low.astype(np.int64) & (sign - 1)) + step * down & (sign - 1) | low.astype(np.int64) & sign
         return np.where(over, moved, right.results).astype(np.uint8)
 
@@ -153,8 +153,8 @@ def _operands(model: Golden) -> Found:
 
 
 def _stuck(patterns: Patterns, bit: int, level: int) -> Patterns:
-    one = patterns.dtype.type(1 << bit)
-    return patterns | one if level else patterns & ~one
+    mask = patterns.dtype.type(1 << bit)
+    return patterns | mask if level else patterns & ~mask
 
 
 def _results(model: Golden) -> Found:
@@ -170,13 +170,13 @@ def _results(model: Golden) -> Found:
     def signed_by(how: Callable[[NDArray[np.bool_], list[NDArray[np.bool_]]], Any]) -> Answer:
         def answer(operands: Sequence[Patterns]) -> Patterns:
             values = model.read(operands)
-            found = model.exact(values)[0]
+            exact = model.exact(values)[0]
             signs = [np.signbit(value) for value in values if value.dtype == np.float64]
-            sign = how(np.signbit(found.values), signs)
+            sign = how(np.signbit(exact.values), signs)
             signed = np.where(
-                np.isnan(found.values), found.values, np.copysign(found.values, np.where(sign, -1.0, 1.0))
+                np.isnan(exact.values), exact.values, np.copysign(exact.values, np.where(sign, -1.0, 1.0))
             )
-            return model.round(Exact(signed, found.flags), words_of(model, operands)).results
+            return model.round(Exact(signed, exact.flags), words_of(model, operands)).results
 
         return answer
 
@@ -258,10 +258,10 @@ def _sums(model: Golden) -> Found:
 
         def stepwise(operands: Sequence[Patterns]) -> Patterns:
             a, b = model.read(operands)[:2]
-            held = np.zeros(len(a))
+            sums = np.zeros(len(a))
             for lane in range(lanes):
-                held = _round_values(model, held + a[:, lane] * b[:, lane])
-            return model.round(Exact(held, np.zeros(len(a), np.int64))).results
+                sums = _round_values(model, sums + a[:, lane] * b[:, lane])
+            return model.round(Exact(sums, np.zeros(len(a), np.int64))).results
 
         yield Hypothesis("partial sums rounded", f"each partial sum is rounded to {into.name}", stepwise)
         for lane in range(lanes if lanes <= 64 else 0):
@@ -277,8 +277,8 @@ def _sums(model: Golden) -> Found:
 def _round_values(model: Golden, values: NDArray[np.float64]) -> NDArray[np.float64]:
     assert model.into is not None
     codes = model.round(Exact(values, np.zeros(len(values), np.int64))).results
-    found: NDArray[np.float64] = whole_table(model.into.values)[codes]
-    return found
+    rounded: NDArray[np.float64] = whole_table(model.into.values)[codes]
+    return rounded
 
 
 def _streams(model: Golden) -> Found:
@@ -309,15 +309,15 @@ def _streams(model: Golden) -> Found:
                 products = a * b
             starts = np.flatnonzero(clear) if clear.size and clear[0] else np.append(0, np.flatnonzero(clear))
             lengths = np.diff(starts, append=clear.size)
-            held, results = np.zeros(starts.size), np.zeros(clear.size, np.uint8)
+            registers, results = np.zeros(starts.size), np.zeros(clear.size, np.uint8)
             for step in range(int(lengths.max(initial=0))):
                 alive = lengths > step
                 with np.errstate(invalid="ignore"):
-                    sums = held[alive] + products[starts[alive] + step]
+                    sums = registers[alive] + products[starts[alive] + step]
                 answers = model.round(Exact(sums, np.zeros(sums.size, np.int64))).results
                 results[starts[alive] + step] = answers
                 assert model.into is not None
-                held[alive] = whole_table(model.into.values)[answers]
+                registers[alive] = whole_table(model.into.values)[answers]
             return results
 
         yield Hypothesis("sum rounded at each step", "the accumulator is rounded at each step", stepwise)

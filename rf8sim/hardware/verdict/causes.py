@@ -175,8 +175,8 @@ def _all_drawn(made: VectorSet, seed: int, parts: list[Part]) -> bool:
 
 def recorded_setting(asked: VectorSet, answers: Path) -> str:
     """Say that the manifests in the folder of the answers are of other vectors of this operation; else nothing."""
-    wanted, found = _told(asked.manifest()), list(_manifests(answers))
-    same = [(path, data) for path, data in found if data.get("operation") == asked.model.name]
+    wanted, manifests = _told(asked.manifest()), list(_manifests(answers))
+    same = [(path, data) for path, data in manifests if data.get("operation") == asked.model.name]
     differing = [
         (path, {key: (value, wanted[key]) for key, value in _told(data).items() if value != wanted[key]})
         for path, data in same

@@ -111,8 +111,8 @@ def _exponent(model: Golden) -> Found:
             kind = model.result.kind
 
             def shifted(results: Patterns, by: int = by, kind: Fixed = kind) -> Patterns:
-                whole = kind.integers(results)
-                return kind.wrapped(whole << 1 if by > 0 else whole >> 1)
+                integers = kind.integers(results)
+                return kind.wrapped(integers << 1 if by > 0 else integers >> 1)
 
             yield Hypothesis(f"exponent one too {word}", f"the exponent is one too {word}", with_result(model, shifted))
 
@@ -145,9 +145,9 @@ def _zeros_and_nans(model: Golden) -> Found:
         sign = 1 << (into.bits - 1)
 
         def minus(operands: Sequence[Patterns]) -> Patterns:
-            found = model.exact(model.read(operands))[0]
-            right = model.round(found, words_of(model, operands)).results
-            zero = (whole_table(into.values)[right] == 0) & np.signbit(found.values)
+            exact = model.exact(model.read(operands))[0]
+            right = model.round(exact, words_of(model, operands)).results
+            zero = (whole_table(into.values)[right] == 0) & np.signbit(exact.values)
             return np.where(zero, sign | (into.zero or 0), right).astype(np.uint8)
 
         yield Hypothesis("sign kept on zero", f"a zero of a negative result keeps the sign bit: code {sign:02X}", minus)
@@ -210,8 +210,8 @@ def _lowest(fmt: Format) -> NDArray[np.bool_] | None:
     """Say which codes are of subnormal numbers, or of RF's lowest exponent field."""
     below = fmt.subnormals_below
     if below:
-        found: NDArray[np.bool_] = np.isfinite(fmt.values) & (np.abs(fmt.values) < below) & (fmt.values != 0)
-        return found if found.any() else None
+        is_low: NDArray[np.bool_] = np.isfinite(fmt.values) & (np.abs(fmt.values) < below) & (fmt.values != 0)
+        return is_low if is_low.any() else None
     if fmt.depth is None:
         return None
     codes, mask = residual_fields(fmt)

@@ -56,16 +56,16 @@ class Coverage:
         columns = (*operands, answers.results)
         for port, patterns in zip((*self.model.operands, self.model.result), columns, strict=True):
             for key, index, size in _indexed(port, patterns):
-                found = np.bincount(index.ravel(), minlength=size)
-                self.counts[key] = self.counts[key] + found if key in self.counts else found
+                counts = np.bincount(index.ravel(), minlength=size)
+                self.counts[key] = self.counts[key] + counts if key in self.counts else counts
         self.flags += np.bincount(answers.flags, minlength=256)
         self.ties += int(np.count_nonzero(answers.ties))
 
     def groups(self) -> list[Group]:
         """Return what was counted."""
-        found = []
+        groups = []
         for port in (*self.model.operands, self.model.result):
-            found += [group for group in _groups(port, self.counts, port is self.model.result) if len(group.bins)]
+            groups += [group for group in _groups(port, self.counts, port is self.model.result) if len(group.bins)]
         flag = np.arange(256)
         raised = {
             str(kind.name).lower().replace("_", " "): int(self.flags[flag & kind != 0].sum())
@@ -75,8 +75,8 @@ class Coverage:
         exact = int(self.flags[flag & Flags.INEXACT == 0].sum())
         if self.model.into is not None:
             ties = {} if self.model.stochastic else {"tie": self.ties}
-            found.append(Group("result", "rounding outcomes", {"exact": exact, **ties, **raised}))
-        return found
+            groups.append(Group("result", "rounding outcomes", {"exact": exact, **ties, **raised}))
+        return groups
 
 
 def _indexed(port: Port, patterns: Patterns) -> list[tuple[str, NDArray[Any], int]]:
@@ -87,9 +87,9 @@ def _indexed(port: Port, patterns: Patterns) -> list[tuple[str, NDArray[Any], in
     if isinstance(kind, Float):
         fraction = patterns.dtype.type(kind.layout.mantissa_bits)
         field = (patterns >> fraction).astype(np.int64)
-        whole = patterns & patterns.dtype.type(kind.layout.mantissa_mask) == 0
+        is_power = patterns & patterns.dtype.type(kind.layout.mantissa_mask) == 0
         size = 1 << (kind.bits - int(fraction))
-        return [(port.name, field, size), (f"{port.name} whole", field[whole], size)]
+        return [(port.name, field, size), (f"{port.name} whole", field[is_power], size)]
     integers = kind.integers(patterns) if isinstance(kind, Fixed) else patterns.astype(np.int64)
     _, length = np.frexp(np.abs(integers.astype(np.float64)))
     negative = (integers < 0).astype(np.int64)
@@ -100,34 +100,34 @@ def _groups(port: Port, counts: dict[str, NDArray[np.int64]], is_result: bool) -
     kind, name = port.kind, port.name
     if name not in counts:
         return []
-    found = counts[name]
+    hits = counts[name]
     if isinstance(kind, Codes):
-        return _code_groups(name, kind.format, found, is_result)
+        return _code_groups(name, kind.format, hits, is_result)
     if isinstance(kind, Float):
-        half = found.size // 2
-        by_exponent, whole = found[:half] + found[half:], counts[f"{name} whole"]
-        whole = whole[:half] + whole[half:]
-        zero, infinite = int(whole[0]), int(whole[-1])
+        half = hits.size // 2
+        by_exponent, powers = hits[:half] + hits[half:], counts[f"{name} whole"]
+        powers = powers[:half] + powers[half:]
+        zero, infinite = int(powers[0]), int(powers[-1])
         kinds = {"zero": zero, "subnormal": int(by_exponent[0]) - zero, "infinity": infinite,
                  "NaN": int(by_exponent[-1]) - infinite}  # fmt: skip
-        signs = {"+": int(found[:half].sum()), "-": int(found[half:].sum())}
+        signs = {"+": int(hits[:half].sum()), "-": int(hits[half:].sum())}
         exponents = {str(field): int(count) for field, count in enumerate(by_exponent)}
         groups = [Group(name, "signs", signs), Group(name, "exponent fields", exponents), Group(name, "kinds", kinds)]
         return groups if not is_result else groups[:1]
     if isinstance(kind, Fixed):
-        lengths = found[::2] + found[1::2]
+        lengths = hits[::2] + hits[1::2]
         top = kind.bits - kind.signed
         bins = {str(length): int(lengths[length]) for length in range(top + 1)}
-        signs = {"+": int(found[::2].sum()), "-": int(found[1::2].sum())} if kind.signed else {}
+        signs = {"+": int(hits[::2].sum()), "-": int(hits[1::2].sum())} if kind.signed else {}
         return [Group(name, "signs", signs), Group(name, "lengths in bits", bins)]
     if kind.bits <= 8:
-        return [Group(name, "values", {f"{value:X}": int(count) for value, count in enumerate(found)})]
+        return [Group(name, "values", {f"{value:X}": int(count) for value, count in enumerate(hits)})]
     return []
 
 
-def _code_groups(name: str, fmt: Format, found: NDArray[np.int64], is_result: bool) -> list[Group]:
+def _code_groups(name: str, fmt: Format, hits: NDArray[np.int64], is_result: bool) -> list[Group]:
     values, codes = fmt.values, np.arange(1 << fmt.bits)
-    counts = found[: codes.size]
+    counts = hits[: codes.size]
     finite, alias = np.isfinite(values), fmt.canonical != codes
     ordinary = finite & (values != 0)
 

@@ -188,8 +188,8 @@ def _tried_on_all(
 
     def count(name: str, sentence: str, predicted: Patterns, got: Patterns, is_wrong: NDArray[np.bool_]) -> None:
         fits = same.right(model.result.kind, predicted, got)
-        found = np.array([np.count_nonzero(fits & is_wrong), np.count_nonzero(~fits & ~is_wrong)])
-        tallies[name, sentence] = tallies.get((name, sentence), 0) + found
+        pair = np.array([np.count_nonzero(fits & is_wrong), np.count_nonzero(~fits & ~is_wrong)])
+        tallies[name, sentence] = tallies.get((name, sentence), 0) + pair
 
     def fits_so_far(hypothesis: Hypothesis) -> bool:
         explained, false = tallies.get((hypothesis.name, hypothesis.sentence), (0, 0))
@@ -207,24 +207,24 @@ def _tried_on_all(
             if predicted is not None:
                 count(hypothesis.name, hypothesis.sentence, predicted, got, is_wrong)
         # Those that have predicted every answer so far go on; if there are none, a few that were tried first.
-        chosen = [one for one in chosen if fits_so_far(one)] or list(chosen[:_SHOWN])
+        chosen = [trial for trial in chosen if fits_so_far(trial)] or list(chosen[:_SHOWN])
         if late:
-            held = answers.results if before is None else np.concatenate([before, answers.results])
+            results = answers.results if before is None else np.concatenate([before, answers.results])
             for by in range(1, _LATEST + 1):
-                known = held.size - answers.results.size
+                known = results.size - answers.results.size
                 # What came before the first answer is unknown: those are taken as predicted.
-                shifted = held[max(known - by, 0) : held.size - by]
+                shifted = results[max(known - by, 0) : results.size - by]
                 first = got.size - shifted.size
                 predicted = np.concatenate([got[:first], shifted])
                 words = f"answers lag by {by} vector{'s' * (by > 1)} (unaccounted pipeline stage?)"
                 count(f"late by {by}", words, predicted, got, is_wrong)
-            before = held[-_LATEST:]
+            before = results[-_LATEST:]
     total = wrong.numbers.size
-    whole = {(one.name, one.sentence) for one in chosen}
+    complete = {(trial.name, trial.sentence) for trial in chosen}
     return [
         Finding(*key, int(found), total, int(false), upto)
         for key, (found, false) in tallies.items()
-        if key in whole or key[0].startswith("late by")
+        if key in complete or key[0].startswith("late by")
     ]
 
 

@@ -84,10 +84,10 @@ class Mismatch:
 
 def hexadecimal(port: Port, pattern: Any) -> str:
     """Return a field's digits."""
-    whole = 0
+    integer = 0
     for lane in reversed(np.atleast_1d(pattern).tolist()):
-        whole = whole << port.kind.bits | lane
-    return f"{whole:0{port.digits}X}"
+        integer = integer << port.kind.bits | lane
+    return f"{integer:0{port.digits}X}"
 
 
 def show_number(x: Number) -> str:
@@ -137,8 +137,8 @@ def exact_result(model: Golden, operands: Sequence[Any], state: State | None) ->
         plus, minus, nan, invalid = (state.specials > 0).tolist()
         if nan or invalid or (plus and minus):
             return math.nan
-        held = sum(map(Fraction, state.parts.tolist()), Fraction(0))
-        return math.inf if plus else -math.inf if minus else held or 0.0
+        partial = sum(map(Fraction, state.parts.tolist()), Fraction(0))
+        return math.inf if plus else -math.inf if minus else partial or 0.0
     numbers = [
         [port.kind.number(lane) for lane in np.atleast_1d(pattern).tolist()]
         for port, pattern in zip(model.operands, operands, strict=True)
@@ -213,8 +213,8 @@ def explain(
         The explanation.
     """
     kind, result = model.result.kind, model.result
-    one = np.array([got], dtype=answers.results.dtype)
-    off, sense = places(kind, one, answers.results)
+    answer = np.array([got], dtype=answers.results.dtype)
+    off, sense = places(kind, answer, answers.results)
     flags = int(answers.flags[0])
     inexact = flags & Flags.INEXACT
     names = {
@@ -222,7 +222,7 @@ def explain(
         "underflow": bool(flags & Flags.UNDERFLOW), "invalid": bool(flags & Flags.INVALID),
         "division by zero": bool(flags & Flags.DIVIDE_BY_ZERO),
     }  # fmt: skip
-    found = [name for name, holds in names.items() if holds]
+    holding = [name for name, holds in names.items() if holds]
     fallback = "inexact" if inexact else "exact"
     each = [patterns[0] for patterns in stimulus.operands]
     return Mismatch(
@@ -232,9 +232,9 @@ def explain(
         tuple(_value(port, pattern) for port, pattern in zip(model.operands, each, strict=True)),
         show_number(exact_result(model, each, state)),
         _value(result, answers.results[0]),
-        _value(result, one[0]),
+        _value(result, answer[0]),
         int(off[0]) if sense[0] else None,
         show_flags(flags),
         None if got_flags is None else show_flags(got_flags),
-        ", ".join(found) or fallback,
+        ", ".join(holding) or fallback,
     )

@@ -66,9 +66,9 @@ def with_exact(model: Golden, change: Callable[[NDArray[Any]], NDArray[Any]]) ->
     """Return the answers of a design that changes the exact result before it is rounded."""
 
     def answer(operands: Sequence[Patterns]) -> Patterns:
-        found = model.exact(model.read(operands))[0]
+        exact = model.exact(model.read(operands))[0]
         with np.errstate(all="ignore"):
-            return model.round(Exact(change(found.values), found.flags), words_of(model, operands)).results
+            return model.round(Exact(change(exact.values), exact.flags), words_of(model, operands)).results
 
     return answer
 

@@ -55,10 +55,10 @@ def as_text(verdict: Verdict, *, coverage: bool = True) -> Iterator[str]:
         yield f"  note: {note}"
     if verdict.first_malformed:
         yield "Lines that are no vectors:"
-        yield from (f"  line {one.line}: {one.text!r}: {one.reason}" for one in verdict.first_malformed)
+        yield from (f"  line {bad.line}: {bad.text!r}: {bad.reason}" for bad in verdict.first_malformed)
     if verdict.first_misplaced:
         yield "Lines out of place:"
-        yield from (f"  {one.sentence()}" for one in verdict.first_misplaced[:shown])
+        yield from (f"  {misplaced.sentence()}" for misplaced in verdict.first_misplaced[:shown])
     if verdict.first_mismatches:
         yield f"The first wrong answer{'s' * (shown is None)} of {verdict.wrong:,}:"
         for mismatch in verdict.first_mismatches[:shown]:
@@ -118,8 +118,8 @@ def as_data(verdict: Verdict) -> dict[str, Any]:
         "cause": verdict.cause or None,
         "classes": {name: {"compared": done, "wrong": bad} for name, (done, bad) in verdict.by_class.items()},
         "mismatches": [asdict(mismatch) for mismatch in verdict.first_mismatches],
-        "malformed": [one._asdict() for one in verdict.first_malformed],
-        "misplaced": [asdict(one) for one in verdict.first_misplaced],
+        "malformed": [line._asdict() for line in verdict.first_malformed],
+        "misplaced": [asdict(line) for line in verdict.first_misplaced],
         "diagnosis": [
             {**asdict(finding), "proved": finding.proved, "statement": finding.statement()}
             for finding in verdict.findings

@@ -310,13 +310,13 @@ class _Run:
 
     def _nearest(self, operands: Sequence[Patterns], number: int) -> int | None:
         """Return the number, from 1, of the vector that has these operands: of several the nearest to a number."""
-        found, start = [], 0
+        places, start = [], 0
         for block in self.asked.operand_blocks():
-            found += (np.flatnonzero(_same(operands, block)) + start).tolist()
+            places += (np.flatnonzero(_same(operands, block)) + start).tolist()
             start += len(block[0])
             if start > _SEARCHED:
                 break
-        return min(found, key=lambda place: abs(place - number)) + 1 if found else None
+        return min(places, key=lambda place: abs(place - number)) + 1 if places else None
 
     def _compare(
         self, batch: Batch, operands: Sequence[Patterns], answers: Answers, before: State | None, start: int
@@ -349,17 +349,17 @@ class _Run:
         if keep.size:
             self.remembered.append((keep + start, got[keep]))
         for place in wrong[: self.first - len(verdict.first_mismatches)].tolist():
-            one = slice(place, place + 1)
+            single = slice(place, place + 1)
             state = model.exact(model.read([x[: place + 1] for x in operands]), before)[1] if model.streams else None
-            number, asked = start + place, [patterns[one] for patterns in operands]
+            number, asked = start + place, [patterns[single] for patterns in operands]
             stimulus = Stimulus(number, int(batch.lines[place]), self.asked.class_of(number), asked)
             flags = int(batch.flags[place]) if compare_flags and batch.flags is not None else None
-            verdict.first_mismatches.append(explain(model, stimulus, answers.at(one), int(got[place]), flags, state))
+            verdict.first_mismatches.append(explain(model, stimulus, answers.at(single), int(got[place]), flags, state))
         return first_wrong
 
     def _count_classes(self, numbers: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
-        found = np.bincount(np.searchsorted(self.ends, numbers, side="right"), minlength=counts.size)
-        counts += found[: counts.size]
+        hits = np.bincount(np.searchsorted(self.ends, numbers, side="right"), minlength=counts.size)
+        counts += hits[: counts.size]
 
 
 def _same(operands: Sequence[Patterns], wanted: Sequence[Patterns]) -> NDArray[np.bool_]:

@@ -95,10 +95,10 @@ def rate_quality(
             ax.plot(bits, quality, linestyle="none", alpha=0.55, gid=f"marks-{i}", **mark_style(i, 4.5))
             hints[f"marks-{i}"] = [_rate_hint(fmt, mark) for mark in few]
         if fmt in totals:
-            own = totals[fmt]
+            total = totals[fmt]
             look = mark_style(i, 9.0)
-            ax.plot([own.bits], [own.sqnr_db], linestyle="none", label=fmt, gid=f"total-{i}", zorder=3, **look)
-            hints[f"total-{i}"] = [_rate_hint(fmt, own)]
+            ax.plot([total.bits], [total.sqnr_db], linestyle="none", label=fmt, gid=f"total-{i}", zorder=3, **look)
+            hints[f"total-{i}"] = [_rate_hint(fmt, total)]
     lines = 0
     for label, height in levels.items():
         ax.axhline(height, color=MUTED, linestyle=(0, (1, 1.5)), linewidth=1.2, label=label)

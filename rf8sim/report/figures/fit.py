@@ -48,12 +48,12 @@ _GROUPS = (
 )
 
 
-def of_tensors(found: Survey) -> list[Figure]:
+def of_tensors(survey: Survey) -> list[Figure]:
     """Draw the densities of weights and fits, and their quantiles.
 
     Parameters
     ----------
-    found : Survey
+    survey : Survey
         The fits.
 
     Returns
@@ -62,16 +62,16 @@ def of_tensors(found: Survey) -> list[Figure]:
         At most ``density``, ``densities`` and ``quantiles``.
     """
     drawn = []
-    if len(found.tensors) > 1 and found.pooled.fitted:
+    if len(survey.tensors) > 1 and survey.pooled.fitted:
         drawn.append(
             densities(
-                [found.pooled],
+                [survey.pooled],
                 "density",
                 "All weights pooled",
                 "Density of all weights in units of their root mean square, on a logarithmic axis, and fits.",
             )
         )
-    ordered = sorted(_trusted(found), key=lambda entry: entry.fit.shape)
+    ordered = sorted(_trusted(survey), key=lambda entry: entry.fit.shape)
     if not ordered:
         return drawn
     some = [ordered[i] for i in np.linspace(0, len(ordered) - 1, min(6, len(ordered))).round().astype(int)]
@@ -96,13 +96,13 @@ def of_tensors(found: Survey) -> list[Figure]:
     ]
 
 
-def of_kinds(found: Survey) -> list[Figure]:
+def of_kinds(survey: Survey) -> list[Figure]:
     """Draw the shapes by layer and kind; nothing without a trusted fit."""
-    if not _trusted(found):
+    if not _trusted(survey):
         return []
     return [
         shapes(
-            found,
+            survey,
             "shapes",
             "Shape by depth and by kind",
             "Left: each tensor by the number of its layer, a line through the means of a kind. Right: by kind, as read "
@@ -111,17 +111,17 @@ def of_kinds(found: Survey) -> list[Figure]:
     ]
 
 
-def of_groups(found: Survey) -> list[Figure]:
+def of_groups(survey: Survey) -> list[Figure]:
     """Draw the shapes of groups of channels of the largest tensors that have groups."""
-    parted = [entry for entry in _largest(found) if entry.groups is not None and entry.groups.shapes]
+    parted = [entry for entry in _largest(survey) if entry.groups is not None and entry.groups.shapes]
     parted.sort(key=lambda entry: -entry.groups.saved if entry.groups else 0.0)
     return [groups(parted, *_GROUPS)] if parted else []
 
 
-def of_estimators(found: Survey) -> list[Figure]:
+def of_estimators(survey: Survey) -> list[Figure]:
     """Draw how estimators differ on the largest tensors with a trusted fit."""
-    largest = {id(entry) for entry in _largest(found)}
-    shown = [entry for entry in _trusted(found) if id(entry) in largest]
+    largest = {id(entry) for entry in _largest(survey)}
+    shown = [entry for entry in _trusted(survey) if id(entry) in largest]
     if not shown:
         return []
     return [
@@ -135,13 +135,13 @@ def of_estimators(found: Survey) -> list[Figure]:
     ]
 
 
-def _trusted(found: Survey) -> list[Entry]:
-    return [entry for entry in found.tensors if entry.fit.trusted]
+def _trusted(survey: Survey) -> list[Entry]:
+    return [entry for entry in survey.tensors if entry.fit.trusted]
 
 
-def _largest(found: Survey) -> list[Entry]:
+def _largest(survey: Survey) -> list[Entry]:
     """Return the tensors of most weights with a trusted fit, largest first."""
-    return sorted(_trusted(found), key=lambda entry: -entry.fit.n)[:_MOST_ROWS]
+    return sorted(_trusted(survey), key=lambda entry: -entry.fit.n)[:_MOST_ROWS]
 
 
 def _member(entry: Entry, family: str) -> Density:
@@ -300,7 +300,7 @@ def groups(entries: Sequence[Entry], name: str, title: str, description: str) ->
     """
     canvas, [ax] = axes_grid(1.2 + 0.24 * len(entries), 1, 1)
     rows = np.arange(len(entries))
-    found = [
+    shape_rows = [
         (fit.shape, row, fit.trusted)
         for row, entry in enumerate(entries)
         if entry.groups is not None
@@ -313,14 +313,16 @@ def groups(entries: Sequence[Entry], name: str, title: str, description: str) ->
         (True, "a group of channels", mark_style(0, 5.0)),
         (False, "not trusted", {**mark_style(0, 5.0), "markerfacecolor": "none", "markeredgewidth": 1.0}),
     ):
-        own = np.array([(shape, row) for shape, row, good in found if good == trusted]).reshape(-1, 2)
-        if own.size:
-            ax.plot(own[:, 0], own[:, 1], linestyle="none", alpha=0.7, label=label, **look)
+        points = np.array([(shape, row) for shape, row, good in shape_rows if good == trusted]).reshape(-1, 2)
+        if points.size:
+            ax.plot(points[:, 0], points[:, 1], linestyle="none", alpha=0.7, label=label, **look)
     within = [math.nan if entry.channels is None else entry.channels.shape for entry in entries]
     hollow = {**mark_style(1, 7.0), "markerfacecolor": "none", "markeredgewidth": 1.2}
     ax.plot(within, rows, linestyle="none", label="channels at equal RMS", **hollow)
-    whole = [entry.fit.shape for entry in entries]
-    ax.plot(whole, rows, linestyle="none", marker="|", markersize=13, markeredgewidth=2.2, color="black", label="whole")
+    pooled = [entry.fit.shape for entry in entries]
+    ax.plot(
+        pooled, rows, linestyle="none", marker="|", markersize=13, markeredgewidth=2.2, color="black", label="whole"
+    )
     ax.set_yticks(rows, [shortened(entry.name, 34) for entry in entries], fontsize=9)
     ax.set_ylim(len(entries) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
@@ -340,30 +342,30 @@ def _differences(agreements: Sequence[Agreement], method: str) -> tuple[NDArray[
 
 
 @styled
-def shapes(found: Survey, name: str, title: str, description: str) -> Figure:
+def shapes(survey: Survey, name: str, title: str, description: str) -> Figure:
     """Draw the shape by layer depth, and by kind of tensor as it is and with its channels at equal scale.
 
     Parameters
     ----------
-    found : Survey
+    survey : Survey
         Of which the trusted fits are drawn.
     name, title, description : str
         As in `Figure`.
     """
-    trusted = [entry for entry in found.tensors if entry.fit.trusted]
-    kinds = [kind for kind in found.kinds if any(entry.kind == kind for entry in trusted)]
+    trusted = [entry for entry in survey.tensors if entry.fit.trusted]
+    kinds = [kind for kind in survey.kinds if any(entry.kind == kind for entry in trusted)]
     canvas, [left, right] = axes_grid(3.6, 1, 2, sharey=True)
     outside = -1 if any(entry.depth is None for entry in trusted) else None
     for i, kind in enumerate(kinds):
-        own = [entry for entry in trusted if entry.kind == kind]
-        x = np.array([-1 if entry.depth is None else entry.depth for entry in own])
-        y = np.array([entry.fit.shape for entry in own])
+        of_kind = [entry for entry in trusted if entry.kind == kind]
+        x = np.array([-1 if entry.depth is None else entry.depth for entry in of_kind])
+        y = np.array([entry.fit.shape for entry in of_kind])
         left.plot(x, y, linestyle="none", label=kind, **mark_style(i, 6.0))
         depths = np.unique(x[x >= 0])
         means = [float(np.mean(y[x == depth])) for depth in depths]
         left.plot(depths, means, color=COLOURS[i % len(COLOURS)], linewidth=1.2)
-        within = np.array([math.nan if e.channels is None else e.channels.shape for e in own])
-        place = i + (np.linspace(-0.25, 0.25, len(own)) if len(own) > 1 else np.zeros(1))
+        within = np.array([math.nan if e.channels is None else e.channels.shape for e in of_kind])
+        place = i + (np.linspace(-0.25, 0.25, len(of_kind)) if len(of_kind) > 1 else np.zeros(1))
         right.vlines(place, y, within, color=MUTED, linewidth=0.7)
         right.plot(place, y, linestyle="none", **mark_style(i, 6.0))
         hollow = {**mark_style(i, 6.0), "markerfacecolor": "none", "markeredgewidth": 1.2}

@@ -12,33 +12,33 @@ __all__ = ["quality_against_sparsity"]
 
 
 @styled
-def quality_against_sparsity(found: Sparsity) -> Figure:
+def quality_against_sparsity(sparsity: Sparsity) -> Figure:
     """Draw quality against sparsity and against rate.
 
     Parameters
     ----------
-    found : Sparsity
+    sparsity : Sparsity
         The measurements.
     """
     canvas, axes = axes_grid(3.9, 1, 2, sharey=True)
-    formats = list(dict.fromkeys(result.scheme for result in found.results))
-    with_loss = bool(found.baseline)
+    formats = list(dict.fromkeys(result.scheme for result in sparsity.results))
+    with_loss = bool(sparsity.baseline)
 
     def height(result: Pruned) -> float:
-        return paired(found.baseline, result.losses)[0] if with_loss else result.cost.sqnr_db
+        return paired(sparsity.baseline, result.losses)[0] if with_loss else result.cost.sqnr_db
 
     for i, fmt in enumerate(formats):
         colour = COLOURS[i % len(COLOURS)] if fmt != "float32" else MUTED
         for scope, dashes in (("tensor", "-"), ("global", "--")):
-            own = [r for r in found.results if r.scheme == fmt and r.pattern.endswith("%")]
-            own = [r for r in own if r.scope == scope or r.pattern == "0%"]
-            if len(own) < 2:
+            curve = [r for r in sparsity.results if r.scheme == fmt and r.pattern.endswith("%")]
+            curve = [r for r in curve if r.scope == scope or r.pattern == "0%"]
+            if len(curve) < 2:
                 continue
             look: dict[str, Any] = {"color": colour, "linestyle": dashes, "marker": ".", "linewidth": 1.0}
-            axes[0].plot([100 * r.sparsity for r in own], [height(r) for r in own], label=f"{fmt}, {scope}", **look)
+            axes[0].plot([100 * r.sparsity for r in curve], [height(r) for r in curve], label=f"{fmt}, {scope}", **look)
             if fmt != "float32":
-                axes[1].plot([r.cost.bits_per_weight for r in own], [height(r) for r in own], **look)
-        groups = [r for r in found.results if r.scheme == fmt and ":" in r.pattern]
+                axes[1].plot([r.cost.bits_per_weight for r in curve], [height(r) for r in curve], **look)
+        groups = [r for r in sparsity.results if r.scheme == fmt and ":" in r.pattern]
         if groups:
             look = {"color": colour, "linestyle": "none", "marker": "D", "markersize": 5}
             axes[0].plot([100 * r.sparsity for r in groups], [height(r) for r in groups], label=f"{fmt}, n:m", **look)

@@ -13,15 +13,15 @@ __all__ = ["sqnr_by_parameters"]
 
 
 @styled
-def sqnr_by_parameters(found: Sequence[Member]) -> Figure:
+def sqnr_by_parameters(members: Sequence[Member]) -> Figure:
     """Draw SQNR over exponent bits and depth, a panel for each shape."""
-    shapes = list(dict.fromkeys(member.shape for member in found))
-    ps, depths = (sorted({getattr(member, name) for member in found}) for name in ("p", "depth"))
+    shapes = list(dict.fromkeys(member.shape for member in members))
+    ps, depths = (sorted({getattr(member, name) for member in members}) for name in ("p", "depth"))
     canvas, axes = axes_grid(2.9, 1, len(shapes), sharey=True)
-    lowest, highest = (limit(member.sqnr_db for member in found) for limit in (min, max))
+    lowest, highest = (limit(member.sqnr_db for member in members) for limit in (min, max))
     for ax, shape in zip(axes, shapes, strict=True):
         grid = np.full((len(depths), len(ps)), np.nan)
-        for member in (member for member in found if member.shape == shape):
+        for member in (member for member in members if member.shape == shape):
             row, column = depths.index(member.depth), ps.index(member.p)
             grid[row, column] = member.sqnr_db
             light = member.sqnr_db > (lowest + highest) / 2

@@ -20,30 +20,30 @@ def _look(i: int, hollow: bool = False) -> dict[str, Any]:
 
 
 @styled
-def by_kind(found: Tradeoff) -> Figure:
+def by_kind(measured: Tradeoff) -> Figure:
     """Draw SQNR against bits per weight: a panel for all weights, and one for each kind if there are several.
 
     Parameters
     ----------
-    found : Tradeoff
+    measured : Tradeoff
         The measurements.
     """
-    kinds = found.kinds
+    kinds = measured.kinds
     columns = min(2, len(kinds))
     canvas, axes = axes_grid(0.9 + 3.1 * -(-len(kinds) // columns), -(-len(kinds) // columns), columns)
-    formats = [point.quantizer for point in found.of_kind(ALL) if point.step is None]
+    formats = [point.quantizer for point in measured.of_kind(ALL) if point.step is None]
     for ax, kind in zip(axes, kinds, strict=False):
-        points = found.of_kind(kind)
+        points = measured.of_kind(kind)
         uniform = [point for point in points if point.step is not None]
         rates = [point.cost.bits_per_weight for point in points]
-        bounds = [b for b in found.bounds if b.kind == kind and min(rates) - 0.25 <= b.bits <= max(rates) + 0.5]
+        bounds = [b for b in measured.bounds if b.kind == kind and min(rates) - 0.25 <= b.bits <= max(rates) + 0.5]
         bits = [bound.bits for bound in bounds]
         ax.plot(bits, [b.shannon_db for b in bounds], color=MUTED, linestyle="--", label="Shannon bound")
         ax.plot(bits, [b.uniform_db for b in bounds], color=MUTED, linestyle=(0, (1, 1.2)), label="uniform, ideal code")
-        whole = [b for b in bounds if b.lloyd_max_db is not None]
+        complete = [b for b in bounds if b.lloyd_max_db is not None]
         ax.plot(
-            [b.bits for b in whole],
-            [b.lloyd_max_db or 0.0 for b in whole],
+            [b.bits for b in complete],
+            [b.lloyd_max_db or 0.0 for b in complete],
             color=MUTED,
             marker="_",
             markersize=11,
@@ -84,22 +84,22 @@ def by_kind(found: Tradeoff) -> Figure:
 
 
 @styled
-def losses(found: Tradeoff) -> Figure:
+def losses(measured: Tradeoff) -> Figure:
     """Draw what the model loses against bits per weight.
 
     Parameters
     ----------
-    found : Tradeoff
+    measured : Tradeoff
         Measurements with a model.
     """
     canvas, [ax] = axes_grid(3.8)
-    baseline = np.array(found.baseline)
+    baseline = np.array(measured.baseline)
 
     def cost(point: Point) -> tuple[float, float]:
         difference = np.array(point.losses) - baseline
         return float(difference.mean()), float(difference.std(ddof=1) / len(difference) ** 0.5)
 
-    points = [point for point in found.of_kind(ALL) if point.losses]
+    points = [point for point in measured.of_kind(ALL) if point.losses]
     uniform = [point for point in points if point.step is not None]
     ax.plot(
         [p.cost.bits_per_weight for p in uniform],

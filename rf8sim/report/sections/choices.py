@@ -99,8 +99,8 @@ def _names(some: Sequence[ChoiceRecord]) -> list[str]:
 def _table(caption: str, varied: str, some: Sequence[ChoiceRecord]) -> Table:
     names = _names(some)
     rows = tuple(
-        (value, *(own[name].record.sqnr_db if name in own else None for name in names))
-        for value, own in _grid(some, varied).items()
+        (value, *(by_value[name].record.sqnr_db if name in by_value else None for name in names))
+        for value, by_value in _grid(some, varied).items()
     )
     heads = [with_bits(choice.record) for choice in some if choice.varied == "none"]
     return Table(caption, (Column(_HEADS[varied]), *(Column(head, ".2f") for head in heads)), rows)
@@ -109,8 +109,8 @@ def _table(caption: str, varied: str, some: Sequence[ChoiceRecord]) -> Table:
 def _bits(some: Sequence[ChoiceRecord]) -> Table:
     names = _names(some)
     rows = tuple(
-        (value, *(own[name].record.bits_per_weight if name in own else None for name in names))
-        for value, own in _grid(some, "block").items()
+        (value, *(by_value[name].record.bits_per_weight if name in by_value else None for name in names))
+        for value, by_value in _grid(some, "block").items()
     )
     columns = (Column(_HEADS["block"]), *(Column(name, ".3f") for name in names))
     return Table("Stored bits per weight by elements that share a scale, scales included", columns, rows)
@@ -139,6 +139,9 @@ def _best(some: Sequence[ChoiceRecord], varied: str) -> Iterable[str]:
 
 def _figure(some: Sequence[ChoiceRecord], varied: str, name: str, title: str) -> Iterable[Figure]:
     grid = _grid(some, varied)
-    values = {one: [own[one].record.sqnr_db if one in own else None for own in grid.values()] for one in _names(some)}
+    values = {
+        scheme: [by_value[scheme].record.sqnr_db if scheme in by_value else None for by_value in grid.values()]
+        for scheme in _names(some)
+    }
     if any(value is not None and math.isfinite(value) for row in values.values() for value in row):
         yield accuracy.sqnr(list(grid), values, name, title, "A mark for each scheme, on the sample; right is better.")

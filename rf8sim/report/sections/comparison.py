@@ -208,15 +208,17 @@ def compare(before: Contents, after: Contents, thresholds: Thresholds = Threshol
         If the reports have no scheme in common, or a threshold is negative.
     """
     thresholds.check()
-    one, two = before.experiment, after.experiment
-    formats = [name for name in one.settings.names if name in two.settings.names]
+    old_run, new_run = before.experiment, after.experiment
+    formats = [name for name in old_run.settings.names if name in new_run.settings.names]
     if not formats:
-        listed = (", ".join(e.settings.names) or "none" for e in (one, two))
+        listed = (", ".join(e.settings.names) or "none" for e in (old_run, new_run))
         raise ValueError(f"the reports have no scheme in common: {' and '.join(listed)}")
-    old, new = _by_label(one), _by_label(two)
-    pairs = [(ALL, one.total, two.total)] + [(name, old[name], new[name]) for name in old if name in new]
+    old, new = _by_label(old_run), _by_label(new_run)
+    pairs = [(ALL, old_run.total, new_run.total)] + [(name, old[name], new[name]) for name in old if name in new]
     changes = tuple(change for pair in pairs for change in _changes(*pair, formats, thresholds))
-    return Comparison(changes, tuple(_notes(one, two)), tuple(name for name in old if name not in new), thresholds)
+    return Comparison(
+        changes, tuple(_notes(old_run, new_run)), tuple(name for name in old if name not in new), thresholds
+    )
 
 
 def _by_label(experiment: Experiment) -> dict[str, TensorRecord]:
@@ -250,7 +252,7 @@ def _paid(before: SchemeRecord, after: SchemeRecord, thresholds: Thresholds) -> 
     """Say whether fewer bits came with a worse error, or with no error to tell: weights that became zero take none."""
     if after.sqnr_db is None and before.sqnr_db is not None:
         return True
-    errors = [one for one in _QUANTITIES if one[1] != "coded_bits_per_weight"]
+    errors = [quantity for quantity in _QUANTITIES if quantity[1] != "coded_bits_per_weight"]
     return any(
         _judged(getattr(before, field), getattr(after, field), getattr(thresholds, threshold), more) == "worse"
         for _, field, threshold, more in errors
@@ -269,9 +271,9 @@ def _judged(before: float | None, after: float | None, threshold: float, more_is
 
 def _notes(before: Experiment, after: Experiment) -> Iterable[str]:
     for name in ("seed", "include", "exclude"):
-        one, two = getattr(before.settings, name), getattr(after.settings, name)
-        if one != two:
-            yield f"Setting {name} differs: {one} and {two}."
+        old, new = getattr(before.settings, name), getattr(after.settings, name)
+        if old != new:
+            yield f"Setting {name} differs: {old} and {new}."
     for name in sorted({*before.versions, *after.versions}):
         if before.versions.get(name) != after.versions.get(name):
             yield f"Version of {name} differs: {before.versions.get(name)} and {after.versions.get(name)}."
@@ -283,15 +285,15 @@ def _notes(before: Experiment, after: Experiment) -> Iterable[str]:
         yield f"{added} tensors of the second report are new."
 
 
-def changes(found: Comparison, _: bool) -> Section:
+def changes(comparison: Comparison, _: bool) -> Section:
     """Show the changes, first those that count."""
-    everything = replace(found.table(everything=True), caption="Every number of both reports", folded=True)
-    return Section("changes", "Changes", (), (found.table(), everything))
+    everything = replace(comparison.table(everything=True), caption="Every number of both reports", folded=True)
+    return Section("changes", "Changes", (), (comparison.table(), everything))
 
 
-def method(found: Comparison, _: bool) -> Section:
+def method(comparison: Comparison, _: bool) -> Section:
     """Say which changes count."""
-    limits = found.thresholds
+    limits = comparison.thresholds
     words = (
         f"A change counts if it is more than {limits.sqnr_db:g} dB of SQNR, {limits.bits:g} entropy-coded bits per "
         f"weight, or {100 * limits.share:g} % of the weights rounded to zero or out of range. A tensor that is missing "

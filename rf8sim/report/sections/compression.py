@@ -52,5 +52,5 @@ _MOST_CODED = 100  # finding the best table of a tensor takes some hundredths of
 def _coded_bits(experiment: Experiment, name: str, coder: str) -> float:
     """Return the bits per weight of the codes of all tensors in a format, each coded by itself."""
     counts = [tensor.scheme(name).error.code_counts for tensor in largest(experiment, _MOST_CODED)]
-    bits = sum(stored_bits(code_lengths(own, coder)) for own in counts if own.any())
-    return float(bits / max(1, sum(int(own.sum()) for own in counts)))
+    bits = sum(stored_bits(code_lengths(code_counts, coder)) for code_counts in counts if code_counts.any())
+    return float(bits / max(1, sum(int(code_counts.sum()) for code_counts in counts)))

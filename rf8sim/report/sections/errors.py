@@ -45,14 +45,14 @@ def _known(tensor: TensorRecord, name: str) -> float | None:
 def _worst_tensors(experiment: Experiment) -> Table:
     rows = []
     for name in experiment.settings.names:
-        whole = experiment.total.scheme(name).error.sum_squared_error
+        total = experiment.total.scheme(name).error.sum_squared_error
         known = [tensor for tensor in experiment.tensors if _known(tensor, name) is not None]
         for tensor in sorted(known, key=lambda tensor: _known(tensor, name) or 0.0)[:_MOST]:
-            own = tensor.scheme(name)
-            share = own.error.sum_squared_error / whole if 0 < whole < math.inf else None
+            record = tensor.scheme(name)
+            share = record.error.sum_squared_error / total if 0 < total < math.inf else None
             count = experiment.total.count
             where = tables.label(experiment, tensor)
-            rows.append((name, own.bits_per_weight, where, own.sqnr_db, share, tensor.count / count))
+            rows.append((name, record.bits_per_weight, where, record.sqnr_db, share, tensor.count / count))
     columns = (
         Column("scheme"), tables.STORED, Column("tensor"), Column("SQNR, dB", ".2f"),
         Column("share of error, %", "percent"), Column("share of weights, %", "percent"),
@@ -63,14 +63,14 @@ def _worst_tensors(experiment: Experiment) -> Table:
 def _worst_channels(experiment: Experiment) -> Table:
     rows = []
     for name in experiment.settings.names:
-        found = [
+        channels = [
             (channel, tensor)
             for tensor in experiment.tensors
             for channel in tensor.channels
             if str(channel.scheme) == name
         ]
-        found.sort(key=lambda pair: pair[0].worst_db)
-        for channel, tensor in found[:_MOST]:
+        channels.sort(key=lambda pair: pair[0].worst_db)
+        for channel, tensor in channels[:_MOST]:
             where = tables.label(experiment, tensor)
             bits = tensor.scheme(name).bits_per_weight
             rows.append((name, bits, where, channel.worst, channel.worst_db, channel.median_db, channel.worst_rms))
@@ -86,8 +86,8 @@ def _heat_map(experiment: Experiment) -> Iterable[Figure]:
     cells: dict[str, dict[int | None, list[SchemeRecord]]] = {}
     for tensor in experiment.tensors:
         if _known(tensor, name) is not None:
-            own = cells.setdefault(kind_of(tensor.name), {})
-            own.setdefault(depth_of(tensor.name), []).append(tensor.scheme(name))
+            of_kind = cells.setdefault(kind_of(tensor.name), {})
+            of_kind.setdefault(depth_of(tensor.name), []).append(tensor.scheme(name))
     layers = sorted({layer for row in cells.values() for layer in row if layer is not None})
     columns: list[int | None] = [*layers, *([None] if any(None in row for row in cells.values()) else [])]
     if not cells or len(columns) < 2:

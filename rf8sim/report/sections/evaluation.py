@@ -63,17 +63,17 @@ def everything(results: Sequence[Evaluation]) -> Table:
     rows = []
     for result in results:
         path, data = result.datapath, result.to_json()
-        held = path.accumulator if path.order == "sequential" else f"{path.accumulator} {path.order}"
-        head = (str(path.weights), str(path.activations or "float32"), held)
+        accumulates = path.accumulator if path.order == "sequential" else f"{path.accumulator} {path.order}"
+        head = (str(path.weights), str(path.activations or "float32"), accumulates)
         rows.append(
             (*head, data["loss"], data["cost"], data["error"], data["divergence"], result.agreement, result.not_finite)
         )
     return Table("Loss by datapath", columns, tuple(rows))
 
 
-def as_data(found: Evaluated) -> dict[str, Any]:
+def as_data(evaluated: Evaluated) -> dict[str, Any]:
     """Return the results as plain data for JSON."""
-    return {"schema": _SCHEMA, "data": found.data, "results": [result.to_json() for result in found.results]}
+    return {"schema": _SCHEMA, "data": evaluated.data, "results": [result.to_json() for result in evaluated.results]}
 
 
 def verdict(results: Sequence[Evaluation]) -> list[str]:
@@ -112,11 +112,11 @@ def verdict(results: Sequence[Evaluation]) -> list[str]:
     ]
 
 
-def method(found: Evaluated, _: bool) -> Section:
+def method(evaluated: Evaluated, _: bool) -> Section:
     """Say how it was measured."""
     words = (
-        f"Every weight matrix of {found.results[0].model} is applied by rf8sim.matmul with the stated schemes and "
-        f"accumulator, on windows of {found.data}. Norms, softmax, attention's products of activations with "
+        f"Every weight matrix of {evaluated.results[0].model} is applied by rf8sim.matmul with the stated schemes and "
+        f"accumulator, on windows of {evaluated.data}. Norms, softmax, attention's products of activations with "
         "activations and residual sums stay in float32.",
         "Activations whose scheme has one scale for the tensor have a static one for each product, by the scheme's "
         "rule on its inputs in float32. Other schemes choose their scales on the fly, channel one for each token. A "
@@ -140,18 +140,18 @@ def method(found: Evaluated, _: bool) -> Section:
     return Section("method", "How it was measured", words, terms=terms)
 
 
-def all_results(found: Evaluated, _: bool) -> Section:
+def all_results(evaluated: Evaluated, _: bool) -> Section:
     """Show all results."""
-    return Section("results", "All results", (), (everything(found.results),))
+    return Section("results", "All results", (), (everything(evaluated.results),))
 
 
-def by_accumulator(found: Evaluated, _: bool) -> Section | None:
+def by_accumulator(evaluated: Evaluated, _: bool) -> Section | None:
     """Show tables of formats by accumulators, if there are several."""
-    accumulators = list(dict.fromkeys(result.datapath.accumulator for result in found.results))
+    accumulators = list(dict.fromkeys(result.datapath.accumulator for result in evaluated.results))
     if len(accumulators) < 2:
         return None
     groups: dict[Setting, dict[str, dict[str, Evaluation]]] = {}
-    for result in found.results:
+    for result in evaluated.results:
         path = result.datapath
         rows = groups.setdefault(_setting(path)._replace(accumulator=""), {})
         rows.setdefault(_name(path), {})[path.accumulator] = result
@@ -267,12 +267,12 @@ def _ranked(group: Sequence[Evaluation]) -> str:
 def _accumulators(results: Sequence[Evaluation]) -> Iterator[str]:
     """Compare each other accumulator with the first."""
     first = results[0].datapath.accumulator
-    found = {result.datapath: result for result in results}
+    by_datapath = {result.datapath: result for result in results}
     for name in dict.fromkeys(result.datapath.accumulator for result in results):
         pairs = [
-            (found[replace(path, accumulator=first)], result)
-            for path, result in found.items()
-            if path.accumulator == name != first and replace(path, accumulator=first) in found
+            (by_datapath[replace(path, accumulator=first)], result)
+            for path, result in by_datapath.items()
+            if path.accumulator == name != first and replace(path, accumulator=first) in by_datapath
         ]
         pairs = [(a, b) for a, b in pairs if math.isfinite(a.loss) and math.isfinite(b.loss)]
         if not pairs:
@@ -305,13 +305,15 @@ def _channels(results: Sequence[Evaluation]) -> Iterator[str]:
     """Compare scales of channels with those of tensors."""
     pairs = [(a, b) for a, b in _pairs(results, _one_scale) if _scales(b.datapath.weights) == "channel"]
     for inputs in dict.fromkeys(_setting(b.datapath).activations for _, b in pairs):
-        own = [(a, b) for a, b in pairs if _setting(b.datapath).activations == inputs]
-        moves = (f"{_name(b.datapath)} {a.divergence:.4f} to {b.divergence:.4f}" for a, b in own)
-        what = _words(_setting(own[0][1].datapath)._replace(accumulator="")).partition(",")[0]
+        matching = [(a, b) for a, b in pairs if _setting(b.datapath).activations == inputs]
+        moves = (f"{_name(b.datapath)} {a.divergence:.4f} to {b.divergence:.4f}" for a, b in matching)
+        what = _words(_setting(matching[0][1].datapath)._replace(accumulator="")).partition(",")[0]
         words = (
             f"{what}: {_SCALES['channel']} in place of {_SCALES['tensor']} take the divergence of {', '.join(moves)}."
         )
-        same = (b.datapath.weights.format for a, b in own if abs(b.divergence - a.divergence) < _UNMOVED * a.divergence)
+        same = (
+            b.datapath.weights.format for a, b in matching if abs(b.divergence - a.divergence) < _UNMOVED * a.divergence
+        )
         octaves = [fmt.name for fmt in dict.fromkeys(same) if fmt.family == "residual"]
         yield words + (f" {' and '.join(octaves)}: {_REPEATS}." if octaves else "")
 

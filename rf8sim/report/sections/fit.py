@@ -42,22 +42,22 @@ class Fits:
     families: Sequence[str] = tables.RIVALS
 
 
-def answer(found: Fits) -> list[str]:
+def answer(fits: Fits) -> list[str]:
     """Answer in sentences."""
-    return verdict(found.survey)
+    return verdict(fits.survey)
 
 
-def as_data(found: Fits) -> dict[str, Any]:
+def as_data(fits: Fits) -> dict[str, Any]:
     """Return the fits as plain data for JSON."""
-    return {**found.survey.to_json(), "skipped": to_builtins(found.skipped)}
+    return {**fits.survey.to_json(), "skipped": to_builtins(fits.skipped)}
 
 
-def overview(found: Fits) -> Table:
+def overview(fits: Fits) -> Table:
     """Return the table of tensors."""
-    return tables.tensors(found.survey, found.families)
+    return tables.tensors(fits.survey, fits.families)
 
 
-def by_tensor(found: Fits, with_figures: bool) -> Section:
+def by_tensor(fits: Fits, with_figures: bool) -> Section:
     """Show the fit of each tensor."""
     words = (
         "The generalized Gaussian has density proportional to exp(-|w/scale|^shape), centred on zero. It is fitted by "
@@ -75,24 +75,24 @@ def by_tensor(found: Fits, with_figures: bool) -> Section:
             "the shape after each channel (an entry of axis 0) was divided by its root mean square",
         ),
     )
-    drawn = figures.of_tensors(found.survey) if with_figures else ()
-    return Section("tensors", "Tensor by tensor", words, (overview(found),), tuple(drawn), terms=terms)
+    drawn = figures.of_tensors(fits.survey) if with_figures else ()
+    return Section("tensors", "Tensor by tensor", words, (overview(fits),), tuple(drawn), terms=terms)
 
 
-def families(found: Fits, _: bool) -> Section:
+def families(fits: Fits, _: bool) -> Section:
     """Compare the families over all tensors."""
-    return Section("families", "Families", (), (tables.families(found.survey),))
+    return Section("families", "Families", (), (tables.families(fits.survey),))
 
 
-def kinds(found: Fits, with_figures: bool) -> Section:
+def kinds(fits: Fits, with_figures: bool) -> Section:
     """Compare kinds of tensors and layers."""
-    drawn = figures.of_kinds(found.survey) if with_figures else ()
-    return Section("kinds", "Kinds of tensors, and depth", (), (tables.by_kind(found.survey),), tuple(drawn))
+    drawn = figures.of_kinds(fits.survey) if with_figures else ()
+    return Section("kinds", "Kinds of tensors, and depth", (), (tables.by_kind(fits.survey),), tuple(drawn))
 
 
-def pooling(found: Fits, _: bool) -> Section | None:
+def pooling(fits: Fits, _: bool) -> Section | None:
     """Show how pooling tensors changes the shape."""
-    if len(found.survey.tensors) < 2:
+    if len(fits.survey.tensors) < 2:
         return None
     words = (
         "Gaussians of different scales, pooled, have heavy tails although each of them has light ones, so a low shape "
@@ -100,12 +100,12 @@ def pooling(found: Fits, _: bool) -> Section | None:
         "a channel of n weights by its root mean square shortens tails a little by itself: of a Gaussian the kurtosis "
         "falls from 3 to 3 n / (n + 2).",
     )
-    return Section("pooling", "Pooling tensors", words, (tables.levels(found.survey),))
+    return Section("pooling", "Pooling tensors", words, (tables.levels(fits.survey),))
 
 
-def channels(found: Fits, with_figures: bool) -> Section | None:
+def channels(fits: Fits, with_figures: bool) -> Section | None:
     """Compare the fit of each tensor with those of its groups of channels."""
-    table = tables.groups(found.survey)
+    table = tables.groups(fits.survey)
     if not table.rows:
         return None
     words = (
@@ -121,11 +121,11 @@ def channels(found: Fits, with_figures: bool) -> Section | None:
         ("by scale alone", "the same with one shape for all and a scale for each group"),
         ("differ", "the groups save more than max(1e-3 bits, five times what so many fits gain by chance)"),
     )
-    drawn = figures.of_groups(found.survey) if with_figures else ()
+    drawn = figures.of_groups(fits.survey) if with_figures else ()
     return Section("groups", "Channels of a tensor", words, (table,), tuple(drawn), terms=terms)
 
 
-def estimators(found: Fits, with_figures: bool) -> Section:
+def estimators(fits: Fits, with_figures: bool) -> Section:
     """Compare three estimators of the shape."""
     words = (
         "Three estimators of the shape are compared: maximum likelihood, the ratio E[w²] / E[|w|]², and "
@@ -133,15 +133,15 @@ def estimators(found: Fits, with_figures: bool) -> Section:
         "is not the right one.",
     )
     terms = (("split", "they differ by more than 2 % and by more than five standard errors"),)
-    drawn = figures.of_estimators(found.survey) if with_figures else ()
-    table = tables.estimators(found.survey)
+    drawn = figures.of_estimators(fits.survey) if with_figures else ()
+    table = tables.estimators(fits.survey)
     return Section("estimators", "Do the estimators agree?", words, (table,), tuple(drawn), terms=terms)
 
 
-def not_fitted(found: Fits, _: bool) -> Section | None:
+def not_fitted(fits: Fits, _: bool) -> Section | None:
     """List the tensors that were not fitted."""
-    if not found.skipped:
+    if not fits.skipped:
         return None
     columns = (Column("tensor"), Column("checkpoint"), Column("reason", "note"))
-    rows = tuple((tensor.name, tensor.checkpoint, tensor.reason) for tensor in found.skipped)
+    rows = tuple((tensor.name, tensor.checkpoint, tensor.reason) for tensor in fits.skipped)
     return Section("skipped", "Tensors not fitted", (), (Table("Tensors not fitted", columns, rows),))

@@ -53,10 +53,10 @@ def _limits_table(contents: Contents) -> Table:
     )  # fmt: skip
     rows = tuple(
         (
-            one.scheme, contents.experiment.total.scheme(one.scheme).bits_per_weight, one.tensors, one.sqnr_db,
-            one.bits, one.bound_db, one.bound_db - one.sqnr_db, one.least_bits, one.bits - one.least_bits,
+            limit.scheme, contents.experiment.total.scheme(limit.scheme).bits_per_weight, limit.tensors, limit.sqnr_db,
+            limit.bits, limit.bound_db, limit.bound_db - limit.sqnr_db, limit.least_bits, limit.bits - limit.least_bits,
         )
-        for one in limits.limits(contents.experiment)
+        for limit in limits.limits(contents.experiment)
     )  # fmt: skip
     return Table("Gap to the limits: the Shannon bounds of the tensors' fits, added up", columns, rows)
 

@@ -34,8 +34,15 @@ def guards(contents: Contents, _: bool) -> Section:
         Column("kept by default"),
     )  # fmt: skip
     rows = tuple(
-        (one.tensor, one.weights, one.scheme or "any", one.what, one.advice, "yes" if one.tensor in names else "no")
-        for one in listed
+        (
+            item.tensor,
+            item.weights,
+            item.scheme or "any",
+            item.what,
+            item.advice,
+            "yes" if item.tensor in names else "no",
+        )
+        for item in listed
     )
     shown = (Table("Tensors to check", columns, rows, folded=len(rows) > MOST_ROWS),) if rows else ()
     return Section("guards", "Guard rails", tuple(words), shown)

@@ -102,24 +102,24 @@ def limits(experiment: Experiment) -> list[Limit]:
     list of Limit
         Of the formats for which there is something to compare.
     """
-    found = []
+    notes = []
     tensors = [tensor for tensor in trusted(experiment) if tensor.zeros <= _FEW_ZEROS * tensor.count]
     for name in experiment.settings.names:
         signal = error = bound = spent = least = 0.0
         weights = number = 0
         for tensor in tensors:
             record, fit = tensor.scheme(name), tensor.fit
-            rate, own = record.coded_bits_per_weight, record.error
-            if fit is None or rate is None or not 0 < own.sum_squared_error < math.inf:
+            rate, sums = record.coded_bits_per_weight, record.error
+            if fit is None or rate is None or not 0 < sums.sum_squared_error < math.inf:
                 continue
             density = ggd.GGD(shape=fit.shape, scale=fit.scale)
-            number, weights = number + 1, weights + own.count
-            signal, error = signal + own.sum_squares, error + own.sum_squared_error
-            bound += own.count * ggd.shannon_lower_bound(density, rate)
-            spent += own.count * rate
-            mse = own.sum_squared_error / own.count
-            least += own.count * max(0.0, density.entropy_bits - 0.5 * math.log2(2 * math.pi * math.e * mse))
+            number, weights = number + 1, weights + sums.count
+            signal, error = signal + sums.sum_squares, error + sums.sum_squared_error
+            bound += sums.count * ggd.shannon_lower_bound(density, rate)
+            spent += sums.count * rate
+            mse = sums.sum_squared_error / sums.count
+            least += sums.count * max(0.0, density.entropy_bits - 0.5 * math.log2(2 * math.pi * math.e * mse))
         if number and signal > 0 and bound > 0:
             sqnr, best = 10 * math.log10(signal / error), 10 * math.log10(signal / bound)
-            found.append(Limit(name, number, sqnr, best, spent / weights, least / weights))
-    return found
+            notes.append(Limit(name, number, sqnr, best, spent / weights, least / weights))
+    return notes

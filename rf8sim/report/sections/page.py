@@ -129,28 +129,28 @@ class Kind(Generic[_Found]):
     remark: str = "The same command gives the same page."
     figure_files: bool = True
 
-    def page(self, found: _Found, made_by: str = "", *, figures: bool = True) -> Page:
+    def page(self, study: _Found, made_by: str = "", *, figures: bool = True) -> Page:
         """Describe what was measured.
 
         Parameters
         ----------
-        found : object
+        study : object
             What the command measured.
         made_by : str
             The command.
         figures : bool
             Whether figures are drawn, which takes seconds.
         """
-        verdict = tuple(self.verdict(found))
-        made = (make(found, figures) for make in self.sections)
+        verdict = tuple(self.verdict(study))
+        made = (make(study, figures) for make in self.sections)
         sections = (Section("verdict", "Verdict", points=verdict), *(part for part in made if part is not None))
         return Page(
             self.name,
-            self.title(found),
+            self.title(study),
             verdict,
-            self.brief(found),
+            self.brief(study),
             sections,
-            self.data(found),
+            self.data(study),
             made_by,
             self.remark,
             self.figure_files,

@@ -13,7 +13,7 @@ from .page import Section
 __all__ = ["as_data", "bits", "choices", "summary", "tensors"]
 
 
-def choices(found: Planned) -> Table:
+def choices(planned: Planned) -> Table:
     """List the scheme of each tensor."""
     columns = (
         Column("tensor"), Column("scheme"), Column("weights", "count"), Column("bits/w.", ".3f"),
@@ -27,17 +27,17 @@ def choices(found: Planned) -> Table:
             choice.cost.bits_per_weight,
             None if math.isnan(choice.cost.sqnr_db) else choice.cost.sqnr_db,
         )
-        for choice in found.choices
+        for choice in planned.choices
     ]
-    return Table(f"Plan for {found.budget.text}", columns, tuple(rows))
+    return Table(f"Plan for {planned.budget.text}", columns, tuple(rows))
 
 
-def summary(found: Planned) -> list[str]:
+def summary(planned: Planned) -> list[str]:
     """State the cost of the plan, measured again, and how far it is from the best possible.
 
     Parameters
     ----------
-    found : Planned
+    planned : Planned
         The plan.
 
     Returns
@@ -46,36 +46,36 @@ def summary(found: Planned) -> list[str]:
         Sentences.
     """
     sentences = [
-        f"{bits_in_words(found.bits)}. "
-        f"{found.sqnr_db:.2f} dB SQNR over the planned tensors, {found.worst_sqnr_db:.2f} dB in the worst of these."
+        f"{bits_in_words(planned.bits)}. "
+        f"{planned.sqnr_db:.2f} dB SQNR over the planned tensors, {planned.worst_sqnr_db:.2f} dB in the worst of these."
     ]
-    if found.below is None:
+    if planned.below is None:
         sentences.append(
-            f"The fewest bits on the convex hull of {found.candidates} candidates a tensor. The loss is measured, so "
+            f"The fewest bits on the convex hull of {planned.candidates} candidates a tensor. The loss is measured, so "
             "there is no bound for other plans."
         )
-    elif found.budget.quantity == "bits":
-        gap = found.below - found.sqnr_db
-        room = "it is the best" if gap < 5e-4 else f"at most {found.below:.3f} dB is possible"
+    elif planned.budget.quantity == "bits":
+        gap = planned.below - planned.sqnr_db
+        room = "it is the best" if gap < 5e-4 else f"at most {planned.below:.3f} dB is possible"
         sentences.append(
-            f"Of {found.candidates} candidates a tensor, with a header of this size and this budget, {room}."
+            f"Of {planned.candidates} candidates a tensor, with a header of this size and this budget, {room}."
         )
     else:
-        gap = found.bits_per_weight - found.below
-        room = "it has the fewest bits" if gap < 5e-5 else f"at least {found.below:.4f} bits are needed"
+        gap = planned.bits_per_weight - planned.below
+        room = "it has the fewest bits" if gap < 5e-5 else f"at least {planned.below:.4f} bits are needed"
         sentences.append(
-            f"Of {found.candidates} candidates a tensor, with a header of this size and this budget, {room}."
+            f"Of {planned.candidates} candidates a tensor, with a header of this size and this budget, {room}."
         )
-    if found.loss is not None and found.baseline is not None:
-        share = 100 * (found.loss / found.baseline - 1)
+    if planned.loss is not None and planned.baseline is not None:
+        share = 100 * (planned.loss / planned.baseline - 1)
         sentences.append(
-            f"The model's loss is {found.loss:.4f} nats per token, against {found.baseline:.4f} unquantized "
+            f"The model's loss is {planned.loss:.4f} nats per token, against {planned.baseline:.4f} unquantized "
             f"({share:+.2f} %)."
         )
     return sentences
 
 
-def as_data(found: Planned) -> dict[str, Any]:
+def as_data(planned: Planned) -> dict[str, Any]:
     """Return the plan and its cost as plain data for JSON; what is not finite is None."""
     chosen = [
         {
@@ -85,21 +85,21 @@ def as_data(found: Planned) -> dict[str, Any]:
             "bits_per_weight": choice.cost.bits_per_weight,
             "sqnr_db": _finite(choice.cost.sqnr_db),
         }
-        for choice in found.choices
+        for choice in planned.choices
     ]
     return {
         "schema": 1,
-        "budget": found.budget.text,
-        "bits": dict(found.bits),
-        "bits_per_weight": found.bits_per_weight,
-        "sqnr_db": _finite(found.sqnr_db),
-        "worst_sqnr_db": _finite(found.worst_sqnr_db),
-        "limit": found.below,
-        "loss": found.loss,
-        "baseline": found.baseline,
-        "candidates": found.candidates,
+        "budget": planned.budget.text,
+        "bits": dict(planned.bits),
+        "bits_per_weight": planned.bits_per_weight,
+        "sqnr_db": _finite(planned.sqnr_db),
+        "worst_sqnr_db": _finite(planned.worst_sqnr_db),
+        "limit": planned.below,
+        "loss": planned.loss,
+        "baseline": planned.baseline,
+        "candidates": planned.candidates,
         "choices": chosen,
-        "kept": list(found.others),
+        "kept": list(planned.others),
     }
 
 
@@ -107,16 +107,16 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def tensors(found: Planned, _: bool) -> Section:
+def tensors(planned: Planned, _: bool) -> Section:
     """Show the choices."""
-    return Section("tensors", "Tensor by tensor", (), (choices(found),))
+    return Section("tensors", "Tensor by tensor", (), (choices(planned),))
 
 
-def bits(found: Planned, _: bool) -> Section:
+def bits(planned: Planned, _: bool) -> Section:
     """Show the parts of a file, and name the tensors that stay as they are."""
     columns = (Column("part"), Column("bits/w.", ".4f"))
-    rows = (*found.bits.items(), ("total", found.bits_per_weight))
+    rows = (*planned.bits.items(), ("total", planned.bits_per_weight))
     words = ["The bits of the file that 'rf8sim quantize --plan' writes, divided by the number of its weights."]
-    if found.others:
-        words.append(f"Tensors that stay unquantized: {', '.join(found.others)}.")
+    if planned.others:
+        words.append(f"Tensors that stay unquantized: {', '.join(planned.others)}.")
     return Section("bits", "Size of the file", tuple(words), (Table("Bits per weight", columns, rows, has_total=True),))

@@ -14,34 +14,35 @@ from .page import Section
 __all__ = ["as_data", "limit", "members", "method", "table", "verdict"]
 
 
-def table(found: Sequence[Member]) -> Table:
+def table(members: Sequence[Member]) -> Table:
     """List the members, one row each, with a column for each shape."""
-    shapes = list(dict.fromkeys(member.shape for member in found))
+    shapes = list(dict.fromkeys(member.shape for member in members))
     columns = [Column("p"), Column("depth"), Column("bits")]
     columns += [Column(f"SQNR at shape {shape:g}, dB", ".2f") for shape in shapes]
     columns += [Column(f"entropy at shape {shape:g}, bits", ".2f") for shape in (shapes[0], shapes[-1])]
     columns += [Column(f"underflow at shape {shapes[0]:g}, %", "percent")]
     rows = []
-    for key in dict.fromkeys((member.p, member.depth, member.bits) for member in found):
-        own = {member.shape: member for member in found if (member.p, member.depth, member.bits) == key}
-        sqnr = [own[shape].sqnr_db for shape in shapes]
-        entropy = [own[shape].entropy_bits for shape in (shapes[0], shapes[-1])]
-        rows.append((*map(str, key), *sqnr, *entropy, own[shapes[0]].underflow))
+    for key in dict.fromkeys((member.p, member.depth, member.bits) for member in members):
+        by_shape = {member.shape: member for member in members if (member.p, member.depth, member.bits) == key}
+        sqnr = [by_shape[shape].sqnr_db for shape in shapes]
+        entropy = [by_shape[shape].entropy_bits for shape in (shapes[0], shapes[-1])]
+        rows.append((*map(str, key), *sqnr, *entropy, by_shape[shapes[0]].underflow))
     return Table("Members of the RF family", tuple(columns), tuple(rows))
 
 
-def as_data(found: Sequence[Member]) -> dict[str, Any]:
+def as_data(members: Sequence[Member]) -> dict[str, Any]:
     """Return the members as plain data for JSON."""
-    return {"schema": 1, "members": [asdict(member) for member in found]}
+    return {"schema": 1, "members": [asdict(member) for member in members]}
 
 
-def verdict(found: Sequence[Member]) -> list[str]:
+def verdict(members: Sequence[Member]) -> list[str]:
     """Name the best member of each width for each shape of the weights."""
     sentences = []
-    for shape in dict.fromkeys(member.shape for member in found):
-        own = [member for member in found if member.shape == shape]
+    for shape in dict.fromkeys(member.shape for member in members):
+        of_shape = [member for member in members if member.shape == shape]
         best = {
-            bits: max((m for m in own if m.bits == bits), key=lambda m: m.sqnr_db) for bits in {m.bits for m in own}
+            bits: max((m for m in of_shape if m.bits == bits), key=lambda m: m.sqnr_db)
+            for bits in {m.bits for m in of_shape}
         }
         listed = ", ".join(
             f"{bits} bits RF({m.p}, {m.depth}) {m.sqnr_db:.1f} dB" for bits, m in sorted(best.items(), reverse=True)
@@ -50,18 +51,18 @@ def verdict(found: Sequence[Member]) -> list[str]:
     return sentences
 
 
-def members(found: Sequence[Member], with_figures: bool) -> Section:
+def members(measured: Sequence[Member], with_figures: bool) -> Section:
     """Show every member."""
-    drawn = (sqnr_by_parameters(found),) if with_figures else ()
-    return Section("members", "Every RF(p, depth)", (), (table(found),), drawn)
+    drawn = (sqnr_by_parameters(measured),) if with_figures else ()
+    return Section("members", "Every RF(p, depth)", (), (table(measured),), drawn)
 
 
-def limit(found: Sequence[Member], _: bool) -> Section:
+def limit(measured: Sequence[Member], _: bool) -> Section:
     """Say why the accuracy has a limit."""
     words = (
         "Beyond depth 4, the values that depth adds lie next to powers of two, where steps were fine already. The "
         "widest gaps, a quarter of a power of two on either side of 1.5, stay, so the SQNR does not exceed "
-        f"{max(member.sqnr_db for member in found):.1f} dB. One more exponent bit doubles the range in octaves, and "
+        f"{max(member.sqnr_db for member in measured):.1f} dB. One more exponent bit doubles the range in octaves, and "
         "adds nothing once underflow is rare.",
     )
     return Section("limit", "The limit of the family", words)

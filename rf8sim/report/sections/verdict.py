@@ -55,7 +55,7 @@ def _answer(ranked: Sequence[SchemeRecord]) -> str:
 def _watch(experiment: Experiment) -> Iterable[str]:
     """Say where to look, in a sentence for the tensors and one for the channels."""
     listed = concerns(experiment)
-    tensors = list(dict.fromkeys(one.tensor for one in listed))
+    tensors = list(dict.fromkeys(warning.tensor for warning in listed))
     if tensors and len(experiment.tensors) > 1:
         shown = ", ".join(tensors[:3]) + (f" and {len(tensors) - 3} more" if len(tensors) > 3 else "")
         count = f"{_counted(len(tensors), 'tensor')} of {len(experiment.tensors)}"
@@ -72,7 +72,7 @@ def _measured(experiment: Experiment) -> str:
 
 def _distribution(experiment: Experiment, fit: FitRecord) -> str:
     trusted = [tensor.fit for tensor in experiment.tensors if tensor.fit is not None and not tensor.fit_doubt]
-    shapes = [own.shape for own in trusted]
+    shapes = [each.shape for each in trusted]
     sentence = ""
     if len(shapes) > 1:
         of = f"{len(trusted)} of the {len(experiment.tensors)} tensors"
@@ -81,14 +81,14 @@ def _distribution(experiment: Experiment, fit: FitRecord) -> str:
             f"shape {min(shapes):.2f} to {max(shapes):.2f}, median {statistics.median(shapes):.2f} (2 is Gaussian, 1 "
             "Laplace). "
         )
-    whole = "Pooled, they fit" if sentence else "A generalized Gaussian fitted to the weights has"
+    opening = "Pooled, they fit" if sentence else "A generalized Gaussian fitted to the weights has"
     costs = [
         f"a {name} density would cost {excess:.3f} bits a weight more"
         for family, name in (("gaussian", "Gaussian"), ("laplace", "Laplace"))
         if not math.isnan(excess := fit.bits.get(family, math.nan) - fit.bits.get("ggd", math.nan))
     ]
     hint = "" if sentence else " (2 is Gaussian, 1 Laplace)"
-    return f"{sentence}{whole} shape {fit.shape:.2f}{hint}{'; ' if costs else ''}{_listed(costs)}."
+    return f"{sentence}{opening} shape {fit.shape:.2f}{hint}{'; ' if costs else ''}{_listed(costs)}."
 
 
 def _accuracy(ranked: Sequence[SchemeRecord]) -> str:

@@ -44,14 +44,14 @@ def weights(contents: Contents, with_figures: bool) -> Section:
 
 
 def _families(experiment: Experiment) -> str:
-    found = trusted(experiment)
-    if not found:
+    entries = trusted(experiment)
+    if not entries:
         return "No tensor has a trusted fit; see the remarks in the table."
-    count = Counter(tensor.fit.family for tensor in found if tensor.fit is not None and tensor.fit.family)
+    count = Counter(tensor.fit.family for tensor in entries if tensor.fit is not None and tensor.fit.family)
     listed = ", ".join(f"{family} in {number}" for family, number in count.most_common())
     excess = [
         (max(tensor.fit.bits["ggd"] - min(tensor.fit.bits.values()), 0.0), tables.label(experiment, tensor))
-        for tensor in found
+        for tensor in entries
         if tensor.fit is not None and "ggd" in tensor.fit.bits
     ]
     lost = ""
@@ -63,17 +63,17 @@ def _families(experiment: Experiment) -> str:
             f"{mean:.4f} bits per weight more on average, at most {most:.4f} ({name})."
         )
     return (
-        f"The simplest family that is as good as the best within noise, for the {len(found)} of "
+        f"The simplest family that is as good as the best within noise, for the {len(entries)} of "
         f"{len(experiment.tensors)} tensors with a trusted fit: {listed}.{lost}"
     )
 
 
 def _pooling(experiment: Experiment) -> str:
-    found, total = trusted(experiment), experiment.total
-    if len(found) < 2 or total.fit is None:
+    entries, total = trusted(experiment), experiment.total
+    if len(entries) < 2 or total.fit is None:
         return ""
-    shapes = [tensor.fit.shape for tensor in found if tensor.fit is not None]
-    median, spread = statistics.median(shapes), [tensor.rms for tensor in found if tensor.rms > 0]
+    shapes = [tensor.fit.shape for tensor in entries if tensor.fit is not None]
+    median, spread = statistics.median(shapes), [tensor.rms for tensor in entries if tensor.rms > 0]
     apart = max(spread) / min(spread)
     if total.fit.shape < median:
         return (

@@ -55,8 +55,8 @@ def summary(experiment: Experiment) -> Table:
     """Compare the schemes over all weights."""
     rows = []
     for record in experiment.total.schemes:
-        found = (tensor.scheme(record.name).sqnr_db for tensor in experiment.tensors)
-        by_tensor = [value for value in found if value is not None]
+        sqnrs = (tensor.scheme(record.name).sqnr_db for tensor in experiment.tensors)
+        by_tensor = [value for value in sqnrs if value is not None]
         median = statistics.median(by_tensor) if by_tensor else None
         worst = min(by_tensor, default=None)
         rows.append((record.name, record.bits_per_weight, record.sqnr_db, median, worst, *_costs(record)))
@@ -73,10 +73,10 @@ def summary(experiment: Experiment) -> Table:
 
 def brief(experiment: Experiment) -> Table:
     """Return the part of `summary` that fits a terminal."""
-    whole = summary(experiment)
+    table = summary(experiment)
     kept = [0, 1, 2, 3, 4, 5, 7, 9, 10]
-    columns = tuple(whole.columns[i] for i in kept)
-    return Table(whole.caption, columns, tuple(tuple(row[i] for i in kept) for row in whole.rows))
+    columns = tuple(table.columns[i] for i in kept)
+    return Table(table.caption, columns, tuple(tuple(row[i] for i in kept) for row in table.rows))
 
 
 _RIVALS = ("gaussian", "laplace")
@@ -93,8 +93,8 @@ def fits(experiment: Experiment) -> Table:
         fit = tensor.fit
         if fit is None:
             return (*head, None, None, None, *(None for _ in rivals), "–", tensor.fit_doubt)
-        own = fit.bits.get("ggd", math.nan)
-        excess = (_existing(fit.bits.get(rival, math.nan) - own) for rival in rivals)
+        ggd_bits = fit.bits.get("ggd", math.nan)
+        excess = (_existing(fit.bits.get(rival, math.nan) - ggd_bits) for rival in rivals)
         best = fit.family or "–"
         return (*head, fit.shape, fit.shape_error, fit.scale, *excess, best, tensor.fit_doubt)
 
@@ -115,8 +115,8 @@ def fits(experiment: Experiment) -> Table:
         Column("best"),
         Column("remark", "note"),
     )
-    whole = len(rows) > len(experiment.tensors)
-    return Table("Fits by tensor", columns, tuple(rows), folded=len(rows) > MOST_ROWS, has_total=whole)
+    with_total = len(rows) > len(experiment.tensors)
+    return Table("Fits by tensor", columns, tuple(rows), folded=len(rows) > MOST_ROWS, has_total=with_total)
 
 
 def _existing(value: float) -> float | None:

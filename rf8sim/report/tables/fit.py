@@ -26,17 +26,17 @@ def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _all(found: Survey) -> tuple[Entry, ...]:
+def _all(survey: Survey) -> tuple[Entry, ...]:
     """Return the tensors, and what is pooled if that is more than one."""
-    return (*found.tensors, *found.levels) if len(found.tensors) > 1 else found.tensors
+    return (*survey.tensors, *survey.levels) if len(survey.tensors) > 1 else survey.tensors
 
 
-def tensors(found: Survey, rivals: Sequence[str] = RIVALS) -> Table:
+def tensors(survey: Survey, rivals: Sequence[str] = RIVALS) -> Table:
     """List the fit of each tensor and of all together, and the bits per weight that rivals cost more.
 
     Parameters
     ----------
-    found : Survey
+    survey : Survey
         The fits.
     rivals : sequence of str
         Names of families.
@@ -68,7 +68,7 @@ def tensors(found: Survey, rivals: Sequence[str] = RIVALS) -> Table:
             entry.selection.chosen or "–",
             entry.fit.reason,
         )
-        for entry in _all(found)
+        for entry in _all(survey)
     )
     return Table("Fits by tensor", columns, rows, folded=len(rows) > MOST_ROWS)
 
@@ -77,7 +77,7 @@ def _spread(groups: Groups) -> str:
     return " / ".join(f"{shape:.2f}" for shape in groups.spread)
 
 
-def everything(found: Survey) -> Table:
+def everything(survey: Survey) -> Table:
     """List all that is known of each tensor and of all together, for CSV."""
     names = family_names()
     head = (
@@ -94,7 +94,7 @@ def everything(found: Survey) -> Table:
         numbers = (h.mean, entry.rms, h.abs_max, fit.shape, fit.stderr.shape, fit.scale, fit.misfit)
         methods = ("moments", "half-moments")
         estimates = [agreement.fits[method].shape for method in methods] + [agreement.z[method] for method in methods]
-        pooled = any(entry is level for level in found.levels)
+        pooled = any(entry is level for level in survey.levels)
         return (
             entry.name, None if pooled else entry.kind, None if pooled else entry.depth,
             "x".join(map(str, entry.shape)), h.size, h.zero_count, h.nan_count, h.inf_count,
@@ -104,7 +104,7 @@ def everything(found: Survey) -> Table:
             *(_number(entry.excess(name)) for name in names), *(_number(entry.selection[name].ks) for name in names),
         )  # fmt: skip
 
-    return Table("Fits", tuple(Column(name) for name in columns), tuple(row(entry) for entry in _all(found)))
+    return Table("Fits", tuple(Column(name) for name in columns), tuple(row(entry) for entry in _all(survey)))
 
 
 def _groups(groups: Groups | None) -> tuple[Any, ...]:
@@ -114,7 +114,7 @@ def _groups(groups: Groups | None) -> tuple[Any, ...]:
     return (len(groups.fits), *map(_number, numbers), groups.differ)
 
 
-def groups(found: Survey) -> Table:
+def groups(survey: Survey) -> Table:
     """List what the fit of each tensor hides of its groups of channels, those it hides most of first."""
     columns = (
         Column("tensor"), Column("groups", "count"), Column("trusted fits", "count"),
@@ -123,7 +123,7 @@ def groups(found: Survey) -> Table:
         Column("separate fits save, bits/w.", ".4f"), Column("by scale alone", ".4f"),
         Column("verdict"),
     )  # fmt: skip
-    parted = [(entry, entry.groups) for entry in found.tensors if entry.groups is not None and entry.groups.shapes]
+    parted = [(entry, entry.groups) for entry in survey.tensors if entry.groups is not None and entry.groups.shapes]
     parted.sort(key=lambda pair: -pair[1].saved)
     rows = [
         (
@@ -143,9 +143,9 @@ def groups(found: Survey) -> Table:
     return Table("Fits by groups of channels", columns, tuple(rows), folded=len(rows) > MOST_ROWS)
 
 
-def families(found: Survey) -> Table:
+def families(survey: Survey) -> Table:
     """Compare the families over the tensors with a trusted fit: what each loses, and where it is best."""
-    fitted = [entry for entry in found.tensors if entry.fit.trusted]
+    fitted = [entry for entry in survey.tensors if entry.fit.trusted]
     weights = sum(entry.fit.n for entry in fitted)
     columns = (
         Column("family"), Column("parameters", "count"), Column("mean loss, bits/w.", ".4f"),
@@ -164,7 +164,7 @@ def families(found: Survey) -> Table:
     return Table(f"Families over the {len(fitted)} tensors with a trusted fit", columns, tuple(rows))
 
 
-def by_kind(found: Survey) -> Table:
+def by_kind(survey: Survey) -> Table:
     """Compare the kinds of tensors: shapes one by one and pooled, and what rivals cost, averaged over the weights."""
     columns = (
         Column("kind"), Column("tensors", "count"), Column("trusted fits", "count"), Column("weights", "count"),
@@ -173,8 +173,8 @@ def by_kind(found: Survey) -> Table:
         *(Column(f"{rival}, + bits/w.", ".4f") for rival in RIVALS),
     )  # fmt: skip
     rows = []
-    for kind in found.kinds:
-        entries = found.of_kind(kind)
+    for kind in survey.kinds:
+        entries = survey.of_kind(kind)
         trusted = [entry for entry in entries if entry.fit.trusted]
         shapes = [entry.fit.shape for entry in trusted]
         channels = [entry.channels.shape for entry in trusted if entry.channels is not None and entry.channels.trusted]
@@ -192,7 +192,7 @@ def by_kind(found: Survey) -> Table:
     return Table("Shapes by kind of tensor, as read from its name (trusted fits)", columns, tuple(rows))
 
 
-def levels(found: Survey) -> Table:
+def levels(survey: Survey) -> Table:
     """Show what pooling does to the shape: all as they are, tensors alike, channels alike."""
     columns = (
         Column("pooled weights"), Column("GGD shape", ".3f"), Column("gaussian, + bits/w.", ".4f"),
@@ -206,19 +206,19 @@ def levels(found: Survey) -> Table:
             entry.selection.chosen or "–",
             _number(entry.selection["ggd"].lost),
         )
-        for entry in found.levels
+        for entry in survey.levels
     )
     return Table("Shape of pooled weights", columns, rows)
 
 
-def estimators(found: Survey) -> Table:
+def estimators(survey: Survey) -> Table:
     """List what the three estimators of the shape say of each tensor, and by how many standard errors they differ."""
     columns = (
         Column("tensor"), Column("maximum likelihood", ".3f"), Column("moments", ".3f"), Column("std. errors", "+.1f"),
         Column("half-moments", ".3f"), Column("std. errors", "+.1f"), Column("verdict"),
     )  # fmt: skip
     rows = []
-    for entry in found.tensors:
+    for entry in survey.tensors:
         if not entry.fit.trusted:
             continue
         fits, z = entry.agreement.fits, entry.agreement.z
