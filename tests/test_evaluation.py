@@ -206,8 +206,8 @@ def test_batches_do_not_matter(model, windows, monkeypatch, rounding):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weights": "rf9"}, "unknown format 'rf9': did you mean 'rf8'"),
-        ({"activations": "int9"}, "unknown format 'int9'"),
+        ({"weights": "rf9"}, "unknown format or scheme 'rf9': did you mean 'rf8'"),
+        ({"activations": "int9"}, "unknown format or scheme 'int9'"),
         ({"accumulator": "float61"}, "unknown accumulator 'float61': did you mean 'float16'"),
         ({"accumulator": "int:24"}, "give the activations a format too"),
         ({"order": "backwards"}, "unknown order"),
@@ -378,10 +378,11 @@ def refused(capsys, folder, *options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["-f", "rf9"], "unknown format 'rf9'"),
+        (["-f", "rf9"], "unknown format or scheme 'rf9'"),
         (["--activations", "nothing"], "unknown format 'nothing'"),
         (["--accumulator", "float61"], "unknown accumulator 'float61': did you mean 'float16'"),
-        (["--order", "blocked:0"], "expected 'blocked:k'"),
+        (["--order", "blocked"], "unknown order 'blocked': did you mean 'blocked:K'? the choices are sequential, "),
+        (["--order", "blocked:0"], "expected 'blocked:K'"),
         (["--shift", "some"], "--shift must be a whole number or 'auto', got 'some'"),
         (["--tokens", "100000"], "tokens must be 1 to 65536"),
         (["--tokens", "-1"], "Invalid value for '--tokens'"),

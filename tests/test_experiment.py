@@ -394,7 +394,7 @@ def test_records_of_two_schemes_do_not_merge(tmp_path):
 @pytest.mark.parametrize(
     ("scheme", "message"),
     [
-        ("rf9", "unknown format 'rf9': did you mean 'rf8'"),
+        ("rf9", "unknown format or scheme 'rf9': did you mean 'rf8'"),
         ("mxfp5", "did you mean 'mxfp4'"),
         ("rf8/row", "unknown block 'row'"),
         ("rf8/tensor,best", "unknown scale rule 'best'"),

@@ -394,7 +394,9 @@ def test_errors_of_a_layout_have_a_unit_and_a_bound():
     ("float64", "accumulator 'float64': expected a float e{E}m{M} of 2 to 10 exponent bits and 1 to 50 mantissa bits"),
     ("e11m20", "use 'exact' for a wider one"), ("e8m51", "1 to 50 mantissa bits"), ("e1m4", "2 to 10 exponent bits"),
     ("e8m0", "1 to 50 mantissa bits"), ("e200m3", "2 to 10 exponent bits"),
-    ("e8", "unknown accumulator 'e8'"), ("fp32", "unknown accumulator 'fp32': did you mean 'tf32'"),
+    ("e8", "unknown accumulator 'e8'"), ("fp32", "unknown accumulator 'fp32': did you mean 'float32'"),
+    ("fp16", "did you mean 'float16'"), ("bf16", "did you mean 'bfloat16'"),
+    ("fp8", "did you mean 'e4m3fn' or 'e5m2'"),
 ])  # fmt: skip
 def test_layouts_that_no_accumulator_has(accumulator, message):
     a = np.ones((1, 1), np.float32)

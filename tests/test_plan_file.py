@@ -44,7 +44,7 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
             "[[tensor]]\npattern = 'a'\nblock = 32",
             r"unknown key of \[\[tensor\]\] 'block': .*the choices are scheme, seed",
         ),
-        ("[defaults]\nscheme = 'rf9'", "field 'defaults': unknown format 'rf9': did you mean 'rf8'?"),
+        ("[defaults]\nscheme = 'rf9'", "field 'defaults': unknown format or scheme 'rf9': did you mean 'rf8'?"),
         ("[defaults]\nscheme = 'mxfp5'", "field 'defaults': unknown format or scheme 'mxfp5': did you mean 'mxfp"),
         ("[defaults]\nscheme = 'rf8/row'", "field 'defaults': .*unknown block 'row'"),
         ("[defaults]\nentropy = 'zip'", "field 'defaults': unknown entropy coder 'zip'"),

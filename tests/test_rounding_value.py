@@ -21,7 +21,10 @@ CODES = np.arange(256, dtype=np.uint8)
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"mode": "nearest"}, r"^unknown rounding mode 'nearest': did you mean 'nearest-even'\? the choices are"),
+        (
+            {"mode": "nearest"},
+            r"^unknown rounding mode 'nearest': did you mean 'nearest-even' or 'nearest-away'\? the choices are",
+        ),
         ({"mode": "up/nan"}, r"^unknown rounding mode 'up/nan': "),
         ({"overflow": "inf"}, r"^unknown overflow option 'inf': did you mean 'infinity'\? the choices are"),
         ({"bits": 0}, r"^bits must be an integer from 1 to 32, got 0$"),

@@ -195,7 +195,7 @@ def test_the_command(capsys, checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["-f", "rf9"], "unknown format 'rf9': did you mean 'rf8'?"),
+        (["-f", "rf9"], "unknown format or scheme 'rf9': did you mean 'rf8'?"),
         (["--coder", "zstd"], "unknown entropy coder 'zstd'"),
         (["--coder", "none"], "unknown entropy coder 'none': the choices are rans, huffman, eg"),
         (["--include", "nothing"], "no tensor of two axes or more is left by the patterns"),

@@ -10,7 +10,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["as_codes", "as_output", "choose", "dtype_name"]
+__all__ = ["as_codes", "as_output", "choose", "dtype_name", "suggestion"]
+
+_ALIASES: dict[str, tuple[str, ...]] = {
+    "fp64": ("float64",),
+    "double": ("float64",),
+    "fp32": ("float32",),
+    "single": ("float32",),
+    "fp16": ("float16",),
+    "half": ("float16",),
+    "bf16": ("bfloat16",),
+    "fp8": ("e4m3fn", "e5m2"),
+    "fp6": ("e2m3fn", "e3m2fn"),
+    "fp4": ("e2m1fn",),
+}
+"""Names that other tools use, and what they are called here: no name of similar letters is suggested for these."""
+
+_SHORTEST = 3  # letters of a name that is searched for inside others
+_MOST_SUGGESTED = 3
 
 
 @cache
@@ -24,9 +41,32 @@ def choose(kind: str, name: object, options: Iterable[str]) -> str:
     options = [str(option) for option in options]
     if name in options:
         return str(name)
-    close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.52)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise ValueError(f"unknown {kind} {name!r}: {hint}the choices are {', '.join(options)}")
+    raise ValueError(f"unknown {kind} {name!r}: {suggestion(str(name), options)}the choices are {', '.join(options)}")
+
+
+def suggestion(name: str, options: Iterable[str]) -> str:
+    """Return ``"did you mean 'x'? "`` for a name that is not among the options, or an empty string.
+
+    What other tools call an option comes first, then options that begin with the name, then those that have it inside,
+    then the one of the most similar letters.
+
+    Examples
+    --------
+    >>> suggestion("fp32", ["tf32", "float32"]), suggestion("e4m3fm", ["e4m3fn", "e5m2"])
+    ("did you mean 'float32'? ", "did you mean 'e4m3fn'? ")
+    >>> suggestion("mxfp8", ["rf8", "mxfp8_e4m3", "mxfp8_e5m2"])
+    "did you mean 'mxfp8_e4m3' or 'mxfp8_e5m2'? "
+    """
+    options, lowered = list(options), name.lower()
+    alike = [option for option in options if lowered in option.lower()] if len(name) >= _SHORTEST else []
+    if lowered in _ALIASES:
+        named = [option for option in _ALIASES[lowered] if option in options]
+    elif alike:
+        named = [option for option in alike if option.lower().startswith(lowered)] or alike
+    else:
+        named = difflib.get_close_matches(lowered, options, n=1, cutoff=0.52)
+    shown = [repr(option) for option in named[:_MOST_SUGGESTED]]
+    return f"did you mean {' or '.join(filter(None, [', '.join(shown[:-1]), shown[-1]]))}? " if shown else ""
 
 
 def as_codes(codes: ArrayLike, bits: int, name: str) -> NDArray[np.uint8]:

@@ -24,7 +24,7 @@ class Accumulation:
     accumulator : str, Format or Accumulator
         ``exact``, ``float32``, ``float16``, ``bfloat16``, ``tf32``, ``int:n``, ``int:n:wrap`` or a format.
     order : str or Order
-        ``sequential``, ``pairwise`` or ``blocked:k``. Without effect on ``exact``.
+        ``sequential``, ``pairwise`` or ``blocked:K``. Without effect on ``exact``.
     rounding : str or Rounding
         How sums are rounded into the accumulator: a mode of `rf8sim.encode`, for a format with what a sum beyond its
         range becomes. Without effect on ``exact`` and integers. Of ``stochastic`` only the seed can be set.
@@ -97,7 +97,7 @@ class OperandScales:
 
     They multiply the sum that is left in the accumulator, as float64: a power of two exactly, another scale with one
     rounding to 53 bits. With ``block_size``, each block of products is summed from zero in the accumulator (exactly for
-    ``blocked:k`` with k the block size), multiplied by its scales, and added to the total with one rounding.
+    ``blocked:K`` with K the block size), multiplied by its scales, and added to the total with one rounding.
 
     Parameters
     ----------

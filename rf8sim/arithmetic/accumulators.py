@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._base.checks import choose
+from .._base.checks import choose, suggestion
 from ..codec.codec import whole_table
 from ..codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
 from ..codec.thresholds import CellTable, StepTable, cell_table, step_table, stochastic_table
@@ -143,7 +143,7 @@ class Order(NamedTuple):
 
 
 def get_order(name: str | Order) -> Order:
-    """Return the order of a name: ``sequential``, ``pairwise`` or ``blocked:k``.
+    """Return the order of a name: ``sequential``, ``pairwise`` or ``blocked:K``.
 
     Raises
     ------
@@ -160,9 +160,14 @@ def get_order(name: str | Order) -> Order:
     kind, colon, block = str(name).partition(":")
     if kind == "blocked" and colon:
         if not block.isdecimal() or int(block) < 1:
-            raise ValueError(f"order {name!r}: expected 'blocked:k' with k products in a block, k at least 1")
+            raise ValueError(f"order {name!r}: expected 'blocked:K' with K products in a block, K at least 1")
         return Order("blocked", int(block))
-    choose("order", name, ["sequential", "pairwise", "blocked:4", "blocked:16", "blocked:32"])
+    if kind not in ("sequential", "pairwise") or colon:
+        hint = suggestion(str(name), ("sequential", "pairwise", "blocked:K"))
+        raise ValueError(
+            f"unknown order {name!r}: {hint}the choices are sequential, pairwise, blocked:K (K products in a block: 1, "
+            "2, …)"
+        )
     return Order(kind)
 
 

@@ -14,7 +14,7 @@ units of the products: the largest power of two that divides every value of the 
 (2**-19 each for RF8). A format's name makes the accumulator an 8-bit number that overflows as its ``rounding`` says.
 
 *order*: with ``sequential`` each exact product is added to the accumulator, which starts at zero, with one rounding, as
-a fused multiply-add does. With ``blocked:k`` each k products are summed exactly, then added with one rounding, as
+a fused multiply-add does. With ``blocked:K`` each K products are summed exactly, then added with one rounding, as
 matrix engines do. With ``pairwise`` a tree of adders sums neighbours, each sum rounded once; an odd one out is added to
 zero.
 

@@ -69,7 +69,7 @@ class Recipe:
     4.25
     >>> Recipe("rf9")
     Traceback (most recent call last):
-    ValueError: unknown format 'rf9': did you mean 'rf8'? 'rf8sim formats' lists all
+    ValueError: unknown format or scheme 'rf9': did you mean 'rf8'? 'rf8sim formats' lists all
     """
 
     scheme: Scheme

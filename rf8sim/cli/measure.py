@@ -223,7 +223,8 @@ def evaluate(
         ),
     ] = None,
     order: Annotated[
-        str, typer.Option(metavar="NAME", help="Order of sums: sequential, pairwise or blocked:k.")
+        str,
+        typer.Option(metavar="NAME", help="Order of sums: sequential, pairwise or blocked:K (blocks of K)."),
     ] = "sequential",
     accumulator_rounding: Annotated[
         str, typer.Option(metavar="NAME", help="Rounding of the accumulator: nearest-even, toward-zero, stochastic ...")
@@ -319,13 +320,19 @@ def list_formats(
 ) -> None:
     """List the number formats and named schemes, or the codes of one format."""
     from ..formats import format_names, get_format
-    from ..quantization.scheme import scheme_names
+    from ..quantization.scheme import as_scheme, scheme_names
     from ..report.tables import listings
 
     if csv and json_:
         raise ValueError("--csv and --json exclude each other: give one")
     if schemes and (names or figure):
         raise ValueError("--schemes lists the named schemes: leave out names of formats and --figure")
+    for name in names or ():
+        scheme = as_scheme(name)  # refuses what is neither a format nor a scheme
+        if name in scheme_names() or "/" in name or "@" in name:
+            text = f" ({scheme.text})" if name in scheme_names() else ""
+            element = scheme.format.name
+            raise ValueError(f"{name!r} is a scheme{text}; for its element codes run 'rf8sim formats {element}'")
     chosen = [get_format(name) for name in names or format_names()]
     if figure is not None:
         from ..report.figures.distributions import value_density

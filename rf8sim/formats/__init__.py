@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable
 from functools import partial
 
+from .._base.checks import suggestion
 from .base import Format, Side
 from .floats import FloatLayout, get_layout, layout_names
 from .integer import integer_format
@@ -145,6 +145,4 @@ def _from_call(text: str) -> Format:
             return _parametric[call[1]](*arguments)
         except (TypeError, ValueError) as error:
             raise ValueError(f"format {text!r}: {error}") from None
-    close = difflib.get_close_matches(text.lower(), _builders, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise ValueError(f"unknown format {text!r}: {hint}'rf8sim formats' lists all")
+    raise ValueError(f"unknown format {text!r}: {suggestion(text, _builders)}'rf8sim formats' lists all")

@@ -10,7 +10,6 @@ To add a float, add a line to ``_TABLE``. ``e{E}m{M}`` is IEEE 754's way with an
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
+
+from .._base.checks import suggestion
 
 __all__ = [
     "ARRAY_LAYOUTS", "SAFETENSORS_LAYOUTS", "FloatLayout", "Specials", "get_layout", "layout_names", "layouts",
@@ -361,11 +362,9 @@ def _parsed(name: str) -> FloatLayout:
     """Make the layout of a name such as ``e8m13``, or return the line of the table that is the same."""
     widths = re.fullmatch(r"e(0|[1-9]\d?)m(0|[1-9]\d?)", name)
     if widths is None:
-        close = difflib.get_close_matches(name.lower(), _BY_NAME, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}? " if close else ""
         raise ValueError(
-            f"unknown float layout {name!r}: {hint}expected {', '.join(list(_BY_NAME)[:5])}, an 8-bit float, or "
-            "e{E}m{M} with E exponent and M mantissa bits, such as e8m13"
+            f"unknown float layout {name!r}: {suggestion(name, _BY_NAME)}expected {', '.join(list(_BY_NAME)[:5])}, an "
+            "8-bit float, or e{E}m{M} with E exponent and M mantissa bits, such as e8m13"
         )
     layout = FloatLayout(name, int(widths[1]), int(widths[2]))
     same = (row for row in _TABLE if _numbers(row) == _numbers(layout))

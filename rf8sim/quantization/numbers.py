@@ -31,7 +31,7 @@ def number_format(name: str) -> Format | None:
     try:
         return get_format(name)
     except ValueError:
-        choose("number to store scales in", name, [*_LAYOUTS, *format_names()])  # suggests the nearest of both
+        choose("scale format", name, [*_LAYOUTS, *format_names()])  # suggests the nearest of both
         raise
 
 

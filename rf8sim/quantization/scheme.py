@@ -6,7 +6,6 @@ NVFP4 has scales of the scales.
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -14,9 +13,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-from .._base.checks import choose
+from .._base.checks import choose, suggestion
 from ..codec.rounding import Rounding, check_choices
-from ..formats import Format, get_format
+from ..formats import Format, format_names, get_format
 from .blocks import Block, row_pieces, scale_shape
 from .named import NAMED
 from .numbers import number_bits, number_format
@@ -446,21 +445,25 @@ def _parsed(text: str) -> Scheme:
     try:
         base = as_scheme(name) if name in NAMED and not slash else None
         chosen = (base.scales if base else Scales()) if not slash else _parsed_scales(scales)
-        element: str | Format = base.format if base else _known_format(name)
+        element: str | Format = base.format if base else _known_format(name, with_schemes=not slash)
         return Scheme(element, chosen, mode or "nearest-even", overflow or "saturate")
     except ValueError as error:
         raise ValueError(f"scheme {text!r}: {error}") from None
 
 
-def _known_format(name: str) -> str:
+def _known_format(name: str, *, with_schemes: bool = True) -> str:
+    """Return the name of a format; raise ValueError if there is none, with names of schemes where one may stand."""
+    if name in NAMED:
+        raise ValueError(
+            f"{name!r} is a scheme, which has scales of its own ({NAMED[name][0]}): give a format in its place"
+        )
     try:
         get_format(name)
-    except ValueError as error:
-        close = difflib.get_close_matches(name.lower(), NAMED, n=1, cutoff=0.6)
-        if close and "did you mean" not in str(error):
-            message = f"unknown format or scheme {name!r}: did you mean {close[0]!r}? 'rf8sim formats' lists all"
-            raise ValueError(message) from None
-        raise
+    except ValueError:
+        if not with_schemes or "(" in name:  # a format with parameters, which are refused one by one
+            raise
+        hint = suggestion(name, [*format_names(), *NAMED])
+        raise ValueError(f"unknown format or scheme {name!r}: {hint}'rf8sim formats' lists all") from None
     return name
 
 
