@@ -200,7 +200,7 @@ def test_codes_are_not_measured_as_weights(capsys, checkpoint, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     assert cli.main(["quantize", str(checkpoint), "-o", "q.safetensors", "-f", "e4m3fn", "-q"]) == 0
     message = refused(capsys, [*command, "q.safetensors"])
-    assert "q.safetensors: is quantized already, its tensors are codes: 'rf8sim dequantize' writes their" in message
+    assert "q.safetensors: already quantized; run 'rf8sim dequantize' first or pass the original" in message
     assert not (tmp_path / "out").exists()
 
 

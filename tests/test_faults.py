@@ -179,9 +179,9 @@ def test_check_says_so_and_exits_1(capsys, tmp_path, source):
     [
         ("nothing.safetensors", "no such file or folder: name what 'rf8sim quantize' wrote"),
         ("m.npz", "a quantized checkpoint is a .safetensors file or the .index.json of several"),
-        (f"m/{SHARDS[0]}", "is a plain checkpoint, not one that rf8sim quantized"),
-        ("m", "is a plain checkpoint, not one that rf8sim quantized"),
-        ("d.safetensors", "is a plain checkpoint, not one that rf8sim quantized"),
+        (f"m/{SHARDS[0]}", "not a quantized checkpoint; create one with 'rf8sim quantize"),
+        ("m", "not a quantized checkpoint; create one with 'rf8sim quantize"),
+        ("d.safetensors", "not a quantized checkpoint; create one with 'rf8sim quantize"),
         ("empty", "this folder holds no quantized checkpoint"),
     ],
 )

@@ -168,7 +168,7 @@ def test_a_plan_of_everything_keeps_the_rest_by_name(checkpoint):
     assert menu.other_weights == 10
     assert menu.others == ("norm.weight",)
     plan = plan_checkpoint(checkpoint, parse_requirement("sqnr>=25dB"), menu, kept=()).plan()
-    assert plan.choose("norm.weight", (10,)) == "the plan keeps 'norm.weight'"
+    assert plan.choose("norm.weight", (10,)) == "pattern 'norm.weight'"
     assert not isinstance(plan.choose("embed.weight", (20, 10)), str)
 
 
@@ -287,7 +287,7 @@ def test_bits_are_those_of_the_file_whatever_the_coder(checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--budget", "sqnr=25"], "a requirement is written as 'sqnr>=25dB'"),
+        (["--budget", "sqnr=25"], "a requirement is QUANTITY>=BOUND or QUANTITY<=BOUND, such as 'sqnr>=25dB'"),
         (["--budget", "sqnr>=25", "-f", "rf9"], "unknown format 'rf9'"),
         (["--budget", "sqnr>=25", "-f", "rf8/row"], "unknown block 'row'"),
         (["--budget", "sqnr>=25", "-o", "plan.json"], "plan.json: a plan is a TOML file"),

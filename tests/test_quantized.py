@@ -145,7 +145,7 @@ def test_metadata_says_what_was_done(tmp_path):
     assert form["formats"]["rf8"]["bias"] == 15
     assert form["formats"]["rf8"]["values"][0x7F] == 1.5
     assert form["formats"]["rf8"]["values"][0x80] is None
-    assert form["tensors"]["a.bias"] == {"kept": "norms, embeddings and biases stay as they are"}
+    assert form["tensors"]["a.bias"] == {"kept": "norms, embeddings, biases"}
     assert stored == {
         "a.weight": ("U8", (6, 70)), "a.weight.scale": ("U8", (6, 1)), "conv.weight": ("U8", (4, 3, 5, 2)),
         "conv.weight.scale": ("U8", (4, 1, 1, 1)), "a.bias": ("F32", (6,)),
@@ -340,7 +340,7 @@ def test_sharded(tmp_path, fmt):
     assert index["metadata"]["total_size"] == size
     assert index["metadata"]["note"] == "mine"
     assert set(opened.tensors) == set(tensors)
-    with pytest.raises(CheckpointError, match=r"is quantized already.*rf8sim dequantize"):
+    with pytest.raises(CheckpointError, match=r"already quantized; run 'rf8sim dequantize' first"):
         open_checkpoint(tmp_path / "out")
     dequantize_checkpoint(tmp_path / "out", tmp_path / "back")
     back = {tensor.name: tensor for tensor in open_checkpoint(tmp_path / "back")}
@@ -512,7 +512,7 @@ def test_what_is_quantized_is_not_quantized_again(tmp_path, name):
     np.save(tmp_path / "w.npy", np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32))
     once = tmp_path / "once.safetensors"
     rf8sim.quantize_checkpoint(tmp_path / "w.npy", once, Plan(defaults=Recipe(name)))
-    with pytest.raises(CheckpointError, match="is quantized already, its tensors are codes: 'rf8sim dequantize'"):
+    with pytest.raises(CheckpointError, match="already quantized; run 'rf8sim dequantize' first"):
         rf8sim.quantize_checkpoint(once, tmp_path / "twice.safetensors")
     assert not (tmp_path / "twice.safetensors").exists()
 

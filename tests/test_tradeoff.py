@@ -196,7 +196,7 @@ def test_the_command(capsys, checkpoint, tmp_path):
     ("options", "message"),
     [
         (["-f", "rf9"], "unknown format or scheme 'rf9': did you mean 'rf8'?"),
-        (["--coder", "zstd"], "unknown entropy coder 'zstd'"),
+        (["--coder", "zstd"], "unknown entropy coder 'zstd': the choices are rans, huffman, eg"),
         (["--coder", "none"], "unknown entropy coder 'none': the choices are rans, huffman, eg"),
         (["--include", "nothing"], "no tensor of two axes or more is left by the patterns"),
         (["--model"], "the sizes of the model are read from this file"),

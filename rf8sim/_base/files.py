@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-__all__ = ["check_place", "flush", "staged", "write_files"]
+__all__ = ["check_place", "flush", "is_safetensors", "staged", "write_files"]
 
 
 def check_place(path: Path, *, folder: bool = False) -> None:
@@ -35,6 +35,36 @@ def check_place(path: Path, *, folder: bool = False) -> None:
         raise FileNotFoundError(errno.ENOENT, f"there is no folder {inside}: make it first", str(path))
     if not os.access(inside, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
+_FILES = {
+    ".bin", ".ckpt", ".csv", ".gguf", ".gz", ".h5", ".html", ".json", ".md", ".npy", ".npz", ".onnx", ".pickle", ".pkl",
+    ".pt", ".pth", ".safetensors", ".svg", ".tar", ".toml", ".txt", ".zip",
+}  # fmt: skip
+"""Endings of files: a checkpoint that is named so was not meant to be a folder."""
+
+
+def is_safetensors(output: Path) -> bool:
+    """Return whether a checkpoint is written to one .safetensors file, or else to a folder.
+
+    Raises
+    ------
+    ValueError
+        If it ends as another kind of file does and no folder has the name.
+
+    Examples
+    --------
+    >>> is_safetensors(Path("q.safetensors")), is_safetensors(Path("llama-3.1-8b"))
+    (True, False)
+    >>> is_safetensors(Path("q/t.bin"))
+    Traceback (most recent call last):
+    ValueError: q/t.bin: the output is a .safetensors file or a folder
+    """
+    if output.name.endswith(".safetensors"):
+        return True
+    if output.suffix.lower() in _FILES and not output.is_dir():
+        raise ValueError(f"{output}: the output is a .safetensors file or a folder")
+    return False
 
 
 def write_files(contents: Mapping[Path, bytes | Iterable[bytes]]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._base.files import check_place, flush, staged
+from .._base.files import check_place, flush, is_safetensors, staged
 from .header import read_form
 from .origin import ORIGIN, OURS, Origin, origin_text, packed_array
 from .quantized import QuantizedCheckpoint, open_quantized
@@ -51,10 +51,11 @@ def dequantize_checkpoint(
     CheckpointError
         If anything in it is damaged; then nothing is written.
     ValueError
-        If the scales do not fit in a header: ``plain`` leaves them out.
+        If the output is named as another kind of file, or the scales do not fit in a header: ``plain`` leaves them out.
     OSError
         If it cannot be written.
     """
+    is_safetensors(Path(output))  # refuses another kind of file
     check_place(Path(output))
     checkpoint = open_quantized(path)
     with staged(Path(output)) as (beside, place):

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from .._base.display import bits_in_words
-from .._base.files import check_place, staged
+from .._base.files import check_place, is_safetensors, staged
 from .._version import __version__
 from .checkpoint import Checkpoint, open_checkpoint
 from .comparison import Comparison, compare, decibels
@@ -150,10 +150,10 @@ def quantize_checkpoint(
     if needs and evaluate is None:
         raise ValueError(f"{needs[0].text!r} needs an evaluation: a command, or a model with its data")
     checkpoint, output = open_checkpoint(source), Path(output)
-    single = output.name.endswith(".safetensors")
+    single = is_safetensors(output)
     check_place(output)
     if not single and output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"{output}: is there and not empty: name a new folder, or a file that ends in .safetensors")
+        raise ValueError(f"{output}: exists and is not empty: name a new folder or a .safetensors file")
     for file in dict.fromkeys(tensor.source for tensor in checkpoint):
         if output.exists() and single and os.path.samefile(file, output):
             raise ValueError(f"{output}: output would overwrite the input; choose another path")
@@ -161,7 +161,15 @@ def quantize_checkpoint(
         written = write_quantized(checkpoint, output, beside, plan, protection, progress)
         damage = find_damage(beside)
         figure = float(len(damage))
-        checks = [Check("read back", not damage, damage[0] if damage else "every byte reads back", figure, 0.0)]
+        checks = [
+            Check(
+                "read back",
+                not damage,
+                damage[0] if damage else "the file read back is identical to what was written",
+                figure,
+                0.0,
+            )
+        ]
         if damage:
             raise RefusedError(_manifest(checkpoint, output, None, checks, (), protection))
         quantized = open_quantized(beside)
@@ -190,13 +198,13 @@ def quantize_checkpoint(
 def _same_tensors(compared: Sequence[Comparison]) -> Check:
     wrong = [tensor for tensor in compared if tensor.differing]
     if not wrong:
-        return Check("same tensors", True, "every tensor is there, and finite where the original is", 0.0, 0.0)
+        return Check("same tensors", True, "every tensor is present, and finite where the original is", 0.0, 0.0)
     first = wrong[0]
     what = (
         f"{first.name!r} has {first.differing} infinite or NaN elements that would become numbers: replace them in "
-        f"the original (numpy.nan_to_num), or keep the tensor as it is (--keep {first.name!r}, keep = true in a plan)"
+        f"the original (numpy.nan_to_num), or keep the tensor (--keep {first.name!r}, keep = true in a plan)"
         if first.scheme
-        else f"{first.name!r} did not stay as it was"
+        else f"{first.name!r} was to be kept and differs from the original"
     )
     return Check("same tensors", False, what, float(len(wrong)), 0.0)
 
@@ -253,12 +261,29 @@ def _required(requirements: Sequence[Requirement], figures: _Figures) -> Iterato
             yield Check(requirement.text, False, str(error))
             continue
         bound, met = requirement.bound(original), requirement.met(figure, original)
-        beside = f" (the original's is {original:.6g})" if requirement.relative else ""
+        sentence = _sentence(requirement, figure, bound)
+        if requirement.relative:
+            sentence += f" ({original:.6g} unquantized)"
         if requirement.quantity == "bits":
-            beside = f" ({bits_in_words(figures.quantized.bits)})"
-        word = "keeps" if met else "breaks"
-        sentence = f"{requirement.quantity} {figure:.6g} {word} the bound {requirement.operator} {bound:.6g}{beside}"
+            sentence += f" ({bits_in_words(figures.quantized.bits)})"
         yield Check(requirement.text, met, sentence, figure, bound)
+
+
+_NAMES = {"sqnr": "SQNR", "worst-sqnr": "SQNR of the worst tensor", "bits": "size"}
+_UNITS = {"sqnr": " dB", "worst-sqnr": " dB", "bits": " bits per weight", "loss": " nats per token"}
+
+
+def _sentence(requirement: Requirement, figure: float, bound: float) -> str:
+    """Write a figure and its bound, as ``SQNR 28.27 dB >= 25 dB``, with digits enough to tell them apart."""
+    unit = _UNITS.get(requirement.quantity, "")
+    met = figure <= bound if requirement.operator == "<=" else figure >= bound
+    sign = requirement.operator if met else {"<=": ">", ">=": "<"}[requirement.operator]
+    digits = next((n for n in range(4, 17) if float(f"{figure:.{n}g}") != float(f"{bound:.{n}g}")), 17)
+    required = "" if met else "required "
+    if math.isnan(figure):
+        sign, required = "is not", f"{requirement.operator} "
+    name = _NAMES.get(requirement.quantity, requirement.quantity)
+    return f"{name} {figure:.{digits}g}{unit} {sign} {required}{bound:.{digits}g}{unit}"
 
 
 def _gain(checkpoint: Checkpoint, beside: Path, plan: Plan | None, figures: _Figures) -> dict[str, tuple[float, float]]:

@@ -158,7 +158,7 @@ class Plan:
     >>> plan.choose("head.weight", (8, 4))
     Recipe(scheme=Scheme('mxfp4'), seed=0, entropy='none')
     >>> plan.choose("mlp.weight", (8, 4)), plan.choose("norm.weight", (8,))
-    ("the plan keeps 'mlp.*'", 'norms, embeddings and biases stay as they are')
+    ("pattern 'mlp.*'", 'norms, embeddings, biases')
     """
 
     defaults: Recipe = field(default_factory=Recipe)
@@ -166,7 +166,7 @@ class Plan:
     kept: tuple[str, ...] = KEPT_PATTERNS
 
     def choose(self, name: str, shape: tuple[int, ...]) -> Recipe | str:
-        """Return a tensor's recipe, or in words why it stays as it is.
+        """Return a tensor's recipe, or why it is kept in its own dtype: what it is, or the pattern that it matches.
 
         Parameters
         ----------
@@ -183,12 +183,12 @@ class Plan:
         for rule in self.rules:
             if fnmatchcase(name, rule.pattern):
                 if rule.keep:
-                    return f"the plan keeps {rule.pattern!r}"
+                    return f"pattern {rule.pattern!r}"
                 return replace(self.defaults, **rule.options)
         if self.kept and any(fnmatchcase(name.lower(), pattern) for pattern in self.kept):
-            return "norms, embeddings and biases stay as they are"
+            return "norms, embeddings, biases"
         if self.kept and len(shape) < 2:
-            return "tensors of one axis stay as they are"
+            return "one axis"
         return self.defaults
 
     def check(self) -> None:

@@ -27,7 +27,7 @@ from .stored import StoredTensor
 
 __all__ = ["QuantizedCheckpoint", "find_damage", "open_quantized"]
 
-_PLAIN = "a plain checkpoint, not one that rf8sim quantized: 'rf8sim quantize' makes such a one of it"
+_PLAIN = "not a quantized checkpoint; create one with 'rf8sim quantize CHECKPOINT -o OUT'"
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _read_index(path: Path) -> tuple[list[Path], dict[str, str], dict[str, str]]
     except OSError as error:
         raise UnreadableError(f"{path}: cannot be read: {error.strerror}") from None
     if SEAL.encode() not in raw and b"rf8sim_files" not in raw:
-        raise UnreadableError(f"{path}: is {_PLAIN}")
+        raise UnreadableError(f"{path}: {_PLAIN}")
     if seal_of(raw) is None:
         raise CheckpointError(f"{path}: this index is damaged: its seal does not match")
     index = read_index(path, raw)
@@ -200,7 +200,7 @@ def _open_file(path: Path) -> tuple[Header, dict[str, StoredTensor]]:
     except ValueError as error:
         raise CheckpointError(str(error)) from None
     if "rf8sim" not in header.metadata and (SEAL not in header.metadata or seal_of(header.raw)):
-        raise UnreadableError(f"{path}: is {_PLAIN}")
+        raise UnreadableError(f"{path}: {_PLAIN}")
     if seal_of(header.raw) is None:
         raise CheckpointError(f"{path}: its header is damaged: its seal does not match")
     if "rf8sim" not in header.metadata:

@@ -11,13 +11,15 @@ from .._base.checks import choose
 __all__ = ["QUANTITIES", "Requirement", "parse_requirement"]
 
 QUANTITIES = {
-    "sqnr": "signal to quantization noise of the quantized tensors together, in dB",
-    "worst-sqnr": "that of the worst tensor, in dB",
+    "sqnr": "signal-to-quantization-noise ratio of all quantized tensors together, in dB",
+    "worst-sqnr": "SQNR of the worst tensor, in dB",
     "bits": "stored bits per weight, everything counted",
-    "loss": "loss of the model, nats per token; +1% or +0.02 is beside the original's",
-    "metric": "what the evaluation command prints; +1% or -0.5 is beside the original's",
+    "loss": "loss of the model, nats per token; +1% or +0.02 is relative to the unquantized model",
+    "metric": "what the evaluation command prints; +1% or -0.5 is relative to the unquantized model",
 }
 """What can be bounded, with the unit."""
+
+_EXAMPLES = "'sqnr>=25dB', 'worst-sqnr>=20dB', 'bits<=6', 'loss<=+1%' or 'metric>=-1%'"
 
 _FORM = re.compile(r"\s*([a-z-]+)\s*(<=|>=)\s*([-+]?)(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+)\s*(%|dB|bits)?\s*")
 _UNITS = {"sqnr": ("dB",), "worst-sqnr": ("dB",), "bits": ("bits",), "loss": ("%",), "metric": ("%",)}
@@ -94,17 +96,18 @@ def parse_requirement(text: str) -> Requirement:
     (25.0, 2.02)
     >>> parse_requirement("sqnr=25")
     Traceback (most recent call last):
-    ValueError: a requirement is written as 'sqnr>=25dB', 'bits<=6' or 'loss<=+1%', got 'sqnr=25'
+    ValueError: a requirement is QUANTITY>=BOUND or QUANTITY<=BOUND, such as 'sqnr>=25dB', ..., got 'sqnr=25'
     """
     form = _FORM.fullmatch(text)
     if form is None:
-        raise ValueError(f"a requirement is written as 'sqnr>=25dB', 'bits<=6' or 'loss<=+1%', got {text!r}")
+        raise ValueError(f"a requirement is QUANTITY>=BOUND or QUANTITY<=BOUND, such as {_EXAMPLES}, got {text!r}")
     quantity, operator, sign, number, unit = form.groups()
     choose("quantity of a requirement", quantity, QUANTITIES)
     if unit and unit not in _UNITS[quantity]:
         raise ValueError(f"requirement {text!r}: {quantity} is given in {_UNITS[quantity][0]}, not in {unit}")
     relative = bool(sign) and "%" in _UNITS[quantity]
     if unit == "%" and not relative:
-        raise ValueError(f"requirement {text!r}: a share is of the original's figure: write +{number}% or -{number}%")
+        example = f"{quantity}{operator}{'+' if operator == '<=' else '-'}{number}%"
+        raise ValueError(f"requirement {text!r}: percentages are relative to the unquantized model: write {example}")
     value = float(sign + number) / (100 if unit == "%" else 1)
     return Requirement(quantity, operator, value, relative, unit == "%", text.strip())

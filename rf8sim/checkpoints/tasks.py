@@ -143,7 +143,7 @@ def task_of(info: TensorInfo, plan: Plan | None, protection: Protection | None, 
         task = _as_before(info, choice, origin)
         if task is not None and task.repeated:
             return task
-        reason = "" if task is None else "it was changed since it was dequantized: quantized anew"
+        reason = "" if task is None else "changed since it was dequantized"
     count, kept_in = (0, "") if protection is None else (protection.count(info.size), protection.dtype(info.dtype))
     return _sized(Task(info, choice, *tensor_arrays(info.name, choice, info.shape, info.dtype, count, kept_in), reason))
 
@@ -164,9 +164,9 @@ def _choice(info: TensorInfo, plan: Plan | None, origin: Origin | None) -> Recip
     if info.skipped is not None:
         return info.skipped
     if not info.size:
-        return "it has no elements"
+        return "no elements"
     if info.dtype.startswith("float8"):
-        return "it is of 8 bits already"
+        return "8 bits already"
     if plan is None and origin is not None:
         return origin.form.tensors[info.name].kept or origin.recipe(info.name)
     choice = (plan or Plan()).choose(info.name, info.shape)

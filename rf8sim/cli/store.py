@@ -28,7 +28,11 @@ _Checkpoint = Annotated[
 _Output = Annotated[
     Path,
     typer.Option(
-        "--output", "-o", metavar="OUT", help="A .safetensors file, or a new folder: as many files as the source has."
+        "--output",
+        "-o",
+        metavar="OUT",
+        help="A .safetensors file, which replaces one of that name; or a new folder, for as many files as the source "
+        "has.",
     ),
 ]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
@@ -50,16 +54,17 @@ def quantize(
             "--format",
             "-f",
             metavar="[PATTERN=]SCHEME",
-            help="How all tensors are stored (default: rf8), or those whose name matches: a format (one scale for each "
-            "channel), a named scheme such as mxfp4, or a text form such as int8/1x64. See 'rf8sim formats'.",
+            help="How all tensors are stored (default: rf8), or with PATTERN= those whose name matches: a format (one "
+            "scale per output channel; in report, fit and plan one per tensor: write int8/tensor or int8/channel to be "
+            "explicit), a named scheme such as mxfp4, or a text form such as int8/1x64. See 'rf8sim formats'.",
         ),
     ] = None,
     keep: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(metavar="PATTERN", help="Leave tensors whose name matches as they are; repeatable."),
+        typer.Option(metavar="PATTERN", help="Keep tensors whose name matches in their own dtype; repeatable."),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--everything", help="Quantize norms, embeddings and biases too, else left as they are.")
+        bool, typer.Option("--everything", help="Quantize norms, embeddings and biases too; by default they are kept.")
     ] = False,
     plan: Annotated[
         Optional[Path],  # noqa: UP045
@@ -67,26 +72,37 @@ def quantize(
     ] = None,
     seed: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=0, help="Seed of stochastic rounding."),
+        typer.Option(min=0, metavar="N", help="Seed of stochastic rounding (default: 0)."),
     ] = None,
     entropy: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Entropy-code the codes: rans, huffman or eg; none by default."),
+        typer.Option(metavar="NAME", help="Entropy coder of the codes: rans, huffman, eg or none (default: none)."),
     ] = None,
     protect: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(metavar="SHARE", help="Keep this share of each tensor exactly: 1% or 0.01."),
+        typer.Option(metavar="SHARE", help="Keep this share of each tensor's weights unquantized: 1% or 0.01."),
     ] = None,
     protect_in: Annotated[
-        str, typer.Option(help="What they are kept in: exact, float16, bfloat16, float32.")
+        str,
+        typer.Option(
+            metavar="DTYPE",
+            help="Dtype of the protected weights: exact (that of the tensor), float16, bfloat16 or float32.",
+        ),
     ] = "exact",
     sensitivity: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FILE", help="Squared gradients (or a number for each column) to choose them by."),
+        typer.Option(
+            metavar="FILE",
+            help="File of squared gradients per weight or per column; selects the weights that --protect keeps.",
+        ),
     ] = None,
     calibrate: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FILE", help="Bytes to run a model as in examples/lm on: its activations choose them."),
+        typer.Option(
+            metavar="FILE",
+            help="Calibration data (raw bytes) for a model as in examples/lm; its activations select the weights "
+            "that --protect keeps.",
+        ),
     ] = None,
     require: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -99,18 +115,22 @@ def quantize(
     evaluate: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            metavar="COMMAND", help="Prints the metric, last, of a plain checkpoint whose path stands for {}."
+            metavar="COMMAND",
+            help="Shell command that evaluates a dequantized checkpoint; {} is replaced by its path; the last number "
+            "it prints is the metric.",
         ),
     ] = None,
     data: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FILE", help="Held-out bytes for the loss; by default validation.bin beside the model."),
     ] = None,
-    tokens: Annotated[int, typer.Option(min=0, help="Predictions for the loss, in whole windows; 0 for all.")] = 2048,
+    tokens: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Predictions for the loss, in whole windows; 0 for all.")
+    ] = 2048,
     json_: Annotated[bool, typer.Option("--json", help="Print the manifest instead of a table.")] = False,
     quiet: _Quiet = False,
 ) -> None:
-    """Write a quantized checkpoint; read it back, compare it, and put it in place if it is as required."""
+    """Write a quantized checkpoint; it is read back and compared first, and not written if it breaks a requirement."""
     from ..checkpoints.guard import quantize_checkpoint
     from ..checkpoints.manifest import RefusedError
     from ..checkpoints.requirements import parse_requirement
@@ -118,8 +138,9 @@ def quantize(
     given = {name: value for name, value in {"seed": seed, "entropy": entropy}.items() if value is not None}
     chosen = _plan(plan, formats or [], keep or [], given, everything)
     requirements = [parse_requirement(text) for text in require or ()]
-    if (sensitivity or calibrate) and not protect:
-        raise ValueError("--sensitivity and --calibrate choose what --protect keeps: give a share too")
+    for option, value in (("--sensitivity", sensitivity), ("--calibrate", calibrate)):
+        if value and not protect:
+            raise ValueError(f"{option} needs --protect SHARE, e.g. --protect 1%")
     needs = {text.quantity for text in requirements} & {"loss", "metric"}
     with progress_bar(quiet) as progress:
         protection = _protection(checkpoint, protect, protect_in, sensitivity, calibrate)
@@ -152,12 +173,20 @@ def _plan(
         return None
     base = read_plan(path) if path else Plan(Recipe())
     rules = [Rule(pattern, keep=True) for pattern in keep]
+    schemes: dict[str, str] = {}
     for text in formats:
         pattern, scheme = _pattern_and_scheme(text)
-        if pattern:
-            rules.append(Rule(pattern, {"scheme": scheme}))
-        else:
-            given = {**given, "scheme": scheme}
+        if pattern in schemes:
+            which = f"for {pattern!r}" if pattern else "without PATTERN="
+            another = "another pattern" if pattern else "PATTERN=SCHEME"
+            raise ValueError(
+                f"--format {which} is given twice ({schemes[pattern]}, {scheme}): quantize writes one checkpoint; give "
+                f"one, or {another}"
+            )
+        schemes[pattern] = scheme
+    rules += [Rule(pattern, {"scheme": scheme}) for pattern, scheme in schemes.items() if pattern]
+    if "" in schemes:
+        given = {**given, "scheme": schemes[""]}
     plan = Plan(dataclasses.replace(base.defaults, **given), (*rules, *base.rules), () if everything else base.kept)
     plan.check()
     return plan
@@ -230,6 +259,7 @@ def _loss(checkpoint: Path, needs: set[str], data: Path | None, tokens: int, cal
 def _show(manifest: Manifest, output: Path) -> None:
     from .._base.display import bits_in_words
     from ..checkpoints.manifest import manifest_path
+    from ..checkpoints.quantized import open_quantized
     from ..report.tables.table import Column, Table
 
     columns = (Column("tensor"), Column("scheme"), Column("bits per weight", ".3f"), Column("SQNR, dB", ".2f"))
@@ -237,13 +267,15 @@ def _show(manifest: Manifest, output: Path) -> None:
     if rows:
         print_table(Table("What each tensor was quantized to", columns, tuple(rows)))
     out = terminal()
-    kept: dict[str, list[str]] = {}
+    stored = open_quantized(output)
+    listed: dict[tuple[str, str], list[str]] = {}
     for tensor in manifest.tensors:
         if tensor.reason:
-            kept.setdefault(tensor.reason, []).append(tensor.name)
-    for reason, names in kept.items():
+            what = "quantized again" if tensor.scheme else f"kept in {stored[tensor.name].dtype}"
+            listed.setdefault((what, tensor.reason), []).append(tensor.name)
+    for (what, reason), names in listed.items():
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        out.print(plain(f"{len(names)}: {reason}: {shown}."))
+        out.print(plain(f"{len(names)} tensor{'s'[: len(names) > 1]} {what} ({reason}): {shown}."))
     for name, (without, with_it) in manifest.gain.items():
         out.print(plain(f"Protected ({manifest.protection}): {name} {without:.5g} without, {with_it:.5g} with."))
     for check in manifest.checks:
@@ -264,14 +296,18 @@ def dequantize(
     output: _Output,
     dtype: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(metavar="NAME", help="float32, bfloat16 or float16; by default what each tensor had before."),
+        typer.Option(
+            metavar="NAME",
+            help="Dtype to write: float32, bfloat16 or float16; by default that of each tensor of the original.",
+        ),
     ] = None,
     bare: Annotated[
-        bool, typer.Option("--plain", help="Leave out what makes quantizing it again give the same bytes.")
+        bool,
+        typer.Option("--plain", help="Leave out of the header what 'quantize' needs to give the same bytes again."),
     ] = False,
     quiet: _Quiet = False,
 ) -> None:
-    """Write the numbers of a quantized checkpoint as a plain one, which any tool reads."""
+    """Decode a quantized checkpoint to floating point, as plain safetensors that any tool reads."""
     from .._base.checks import choose
     from ..checkpoints.dequantization import dequantize_checkpoint
 

@@ -221,8 +221,8 @@ def measure_tradeoff(
     [('rf8', 28), ('uniform, step 0.5 rms', 17)]
     """
     chosen = schemes or tuple(name for name in format_names() if get_format(name).signed)
-    recipes = {str(scheme): Recipe(scheme, entropy=entropy) for scheme in map(as_scheme, chosen)}
     choose("entropy coder", entropy, _CODED)
+    recipes = {str(scheme): Recipe(scheme, entropy=entropy) for scheme in map(as_scheme, chosen)}
     if not all(step > 0 and math.isfinite(step) for step in steps):
         raise ValueError(f"steps are positive numbers, got {', '.join(map(str, steps))}")
     matrices = open_matrices(path, wants)

@@ -29,10 +29,7 @@ def read_safetensors(path: Path) -> Iterator[TensorInfo]:
         length = int.from_bytes(file.read(8), "little")
         header: dict[str, dict[str, Any]] = json.loads(file.read(length))
     if "rf8sim" in header.pop("__metadata__", {}):
-        raise CheckpointError(
-            f"{path}: is quantized already, its tensors are codes: 'rf8sim dequantize' writes their numbers, or "
-            "start from the original"
-        )
+        raise CheckpointError(f"{path}: already quantized; run 'rf8sim dequantize' first or pass the original")
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         stored, shape = entry["dtype"], tuple(entry["shape"])
         layout = SAFETENSORS_LAYOUTS.get(stored)
