@@ -258,7 +258,8 @@ def _off_centre(histogram: MagnitudeHistogram, loc: float) -> str:
     rms = math.sqrt(float(np.dot(cells.counts, cells.mean**2)) / histogram.nonzero_count)
     if abs(mean) <= OFF_CENTRE * rms:
         return ""
-    return f"the values do not lie about the centre {loc:.3g}: their mean is {mean + loc:.3g}; fit with loc='free'"
+    call = "ggd.fit(w, loc='free')"
+    return f"the values do not lie about the centre {loc:.3g}: their mean is {mean + loc:.3g}; in Python: {call}"
 
 
 def _outliers(data: _Magnitudes, result: FitResult) -> str:
@@ -290,8 +291,8 @@ def _outliers(data: _Magnitudes, result: FitResult) -> str:
         shift = f"they move the shape from {without:.3g} to {result.shape:.3g}"
     else:
         return ""
-    share = f"censor={2.0 * outliers / result.n:.1g}"
-    return f"{outliers} of {result.n} values are outliers, farther out than this fit has any: {shift}; fit with {share}"
+    call = f"ggd.fit(w, censor={2.0 * outliers / result.n:.1g})"
+    return f"{outliers:,} of {result.n:,} values lie beyond what this fit predicts: {shift}; in Python: {call}"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def verdict(survey: Survey) -> list[str]:
     -------
     list of str
         Which shapes; what a Gaussian and a Laplace density cost more, and where not; which tensors are not generalized
-        Gaussian; what pooling does; which estimators split; what could not be fitted.
+        Gaussian; what pooling does; where the estimators disagree; what could not be fitted.
     """
     trusted = [entry for entry in survey.tensors if entry.fit.trusted]
     sentences = [f"{_counted(survey.pooled.histogram.size, 'weight')} in {_counted(len(survey.tensors), 'tensor')}."]
@@ -58,8 +58,8 @@ def _doubts(survey: Survey) -> Iterable[str]:
     if doubted:
         named = [f"{entry.name} ({entry.fit.reason})" for entry in doubted]
         yield (
-            f"There is no fit, or none to trust, and no finding here, for {_counted(len(doubted), 'tensor')}: "
-            f"{_listed(named, 3)}."
+            f"{_counted(len(doubted), 'tensor')} {'has' if len(doubted) == 1 else 'have'} no trusted fit and "
+            f"{'is' if len(doubted) == 1 else 'are'} left out above: {_listed(named, 3)}."
         )
     aside = [e.name for e in survey.tensors if e.histogram.nonzero_count and abs(e.histogram.mean) > OFF_CENTRE * e.rms]
     if aside:
@@ -75,9 +75,9 @@ def _gains(fitted: Sequence[Entry]) -> str:
     share = sum(entry.fit.n for entry in better) / weights
     return (
         f"Averaged over the weights, a Gaussian for each tensor costs {gaussian:.4f} bits per weight more than a "
-        f"generalized Gaussian, and a Laplace density {laplace:.4f}. It is better than both by more than its threshold "
-        f"(1e-3 bits, or five noise floors if that is more) in {len(better)} of {_counted(len(fitted), 'tensor')}, "
-        f"with {100 * share:.1f} % of the weights."
+        f"generalized Gaussian, and a Laplace density {laplace:.4f}. It is better than both by more than max(1e-3, 5 x "
+        f"what fitting the parameters to noise gains) bits per weight in {len(better)} of "
+        f"{_counted(len(fitted), 'tensor')}, with {100 * share:.1f} % of the weights."
     )
 
 
@@ -107,11 +107,13 @@ def _estimators(fitted: Sequence[Entry]) -> Iterable[str]:
         split.sort(key=lambda entry: -max(map(abs, entry.agreement.relative.values())))
         named = [f"{entry.name} ({_by_method(entry)})" for entry in split]
         yield (
-            f"The estimators of the shape split in {len(split)} of {_counted(len(fitted), 'tensor')}, which they do "
-            f"not on generalized Gaussian data, most of all {_listed(named, 3)}."
+            f"The ML, moment and half-moment estimates of the shape disagree in {len(split)} of "
+            f"{_counted(len(fitted), 'tensor')}: these are not exactly generalized Gaussian; most of all "
+            f"{_listed(named, 3)}."
         )
     else:
-        yield f"The estimators of the shape agree within {100 * SPLIT[0]:.0f} % or {SPLIT[1]:.0f} standard errors."
+        limits = f"{100 * SPLIT[0]:.0f} % or {SPLIT[1]:.0f} standard errors"
+        yield f"The ML, moment and half-moment estimates of the shape agree within {limits}."
 
 
 def _by_method(entry: Entry) -> str:
@@ -143,19 +145,17 @@ def _groups(fitted: Sequence[Entry]) -> Iterable[str]:
         yield f"{sentence}; no tensor's groups differ by more than chance and 1e-3 bits per weight."
         return
     named = [
-        f"{entry.name} (whole {entry.fit.shape:.2f}, groups {groups.spread[0]:.2f} to {groups.spread[2]:.2f}: "
-        f"{groups.saved:.2g} bits per weight, {groups.saved_by_scale:.2g} of them by the scale alone)"
+        f"{entry.name} (shape {entry.fit.shape:.2f} for the tensor, {groups.spread[0]:.2f} to {groups.spread[2]:.2f} "
+        f"per group; fitting per group saves {groups.saved:#.2g} bits per weight, {groups.saved_by_scale:#.2g} of it "
+        "from the scale)"
         for entry, groups in apart
     ]
-    yield (
-        f"{sentence}; one fit for all groups hides that they differ in {len(apart)} of them, most of all "
-        f"{_listed(named, 3)}."
-    )
+    yield (f"{sentence}. The groups differ in {len(apart)} of them, most of all {_listed(named, 3)}.")
     below = [entry.name for entry, groups in apart if entry.fit.shape < groups.spread[0]]
     if below:
         yield (
-            f"The shape of the whole is below that of every group in {_listed(below, 4)}: much of its tail is a spread "
-            f"of scales between groups."
+            f"The shape of the tensor is below that of every group in {_listed(below, 4)}: much of its tail is a "
+            "spread of scales between groups."
         )
 
 

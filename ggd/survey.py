@@ -30,6 +30,7 @@ __all__ = [
     "TensorSummary",
     "depth_of",
     "kind_of",
+    "kind_title",
     "summarize",
     "survey",
 ]
@@ -67,6 +68,17 @@ def kind_of(name: str) -> str:
     ['attention', 'norm', 'embedding']
     """
     return next((kind for kind, pattern in KINDS.items() if re.search(pattern, name.lower())), "other")
+
+
+def kind_title(kind: str) -> str:
+    """Return what a kind is called in a table: the embedding of the output is a model's head.
+
+    Examples
+    --------
+    >>> kind_title("embedding"), kind_title("norm")
+    ('embedding or head', 'norm')
+    """
+    return "embedding or head" if kind == "embedding" else kind
 
 
 def depth_of(name: str) -> int | None:

@@ -125,6 +125,16 @@ def test_help_names_arguments_alone(capsys):
 
 
 @pytest.mark.parametrize(
+    "command", [command.name or command.callback.__name__ for command in cli.app.registered_commands]
+)
+def test_help_has_words_for_types_and_defaults(capsys, command):
+    assert cli.main([command.replace("_", "-"), "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert not re.findall(r"<(?:str|int|float|path|text|integer)[a-z ]*>|\[default: \(", shown, re.IGNORECASE)
+    assert not re.findall(r"\b(?:TEXT|INTEGER|FLOAT|INTEGER RANGE)\b", shown)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["bogus"], "No such command 'bogus'; see rf8sim --help"),

@@ -121,6 +121,22 @@ def test_csv_has_everything(capsys, checkpoint, found):
     assert rows[4]["shape"] == ""
 
 
+def test_without_a_fit_there_is_no_comparison_with_it(found):
+    """As in the report: rivals have a number only beside a fitted shape, and a column tells which fits are trusted."""
+    table = fit_tables.tensors(found)
+    titles = [column.title for column in table.columns]
+    for row, entry in zip(table.rows, found.tensors, strict=False):
+        cells = dict(zip(titles, row, strict=True))
+        rivals = [cells[f"{name}, + bits/w."] for name in fit_tables.RIVALS]
+        assert cells["trusted"] == ("yes" if entry.fit.trusted else "no")
+        if math.isnan(entry.fit.shape):
+            assert rivals == [None, None]
+            assert cells["GGD shape"] is None
+        else:
+            assert None not in rivals
+    assert {row[titles.index("trusted")] for row in table.rows} == {"yes", "no"}
+
+
 def test_one_tensor_is_not_pooled(capsys, checkpoint):
     out, _ = run(capsys, checkpoint, "--include", "embed*")
     assert "all together" not in out
@@ -222,10 +238,10 @@ def test_table_of_families(found):
 
 def test_table_of_kinds(found):
     rows = {row[0]: row for row in fit_tables.by_kind(found).rows}
-    assert list(rows) == ["norm", "attention", "MLP", "embedding"]
-    assert rows["embedding"][4] == rows["embedding"][6] == found.tensors[0].fit.shape
-    assert rows["embedding"][7] == pytest.approx(found.tensors[0].fit.shape, rel=1e-9)
-    assert rows["embedding"][8] == pytest.approx(found.tensors[0].fit.shape, rel=1e-5)
+    assert list(rows) == ["norm", "attention", "MLP", "embedding or head"]
+    assert rows["embedding or head"][4] == rows["embedding or head"][6] == found.tensors[0].fit.shape
+    assert rows["embedding or head"][7] == pytest.approx(found.tensors[0].fit.shape, rel=1e-9)
+    assert rows["embedding or head"][8] == pytest.approx(found.tensors[0].fit.shape, rel=1e-5)
     assert rows["MLP"][1:4] == (2, 1, 200 * 300 + 64)
 
 

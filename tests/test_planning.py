@@ -255,7 +255,7 @@ def test_quantize_carries_the_plan_out(capsys, checkpoint, tmp_path, budget):
     assert cli.main([*arguments, *(word for name in SCHEMES for word in ("-f", name))]) == 0
     printed, err = capsys.readouterr()
     assert err == ""
-    assert "Of 8 candidates a tensor, with a header of this size and this budget, " in printed
+    assert "the 8 candidate schemes per tensor" in printed
     assert plan.read_text().startswith("# Made by rf8sim plan m.safetensors --budget")
     read = read_plan(plan)
     assert read.defaults.entropy == "rans"

@@ -15,6 +15,9 @@ from safetensors.numpy import save_file
 import rf8sim
 from rf8sim.report.figures import distributions
 from rf8sim.report.render import write_page
+from rf8sim.report.sections.choices import scaling
+from rf8sim.report.sections.compression import compression
+from rf8sim.report.sections.concerns import _clipped
 from rf8sim.report.sections.contents import Contents, command, hash_inputs, read_evaluation
 from rf8sim.report.sections.pages import REPORT
 from rf8sim.report.sections.verdict import verdict
@@ -203,9 +206,11 @@ def test_bits_stand_beside_every_scheme(checkpoint):
         for shown in section.tables:
             titles = [column.title for column in shown.columns]
             for name in bits:
-                if shown.caption.startswith("SQNR"):
+                if shown.caption.startswith(("SQNR by tensor", "SQNR by rounding")):
                     assert any(title.startswith(f"{name} (") and "bits)" in title for title in titles)
                     checked += 1
+                elif shown.caption.startswith("SQNR"):
+                    assert name in titles, "the bits are those of a row"
                 elif titles[0] == "scheme":
                     assert titles[1] == "stored, bits/w."
                     checked += 1
@@ -324,8 +329,13 @@ def test_verdict(experiment):
     said = verdict(experiment)
     best = max(experiment.total.schemes, key=lambda record: record.sqnr_db)
     assert said[0].startswith(f"For accuracy take {best.name}: {best.sqnr_db:.1f} dB at 8.0")
-    least = min(experiment.total.schemes, key=lambda record: record.coded_bits_per_weight)
-    assert f"Smallest after entropy coding: {least.name}, {least.coded_bits_per_weight:.2f} bits per" in said[0]
+    compressed = compression(Contents(experiment), False).tables[0]
+    column = [column.title for column in compressed.columns].index("rANS, bits/w.")
+    sizes = {row[0]: row[column] for row in compressed.rows}
+    least = min(sizes, key=sizes.get)
+    assert f"Smallest after entropy coding: {least}, {sizes[least]:.2f} bits per" in said[0]
+    listed = ", ".join(f"{name} {sizes[name]:.2f}" for name in sorted(sizes, key=sizes.get))
+    assert f"Entropy-coded by rANS, with a table per tensor and the scales, bits per weight are: {listed}." in said
     assert said[1].startswith("model.safetensors: 4,033 weights in 4 tensors, 0.74 % zero; 1 tensor not")
     assert any(s.startswith(f"Most accurate is {best.name} with {best.sqnr_db:.1f} dB") for s in said)
     assert said[-1].startswith("Warning: the weights hold 1 NaN and 1 infinite value;")
@@ -333,6 +343,54 @@ def test_verdict(experiment):
     assert lossy
     for record in lossy:
         assert any(s.startswith(f"{record.name} rounds ") for s in said)
+
+
+def test_the_verdict_estimates_what_is_not_coded(experiment, monkeypatch):
+    monkeypatch.setattr("rf8sim.report.sections.coded.MOST_CODED", len(experiment.tensors) - 1)
+    records = sorted(experiment.total.schemes, key=lambda record: record.coded_bits_per_weight)
+    listed = ", ".join(f"{record.name} {record.coded_bits_per_weight:.2f}" for record in records)
+    estimated = [line for line in verdict(experiment) if "estimated with one code table for all tensors" in line]
+    assert len(estimated) == 1
+    assert listed in estimated[0]
+
+
+def test_other_choices_are_named_with_their_bits(tmp_path):
+    """A better block, scale rule or scale format is named; the bits are given where it has others."""
+    weights = np.random.default_rng(0).standard_t(3, size=(64, 256)).astype(np.float32)
+    weights *= np.exp(np.random.default_rng(1).normal(size=(64, 1))).astype(np.float32)
+    save_file({"w": weights}, tmp_path / "m.safetensors")
+    experiment = run([tmp_path / "m.safetensors"], Settings(("int8", "e2m1fn/1x16:e4m3fn,max,nearest-even")))
+    section = scaling(Contents(experiment), False)
+    words = " ".join(section.paragraphs)
+    assert re.search(
+        r"Another block is better for: int8 \+\d+\.\d dB with \S+ \(\d+\.\d{3} instead of 8\.\d{3} bits/w\.\)", words
+    )
+    assert re.search(r"Another scale rule is better for: .*\+\d+\.\d dB with mse", words)
+    assert re.search(r"scale format is better", words)
+    assert ("A dash stands" in words) is any(None in row for table in section.tables for row in table.rows)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "what", "advice"),
+    [
+        (
+            "int4",
+            r"^\d+ of 2,560 weights (is|are) clipped \(the scale of least squared error clips\)$",
+            "none needed; ",
+        ),
+        ("e2m1fn/1x32:e8m0fnu,floor", r"^\d+\.\d\d % clipped$", "a scale by the rule max"),
+        ("rf8/none", r"% clipped: there is no scale$", "a scale, as in rf8/tensor"),
+    ],
+)
+def test_clipping_is_explained_by_the_rule(tmp_path, scheme, what, advice):
+    rng = np.random.default_rng(0)
+    tensors = {"w.weight": rng.standard_t(2, size=(8, 320)).astype(np.float32)}
+    save_file(tensors, tmp_path / "m.safetensors")
+    record = run([tmp_path / "m.safetensors"], Settings((scheme,))).tensors[0].schemes[0]
+    assert record.error.overflow
+    shown, advised = _clipped(record, record.overflow_share)
+    assert re.search(what, shown)
+    assert advised.startswith(advice)
 
 
 def test_tables_have_a_cell_for_each_column(experiment):

@@ -112,6 +112,19 @@ def test_what_got_worse(capsys, folder):
     assert change["change"] == pytest.approx(expected[1]["sqnr_db"] - expected[0]["sqnr_db"])
 
 
+def test_tables_give_shares_in_percent(capsys, folder):
+    """The table, the page and CSV do as --percent does; JSON keeps the shares of report.json."""
+    assert cli.main(["compare", *both(folder, "before", "worse"), "--json"]) == 1
+    changes = json.loads(capsys.readouterr().out)["changes"]
+    share = next(c for c in changes if (c["where"], c["scheme"], c["quantity"]) == ("b", INT8, "underflow, share"))
+    assert cli.main(["compare", *both(folder, "before", "worse"), "--csv"]) == 1
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    row = next(r for r in rows if (r["where"], r["scheme"], r["quantity"]) == ("b", INT8, "underflow, %"))
+    assert [float(row[name]) for name in ("before", "after", "change")] == pytest.approx(
+        [100 * share[name] for name in ("before", "after", "change")]
+    )
+
+
 def test_the_other_way_it_is_better(capsys, folder):
     assert cli.main(["compare", *both(folder, "worse", "before"), "--bits", "9"]) == 0
     out = capsys.readouterr().out
@@ -166,7 +179,7 @@ def test_schemes_are_matched_by_their_texts(capsys, folder):
     assert cli.main(["compare", *both(folder, "before", "channel"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {change["scheme"] for change in found["changes"]} == {INT8}
-    assert f"Schemes that only one report has: int8_channel, {RF8}." in found["notes"]
+    assert f"Only in BEFORE: {RF8}. Only in AFTER: int8_channel; not compared." in found["notes"]
 
 
 def test_csv(capsys, folder):

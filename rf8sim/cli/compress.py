@@ -28,7 +28,9 @@ _WithModel = Annotated[
     bool,
     typer.Option("--model/--no-model", help="The checkpoint is a model as in examples/lm: measure its loss too."),
 ]
-_Tokens = Annotated[int, typer.Option(min=0, help="With --model: predictions to make, in whole windows; 0 for all.")]
+_Tokens = Annotated[
+    int, typer.Option(min=0, metavar="N", help="With --model: predictions to make, in whole windows; 0 for all.")
+]
 _Data = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(
@@ -41,7 +43,7 @@ _Formats = Annotated[
         "--format",
         "-f",
         metavar="SCHEME",
-        help="A format (one scale for each tensor), a named scheme such as mxfp4, or a text form such as int8/channel; "
+        help="A format (one scale per tensor), a named scheme such as mxfp4, or a text form such as int8/channel; "
         "repeatable. See 'rf8sim formats'.",
     ),
 ]

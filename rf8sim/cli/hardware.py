@@ -39,9 +39,8 @@ Source = Annotated[
     typer.Option(
         "--from",
         metavar="TYPE",
-        show_default="float32",
-        help="What encode is given: float32, float16, bfloat16, float64, or fixed:I.F with I integer bits, the sign "
-        "included, and F fraction bits.",
+        help="Input type of encode: float32 (default), float16, bfloat16, float64, or fixed:I.F with I integer bits, "
+        "the sign included, and F fraction bits.",
     ),
 ]
 Result = Annotated[
@@ -49,32 +48,32 @@ Result = Annotated[
     typer.Option(
         "--result",
         metavar="TYPE",
-        help="What the result is: another format; fixed:I.F for exact results; for decode float32 (default).",
+        help="Result type: another format; fixed:I.F for exact results; float32 for decode (default).",
     ),
 ]
 RoundingMode = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        show_default="nearest-even",
-        help="nearest-even, nearest-away, toward-zero, up, down, to-odd, residual (RF formats), or stochastic, whose "
-        "random word is the last operand.",
+        metavar="MODE",
+        help="Rounding mode: nearest-even (default), nearest-away, toward-zero, up, down, to-odd, residual (RF "
+        "formats), or stochastic, whose random word is the last operand.",
     ),
 ]
 Overflow = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(show_default="saturate", help="What is beyond the largest value: saturate, nan or infinity."),
+    typer.Option(metavar="RULE", help="Result on overflow: saturate (default), nan or infinity."),
 ]
 RandomBits = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option(min=1, max=32, show_default="32", help="Width of the random word of stochastic rounding."),
+    typer.Option(min=1, max=32, metavar="N", help="Bits of the random word of stochastic rounding (default: 32)."),
 ]
 Level = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option(min=1, max=2, show_default="1", help="How thorough: 1, or 2 for many more vectors."),
+    typer.Option(min=1, max=2, metavar="N", help="Test level: 1 (default), or 2 for many more vectors."),
 ]
 Seed = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option(min=0, show_default="0", help="Seed of the random vectors."),
+    typer.Option(min=0, metavar="N", help="Seed of the random vectors (default: 0)."),
 ]
 Count = Annotated[
     Optional[int],  # noqa: UP045
@@ -165,17 +164,24 @@ def vectors(
     n: Count = None,
     output: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--output", "-o", metavar="FILE", help="File; a manifest goes beside it. Else standard output."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="File to write, with a manifest beside it; by default standard output.",
+        ),
     ] = None,
     form: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            help="testfloat (default), tv, mem, csv or json; else the suffix says it: .txt .tv .mem .csv .json."
+            metavar="FORM",
+            help="Vectors as testfloat (default), tv, mem, csv or json; otherwise taken from the file suffix: "
+            ".txt .tv .mem .csv .json.",
         ),
     ] = None,
     flags: Annotated[bool, typer.Option("--flags/--no-flags", help="Write the column of IEEE flags.")] = True,
     inputs_only: Annotated[
-        bool, typer.Option("--inputs-only", help="Write the operands alone, without what must be answered.")
+        bool, typer.Option("--inputs-only", help="Write the operands alone, without the expected results.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
@@ -209,7 +215,9 @@ def verify(
     operation: Operation,
     answers: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Argument(metavar="FILE", help="What the design answered, in any form of 'vectors'; else standard input."),
+        typer.Argument(
+            metavar="FILE", help="Results of the design, in any form of 'vectors'; by default standard input."
+        ),
     ] = None,
     fmt: FormatOption = "rf8",
     fmt_b: FormatB = None,
@@ -224,21 +232,25 @@ def verify(
     n: Count = None,
     compare: Annotated[
         str,
-        typer.Option(metavar="MODE", help="bits; value, in which aliases are equal; or ulp:n, at most n places apart."),
+        typer.Option(
+            metavar="MODE", help="Equality: bits; value, in which aliases are equal; or ulp:n, at most n ulp apart."
+        ),
     ] = "bits",
-    any_nan: Annotated[bool, typer.Option("--any-nan", help="Any NaN is as good as another.")] = False,
+    any_nan: Annotated[bool, typer.Option("--any-nan", help="Treat all NaN codes as equal.")] = False,
     flags: Annotated[bool, typer.Option("--flags/--no-flags", help="Compare the flags too.")] = False,
-    first: Annotated[int, typer.Option(min=0, help="How many wrong answers to explain.")] = 10,
+    first: Annotated[int, typer.Option(min=0, metavar="N", help="Number of wrong results to explain.")] = 10,
     allow_text: Annotated[
-        bool, typer.Option("--allow-text", help="Pass over lines that are no vectors, such as a simulator's messages.")
+        bool, typer.Option("--allow-text", help="Skip lines that are not vectors, such as a simulator's messages.")
     ] = False,
-    coverage: Annotated[bool, typer.Option("--coverage/--no-coverage", help="Say what was exercised.")] = True,
+    coverage: Annotated[
+        bool, typer.Option("--coverage/--no-coverage", help="Print the coverage of operands and results.")
+    ] = True,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
     junit: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FILE", help="Write JUnit XML too."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no text: the exit code says it.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing: see the exit status.")] = False,
 ) -> None:
     """Check what a design answered: exit 0 only if every vector came in, in order, with the right answer, else 1."""
     from .._base.files import write_files

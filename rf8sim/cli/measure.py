@@ -69,8 +69,9 @@ def report(
             "--format",
             "-f",
             metavar="SCHEME",
-            help="How weights are stored (repeatable): a format, with one scale for each tensor; a named "
-            "scheme such as mxfp4; or a text form such as int8/channel. See 'rf8sim formats'.",
+            help="How weights are stored (repeatable): a format, with one scale per tensor ('rf8sim quantize' has one "
+            "per output channel); a named scheme such as mxfp4; or a text form such as int8/channel. See 'rf8sim "
+            "formats'.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of stochastic rounding.")] = 0,
@@ -107,7 +108,7 @@ def report(
     evaluated = read_evaluation(evaluation) if evaluation else None
     areas = read_area(area) if area else None
     where = cluster(scheduler, workers)
-    kept = output.absolute().with_name(f".{output.name}.measured")  # a run that is killed goes on from here
+    kept = output.absolute().with_name(f".{output.name}.measured")  # measurements of a run that was killed
     experiment = _measure(checkpoints, settings, quiet, threads=threads, cluster=where, journal=kept)
 
     from ..report.render import write_page

@@ -71,7 +71,7 @@ def test_what_is_not_described_is_not_trusted(name):
 
 def test_a_centre_found_is_named_and_fits():
     x = SAMPLES["about one"]()
-    assert f"about the centre 0: their mean is {x.mean():.3g}; fit with loc='free'" in fit(x).reason
+    assert f"about the centre 0: their mean is {x.mean():.3g}; in Python: ggd.fit(w, loc='free')" in fit(x).reason
     result = fit(x, loc="free")
     assert result.loc == pytest.approx(1.0, abs=0.05)
     assert result.trusted, result.reason

@@ -15,9 +15,13 @@ def about(contents: Contents, _: bool) -> Section:
     experiment = contents.experiment
     words = [
         "SQNR is 10 log10(Σ w² / Σ (w - ŵ)²) in dB, where ŵ is the weight after quantization and back. The "
-        "entropy of the codes is the least that a coder of single codes needs. Stored bits per weight are "
-        "those of the code and its share of the scales and zero points, each at the width that it is stored in.",
-        "A bare format name means one scale for each tensor, of least squared error. Channels are the outputs: axis 0 "
+        "entropy of the codes is a lower bound for a coder of single codes with one table. Stored bits per weight are "
+        "those of the code and its share of the scales and zero points, each at the width that it is stored in. Coded "
+        "bits per weight are the entropy of the pooled codes plus the bits of scales and zero points: an estimate with "
+        "one code table for all tensors.",
+        "A bare format name means one scale per tensor, of least squared error, in 'rf8sim report', 'fit', 'plan' and "
+        "Python; 'rf8sim quantize' uses one per output channel. Write int8/tensor or int8/channel to be explicit. "
+        "Channels are the outputs: axis 0 "
         "of a matrix or a convolution, and of stacked experts (expert, output); blocks lie along the last axis. A "
         "vector is one channel.",
     ]

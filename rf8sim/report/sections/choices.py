@@ -31,6 +31,7 @@ def rounding(contents: Contents, with_figures: bool) -> Section | None:
         "truncation), or that errors average out (stochastic).",
     )
     table = _table("SQNR by rounding mode, dB", "rounding", some)
+    words += tuple(_absent([table]))
     drawn = tuple(_figure(some, "rounding", "rounding", "SQNR by rounding mode"))
     return Section("rounding", "Rounding modes", words, (table,), drawn if with_figures else ())
 
@@ -41,18 +42,20 @@ def scaling(contents: Contents, with_figures: bool) -> Section | None:
     by_block = _varied(experiment, "block")
     if not by_block:
         return None
-    words = (
+    words = [
         f"{_sample(experiment)} Everything else is as the scheme says. A format whose values repeat every octave and "
         "whose scales are powers of two gains nothing from finer scales but range.",
         *_best(by_block, "block"),
-    )
+    ]
     shown = [_table("SQNR by elements that share a scale, dB", "block", by_block), _bits(by_block)]
     for varied, caption in (("rule", "scale rule"), ("scale_format", "format of the scales")):
         other = _varied(experiment, varied)
         if len(_grid(other, varied)) > 1:
             shown.append(_table(f"SQNR by {caption}, dB", varied, other))
+            words += _best(other, varied)
+    words += _absent(shown)
     drawn = tuple(_figure(by_block, "block", "scaling", "SQNR by elements that share a scale"))
-    return Section("scaling", "Scales", words, tuple(shown), drawn if with_figures else ())
+    return Section("scaling", "Scales", tuple(words), tuple(shown), drawn if with_figures else ())
 
 
 def _sample(experiment: Experiment) -> str:
@@ -102,7 +105,9 @@ def _table(caption: str, varied: str, some: Sequence[ChoiceRecord]) -> Table:
         (value, *(by_value[name].record.sqnr_db if name in by_value else None for name in names))
         for value, by_value in _grid(some, varied).items()
     )
-    heads = [with_bits(choice.record) for choice in some if choice.varied == "none"]
+    # A rounding mode changes no size; with another block, rule or scale format the bits are those of the row.
+    asked = [choice for choice in some if choice.varied == "none"]
+    heads = [with_bits(choice.record) if varied == "rounding" else str(choice.base) for choice in asked]
     return Table(caption, (Column(_HEADS[varied]), *(Column(head, ".2f") for head in heads)), rows)
 
 
@@ -129,12 +134,27 @@ def _best(some: Sequence[ChoiceRecord], varied: str) -> Iterable[str]:
         if known and asked is not None:
             best, choice = max(known, key=lambda pair: pair[0])
             if best > asked + 0.1 and math.isfinite(best):
-                gains.append(f"{name} {best - asked:.1f} dB with {_value(choice.record.scheme, varied)}")
+                bits = _other_bits(choice, next(c for _, c in known if c.varied == "none"))
+                gains.append(f"{name} +{best - asked:.1f} dB with {_value(choice.record.scheme, varied)}{bits}")
     what = _HEADS[varied]
     if gains:
         yield f"Another {what} is better for: {', '.join(gains)}."
     else:
         yield f"No other {what} is better by more than 0.1 dB."
+
+
+def _other_bits(choice: ChoiceRecord, asked: ChoiceRecord) -> str:
+    """Return what a choice stores instead of what the scheme asked for does, or nothing if that is the same."""
+    stored, before = choice.record.bits_per_weight, asked.record.bits_per_weight
+    if stored is None or before is None or f"{stored:.3f}" == f"{before:.3f}":
+        return ""
+    return f" ({stored:.3f} instead of {before:.3f} bits/w.)"
+
+
+def _absent(shown: Sequence[Table]) -> Iterable[str]:
+    """Explain cells without a number, if there are any."""
+    if any(cell is None for table in shown for row in table.rows for cell in row):
+        yield "A dash stands where a choice does not apply to the scheme."
 
 
 def _figure(some: Sequence[ChoiceRecord], varied: str, name: str, title: str) -> Iterable[Figure]:

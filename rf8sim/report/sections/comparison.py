@@ -52,6 +52,8 @@ _QUANTITIES = (
     ("underflow, share", "underflow_share", "share", False),
     ("overflow, share", "overflow_share", "share", False),
 )
+# Tables give shares in percent, as the report and the option --percent do.
+_IN_PERCENT = {"underflow, share": "underflow, %", "overflow, share": "overflow, %"}
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class Comparison:
             Column("where"), Column("scheme"), Column("quantity"), Column("before", ".4g"), Column("after", ".4g"),
             Column("change", "+.4g"), Column("verdict"),
         )  # fmt: skip
-        rows = tuple((c.where, c.scheme, c.quantity, c.before, c.after, c.change, c.verdict) for c in shown)
+        rows = tuple((c.where, c.scheme, *_numbers(c), c.verdict) for c in shown)
         return Table("Before and after", columns, rows)
 
     def summary(self) -> list[str]:
@@ -158,6 +160,15 @@ class Comparison:
             names = ", ".join(self.missing[:5]) + (" and more" if len(self.missing) > 5 else "")
             sentences.append(f"{len(self.missing)} tensors of the first report are missing in the second: {names}.")
         return [*sentences, *self.notes]
+
+
+def _numbers(change: Change) -> tuple[str, float | None, float | None, float | None]:
+    """Return the quantity of a change and its numbers as tables show them: shares in percent."""
+    numbers = change.before, change.after, change.change
+    if change.quantity not in _IN_PERCENT:
+        return change.quantity, *numbers
+    before, after, difference = (None if number is None else 100 * number for number in numbers)
+    return _IN_PERCENT[change.quantity], before, after, difference
 
 
 def _finite(value: float | None) -> float | None:
@@ -277,9 +288,13 @@ def _notes(before: Experiment, after: Experiment) -> Iterable[str]:
     for name in sorted({*before.versions, *after.versions}):
         if before.versions.get(name) != after.versions.get(name):
             yield f"Version of {name} differs: {before.versions.get(name)} and {after.versions.get(name)}."
-    alone = {*before.settings.names} ^ {*after.settings.names}
+    alone = [
+        f"Only in {which}: {', '.join(names)}"
+        for which, mine, other in (("BEFORE", before, after), ("AFTER", after, before))
+        if (names := [name for name in mine.settings.names if name not in other.settings.names])
+    ]
     if alone:
-        yield f"Schemes that only one report has: {', '.join(sorted(alone))}."
+        yield f"{'. '.join(alone)}; not compared."
     added = len({*_by_label(after)} - {*_by_label(before)})
     if added:
         yield f"{added} tensors of the second report are new."

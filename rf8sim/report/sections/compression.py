@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...entropy.code_lengths import code_lengths
-from ...entropy.coding import stored_bits
-from ...studies.experiment import Experiment
 from ..tables.experiment import STORED
 from ..tables.table import Column, Table
+from .coded import MOST_CODED, coded_bits
 from .contents import Contents
 from .page import Section
-from .weights import largest
 
 __all__ = ["compression"]
 
@@ -31,7 +28,7 @@ def compression(contents: Contents, _: bool) -> Section | None:
         stored, scales = record.bits_per_weight, record.scale_overhead_bits
         coded: list[float | None] = [None for _ in _CODERS]
         if scales is not None:
-            coded = [scales + _coded_bits(experiment, record.name, coder) for coder in _CODERS]
+            coded = [scales + coded_bits(experiment, record.name, coder) for coder in _CODERS]
         saved = 1 - coded[0] / stored if stored and coded[0] is not None else None
         used = int(np.count_nonzero(record.error.code_counts))
         rows.append((record.name, stored, scales, record.entropy_bits, *coded, saved, used))
@@ -40,17 +37,9 @@ def compression(contents: Contents, _: bool) -> Section | None:
         "of the codes of all tensors together is a lower bound for a coder of single codes with one table. The columns "
         "of coders are sizes of files: scales, a table for each tensor, headers and checksums of blocks are included. "
         "With its own table a tensor can need fewer bits than the entropy of all tensors together."
-        + (f" They are for the {_MOST_CODED} largest tensors." if len(experiment.tensors) > _MOST_CODED else ""),
+        + (f" They are for the {MOST_CODED} largest tensors." if len(experiment.tensors) > MOST_CODED else ""),
     )
     return Section("compression", "Compression", words, (Table("Bits per weight", columns, tuple(rows)),))
 
 
 _CODERS = {"rans": "rANS", "huffman": "Huffman"}
-_MOST_CODED = 100  # finding the best table of a tensor takes some hundredths of a second
-
-
-def _coded_bits(experiment: Experiment, name: str, coder: str) -> float:
-    """Return the bits per weight of the codes of all tensors in a format, each coded by itself."""
-    counts = [tensor.scheme(name).error.code_counts for tensor in largest(experiment, _MOST_CODED)]
-    bits = sum(stored_bits(code_lengths(code_counts, coder)) for code_counts in counts if code_counts.any())
-    return float(bits / max(1, sum(int(code_counts.sum()) for code_counts in counts)))

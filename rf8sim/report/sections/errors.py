@@ -104,8 +104,8 @@ def _heat_map(experiment: Experiment) -> Iterable[Figure]:
         rows,
         "heat-map",
         f"SQNR of {name} by layer and kind",
-        f"Of {name}, the first format that was asked for: the SQNR in dB of all tensors of a kind in a layer together; "
-        "the stronger the colour, the larger the error. Layers and kinds are read off the tensors' names.",
+        f"SQNR of {name} (the first --format) in dB, of all tensors of a kind in a layer together; the stronger the "
+        "colour, the larger the error. Layers and kinds are read off the tensors' names.",
         "layer",
         "dB",
     )

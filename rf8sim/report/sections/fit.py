@@ -68,10 +68,14 @@ def by_tensor(fits: Fits, with_figures: bool) -> Section:
             "+ bits/w.",
             "how many more bits per weight an ideal coder would need with another family (negative: fewer)",
         ),
-        ("best", "the family of fewest parameters within max(1e-3 bits, five noise floors) of the most likely one"),
-        ("by groups", "the lowest, median and highest shape of groups of channels (blocks of axis 0)"),
         (
-            "equal channels",
+            "best",
+            "the family of fewest parameters within max(1e-3, 5 p / (2 n ln 2)) bits per weight of the most likely "
+            "one: five times what fitting to noise gains, with n weights and p, the most parameters of a family",
+        ),
+        (tables.BY_GROUPS, "of groups of channels (blocks of axis 0), each fitted by itself"),
+        (
+            tables.EQUAL_CHANNELS,
             "the shape after each channel (an entry of axis 0) was divided by its root mean square",
         ),
     )
@@ -132,7 +136,7 @@ def estimators(fits: Fits, with_figures: bool) -> Section:
         "E|w| / E[√|w|]². On generalized Gaussian data they agree within their errors; where they do not, the family "
         "is not the right one.",
     )
-    terms = (("split", "they differ by more than 2 % and by more than five standard errors"),)
+    terms = (("disagree", "they differ by more than 2 % and by more than five standard errors"),)
     drawn = figures.of_estimators(fits.survey) if with_figures else ()
     table = tables.estimators(fits.survey)
     return Section("estimators", "Do the estimators agree?", words, (table,), tuple(drawn), terms=terms)

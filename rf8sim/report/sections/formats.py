@@ -32,7 +32,8 @@ def formats(contents: Contents, with_figures: bool) -> Section:
         "tensor are given too. Relative errors leave out the weights that are rounded to zero; underflow is "
         "the share of these, overflow the share beyond the range of the format. The largest relative error is that of "
         "one weight, usually one just above half the smallest value: it shows where the range of a format ends, and is "
-        "at most 100 % with rounding to nearest.",
+        "at most 100 % with rounding to nearest. Coded bits per weight are the entropy of the pooled codes plus "
+        "the bits of the scales.",
     )
     experiment = contents.experiment
     shown = [tables.summary(experiment)]
@@ -95,8 +96,8 @@ def _rate_figure(contents: Contents) -> Iterable[Figure]:
         levels,
         "rate",
         "Quality against rate",
-        f"A small mark for each tensor and format{few}, a large one for all weights, as in the table. Across: bits per "
-        f"weight after ideal entropy coding, scales included; upward: SQNR. Up and to the left is better.{words}",
+        f"A small mark for each tensor and format{few}, a large one for all weights, as in the table. x: bits per "
+        f"weight after ideal entropy coding, scales included; y: SQNR. Up and to the left is better.{words}",
     )
 
 
@@ -117,14 +118,15 @@ def _values_figures(contents: Contents) -> Iterable[Figure]:
         by_format = {record.scheme.format: record for record in reversed(tensor.schemes)}
         formats = [*reversed(by_format)]
         scales = [math.sqrt(by_format[fmt].smallest_scale * by_format[fmt].largest_scale) for fmt in formats]
-        scaled = f"times {'the middle of its scales' if several else 'its scale'} in that tensor"
+        middle = "the geometric mean of the tensor's smallest and largest scale"
+        scaled = f"multiplied by {middle if several else 'the scale of the tensor'}"
         yield distributions.value_density(
             formats,
             scales,
             (tensor.first_bin, tensor.bins),
             "value-density",
             f"Where the values of each format lie over {where}",
-            f"Above, the weights by their magnitude. Below, a line for each positive value of each format, {scaled}. A "
+            f"Top: the weights by magnitude. Bottom: a line for each positive value of each format, {scaled}. A "
             "format is accurate where its lines are close, and wasteful where there are no weights.",
         )
         ideal = _best_density(tensor, max(fmt.count for fmt in formats))

@@ -18,12 +18,13 @@ def guards(contents: Contents, _: bool) -> Section:
     weights = sum(tensor.count for tensor in unquantized)
     share = 100 * weights / experiment.total.count
     words = [
-        f"Norms, embeddings, biases and vectors stay as they are unless a plan says otherwise: {len(unquantized)} of "
-        f"{len(experiment.tensors)} tensors here, {share:.1f} % of the weights. They are measured nevertheless.",
-        f"The table names tensors with an SQNR {SENSITIVE_DB:g} dB below the median of their scheme, with "
-        f"{100 * UNDERFLOW:g} % of their weights rounded to zero or {100 * OVERFLOW:g} % beyond the range "
-        f"(and twice as many as in all tensors), with a channel {CHANNEL_DB:g} dB below the median channel, or "
-        "with values that are not finite.",
+        f"rf8sim quantize keeps {len(unquantized)} of {len(experiment.tensors)} tensors ({share:.1f} % of the weights: "
+        "norms, embeddings, biases, vectors) in their own dtype unless --everything or a plan includes them; the "
+        "totals above include them as quantized.",
+        f"The table lists tensors with an SQNR more than {SENSITIVE_DB:g} dB below the median tensor of the scheme, "
+        f"with more than max({100 * UNDERFLOW:g} %, 2 × the overall share) of the weights rounded to zero or more than "
+        f"max({100 * OVERFLOW:g} %, 2 × the overall share) clipped, with a channel more than {CHANNEL_DB:g} dB below "
+        "the median channel, or with values that are not finite.",
     ]
     listed = concerns(experiment)
     if not listed:

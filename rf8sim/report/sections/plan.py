@@ -49,22 +49,26 @@ def summary(planned: Planned) -> list[str]:
         f"{bits_in_words(planned.bits)}. "
         f"{planned.sqnr_db:.2f} dB SQNR over the planned tensors, {planned.worst_sqnr_db:.2f} dB in the worst of these."
     ]
+    schemes = f"the {planned.candidates} candidate schemes per tensor"
+    header = f"(file header taken as {planned.bits.get('headers', 0.0):.3f} bits/w.)"
     if planned.below is None:
         sentences.append(
-            f"The fewest bits on the convex hull of {planned.candidates} candidates a tensor. The loss is measured, so "
-            "there is no bound for other plans."
+            f"The fewest bits on the convex hull of {schemes}. The loss is measured, so there is no bound for other "
+            "plans."
         )
     elif planned.budget.quantity == "bits":
         gap = planned.below - planned.sqnr_db
-        room = "it is the best" if gap < 5e-4 else f"at most {planned.below:.3f} dB is possible"
         sentences.append(
-            f"Of {planned.candidates} candidates a tensor, with a header of this size and this budget, {room}."
+            f"Optimal: no other assignment of {schemes} within the budget has a higher SQNR {header}."
+            if gap < 5e-4
+            else f"No assignment of {schemes} within the budget has more than {planned.below:.3f} dB {header}."
         )
     else:
         gap = planned.bits_per_weight - planned.below
-        room = "it has the fewest bits" if gap < 5e-5 else f"at least {planned.below:.4f} bits are needed"
         sentences.append(
-            f"Of {planned.candidates} candidates a tensor, with a header of this size and this budget, {room}."
+            f"Optimal: no other assignment of {schemes} meets the budget with fewer bits {header}."
+            if gap < 5e-5
+            else f"No assignment of {schemes} meets the budget with less than {planned.below:.4f} bits/w. {header}."
         )
     if planned.loss is not None and planned.baseline is not None:
         share = 100 * (planned.loss / planned.baseline - 1)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ...studies.experiment import Experiment, FitRecord, SchemeRecord
+from .coded import rans_sizes
 from .concerns import OVERFLOW, UNDERFLOW, concerns
 
 __all__ = ["verdict"]
@@ -28,27 +29,29 @@ def verdict(experiment: Experiment) -> list[str]:
     """
     ranked = [record for record in experiment.total.schemes if record.sqnr_db is not None]
     ranked.sort(key=lambda record: -(record.sqnr_db or 0.0))
-    sentences = [_answer(ranked)] if len(ranked) > 1 else []
+    measured = rans_sizes(experiment)
+    sizes = measured or {record.name: record.coded_bits_per_weight or 0.0 for record in ranked}
+    sentences = [_answer(ranked, sizes)] if len(ranked) > 1 else []
     sentences.append(_measured(experiment))
     if experiment.total.fit is not None:
         sentences.append(_distribution(experiment, experiment.total.fit))
     if ranked:
         sentences.append(_accuracy(ranked))
-        sentences.append(_size(ranked))
+        sentences.append(_size(ranked, sizes, coded=measured is not None))
     sentences += [sentence for record in experiment.total.schemes for sentence in _losses(record)]
     sentences += _watch(experiment)
     sentences += _oddities(experiment)
     return sentences
 
 
-def _answer(ranked: Sequence[SchemeRecord]) -> str:
+def _answer(ranked: Sequence[SchemeRecord], sizes: Mapping[str, float]) -> str:
     """Name the most accurate format, and the smallest if that is another."""
-    best, least = ranked[0], min(ranked, key=lambda record: record.coded_bits_per_weight or 0.0)
+    best, least = ranked[0], min(ranked, key=lambda record: sizes[record.name])
+    coded = sizes[least.name]
     sentence = f"For accuracy take {best.name}: {_db(best)} at {best.bits_per_weight or 0:.2f} bits per weight"
     if least.name == best.name:
-        return f"{sentence}; it is also the smallest, {least.coded_bits_per_weight or 0:.2f} bits with entropy coding."
+        return f"{sentence}; it is also the smallest, {coded:.2f} bits with entropy coding."
     gap = "" if best.sqnr_db == math.inf else f", {(best.sqnr_db or 0) - (least.sqnr_db or 0):.1f} dB less accurate"
-    coded = least.coded_bits_per_weight or 0
     return f"{sentence}. Smallest after entropy coding: {least.name}, {coded:.2f} bits per weight{gap}."
 
 
@@ -97,14 +100,20 @@ def _accuracy(ranked: Sequence[SchemeRecord]) -> str:
     if len(ranked) > 1:
         sentence += "; then " + ", ".join(f"{record.name} {_db(record)}" for record in ranked[1:])
     bare = any(record.name == record.scheme.format.name for record in ranked)
-    how = "; a bare format name means one scale for each tensor, of least error" if bare else ""
+    how = "; a bare format name means one scale per tensor, of least squared error" if bare else ""
     return f"{sentence} (SQNR over all weights{how})."
 
 
-def _size(ranked: Sequence[SchemeRecord]) -> str:
-    coded = sorted(ranked, key=lambda record: record.coded_bits_per_weight or 0.0)
-    listed = ", ".join(f"{record.name} {record.coded_bits_per_weight:.2f}" for record in coded)
-    return f"If the codes were entropy-coded, bits per weight with the scales would be: {listed}."
+def _size(ranked: Sequence[SchemeRecord], sizes: Mapping[str, float], *, coded: bool) -> str:
+    """List the sizes after entropy coding, as rANS stores them or estimated."""
+    names = sorted((record.name for record in ranked), key=lambda name: sizes[name])
+    listed = ", ".join(f"{name} {sizes[name]:.2f}" for name in names)
+    if coded:
+        return f"Entropy-coded by rANS, with a table per tensor and the scales, bits per weight are: {listed}."
+    return (
+        f"Bits per weight after entropy coding, estimated with one code table for all tensors (entropy + scales): "
+        f"{listed}; rANS files with a table per tensor are listed under Compression."
+    )
 
 
 def _losses(record: SchemeRecord) -> Iterable[str]:

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ggd
-from ggd.survey import depth_of, kind_of
+from ggd.survey import depth_of, kind_of, kind_title
 
 from ...studies.experiment import Experiment, TensorRecord
 from ..figures import distributions
 from ..figures.distributions import bin_edges
 from ..figures.figure import Figure
 from ..tables import experiment as tables
+from ..tables.experiment import largest
 from ..tables.table import Column, Table
 from .contents import Contents
 from .limits import trusted
@@ -138,7 +139,7 @@ def by_kind(experiment: Experiment) -> Table:
         count = sum(tensor.count for tensor in members)
         far = max((tensor.largest / tensor.rms for tensor in members if tensor.rms > 0), default=None)
         zeros = sum(tensor.zeros for tensor in members) / count
-        rows.append((kind, len(members), len(fits), count, zeros, *spread, _pooled_shape(fits), far))
+        rows.append((kind_title(kind), len(members), len(fits), count, zeros, *spread, _pooled_shape(fits), far))
     return Table("Shapes by kind of tensor (trusted fits)", columns, tuple(rows))
 
 
@@ -193,7 +194,7 @@ def _shape_figure(experiment: Experiment) -> Iterable[Figure]:
             "Shapes by layer and kind",
             f"The fitted shape of {len(shown)} tensors with a trusted fit"
             + (f", of the {_MOST_MARKS} largest" if len(experiment.tensors) > _MOST_MARKS else "")
-            + ", by the number of the layer in its name; below the line of Laplace tails are heavier than exponential.",
+            + ", by layer number in the name; below the Laplace line (shape 1), tails are heavier than exponential.",
         )
 
 
@@ -217,9 +218,3 @@ def _panel(title: str, tensor: TensorRecord) -> distributions.Density:
 def folded_density(density: ggd.GGD) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
     """Return the density of the magnitude."""
     return lambda x: np.asarray(2 * density.pdf(x))
-
-
-def largest(experiment: Experiment, count: int) -> list[TensorRecord]:
-    """Return the tensors with the most weights, in their usual order."""
-    order = sorted(range(len(experiment.tensors)), key=lambda i: (-experiment.tensors[i].count, i))
-    return [experiment.tensors[i] for i in sorted(order[:count])]

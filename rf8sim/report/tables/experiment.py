@@ -10,7 +10,7 @@ from ...studies.experiment import Experiment, SchemeRecord, TensorRecord
 from .table import MOST_ROWS, Column, Table
 
 __all__ = [
-    "STORED", "brief", "details", "fits", "format_values", "label", "not_finite", "settings", "skipped",
+    "STORED", "brief", "details", "fits", "format_values", "label", "largest", "not_finite", "settings", "skipped",
     "sqnr_by_tensor", "summary", "with_bits",
 ]  # fmt: skip
 
@@ -18,6 +18,12 @@ __all__ = [
 def label(experiment: Experiment, tensor: TensorRecord) -> str:
     """Return a tensor's name, with its checkpoint's where there are several."""
     return f"{tensor.checkpoint}: {tensor.name}" if len(experiment.checkpoints) > 1 else tensor.name
+
+
+def largest(experiment: Experiment, count: int) -> list[TensorRecord]:
+    """Return the tensors with the most weights, in their usual order."""
+    order = sorted(range(len(experiment.tensors)), key=lambda i: (-experiment.tensors[i].count, i))
+    return [experiment.tensors[i] for i in sorted(order[:count])]
 
 
 STORED = Column("stored, bits/w.", ".3f")
@@ -92,11 +98,12 @@ def fits(experiment: Experiment) -> Table:
         head = (name, " × ".join(map(str, tensor.shape)), tensor.count, zeros, tensor.rms, tensor.largest)
         fit = tensor.fit
         if fit is None:
-            return (*head, None, None, None, *(None for _ in rivals), "–", tensor.fit_doubt)
+            return (*head, None, None, None, *(None for _ in rivals), "–", "no", tensor.fit_doubt)
         ggd_bits = fit.bits.get("ggd", math.nan)
         excess = (_existing(fit.bits.get(rival, math.nan) - ggd_bits) for rival in rivals)
         best = fit.family or "–"
-        return (*head, fit.shape, fit.shape_error, fit.scale, *excess, best, tensor.fit_doubt)
+        trusted = "no" if tensor.fit_doubt else "yes"
+        return (*head, fit.shape, fit.shape_error, fit.scale, *excess, best, trusted, tensor.fit_doubt)
 
     rows = [row(label(experiment, tensor), tensor) for tensor in experiment.tensors]
     if len(rows) > 1:
@@ -113,6 +120,7 @@ def fits(experiment: Experiment) -> Table:
         Column("GGD scale", ".3g"),
         *(Column(f"{rival}, + bits/w.", ".4f") for rival in rivals),
         Column("best"),
+        Column("trusted"),
         Column("remark", "note"),
     )
     with_total = len(rows) > len(experiment.tensors)

@@ -12,12 +12,24 @@ from typing import Any
 import ggd
 from ggd.families import family_names
 from ggd.groups import Groups
-from ggd.survey import Entry, Survey
+from ggd.survey import Entry, Survey, kind_title
 
 from .table import MOST_ROWS, Column, Table
 
-__all__ = ["RIVALS", "by_kind", "estimators", "everything", "families", "groups", "levels", "tensors"]
+__all__ = [
+    "BY_GROUPS",
+    "EQUAL_CHANNELS",
+    "RIVALS",
+    "by_kind",
+    "estimators",
+    "everything",
+    "families",
+    "groups",
+    "levels",
+    "tensors",
+]
 
+BY_GROUPS, EQUAL_CHANNELS = "shape by channel group, min / median / max", "shape, channels scaled to equal RMS"
 RIVALS = ("gaussian", "laplace")
 """The families that a table compares with the generalized Gaussian, if no others are asked for."""
 
@@ -44,14 +56,14 @@ def tensors(survey: Survey, rivals: Sequence[str] = RIVALS) -> Table:
     Returns
     -------
     Table
-        ``by groups`` is the lowest, median and highest shape of the groups of channels; ``equal channels`` the shape
-        after each channel was divided by its root mean square.
+        The shape by channel group is the lowest, median and highest of the groups of channels. Without a fitted shape
+        the rivals have no number: they are compared with the generalized Gaussian.
     """
     columns = (
         Column("tensor"), Column("size"), Column("weights", "count"), Column("zero, %", "percent"),
-        Column("RMS", ".3g"), Column("GGD shape", ".3f"), Column("std. error", ".3f"), Column("by groups"),
-        Column("equal channels", ".3f"), *(Column(f"{rival}, + bits/w.", ".4f") for rival in rivals),
-        Column("best"), Column("remark"),
+        Column("RMS", ".3g"), Column("GGD shape", ".3f"), Column("std. error", ".3f"), Column(BY_GROUPS),
+        Column(EQUAL_CHANNELS, ".3f"), *(Column(f"{rival}, + bits/w.", ".4f") for rival in rivals),
+        Column("best"), Column("trusted"), Column("remark"),
     )  # fmt: skip
     rows = tuple(
         (
@@ -64,8 +76,9 @@ def tensors(survey: Survey, rivals: Sequence[str] = RIVALS) -> Table:
             _number(entry.fit.stderr.shape),
             "–" if entry.groups is None or not entry.groups.shapes else _spread(entry.groups),
             None if entry.channels is None else _number(entry.channels.shape),
-            *(_number(entry.excess(rival)) for rival in rivals),
+            *(_number(entry.excess(rival)) if math.isfinite(entry.fit.shape) else None for rival in rivals),
             entry.selection.chosen or "–",
+            "yes" if entry.fit.trusted else "no",
             entry.fit.reason,
         )
         for entry in _all(survey)
@@ -169,7 +182,7 @@ def by_kind(survey: Survey) -> Table:
     columns = (
         Column("kind"), Column("tensors", "count"), Column("trusted fits", "count"), Column("weights", "count"),
         Column("lowest shape", ".3f"), Column("median", ".3f"), Column("highest", ".3f"),
-        Column("pooled", ".3f"), Column("pooled at equal RMS", ".3f"), Column("median, equal channels", ".3f"),
+        Column("pooled", ".3f"), Column("pooled at equal RMS", ".3f"), Column("median, channels at equal RMS", ".3f"),
         *(Column(f"{rival}, + bits/w.", ".4f") for rival in RIVALS),
     )  # fmt: skip
     rows = []
@@ -188,7 +201,7 @@ def by_kind(survey: Survey) -> Table:
         within = statistics.median(channels) if channels else None
         weights = sum(entry.fit.n for entry in trusted)
         gains = (sum(e.fit.n * e.excess(rival) for e in trusted) / weights if weights else None for rival in RIVALS)
-        rows.append((kind, len(entries), len(trusted), count, *spread, *together, within, *gains))
+        rows.append((kind_title(kind), len(entries), len(trusted), count, *spread, *together, within, *gains))
     return Table("Shapes by kind of tensor, as read from its name (trusted fits)", columns, tuple(rows))
 
 
@@ -223,5 +236,5 @@ def estimators(survey: Survey) -> Table:
             continue
         fits, z = entry.agreement.fits, entry.agreement.z
         shown = [_number(v) for m in ("moments", "half-moments") for v in (fits[m].shape, z[m])]
-        rows.append((entry.name, fits["ml"].shape, *shown, "split" if entry.estimators_split else "agree"))
+        rows.append((entry.name, fits["ml"].shape, *shown, "disagree" if entry.estimators_split else "agree"))
     return Table("Three estimators of the shape", columns, tuple(rows), folded=len(rows) > MOST_ROWS)
