@@ -260,7 +260,7 @@ def test_table_of_groups(found):
 
 def test_table_of_estimators(found):
     rows = {row[0]: row for row in fit_tables.estimators(found).rows}
-    assert rows["layers.1.mlp.weight"][-1] == "split"
+    assert rows["layers.1.mlp.weight"][-1] == "disagree"
     assert rows["embed.weight"][-1] == rows["layers.0.attn.weight"][-1] == "agree"
 
 

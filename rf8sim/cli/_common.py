@@ -6,6 +6,7 @@ import contextlib
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -106,6 +107,9 @@ def terminal() -> Console:
     return Console(width=None if sys.stdout.isatty() else 240, highlight=False, soft_wrap=False)
 
 
+_WIDEST_TITLE = 20
+
+
 def print_table(table: Table) -> None:
     """Print a report's table on the terminal."""
     import rich.box
@@ -115,7 +119,8 @@ def print_table(table: Table) -> None:
 
     shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, title=table.caption, title_justify="left", title_style="bold")
     for column in table.columns:
-        shown.add_column(column.title, justify="left" if column.kind in WORDS else "right", overflow="fold")
+        title = textwrap.fill(column.title, _WIDEST_TITLE)  # so that words, not names of tensors, are broken
+        shown.add_column(title, justify="left" if column.kind in WORDS else "right", overflow="fold")
     for row in table.rows:
         shown.add_row(*(plain(cell(value, column.kind)) for value, column in zip(row, table.columns, strict=True)))
     terminal().print(shown)
