@@ -95,7 +95,7 @@ def fit(
     (True, 100000, True)
     >>> x[:5] = 1e3
     >>> fit(x).reason.split(":")[0]
-    '5 of 100000 values are outliers, farther out than this fit has any'
+    '5 of 100,000 values lie beyond what this fit predicts'
     >>> bool(fit(x).shape < 0.75), bool(abs(fit(x, censor=0.001).shape - 0.8) < 5 * result.stderr.shape)
     (True, True)
     """
