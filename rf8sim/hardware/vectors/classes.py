@@ -179,7 +179,8 @@ def _nearest(fmt: Format, values: NDArray[np.float64], further: int = 0) -> NDAr
     finite = finite[np.isfinite(fmt.values[finite])]
     order = finite[np.argsort(fmt.values[finite], kind="stable")]
     place = np.searchsorted(fmt.values[order], np.nan_to_num(values), side="right") - 1 + further
-    return order[np.clip(place, 0, order.size - 1)]
+    nearest: NDArray[np.uint8] = order[np.clip(place, 0, order.size - 1)]
+    return nearest
 
 
 def _extremes(fmt: Format) -> tuple[int, int, int, int]:
