@@ -121,7 +121,7 @@ def encode_stochastic(
             width = gap[number]
             distance = (abs(np.float64(x[i])) - lower[number]) * power
             up = (distance - high * width >= low * width) & (width > 0.0)
-            out[i] = np.uint8(codes[number] >> 8) if up else np.uint8(codes[number])
+            out[i] = codes[number] >> np.uint32(16) if up else codes[number] & np.uint32(0xFFFF)
 
 
 @_jit

@@ -202,7 +202,7 @@ _NO_TABLE = (
     np.zeros(1, np.uint64), np.zeros(2, np.uint16), np.uint64(0), np.zeros(0, np.uint64), np.zeros(256)
 )  # fmt: skip
 _NO_FINE = (np.zeros(1, np.uint8), np.zeros(2, np.uint8))
-_NO_COARSE = (np.zeros(1), np.zeros(1), np.zeros(1, np.uint16))
+_NO_COARSE = (np.zeros(1), np.zeros(1), np.zeros(1, np.uint32))
 
 
 def get_rule(accumulator: Accumulator, rounding: str | Rounding, unit: int) -> Rule:

@@ -76,6 +76,9 @@ class Format:
     subnormals_below : float, optional
         Where the grid ends to be as fine as it should be: an inexact result below this underflows. By default the
         smallest positive value; 0 for formats that have no underflow.
+    ties_away : bool
+        Whether the mode nearest-even sends a tie to the larger magnitude, as IEEE 754-2019 4.3.1 has it for a
+        precision of one digit, where neither neighbour is even.
     depth : int, optional
         Of the RF family: how far apart the two powers of two of a value can be. Rounding `residual` needs it.
 
@@ -102,6 +105,7 @@ class Format:
     nan: int | None = None
     nearest_boundaries: tuple[float, ...] | None = field(default=None, repr=False)
     subnormals_below: float | None = None
+    ties_away: bool = False
     depth: int | None = None
 
     def __post_init__(self) -> None:
@@ -154,7 +158,7 @@ class Format:
         """What makes two formats the same: the name, the table and the rules of its edges."""
         return (
             self.name, self.bits, self.values.tobytes(), self.beyond, self.beyond_negative, self.nan,
-            self.nearest_boundaries, self.subnormals_below, self.depth,
+            self.nearest_boundaries, self.subnormals_below, self.ties_away, self.depth,
         )  # fmt: skip
 
     @property

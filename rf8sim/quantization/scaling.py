@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..codec.boundaries import place
 from ..codec.codec import decode, encode
 from ..codec.inputs import as_data
 from ..codec.rounding import RoundingMode
-from ..codec.thresholds import boundaries
 from ..formats import Format
 from .blocks import expand, grouped, ungrouped
 from .numbers import number_dtype, number_format, number_range, stored_number
@@ -418,8 +418,7 @@ def expected_error(fmt: Format, mode: RoundingMode, shape: float) -> tuple[NDArr
 
     values, edges = [], []
     for negative, side in zip((True, False), reversed(fmt.sides), strict=True):
-        crossings = [float(b.rational) + float(b.root) * math.sqrt(2) for b in boundaries(fmt, mode, negative)]
-        crossings = crossings[: side.codes.size - 1]
+        crossings = place(fmt, mode, negative).nearest[: side.codes.size - 1].tolist()
         if negative and fmt.signed:
             values += [-value for value in side.magnitudes[:0:-1].tolist()]
             edges += [-edge for edge in reversed(crossings)]

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ..._base.checks import choose
 from ...arithmetic.operations import DrawTable, Formats, as_integers, draws, each_format, round_exact
 from ...arithmetic.products import get_operand
+from ...codec.boundaries import place
 from ...codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
-from ...codec.thresholds import boundaries
 from ...formats import Format, get_format
 from .exact import OPERATIONS, Exact, State, accumulate, unless_nan
 from .model import Model
@@ -168,7 +168,7 @@ class Golden(Model):
 
 @lru_cache(maxsize=16)
 def _midpoints(fmt: Format, negative: bool) -> Array:
-    return np.array([float(point.rational) for point in boundaries(fmt, RoundingMode.NEAREST_AWAY, negative)])
+    return place(fmt, RoundingMode.NEAREST_AWAY, negative).point
 
 
 def _ties(values: Array, fmt: Format) -> NDArray[np.bool_]:

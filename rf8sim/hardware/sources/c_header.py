@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ...codec.boundaries import Boundary, boundaries
 from ...codec.rounding import RoundingMode
-from ...codec.thresholds import Boundary, boundaries
 from ...formats import Format, get_format
 from .packages import identifier
 

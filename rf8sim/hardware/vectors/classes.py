@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...codec.boundaries import boundaries
 from ...codec.codec import random_words
 from ...codec.rounding import RoundingMode
-from ...codec.thresholds import boundaries, step_table
+from ...codec.thresholds import step_table
 from ...formats import Format
 from ..golden.golden import Golden, all_operands
 from ..golden.ports import EXHAUSTIVE_BITS, Bits, Codes, Fixed, Float, Patterns, Port, unsigned
