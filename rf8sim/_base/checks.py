@@ -29,18 +29,20 @@ def choose(kind: str, name: object, options: Iterable[str]) -> str:
     raise ValueError(f"unknown {kind} {name!r}: {hint}the choices are {', '.join(options)}")
 
 
-def as_codes(codes: ArrayLike, bits: int, name: str) -> NDArray[np.uint8]:
-    """Return codes as uint8, or raise if they are not codes of a format of that many bits."""
+def as_codes(codes: ArrayLike, bits: int, name: str) -> NDArray[Any]:
+    """Return codes as uint8, of more than 8 bits as uint16; raise if a format of so many bits has no such codes."""
+    dtype = np.dtype(np.uint8 if bits <= 8 else np.uint16)
     array = np.asarray(codes)
-    if array.dtype == np.uint8:
-        typed: NDArray[np.uint8] = array
-        if bits == 8 or array.size == 0:
-            return typed
+    if array.dtype == dtype:
+        if bits == 8 * dtype.itemsize or array.size == 0:
+            return array
     elif array.dtype.kind not in "iu":
-        raise TypeError(f"codes are unsigned 8-bit integers, got dtype {array.dtype.name}; encode the data first")
+        raise TypeError(
+            f"codes are unsigned {8 * dtype.itemsize}-bit integers, got dtype {array.dtype.name}; encode the data first"
+        )
     if array.size and (int(array.min()) < 0 or int(array.max()) >> bits):
         raise ValueError(f"codes of {name} run from 0 to {(1 << bits) - 1}, got {array.min()} to {array.max()}")
-    return array.astype(np.uint8)
+    return array.astype(dtype)
 
 
 def as_output(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

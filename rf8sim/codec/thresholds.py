@@ -16,8 +16,8 @@ from .boundaries import BEYOND, Boundaries, place
 from .rounding import Overflow, RoundingMode
 
 __all__ = [
-    "CellTable", "StepTable", "StochasticTable", "cell_table", "full_table", "integer_codes", "overflow_start",
-    "step_table", "stochastic_table",
+    "CellTable", "SearchTable", "StepTable", "StochasticTable", "cell_table", "full_table", "integer_codes",
+    "overflow_start", "search_table", "step_table", "stochastic_table",
 ]  # fmt: skip
 
 
@@ -52,6 +52,25 @@ class CellTable(NamedTuple):
     threshold: NDArray[Any]
     result: NDArray[Any]
     shift: Any
+
+
+class SearchTable(NamedTuple):
+    """A step function and where each cell of bit patterns starts in it; the rest is binary search.
+
+    Attributes
+    ----------
+    first, result : ndarray
+        Those of a `StepTable`.
+    start : ndarray of int64, shape (cells + 1,)
+        How many steps lie before each cell.
+    shift : uint64
+        A pattern's cell is the pattern shifted right by this.
+    """
+
+    first: NDArray[np.uint64]
+    result: NDArray[Any]
+    start: NDArray[np.int64]
+    shift: np.uint64
 
 
 class StochasticTable(NamedTuple):
@@ -185,13 +204,15 @@ def _cells(steps: StepTable, width: int, widest: int, dtype: type[np.unsignedint
 
     None if that takes over 2**20 cells.
     """
+    # Two steps share a cell if they differ below `shift` only; the first may lie at its start.
+    apart = steps.first[:-1] ^ steps.first[1:]
     for shift in range(widest, width - 21, -1):
         inside = (steps.first & np.uint64((1 << shift) - 1)) != 0
-        cell = steps.first >> np.uint64(shift)
-        if np.unique(cell[inside]).size == np.count_nonzero(inside):
+        if not (inside[:-1] & (apart >> np.uint64(shift) == 0)).any():
             break
     else:
         return None
+    cell = steps.first >> np.uint64(shift)
     cells = 1 << (width - shift)
     # The step in force at a cell's start is the last one at or before it; each is so for a run of cells.
     first_cell = (cell + inside).astype(np.int64)
@@ -209,6 +230,16 @@ def cell_table(fmt: Format, mode: RoundingMode, overflow: Overflow, dtype: str) 
     """Return the cell table of ``float32`` or ``float64``; None if the format's values are too close for one."""
     layout = get_layout(dtype)
     return _cells(step_table(fmt, mode, overflow, dtype), layout.bits, layout.mantissa_bits, fmt.code_dtype.type)
+
+
+@lru_cache(maxsize=64)
+def search_table(fmt: Format, mode: RoundingMode, overflow: Overflow, dtype: str) -> SearchTable:
+    """Return the steps of ``float32`` or ``float64`` with an index: for values too close for a cell table."""
+    steps = step_table(fmt, mode, overflow, dtype)
+    shift = get_layout(dtype).bits - 16
+    cells = np.arange(1 << 16, dtype=np.uint64) << np.uint64(shift)
+    start = np.append(np.searchsorted(steps.first, cells), steps.first.size)
+    return SearchTable(steps.first, steps.result.astype(fmt.code_dtype), start, np.uint64(shift))
 
 
 @lru_cache(maxsize=256)

@@ -105,8 +105,10 @@ class Golden(Model):
     def _drawn(self, table: DrawTable, words: Patterns) -> Answers:
         one = np.uint64(1) << np.uint64(self.rounding.bits)
         fraction = table.fraction.astype(np.uint64) >> np.uint64(32 - self.rounding.bits)
-        shift = np.where(fraction + (words.astype(np.uint64) & (one - np.uint64(1))) >= one, 8, 0).astype(np.uint16)
-        codes, raised = ((column >> shift).astype(np.uint8) for column in (table.codes, table.flags))
+        shift = np.where(fraction + (words.astype(np.uint64) & (one - np.uint64(1))) >= one, 16, 0).astype(np.uint32)
+        assert self.into is not None
+        codes = (table.codes >> shift).astype(self.into.code_dtype)
+        raised = (table.flags >> shift).astype(np.uint8)
         return Answers(codes, raised, table.missing, np.zeros(codes.shape, dtype=np.bool_))
 
     def _draws(self, exact: Exact) -> DrawTable:
