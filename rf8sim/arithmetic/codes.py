@@ -7,7 +7,7 @@ shape; what has too many operand bits for a table, as `fma` and formats of more 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,7 @@ from .._base.threads import in_pieces
 from .._kernels import codec as _kernels
 from ..codec.codec import drawn_words, whole_table
 from ..codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
+from ..codec.thresholds import cell_table, float32_decides
 from ..formats import Format, get_format
 from .operations import (
     OPERATIONS,
@@ -128,6 +129,7 @@ def _by_computation(
     """Compute results of operands too wide for a table, by the functions that tables are made of."""
     minus_zero = cancels_to_minus_zero(operation, rounding)
     tables = [whole_table(fmt.values) for fmt in formats]
+    terms = _as_multiply_add(operation, arrays, tables, minus_zero)
     in_words = OPERATIONS[operation].in_words
 
     def exact(part: slice) -> Exact:
@@ -139,17 +141,77 @@ def _by_computation(
 
         return value, flags, magnitude
 
-    return _round_pieces(exact, into, rounding, words, out)
+    return _round_pieces(exact, into, rounding, words, out, terms)
+
+
+_ONE = np.ones(256)
+_MINUS_ZERO = np.full(256, -0.0)
+_NO_CODES = np.zeros(1, np.uint8)
+
+
+class _Terms(NamedTuple):
+    """Operands of ``a * b + c``: codes, their values, and -1 where a sum that cancels is -0."""
+
+    codes: tuple[NDArray[Any], ...]
+    values: tuple[NDArray[np.float64], ...]
+    sign: float
+
+
+def _as_multiply_add(
+    operation: str, arrays: list[NDArray[Any]], tables: list[NDArray[np.float64]], minus_zero: bool
+) -> _Terms | None:
+    """Write an operation as ``a * b + c``, exact as itself in every bit and sign of zero; None if it is none."""
+    sign = -1.0 if minus_zero else 1.0
+    if operation in ("add", "subtract"):
+        addend = tables[1] if operation == "add" else -tables[1]
+        codes = arrays[0], np.broadcast_to(_NO_CODES, arrays[0].shape), arrays[1]
+        return _Terms(codes, (tables[0], _ONE, addend), sign)
+    if operation == "multiply":
+        # A product of zero keeps its sign when -0 is added, in every mode but where a sum that cancels is -0.
+        codes = arrays[0], arrays[1], np.broadcast_to(_NO_CODES, arrays[0].shape)
+        return _Terms(codes, (tables[0], tables[1], _MINUS_ZERO), 1.0)
+    return None
 
 
 Exact = tuple[NDArray[np.float64], NDArray[Any], Callable[[NDArray[np.bool_]], Any]]
 """Exact results, the flags of the operation itself, and a function that gives exact magnitudes (`draws`)."""
 
 
+def _fused(terms: _Terms, into: Format, rounding: Rounding, out: NDArray[Any]) -> bool:
+    """Compute ``a * b + c`` by one kernel; return whether that was possible: if not, ``out`` is not to be used."""
+    from .._kernels.arithmetic import multiply_add
+
+    mode, overflow = check_choices(into, rounding)
+    if rounding.stochastic or not float32_decides(into, mode):
+        return False
+    cells = cell_table(into, mode, overflow, "float32")
+    assert cells is not None
+    beyond = (cells.result[2 * (pattern >> int(cells.shift))] for pattern in (0x7F800000, 0xFF800000))
+    codes = (other if side.infinity is None else side.infinity for other, side in zip(beyond, into.sides, strict=True))
+    infinities, nans = np.array(list(codes), dtype=into.code_dtype), []
+
+    def work(start: int, stop: int) -> None:
+        part = tuple(array[start:stop] for array in terms.codes)
+        nans.append(multiply_add(part, terms.values, terms.sign, tuple(cells), infinities, out[start:stop]))
+
+    in_pieces(work, out.size)
+    return into.nan is not None or not any(nans)
+
+
 def _round_pieces(
-    exact: Callable[[slice], Exact], into: Format, rounding: Rounding, words: NDArray[np.uint32], out: NDArray[Any]
+    exact: Callable[[slice], Exact],
+    into: Format,
+    rounding: Rounding,
+    words: NDArray[np.uint32],
+    out: NDArray[Any],
+    terms: _Terms | None = None,
 ) -> tuple[Callable[[], NDArray[np.uint8]], NDArray[np.bool_]]:
-    """Round what a function gives for each slice; return a function that gives the flags, and where NaN has no code."""
+    """Round what a function gives for each slice; return a function that gives the flags, and where NaN has no code.
+
+    ``terms``, if given, are the same results for a kernel that is faster and knows no flags.
+    """
+    if terms is not None and out.size and _fused(terms, into, rounding, out):
+        return lambda: _round_pieces(exact, into, rounding, words, np.empty_like(out))[0](), np.zeros(0, np.bool_)
     raised, missing = np.empty(out.size, dtype=np.uint8), np.empty(out.size, dtype=np.bool_)
 
     def work(start: int, stop: int) -> None:
@@ -430,10 +492,13 @@ def fma(
         )
 
     results = np.empty(arrays[0].size, dtype=into.code_dtype)
-    raised, missing = _round_pieces(exact, into, chosen, words, results)
-    _refuse_missing(missing.reshape(shape), "fma", into)
+    terms = _Terms(tuple(arrays), tuple(tables), -1.0 if minus_zero else 1.0)
+    raised, missing = _round_pieces(exact, into, chosen, words, results, terms)
+    if missing.any():
+        _refuse_missing(missing.reshape(shape), "fma", into)
+    all_flags = raised().reshape(shape) if flags else None  # before an operand that shares memory is overwritten
     codes[...] = results.reshape(shape)
-    return (codes, raised().reshape(shape)) if flags else codes
+    return codes if all_flags is None else (codes, all_flags)
 
 
 def compare(a: ArrayLike, b: ArrayLike, fmt: Formats) -> NDArray[np.int8]:

@@ -16,8 +16,8 @@ from .boundaries import BEYOND, Boundaries, place
 from .rounding import Overflow, RoundingMode
 
 __all__ = [
-    "CellTable", "SearchTable", "StepTable", "StochasticTable", "cell_table", "full_table", "integer_codes",
-    "overflow_start", "search_table", "step_table", "stochastic_table",
+    "CellTable", "SearchTable", "StepTable", "StochasticTable", "cell_table", "float32_decides", "full_table",
+    "integer_codes", "overflow_start", "search_table", "step_table", "stochastic_table",
 ]  # fmt: skip
 
 
@@ -230,6 +230,19 @@ def cell_table(fmt: Format, mode: RoundingMode, overflow: Overflow, dtype: str) 
     """Return the cell table of ``float32`` or ``float64``; None if the format's values are too close for one."""
     layout = get_layout(dtype)
     return _cells(step_table(fmt, mode, overflow, dtype), layout.bits, layout.mantissa_bits, fmt.code_dtype.type)
+
+
+@lru_cache(maxsize=64)
+def float32_decides(fmt: Format, mode: RoundingMode) -> bool:
+    """Return whether a number rounded to odd in float32 is then rounded as itself: no threshold is an odd pattern."""
+    for negative in (False, True)[: 1 + fmt.signed]:
+        placed = place(fmt, mode, negative)
+        with np.errstate(over="ignore"):
+            single = placed.point.astype(np.float32)
+        even = single.view(np.uint32) & 1 == 0
+        if not ((placed.rest == 0) & (placed.root == 0) & (single == placed.point) & even).all():
+            return False
+    return cell_table(fmt, mode, Overflow.SATURATE, "float32") is not None
 
 
 @lru_cache(maxsize=64)
