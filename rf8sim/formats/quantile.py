@@ -50,7 +50,7 @@ def quantile_format(bits: int, shape: float, *, name: str | None = None) -> Form
     Parameters
     ----------
     bits : int
-        Width, 2 to 8.
+        Width, 2 to 8: at 16 bits the quantiles would take seconds.
     shape : float
         Shape of the generalized Gaussian (2 Gaussian, 1 Laplace).
     name : str, optional
@@ -71,10 +71,10 @@ def quantile_format(bits: int, shape: float, *, name: str | None = None) -> Form
     >>> quantile_format(4, 2.0).values[[0, 7, 8, 15]].round(4).tolist()
     [-1.0, 0.0, 0.0796, 1.0]
     """
-    if not 2 <= bits <= 8:
-        raise ValueError(f"a quantile table has 2 to 8 bits, got {bits}")
-    if not 0.05 <= shape <= 100:
-        raise ValueError(f"the shape of the generalized Gaussian must be from 0.05 to 100, got {shape}")
+    if not isinstance(bits, int) or not 2 <= bits <= 8:
+        raise ValueError(f"a quantile table has 2 to 8 bits, got {bits!r}")
+    if not isinstance(shape, int | float) or not 0.05 <= shape <= 100:
+        raise ValueError(f"the shape of the generalized Gaussian must be from 0.05 to 100, got {shape!r}")
     from ggd import GGD
 
     half = 1 << (bits - 1)
