@@ -147,7 +147,7 @@ def test_help_names_arguments_alone(capsys):
         (["report", "M", "-o", "OUT", "--include", "ids"], "'ids': I64 is not a floating-point type"),
         (["fit"], "Missing argument"),
         (["fit", "M.npz"], "no such file or folder"),
-        (["formats", "int9"], "unknown format 'int9': did you mean 'int8'?"),
+        (["formats", "int_8"], "unknown format 'int_8': did you mean 'int8'?"),
         (["formats", "rf8", "--schemes"], "--schemes lists the named schemes: leave out names of formats"),
         (["formats", "--csv", "--json"], "--csv and --json exclude each other"),
         (["formats", "--figure", "OUT.gif"], "unknown kind of figure: expected .svg, .png or .pdf"),

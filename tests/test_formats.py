@@ -153,8 +153,17 @@ def test_rf_beyond_is_the_next_value_of_a_wider_exponent(p: int, depth: int, bia
 
 @pytest.mark.parametrize(
     ("p", "depth", "bias"),
-    [(11, 8, None), (7, 1, None), (4, 3, None), (4, 0, None), (0, 4, None), (4, 4, 500), (4, 4, -486), (1, 32, None),
-     (9, 2, None)],
+    [
+        (11, 8, None),
+        (7, 1, None),
+        (4, 3, None),
+        (4, 0, None),
+        (0, 4, None),
+        (4, 4, 500),
+        (4, 4, -485),
+        (1, 32, None),
+        (9, 2, None),
+    ],
 )
 def test_rf_outside_the_family_is_refused(p: int, depth: int, bias: int | None) -> None:
     with pytest.raises(ValueError, match=rf"(?i)rf\({p}, ?{depth}"):

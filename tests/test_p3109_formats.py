@@ -17,7 +17,7 @@ KINDS = ("se", "sf", "ue", "uf")
 
 INF, NAN = math.inf, math.nan
 
-# Annex B.1, tables 4 to 7: all formats of 4 bits, in the order of their precisions; negative halves mirror positive ones.
+# Annex B.1, tables 4 to 7: all formats of 4 bits, by precision; negative halves mirror positive ones.
 TABLES = {
     "se": [[0, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, INF], [0, 1 / 4, 1 / 2, 3 / 4, 1, 3 / 2, 2, INF],
            [0, 1 / 4, 1 / 2, 3 / 4, 1, 5 / 4, 3 / 2, INF]],

@@ -8,7 +8,7 @@ from .base import Format
 
 __all__ = ["hifloat8_format"]
 
-# Section 2.1: the prefix code of the dot field, its width, and the exponent bits D that it announces.
+# The prefix code of the dot field, its width, and the exponent bits D that it announces.
 _DOTS = ((0b11, 2, 4), (0b10, 2, 3), (0b01, 2, 2), (0b001, 3, 1), (0b0001, 4, 0))
 
 

@@ -342,7 +342,7 @@ def unsigned_format(exponent_bits: int, mantissa_bits: int) -> Format:
     These are the scales of block formats. ``ue4m3`` is NVIDIA's type of that name (PTX ISA, alternate floating-point
     formats), the scale of NVFP4: 7 bits, stored in a byte whose top bit is zero, so its values are the positive ones
     of e4m3fn and its NaN is 0x7F. ``ue5m3`` has 8 bits, bias 15 and the NaN 0xFF (CUDA Math API,
-    ``__nv_fp8_ue5m3``; AMD's block scales use the same). ``ue8m0`` is OCP's E8M0, which has no zero.
+    ``__nv_fp8_ue5m3``). ``ue8m0`` is OCP's E8M0, which has no zero.
 
     Parameters
     ----------

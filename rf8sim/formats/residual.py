@@ -62,10 +62,10 @@ def residual_format(exponent_bits: int, depth: int, bias: int | None = None, *, 
         )
     default_bias = (1 << exponent_bits) - 1
     chosen_bias = default_bias if bias is None else bias
-    if not -REACH < -chosen_bias <= default_bias - chosen_bias < REACH - 1:
+    if not -REACH < -chosen_bias <= default_bias - chosen_bias < REACH:
         raise ValueError(
             f"RF({exponent_bits}, {depth}): with bias {chosen_bias} the exponents run from {-chosen_bias} to "
-            f"{default_bias - chosen_bias}, outside -{REACH} to {REACH}: choose another bias or a smaller p"
+            f"{default_bias - chosen_bias}, outside {1 - REACH} to {REACH - 1}: choose another bias or a smaller p"
         )
 
     code = np.arange(1 << (bits - 1))
