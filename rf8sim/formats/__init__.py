@@ -218,6 +218,7 @@ def _from_plugin(name: str) -> Format:
     known = packages()
     if name in known:
         return load(name)
-    close = difflib.get_close_matches(name.lower(), [*_builders, *known], n=1, cutoff=0.5)
+    files = [f"{name}{suffix}" for suffix in (".csv", ".json") if os.path.isfile(f"{name}{suffix}")]
+    close = files or difflib.get_close_matches(name.lower(), [*_builders, *known], n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise ValueError(f"unknown format {name!r}: {hint}'rf8sim formats' lists all")
