@@ -117,6 +117,8 @@ def test_a_name_stands_for_one_table(folder):
         (folder / f"{name}.csv").write_text(QUARTERS)
         with pytest.raises(ValueError, match="exists already and is another: choose another name"):
             rf8sim.get_format(f"{name}.csv")
+    with pytest.raises(ValueError, match="unknown format 'float32'"):
+        rf8sim.get_format("float32")
 
 
 def test_a_scheme_has_a_file(folder):

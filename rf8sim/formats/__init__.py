@@ -191,10 +191,10 @@ def _from_file(path: str) -> Format:
 
     fmt = read_format(path)
     try:
-        known = get_format(fmt.name)
+        known: Format | None = get_format(fmt.name)
     except ValueError:
-        known = _built[fmt.name] = fmt
-    if known != fmt or (fmt.name in layout_names() and fmt.name not in _builders):
+        known = None if fmt.name in layout_names() else _built.setdefault(fmt.name, fmt)
+    if known is None or known != fmt:
         raise ValueError(f"{path}: a format named {fmt.name!r} exists already and is another: choose another name")
     return known
 
