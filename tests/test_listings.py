@@ -139,6 +139,13 @@ def test_what_does_not_go_together_is_refused(arguments, message, capsys, tmp_pa
     assert not [*tmp_path.iterdir()]
 
 
+def test_special_codes_are_those_of_the_formats(capsys):
+    for row in json.loads(out(capsys, "--json")):
+        fmt = rf8sim.get_format(row["format"])
+        codes = [side.infinity for side in fmt.sides if side.infinity is not None]
+        assert row["infinities"] == (" ".join(f"0x{code:02X}" for code in codes) or "–")
+
+
 # --- wide formats -------------------------------------------------------------------------------------------
 
 

@@ -93,7 +93,7 @@ def overview(
         (
             fmt.name, fmt.family, fmt.bits, fmt.count, fmt.min, fmt.max, fmt.smallest, fmt.octaves,
             _codes(fmt, [fmt.zero, fmt.negative_zero]), _codes(fmt, [fmt.nan]),
-            _codes(fmt, [side.infinity for side in fmt.sides]),
+            _codes(fmt, _infinities(fmt)),
             gaussian_sqnr_db(fmt) if wide or fmt.bits <= 8 else GAUSSIAN_SQNR_DB.get(fmt.name),
             fmt.description + (f" (from {packages[fmt.name]})" if fmt.name in packages else ""),
         )
@@ -145,6 +145,12 @@ def _hex(fmt: Format, code: int) -> str:
 
 def _codes(fmt: Format, codes: Sequence[int | None]) -> str:
     return " ".join(_hex(fmt, code) for code in codes if code is not None) or "–"
+
+
+def _infinities(fmt: Format) -> list[int]:
+    """Return the canonical codes of the positive and the negative infinity."""
+    codes = [np.flatnonzero(fmt.values == infinity) for infinity in (math.inf, -math.inf)]  # not by `sides`: slow
+    return [int(of_sign[0]) for of_sign in codes if of_sign.size]
 
 
 def gaussian_sqnr_db(fmt: Format) -> float | None:
@@ -257,7 +263,7 @@ def summary(fmt: Format) -> tuple[Table, Table]:
         ("subnormals", f"{subnormals:,} below {below:.9g}" if subnormals else "–"),
         ("zero", _codes(fmt, [fmt.zero, fmt.negative_zero])),
         ("NaN", f"{_codes(fmt, [fmt.nan])}, {kinds.count('NaN'):,} codes in all" if "NaN" in kinds else "–"),
-        ("infinities", _codes(fmt, [side.infinity for side in fmt.sides])),
+        ("infinities", _codes(fmt, _infinities(fmt))),
         ("aliases", f"{_alias_count(fmt):,}"),
     )
     columns = (
