@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["as_codes", "as_output", "choose", "dtype_name"]
+__all__ = ["as_codes", "as_output", "choose", "dtype_name", "invalid_field"]
 
 
 @cache
@@ -27,6 +28,19 @@ def choose(kind: str, name: object, options: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.52)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise ValueError(f"unknown {kind} {name!r}: {hint}the choices are {', '.join(options)}")
+
+
+def invalid_field(error: Exception) -> str:
+    """Return msgspec's validation error as a sentence that begins with the field."""
+    text, _, path = str(error).partition(" - at `$")
+    path = path.rstrip("`").lstrip(".")
+    missing = re.fullmatch(r"Object missing required field `(.+)`", text)
+    if missing:
+        return f"field {'.'.join(filter(None, [path, missing[1]]))!r} is missing"
+    text = text.replace("`", "")
+    text = re.sub(r"^Expected (.+), got (.+?)( [><]=? .+)?$", r"expected \1\3, got \2", text)
+    text = re.sub(r"^Expected", "expected", text)
+    return f"field {path!r}: {text}" if path else text
 
 
 def as_codes(codes: ArrayLike, bits: int, name: str) -> NDArray[Any]:

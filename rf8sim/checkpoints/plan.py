@@ -34,7 +34,7 @@ from .._base.checks import choose
 from .._base.files import write_files
 from ..formats import Format
 from ..quantization.records import Count, convert
-from ..quantization.scheme import Scales, Scheme, as_scheme
+from ..quantization.scheme import Scales, Scheme, as_scheme, with_format_names
 
 __all__ = ["CODERS", "KEPT_PATTERNS", "Plan", "Recipe", "Rule", "by_channel", "read_plan", "write_plan"]
 
@@ -115,7 +115,8 @@ def by_channel(scheme: str | Format | Scheme) -> Scheme:
     ('e4m3fn/channel', 'rf8/channel@residual', 'int8')
     """
     stored = as_scheme(scheme)
-    bare = isinstance(scheme, Format) or (isinstance(scheme, str) and scheme.partition("@")[0] == stored.format.name)
+    name = with_format_names(scheme).partition("@")[0] if isinstance(scheme, str) else None
+    bare = isinstance(scheme, Format) or name == stored.format.name
     return replace(stored, scales=Scales("channel")) if bare else stored
 
 

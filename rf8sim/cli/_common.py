@@ -6,9 +6,10 @@ import contextlib
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 import typer
 from typer.core import TyperCommand
@@ -106,16 +107,17 @@ def terminal() -> Console:
     return Console(width=None if sys.stdout.isatty() else 240, highlight=False, soft_wrap=False)
 
 
-def print_table(table: Table) -> None:
-    """Print a report's table on the terminal."""
+def print_table(table: Table, widths: Sequence[int] = ()) -> None:
+    """Print a report's table on the terminal, its columns at least as wide as given."""
     import rich.box
     import rich.table
 
     from ..report.tables.table import WORDS, cell
 
     shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, title=table.caption, title_justify="left", title_style="bold")
-    for column in table.columns:
-        shown.add_column(column.title, justify="left" if column.kind in WORDS else "right", overflow="fold")
+    for column, width in zip_longest(table.columns, widths):
+        side: Literal["left", "right"] = "left" if column.kind in WORDS else "right"
+        shown.add_column(column.title, justify=side, overflow="fold", min_width=width)
     for row in table.rows:
         shown.add_row(*(plain(cell(value, column.kind)) for value, column in zip(row, table.columns, strict=True)))
     terminal().print(shown)

@@ -6,6 +6,7 @@ To add a format, add one entry to the table below; to add a family with paramete
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -31,10 +32,11 @@ from .residual import residual_format
 from .takum import takum_format
 
 __all__ = [
-    "FloatLayout", "Format", "Side", "bounded_posit_format", "dlfloat_format", "fixed_point_format", "format_aliases",
-    "format_grammar", "format_names", "get_format", "get_layout", "hifloat8_format", "ieee_format", "integer_format",
-    "layout_names", "lns_format", "logarithmic_format", "minifloat_format", "ml_dtypes_format", "p3109_format",
-    "posit_format", "quantile_format", "register", "residual_format", "takum_format", "unsigned_format",
+    "FloatLayout", "Format", "Side", "bounded_posit_format", "dlfloat_format", "fixed_point_format",
+    "format_aliases", "format_grammar", "format_names", "get_byte_format", "get_format", "get_layout",
+    "hifloat8_format", "ieee_format", "integer_format", "is_format_file", "layout_names", "lns_format",
+    "logarithmic_format", "minifloat_format", "ml_dtypes_format", "p3109_format", "plugin_packages", "posit_format",
+    "quantile_format", "register", "residual_format", "takum_format", "unsigned_format",
 ]  # fmt: skip
 
 
@@ -143,7 +145,7 @@ def format_names(bits: int = 8) -> list[str]:
     Parameters
     ----------
     bits : int
-        Largest width, 16 for all. The default is 8: arithmetic and hardware of wider formats are others' matter.
+        Largest width, 16 for all. The default is 8: what is proven for all pairs of codes.
 
     Returns
     -------
@@ -169,14 +171,55 @@ def format_aliases() -> dict[str, str]:
     return dict(_ALIASES)
 
 
-def get_format(fmt: str | Format) -> Format:
-    """Look a format up by name.
+def plugin_packages() -> dict[str, str]:
+    """Return the formats of installed packages that are plug-ins: for each name the package.
+
+    A package names its formats as entry points of the group ``rf8sim.formats``. A name that is built in or registered
+    is not among them. Nothing is imported.
+    """
+    from .plugins import packages
+
+    return {name: package for name, package in packages().items() if name not in _builders}
+
+
+def get_byte_format(fmt: str | os.PathLike[str] | Format, use: str) -> Format:
+    """Look a format of at most 8 bits up; ``use`` says in the error for what.
+
+    Examples
+    --------
+    >>> get_byte_format("float16", "the C header")
+    Traceback (most recent call last):
+    ...
+    ValueError: the C header takes formats of at most 8 bits, and 'float16' has 16
+    """
+    chosen = get_format(fmt)
+    if chosen.bits > 8:
+        verb = "take" if use.split()[0].endswith("s") else "takes"
+        raise ValueError(f"{use} {verb} formats of at most 8 bits, and {chosen.name!r} has {chosen.bits}")
+    return chosen
+
+
+def is_format_file(text: str) -> bool:
+    """Return whether a format is given by a file: its text ends in ``.csv`` or ``.json``.
+
+    Examples
+    --------
+    >>> is_format_file("my.csv"), is_format_file("rf8")
+    (True, False)
+    """
+    return text.lower().endswith((".csv", ".json"))
+
+
+def get_format(fmt: str | os.PathLike[str] | Format) -> Format:
+    """Look a format up by name, or read it from a file.
 
     Parameters
     ----------
-    fmt : str or Format
+    fmt : str, path or Format
         A registered name (`format_names`), an alias (`format_aliases`), a format with parameters such as
-        ``rf(p,depth)`` or ``posit(16,1)`` (`format_grammar`), or a `Format`, which is returned as it is.
+        ``rf(p,depth)`` or ``posit(16,1)`` (`format_grammar`), the name of a format of an installed plug-in, a file that
+        ends in ``.csv`` or ``.json`` (`rf8sim.formats.files`), whose format is known by its own name from then on, or a
+        `Format`, which is returned as it is.
 
     Returns
     -------
@@ -199,18 +242,43 @@ def get_format(fmt: str | Format) -> Format:
     """
     if isinstance(fmt, Format):
         return fmt
+    if isinstance(fmt, os.PathLike):
+        return _from_file(os.fspath(fmt))
     if not isinstance(fmt, str):
         raise TypeError(f"a format is given by its name or as a Format, not as {type(fmt).__name__}")
+    if is_format_file(fmt):
+        return _from_file(fmt)
     if fmt not in _built:
         name = _ALIASES.get(fmt, fmt)
         built = _builders[name].build() if name in _builders else parse_format(name)
         if built is None:
-            raise ValueError(_unknown(fmt))
+            built = _from_plugin(fmt)
         _built[fmt] = _built.setdefault(built.name, built)
     return _built[fmt]
 
 
-def _unknown(text: str) -> str:
-    close = difflib.get_close_matches(text.lower(), [*_builders, *_ALIASES], n=1, cutoff=0.5)
+def _from_file(path: str) -> Format:
+    """Read a format from a file and make it known by its name; the same file again gives the same format."""
+    from .files import read_format
+
+    fmt = read_format(path)
+    try:
+        known: Format | None = get_format(fmt.name)
+    except ValueError:
+        known = None if fmt.name in layout_names() else _built.setdefault(fmt.name, fmt)
+    if known is None or known != fmt:
+        raise ValueError(f"{path}: a format named {fmt.name!r} exists already and is another: choose another name")
+    return known
+
+
+def _from_plugin(name: str) -> Format:
+    """Load a format of an installed plug-in."""
+    from .plugins import load, packages
+
+    known = packages()
+    if name in known:
+        return load(name)
+    files = [f"{name}{suffix}" for suffix in (".csv", ".json") if os.path.isfile(f"{name}{suffix}")]
+    close = files or difflib.get_close_matches(name.lower(), [*_builders, *_ALIASES, *known], n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"unknown format {text!r}: {hint}'rf8sim formats' lists all"
+    raise ValueError(f"unknown format {name!r}: {hint}'rf8sim formats' lists all")

@@ -157,8 +157,9 @@ class Format:
     @cached_property
     def key(self) -> tuple[object, ...]:
         """What makes two formats the same: the name, the table and the rules of its edges."""
+        values = np.where(np.isnan(self.values), np.nan, self.values)  # whichever bits a NaN has
         return (
-            self.name, self.bits, self.values.tobytes(), self.beyond, self.beyond_negative, self.nan,
+            self.name, self.bits, values.tobytes(), self.beyond, self.beyond_negative, self.nan,
             self.nearest_boundaries, self.subnormals_below, self.ties_away, self.depth,
         )  # fmt: skip
 

@@ -16,13 +16,13 @@ from typing import Any
 
 from .._base.checks import choose
 from ..codec.rounding import Rounding, check_choices
-from ..formats import Format, get_format
+from ..formats import Format, get_format, is_format_file
 from .blocks import Block, row_pieces, scale_shape
 from .named import NAMED
 from .numbers import number_bits, number_format
 from .rules import MODES, RULES
 
-__all__ = ["Scales", "Scheme", "as_scheme", "scheme_names"]
+__all__ = ["Scales", "Scheme", "as_scheme", "scheme_names", "with_format_names"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,9 @@ class Scales:
         choose("rounding of a scale", self.rounding, MODES)
         if RULES[self.rule].rounding and self.rounding != "up":
             raise ValueError(f"scale rule {self.rule!r} fixes how a scale is rounded: leave out {self.rounding!r}")
+        for name in ("format", "zero"):
+            if is_format_file(getattr(self, name) or ""):
+                object.__setattr__(self, name, get_format(getattr(self, name)).name)
         if self.format:
             number_bits(self.format)
         if self.outer is not None and self.block is None:
@@ -406,7 +409,7 @@ def as_scheme(scheme: str | Format | Scheme) -> Scheme:
     ----------
     scheme : str, Format or Scheme
         A named scheme (`scheme_names`), a text form as `Scheme` describes it, a format, or a scheme, which is returned
-        as it is.
+        as it is. The format of a text form may be a file: ``my.csv/channel``.
 
     Returns
     -------
@@ -433,7 +436,28 @@ def as_scheme(scheme: str | Format | Scheme) -> Scheme:
         return Scheme(scheme)
     if not isinstance(scheme, str):
         raise TypeError(f"a scheme is given by its name, as a Format or as a Scheme, not as {type(scheme).__name__}")
-    return _parsed(NAMED[scheme][0] if scheme in NAMED else scheme)
+    return _parsed(NAMED[scheme][0] if scheme in NAMED else with_format_names(scheme))
+
+
+# A file is the text up to its suffix, slashes included: "tables/my.csv/channel" is "my/channel" of that file.
+_FILE = re.compile(r"([^@]*?\.(?:csv|json))(?=[/:,@]|$)", re.IGNORECASE)
+
+
+def with_format_names(text: str) -> str:
+    """Return the text of a scheme with the name of its format instead of the file that the format is read from.
+
+    Raises
+    ------
+    ValueError
+        If the file has no table of a format, or one with the name of another format or of a scheme.
+    """
+    file = _FILE.match(text)
+    if file is None or re.search(r"[:,]", file[1]):  # a scale format's file stays: `Scales` reads it
+        return text
+    name = get_format(file[1]).name
+    if name in NAMED:
+        raise ValueError(f"{file[1]}: a scheme is named {name!r}: choose another name")
+    return name + text[file.end() :]
 
 
 @lru_cache(maxsize=256)
