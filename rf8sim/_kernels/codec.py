@@ -295,7 +295,7 @@ def _round_sum(total: Any, rule: Any, first: Any, step: Any, scratch: Any, buffe
 def _scratch() -> Any:
     ints = np.empty((2, _TILE), dtype=np.int64)
     floats = np.empty((4, _TILE), dtype=np.float64)
-    return ints, floats, np.empty(_TILE + 4, dtype=np.uint32), np.empty(_TILE, dtype=np.uint8)
+    return ints, floats, np.empty(_TILE + 4, dtype=np.uint32), np.empty(_TILE, dtype=np.uint16)
 
 
 @_jit

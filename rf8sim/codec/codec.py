@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -342,6 +343,7 @@ def _fill(values: NDArray[Any], flat: NDArray[Any], table: NDArray[Any], threads
     return values
 
 
+@lru_cache(maxsize=64)
 def _value_table(fmt: Format, dtype: np.dtype[Any]) -> NDArray[Any]:
     if dtype.name not in _PATTERN or not dtype.isnative:
         raise TypeError(f"decode gives float32, float64, float16 or bfloat16, not {dtype.name}")

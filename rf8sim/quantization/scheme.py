@@ -362,6 +362,11 @@ def _check_fit(element: Format, scales: Scales) -> None:
         raise ValueError(f"zero points are for integer formats (int4, uint8, ...), not for {element.name!r}")
     if target == "min" and not element.signed:
         raise ValueError(f"scale rule 'signed' needs negative values, which {element.name!r} does not have")
+    if scales.rule == "ggd" and element.bits > 8:
+        raise ValueError(
+            f"scale rule 'ggd' is for formats of at most 8 bits, and {element.name!r} has {element.bits}: use 'max' or "
+            "'mse'"
+        )
     stored = number_format(scales.format)
     if target == "emax" and (stored is None or not _powers_of_two(stored)):
         raise ValueError(

@@ -19,7 +19,7 @@ from ...arithmetic.operations import DrawTable, Formats, as_integers, draws, eac
 from ...arithmetic.products import get_operand
 from ...codec.boundaries import place
 from ...codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
-from ...formats import Format, get_format
+from ...formats import Format, get_byte_format, get_format
 from .exact import OPERATIONS, Exact, State, accumulate, unless_nan
 from .model import Model
 from .options import check_given, given_rounding
@@ -277,6 +277,8 @@ def golden(
         raise ValueError(f"operation {operation!r}: write dot:n for a dot product of n products, n from 1 to 1024")
     chosen = as_rounding("nearest-even" if rounding is None else rounding)
     formats = _formats(name, fmt)
+    if len(formats) > 1:
+        formats = [get_byte_format(each, f"vectors of {name}") for each in formats]
     first = formats[0]
     kinds: dict[str, Kind] = {key: get_kind(value) for key, value in zip("abc", formats, strict=False)}
     kinds |= {"clear": Bits("bits:1", 1)} | ({"x": _source(source or "float32")} if name == "encode" else {})
