@@ -277,7 +277,7 @@ def test_kinds_with_other_rules_are_named(tmp_path):
     space = SearchSpace(("mxfp4",), (32,), ("e8m0fnu",))
     both = search_schemes(tmp_path / "two.safetensors", space)
     [sentence] = [text for text in sections.verdict(both) if "for all kinds of tensors" in text]
-    assert "is not the same for all kinds of tensors (attention and MLP): attention has another in 1 of 1" in sentence
+    assert "is not the same for all kinds of tensors (attention and MLP): MLP has another in 1 of 1" in sentence
     save_file(dict.fromkeys(tensors, tensors["layers.0.mlp.weight"]), tmp_path / "same.safetensors")
     same = search_schemes(tmp_path / "same.safetensors", space)
     assert any("is the same for all kinds of tensors" in text for text in sections.verdict(same))
