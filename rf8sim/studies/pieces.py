@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checkpoints.checkpoint import TensorInfo
+from ..checkpoints.checkpoint import CHUNK_ELEMENTS, TensorInfo
 from ..quantization.blocks import Block, matrix_shape, row_pieces
 from ..quantization.scheme import Scheme
 
@@ -159,7 +159,7 @@ def _recut(chunks: Iterator[NDArray[Any]], sizes: Iterable[int]) -> Iterator[NDA
         waiting = [joined[size:]] if count else []
 
 
-def every_nth_row(tensor: TensorInfo, every: int) -> TensorInfo:
+def every_nth_row(tensor: TensorInfo, every: int, elements: int = CHUNK_ELEMENTS) -> TensorInfo:
     """Return rows 0, ``every``, 2 ``every`` and so on of the matrix of a tensor, as a tensor of two axes.
 
     Parameters
@@ -168,6 +168,8 @@ def every_nth_row(tensor: TensorInfo, every: int) -> TensorInfo:
         A tensor of two axes or more.
     every : int
         At least 1; with 1 the tensor is returned as it is.
+    elements : int
+        The most elements that are read at a time.
 
     Returns
     -------
@@ -179,7 +181,7 @@ def every_nth_row(tensor: TensorInfo, every: int) -> TensorInfo:
     height, columns = tensor.matrix_shape
 
     def selected() -> Iterator[NDArray[Any]]:
-        for chunk in tensor.chunks():
+        for chunk in tensor.chunks(elements):
             if chunk.values.shape[1] == columns or chunk.row % every == 0:
                 yield chunk.values[-chunk.row % every :: every].reshape(-1)
 

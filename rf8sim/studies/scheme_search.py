@@ -551,7 +551,7 @@ def search_schemes(
     space = space or SearchSpace()
     tried, references = space.schemes(), space.references()
     schemes = (*tried, *references)
-    tensors = [every_nth_row(matrix.info, every) for matrix in open_matrices(path, wants)]
+    tensors = [every_nth_row(matrix.info, every, chunk_elements) for matrix in open_matrices(path, wants)]
     kinds = [kind_of(tensor.name) for tensor in tensors]
     measured: list[SearchedScheme] = []
     for batch, shown in _batches(schemes, progress):

@@ -10,6 +10,7 @@ from .figure import COLOURS, INK, MARKERS, MUTED, Figure, axes_grid, styled
 __all__ = ["fronts", "gains"]
 
 _PANELS = 12
+_LOWEST = -3.0  # dB: what is worse would press the rest together
 
 
 @styled
@@ -38,6 +39,7 @@ def gains(search: SchemeSearch) -> Figure:
             look: dict[str, Any] = {"color": colours[mode], "marker": marks[mode], "linewidth": 1.2}
             look |= {"color": MUTED, "linestyle": "--"} if mode == usual else {}
             ax.plot([x for x, _ in curve], [y for _, y in curve], label=mode, markersize=5.5, **look)
+        ax.set_ylim(bottom=max(ax.get_ylim()[0], _LOWEST))
         ax.set_xticks(range(len(some)), [group.block.removeprefix("1x") for group in some])
         ax.set_title(", ".join(key), fontsize=9.5)
         ax.grid(visible=True)
@@ -51,7 +53,7 @@ def gains(search: SchemeSearch) -> Figure:
         "compare_schemes-modes",
         "Scale modes by block size",
         f"SQNR over all tensors less that of {usual}, for each element format; a panel's title has the formats of "
-        "elements and of scales.",
+        f"elements and of scales. What is below {_LOWEST:g} dB is in the table alone.",
         canvas,
     )
 

@@ -102,12 +102,12 @@ def verdict(search: SchemeSearch) -> list[str]:
     choices = [group for group in search.groups() if len(group.rules) > 1]
     powers = [group for group in choices if group.scale_format == POWERS]
     sentences = [_overall(powers)] if powers else []
-    keys = dict.fromkeys((group.element.name, group.scale_format) for group in choices)
-    for element, scale_format in keys:
-        of_key = [g for g in choices if (g.element.name, g.scale_format) == (element, scale_format)]
-        sentences.append(_best_rules(search, element, scale_format, of_key))
+    elements = dict.fromkeys(group.element.name for group in powers)
+    sentences += [_best_rules(search, name, [g for g in powers if g.element.name == name]) for name in elements]
     if powers:
         sentences.append(_by_kind(search, powers))
+    others = [group for group in choices if group.scale_format != POWERS]
+    sentences += [_other_scales(others)] if others else []
     sentences += _powers_against_others(search)
     sentences += _references(search)
     sentences += [_front(search, coded) for coded in (False, True)]
@@ -134,14 +134,14 @@ def _cases(count: int) -> str:
     return "At the one element format and block size" if count == 1 else f"At all {count} element formats and blocks"
 
 
-def _best_rules(search: SchemeSearch, element: str, scale_format: str, groups: Sequence[Group]) -> str:
-    """Name the best rule at each block size, and what a search adds."""
-    usual = "OCP's floor" if scale_format == POWERS else "nearest"
+def _best_rules(search: SchemeSearch, element: str, groups: Sequence[Group]) -> str:
+    """Name the best rule for powers of two at each block size, and what a search adds."""
     parts = []
     for mode, run in itertools.groupby(groups, key=lambda group: group.best().mode):
         some = list(run)
         blocks = _listed([_block(group) for group in some])
-        part = f"{mode} at {blocks}"
+        equal = [r.mode for r in some[0].rules if r.mode != mode and all(_as_good(group, r.mode) for group in some)]
+        part = f"{mode}{f' (as good: {_listed(equal)})' if equal else ''} at {blocks}"
         tensors = f"best on {_span([group.wins(group.best()) for group in some])} of {len(search.tensors)} tensors"
         if mode == some[0].baseline.mode:
             seconds = [group.gain(_second(group)) for group in some]
@@ -149,12 +149,29 @@ def _best_rules(search: SchemeSearch, element: str, scale_format: str, groups: S
         else:
             part += f" ({_range([group.gain(group.best()) for group in some])}, {tensors})"
         parts.append(part)
-    text = f"{element}, {scale_format} scales, SQNR relative to {usual}: the best rule is {', '.join(parts)}"
+    text = f"{element}, SQNR relative to OCP's floor: the best rule is {', '.join(parts)}"
     searched = [(group, result) for group in groups if (result := group.result("mse")) is not None]
     if searched:
         over = [result.sqnr_db() - group.best().sqnr_db() for group, result in searched]
         text += f"; searching the least squared error gains {_range(over)} over that"
     return text + "."
+
+
+def _as_good(group: Group, mode: str) -> bool:
+    """Return whether a rule is as good as the best to a hundredth of a dB."""
+    result = group.result(mode)
+    return result is not None and group.best().sqnr_db() - result.sqnr_db() < 0.005
+
+
+def _other_scales(groups: Sequence[Group]) -> str:
+    """Name the best rule where scales are not powers of two."""
+    parts = []
+    for element, scale_format in dict.fromkeys((group.element.name, group.scale_format) for group in groups):
+        some = [g for g in groups if (g.element.name, g.scale_format) == (element, scale_format)]
+        counts = _counts(group.best().mode for group in some)
+        gains = _range([group.gain(group.best()) for group in some])
+        parts.append(f"{element} with {scale_format} {_listed(list(counts))} ({gains})")
+    return f"Where scales are not powers of two, the best rule, and its gain over nearest: {'; '.join(parts)}."
 
 
 def _second(group: Group) -> SearchedScheme:
