@@ -542,7 +542,7 @@ def search_schemes(
     >>> found = search_schemes("examples/lm/model.safetensors", space, wants=lambda name: "head" in name)
     >>> [group] = found.groups()
     >>> group.best().mode, round(group.gain(group.best()), 2)
-    ('even', 0.2)
+    ('even', 0.08)
     """
     from ggd.survey import kind_of
 
