@@ -202,7 +202,7 @@ WRITERS = {
     "report": ["M", "-o"], "evaluate": ["M", "-o"], "tradeoff": ["M", "-o"], "prune": ["M", "-o"], "rf-family": ["-o"],
     "hdl": ["-o"], "vectors": ["add", "-f", "rf6", "-o"], "verify": ["add", "M", "--junit"], "quantize": ["M", "-o"],
     "dequantize": ["M", "-o"], "plan": ["M", "--budget", "bits<=9", "-o"], "fit": ["M", "--report"],
-    "formats": ["rf8", "--figure"], "compare": ["M", "M", "--report"],
+    "formats": ["rf8", "--figure"], "compare": ["M", "M", "--report"], "compare-schemes": ["M", "-o"],
 }  # fmt: skip
 
 

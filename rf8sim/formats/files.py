@@ -52,6 +52,7 @@ class FormatFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     nan: int | None = None
     nearest_boundaries: tuple[float, ...] | None = None
     subnormals_below: float | None = None
+    ties_away: bool = False
     depth: int | None = None
     values: tuple[Number | None, ...]
 
@@ -176,6 +177,7 @@ def _format(record: FormatFile, path: Path) -> Format:
             nan=record.nan,
             nearest_boundaries=record.nearest_boundaries,
             subnormals_below=record.subnormals_below,
+            ties_away=record.ties_away,
             depth=record.depth,
         )
     except ValueError as error:
