@@ -53,7 +53,7 @@ def test_every_signed_format_has_its_constant():
 @pytest.mark.parametrize(
     "name",
     [
-        name if name in ("rf8", "e4m3fn", "int4", "nf4") else pytest.param(name, marks=pytest.mark.slow)
+        name if name in ("rf8", "e4m3fn", "int4", "nf4", "hifloat8") else pytest.param(name, marks=pytest.mark.slow)
         for name in GAUSSIAN_SQNR_DB
     ],
 )

@@ -20,6 +20,7 @@ from .logarithmic import lns_format, logarithmic_format
 from .minifloat import (
     ML_DTYPES,
     dlfloat_format,
+    e8m0_even_format,
     ieee_format,
     minifloat_format,
     ml_dtypes_format,
@@ -32,7 +33,7 @@ from .residual import residual_format
 from .takum import takum_format
 
 __all__ = [
-    "FloatLayout", "Format", "Side", "bounded_posit_format", "dlfloat_format", "fixed_point_format",
+    "FloatLayout", "Format", "Side", "bounded_posit_format", "dlfloat_format", "e8m0_even_format", "fixed_point_format",
     "format_aliases", "format_grammar", "format_names", "get_byte_format", "get_format", "get_layout",
     "hifloat8_format", "ieee_format", "integer_format", "is_format_file", "layout_names", "lns_format",
     "logarithmic_format", "minifloat_format", "ml_dtypes_format", "p3109_format", "plugin_packages", "posit_format",
@@ -54,6 +55,7 @@ _builders: dict[str, _Entry] = {
     "rf6": _Entry(6, partial(residual_format, 3, 2, name="rf6")),
     # minifloat
     **{name: _Entry(get_layout(name).bits, partial(ml_dtypes_format, name)) for name in ML_DTYPES},
+    "e8m0_even": _Entry(8, e8m0_even_format),
     "ue4m3": _Entry(7, partial(unsigned_format, 4, 3)),
     "ue5m3": _Entry(8, partial(unsigned_format, 5, 3)),
     "float16": _Entry(16, partial(ieee_format, 5, 10)),

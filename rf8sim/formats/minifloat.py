@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 
@@ -16,8 +16,8 @@ from .base import REACH, Format
 from .floats import FloatLayout, Specials, get_layout
 
 __all__ = [
-    "ML_DTYPES", "NanCodes", "dlfloat_format", "ieee_format", "minifloat_format", "ml_dtypes_format", "p3109_format",
-    "unsigned_format",
+    "ML_DTYPES", "NanCodes", "dlfloat_format", "e8m0_even_format", "ieee_format", "minifloat_format",
+    "ml_dtypes_format", "p3109_format", "unsigned_format",
 ]  # fmt: skip
 
 ML_DTYPES = {
@@ -28,7 +28,7 @@ ML_DTYPES = {
     "e5m2": "OCP E5M2: IEEE-style, with infinities",
     "e5m2fnuz": "E5M2 of AMD and Graphcore: no negative zero, one NaN",
     "e3m4": "IEEE-style E3M4 with infinities",
-    "e8m0fnu": "OCP E8M0: unsigned powers of two, the scale of MX blocks",
+    "e8m0fnu": "OCP E8M0: unsigned powers of two, the scale of MX blocks; a tie goes to the larger",
     "e2m3fn": "OCP MX E2M3: 6 bits, no NaN, no infinity",
     "e3m2fn": "OCP MX E3M2: 6 bits, no NaN, no infinity",
     "e2m1fn": "OCP MX E2M1: 4 bits, no NaN, no infinity",
@@ -398,7 +398,28 @@ def ml_dtypes_format(name: str) -> Format:
         beyond=layout.max + math.ldexp(1.0, layout.emax - layout.mantissa_bits),
         nan=nan if np.isnan(values[nan]) else None,
         subnormals_below=layout.smallest_normal,
+        ties_away=layout.precision == 1,
     )
+
+
+def e8m0_even_format() -> Format:
+    """Make E8M0 whose ties go to the even exponent field, as IEEE P3109 and gfloat round at a precision of one bit.
+
+    IEEE 754-2019 4.3.1, and so ``e8m0fnu``, sends a tie to the larger magnitude where neither neighbour is even.
+
+    Returns
+    -------
+    Format
+        ``e8m0_even``.
+
+    Examples
+    --------
+    >>> import rf8sim
+    >>> [rf8sim.decode(rf8sim.encode([3.0, 6.0], name), name).tolist() for name in ("e8m0fnu", "e8m0_even")]
+    [[4.0, 8.0], [2.0, 8.0]]
+    """
+    description = "OCP E8M0, its ties to the even exponent field"
+    return replace(ml_dtypes_format("e8m0fnu"), name="e8m0_even", description=description, ties_away=False)
 
 
 def dlfloat_format() -> Format:
