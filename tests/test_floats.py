@@ -113,6 +113,7 @@ def test_binary8_has_the_values_that_p3109_lists():
     """IEEE P3109's interim report: the largest of precisions 3, 4, 5 and 1.0 at code 0x40."""
     for precision, largest in ((3, 49152.0), (4, 224.0), (5, 15.0)):
         layout = get_layout(f"binary8p{precision}")
+        assert layout.name == f"binary8p{precision}se"
         values = layout.values(np.array([0x00, 0x40, 0x7E, 0x7F, 0x80, 0xFF]))
         same(values, np.array([0.0, 1.0, largest, np.inf, np.nan, -np.inf]))
 

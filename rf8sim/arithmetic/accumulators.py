@@ -204,10 +204,10 @@ class Rule(NamedTuple):
 
 _NO_FLOAT = (np.int64(0), np.int64(0), np.int64(0), 0.0, 0.0, 0.0)
 _NO_TABLE = (
-    np.zeros(1, np.uint64), np.zeros(2, np.uint16), np.uint64(0), np.zeros(0, np.uint64), np.zeros(256)
+    np.zeros(1, np.uint64), np.zeros(2, np.uint32), np.uint64(0), np.zeros(0, np.uint64), np.zeros(256)
 )  # fmt: skip
-_NO_FINE = (np.zeros(1, np.uint8), np.zeros(2, np.uint8))
-_NO_COARSE = (np.zeros(1), np.zeros(1), np.zeros(1, np.uint16))
+_NO_FINE = (np.zeros(1, np.uint8), np.zeros(2, np.uint16))
+_NO_COARSE = (np.zeros(1), np.zeros(1), np.zeros(1, np.uint32))
 
 
 def get_rule(accumulator: Accumulator, rounding: str | Rounding, unit: int) -> Rule:
@@ -273,18 +273,19 @@ def _format_tables(fmt: Format, rounding: str) -> tuple[tuple[Any, ...], tuple[A
     if mode is RoundingMode.STOCHASTIC:
         stochastic = stochastic_table(fmt, option, "float64")
         cells, steps = stochastic.cells, stochastic.steps
-        fine, coarse = (stochastic.drop, stochastic.cell_codes), (stochastic.lower, stochastic.gap, stochastic.codes)
+        fine = stochastic.drop, stochastic.cell_codes.astype(np.uint16)
+        coarse = stochastic.lower, stochastic.gap, stochastic.codes
     else:
         cells, steps = cell_table(fmt, mode, option, "float64"), step_table(fmt, mode, option, "float64")
     search: NDArray[np.uint64] = np.zeros(0, np.uint64)
     if cells is None:
         search, cells = steps.first, _cells_by_number(steps)
     values = whole_table(fmt.values).copy()  # writable: a read-only array would be another type to the kernels
-    table = (cells.threshold, cells.result.astype(np.uint16), np.uint64(cells.shift), search, values)
+    table = (cells.threshold, cells.result.astype(np.uint32), np.uint64(cells.shift), search, values)
     return table, fine, coarse
 
 
 def _cells_by_number(steps: StepTable) -> CellTable:
     """Make a cell of each step, where values are too close for cells of bit patterns: steps are found by search."""
     numbers = np.arange(steps.first.size, dtype=np.uint64)
-    return CellTable(numbers, np.repeat(steps.result.astype(np.uint16), 2), np.uint64(0))
+    return CellTable(numbers, np.repeat(steps.result.astype(np.uint32), 2), np.uint64(0))
