@@ -379,7 +379,7 @@ def refused(capsys, folder, *options):
     ("options", "message"),
     [
         (["-f", "rf9"], "unknown format or scheme 'rf9'"),
-        (["--activations", "nothing"], "unknown format 'nothing'"),
+        (["--activations", "nothing"], "unknown format or scheme 'nothing'"),
         (["--accumulator", "float61"], "unknown accumulator 'float61': did you mean 'float16'"),
         (["--order", "blocked"], "unknown order 'blocked': did you mean 'blocked:K'? the choices are sequential, "),
         (["--order", "blocked:0"], "expected 'blocked:K'"),

@@ -228,6 +228,9 @@ def text():
 @pytest.fixture
 def plugin(tmp_path, monkeypatch):
     """Install a package with entry points into a folder of sys.path."""
+    registry = sys.modules["rf8sim.formats"]  # without what other tests have built
+    built = {name: fmt for name, fmt in registry._built.items() if name in registry._builders}
+    monkeypatch.setattr(registry, "_built", built)
 
     def install(package, **entries):
         folder = tmp_path / "site"

@@ -322,7 +322,7 @@ def test_fake_quantization_is_the_codec() -> None:
 
 def test_what_takes_8_bits_refuses_more(tmp_path) -> None:
     from rf8sim.checkpoints.plan import Recipe
-    from rf8sim.entropy import compress
+    from rf8sim.entropy.coding import compress
     from rf8sim.hardware.golden.golden import golden
     from rf8sim.hardware.sources.c_header import c_header
     from rf8sim.hardware.sources.hdl import write_hdl
