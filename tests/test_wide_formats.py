@@ -333,9 +333,9 @@ def test_what_takes_8_bits_refuses_more(tmp_path) -> None:
         "codes of any format run from 0 to 255": lambda: compress(codes),
         "files hold codes of at most 8": lambda: Recipe("float16"),
         "scale rule 'ggd' is for formats of at most 8 bits": lambda: rf8sim.as_scheme("float16/channel,ggd"),
-        "vectors of add take formats of at most 8 bits": lambda: golden("add", "float16"),
-        "hardware sources take formats of at most 8 bits": lambda: write_hdl(tmp_path, ["float16"]),
-        "the C header takes formats of at most 8 bits": lambda: c_header("float16"),
+        "vectors of add: expected a format of at most 8 bits": lambda: golden("add", "float16"),
+        "hardware sources: expected a format of at most 8 bits": lambda: write_hdl(tmp_path, ["float16"]),
+        "the C header: expected a format of at most 8 bits": lambda: c_header("float16"),
     }
     for message, call in refused.items():
         with pytest.raises(ValueError, match=message):

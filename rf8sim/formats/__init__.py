@@ -192,12 +192,11 @@ def get_byte_format(fmt: str | os.PathLike[str] | Format, use: str) -> Format:
     >>> get_byte_format("float16", "the C header")
     Traceback (most recent call last):
     ...
-    ValueError: the C header takes formats of at most 8 bits, and 'float16' has 16
+    ValueError: the C header: expected a format of at most 8 bits, and 'float16' has 16
     """
     chosen = get_format(fmt)
     if chosen.bits > 8:
-        verb = "take" if use.split()[0].endswith("s") else "takes"
-        raise ValueError(f"{use} {verb} formats of at most 8 bits, and {chosen.name!r} has {chosen.bits}")
+        raise ValueError(f"{use}: expected a format of at most 8 bits, and {chosen.name!r} has {chosen.bits}")
     return chosen
 
 
