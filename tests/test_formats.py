@@ -452,7 +452,7 @@ def test_unknown_name_suggests_the_nearest(wrong: str, suggested: str) -> None:
         get_format(wrong)
 
 
-@pytest.mark.parametrize("wrong", ["", "zzzzzzzz", "mxfp4", "fp16", "rf(4,", "nosuch(4,4)", "__import__('os')"])
+@pytest.mark.parametrize("wrong", ["", "zzzzzzzz", "mxfp4", "rf(4,", "nosuch(4,4)", "__import__('os')"])
 def test_unknown_name_without_a_near_one(wrong: str) -> None:
     with pytest.raises(ValueError, match="unknown format") as caught:
         get_format(wrong)

@@ -14,7 +14,7 @@ from .._base.checks import choose, suggestion
 from ..codec.codec import whole_table
 from ..codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
 from ..codec.thresholds import CellTable, StepTable, cell_table, step_table, stochastic_table
-from ..formats import FloatLayout, Format, format_names, get_format, get_layout, layout_names
+from ..formats import FloatLayout, Format, format_aliases, format_names, get_format, get_layout, layout_names
 
 __all__ = ["Accumulator", "Order", "Rule", "get_accumulator", "get_order", "get_rule"]
 
@@ -100,6 +100,8 @@ def get_accumulator(name: str | Format | Accumulator, what: str = "accumulator")
         return Accumulator(name.name, format=name)
     if name == "exact":
         return Accumulator(name)
+    alias = format_aliases().get(name)
+    name = alias if alias in _FLOATS else name  # a float is summed in as a float, not as a table of values
     if name in _FLOATS or (name not in format_names() and _is_layout(name)):
         return Accumulator(name, floating=_checked_layout(name, what))
     if str(name).startswith("int:"):
