@@ -412,7 +412,8 @@ def test_a_name_is_read_back_as_the_same_format() -> None:
 def test_names_by_width() -> None:
     assert format_names() == format_names(8) == [name for name in format_names(16) if get_format(name).bits <= 8]
     assert {"float16", "bfloat16", "dlfloat16", "int16", "posit16_es1", "takum16"} <= set(format_names(16))
-    assert format_names(4) == ["e2m1fn", "int4", "uint4", "nf4"]
+    assert {"e2m1fn", "int4", "uint4", "nf4"} <= set(format_names(4))  # tests register others
+    assert all(get_format(name).bits <= 4 for name in format_names(4))
     for name in format_names(16):
         assert get_format(name).name == name
 

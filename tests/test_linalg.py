@@ -528,7 +528,7 @@ def test_weight_matvec_scales_threads_and_specials():
     ({"accumulator": "int"}, "unknown accumulator"),
     ({"accumulator": "int:1"}, "n from 2 to 53"),
     ({"accumulator": "int:24:warp"}, "expected 'int:n'"),
-    ({"accumulator": lambda: rf8sim.Accumulation(order="blocked")}, "blocked:4"),
+    ({"accumulator": lambda: rf8sim.Accumulation(order="blocked")}, "blocked:K"),
     ({"accumulator": lambda: rf8sim.Accumulation(order="blocked:0")}, "at least 1"),
     ({"accumulator": lambda: rf8sim.Accumulation(order="pairwize")}, "did you mean 'pairwise'"),
     ({"accumulator": lambda: rf8sim.Accumulation("float16", rounding="nearest")}, "did you mean 'nearest-even'"),
