@@ -288,7 +288,7 @@ def test_bits_are_those_of_the_file_whatever_the_coder(checkpoint, tmp_path):
     ("options", "message"),
     [
         (["--budget", "sqnr=25"], "a requirement is QUANTITY>=BOUND or QUANTITY<=BOUND, such as 'sqnr>=25dB'"),
-        (["--budget", "sqnr>=25", "-f", "rf9"], "unknown format 'rf9'"),
+        (["--budget", "sqnr>=25", "-f", "rf9"], "unknown format or scheme 'rf9'"),
         (["--budget", "sqnr>=25", "-f", "rf8/row"], "unknown block 'row'"),
         (["--budget", "sqnr>=25", "-o", "plan.json"], "plan.json: a plan is a TOML file"),
         (["--budget", "loss<=+1%"], "the sizes of the model are read from this file"),

@@ -158,7 +158,7 @@ def test_the_command(capsys, checkpoint, tmp_path):
             ["-p", "80"],
             "a pattern of pruning is a share such as '80%', a threshold such as '<0.01', or '2:4', got '80'",
         ),
-        (["-f", "rf9"], "unknown format 'rf9'"),
+        (["-f", "rf9"], "unknown format or scheme 'rf9'"),
         (["--include", "nothing"], "no tensor of two axes or more is left by the patterns"),
     ],
 )
