@@ -124,7 +124,7 @@ def first_upper(fmt: Format, rounding: str, negative: bool) -> NDArray[np.float6
                 middle = Fraction(fmt.nearest_boundaries[rank])
             boundary = float(middle)
             assert boundary == middle, "a boundary must be a float64 number for this path to be exact"
-            upward = rounding == "nearest-away" or (rounding == "nearest-even" and rank % 2 == 1)
+            upward = rounding == "nearest-away" or (rounding == "nearest-even" and (rank % 2 == 1 or fmt.ties_away))
             if fmt.nearest_boundaries is not None and low == 0:
                 first.append(at_once)
             else:

@@ -207,7 +207,7 @@ def test_batches_do_not_matter(model, windows, monkeypatch, rounding):
     ("options", "message"),
     [
         ({"weights": "rf9"}, "unknown format or scheme 'rf9': did you mean 'rf8'"),
-        ({"activations": "int9"}, "unknown format or scheme 'int9'"),
+        ({"activations": "int_8"}, "unknown format or scheme 'int_8'"),
         ({"accumulator": "float61"}, "unknown accumulator 'float61': did you mean 'float16'"),
         ({"accumulator": "int:24"}, "give the activations a format too"),
         ({"order": "backwards"}, "unknown order"),

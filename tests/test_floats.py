@@ -113,6 +113,7 @@ def test_binary8_has_the_values_that_p3109_lists():
     """IEEE P3109's interim report: the largest of precisions 3, 4, 5 and 1.0 at code 0x40."""
     for precision, largest in ((3, 49152.0), (4, 224.0), (5, 15.0)):
         layout = get_layout(f"binary8p{precision}")
+        assert layout.name == f"binary8p{precision}se"
         values = layout.values(np.array([0x00, 0x40, 0x7E, 0x7F, 0x80, 0xFF]))
         same(values, np.array([0.0, 1.0, largest, np.inf, np.nan, -np.inf]))
 
@@ -395,7 +396,6 @@ def test_errors_of_a_layout_have_a_unit_and_a_bound():
     ("e11m20", "use 'exact' for a wider one"), ("e8m51", "1 to 50 mantissa bits"), ("e1m4", "2 to 10 exponent bits"),
     ("e8m0", "1 to 50 mantissa bits"), ("e200m3", "2 to 10 exponent bits"),
     ("e8", "unknown accumulator 'e8'"), ("fp32", "unknown accumulator 'fp32': did you mean 'float32'"),
-    ("fp16", "did you mean 'float16'"), ("bf16", "did you mean 'bfloat16'"),
     ("fp8", "did you mean 'e4m3fn' or 'e5m2'"),
 ])  # fmt: skip
 def test_layouts_that_no_accumulator_has(accumulator, message):
@@ -403,6 +403,11 @@ def test_layouts_that_no_accumulator_has(accumulator, message):
     with pytest.raises(ValueError) as caught:
         rf8sim.matmul(a, a, "float32", accumulator=accumulator)
     assert message in str(caught.value)
+
+
+def test_other_names_of_floats_are_these_floats():
+    for alias, name in (("fp16", "float16"), ("bf16", "bfloat16"), ("e5m10", "float16")):
+        assert get_accumulator(alias).floating is get_layout(name)
 
 
 def test_stochastic_rounding_needs_room_for_its_random_bits():

@@ -10,8 +10,8 @@ import pytest
 
 import rf8sim
 from ggd import GGD, best_scale, quantizer_theory
+from rf8sim.codec.boundaries import boundaries
 from rf8sim.codec.rounding import RoundingMode
-from rf8sim.codec.thresholds import boundaries
 from rf8sim.quantization.metrics import measure
 
 N = 1 << 20

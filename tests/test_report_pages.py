@@ -32,6 +32,7 @@ from rf8sim.studies.measuring import run
 from rf8sim.studies.planning import measure_menu, plan_checkpoint
 from rf8sim.studies.pruning import Pattern, measure_sparsity
 from rf8sim.studies.rf_family import theory
+from rf8sim.studies.scheme_search import SearchSpace, search_schemes
 from rf8sim.studies.tradeoff import measure_tradeoff
 
 REPORT = Path(rf8sim.report.__file__).parent
@@ -67,6 +68,7 @@ SUBJECTS = {
     "plan": lambda path: plan_checkpoint(path, parse_requirement("sqnr>=20dB"), measure_menu(path, ("rf8", "int8"))),
     "rf-family": lambda _: theory((1.0,), 4, 5),
     "compare": lambda path: compare(contents(path), contents(path)),
+    "compare-schemes": lambda path: search_schemes(path, SearchSpace(blocks=(16,), mse=False)),
 }
 
 

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracle_helpers import DTYPES, UNREGISTERED, cases, first_upper, float_above, residual_boundary
 
+from rf8sim.codec.boundaries import Boundary, boundaries
 from rf8sim.codec.rounding import Overflow, RoundingMode
-from rf8sim.codec.thresholds import Boundary, boundaries, step_table
+from rf8sim.codec.thresholds import step_table
 from rf8sim.formats import format_names, get_format
 from rf8sim.reference import MODES, OVERFLOWS, ladder
 

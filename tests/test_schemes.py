@@ -104,7 +104,6 @@ def test_text_forms_by_example():
         ("mxfp9", "did you mean 'mxfp4'"),
         ("mxfp8", "unknown format or scheme 'mxfp8': did you mean 'mxfp8_e4m3' or 'mxfp8_e5m2'"),
         ("fp8", "unknown format or scheme 'fp8': did you mean 'e4m3fn' or 'e5m2'"),
-        ("fp16", "unknown format or scheme 'fp16': 'rf8sim formats' lists all"),
         ("mxfp4/channel", "'mxfp4' is a scheme, which has scales of its own (e2m1fn/1x32:e8m0fnu,floor)"),
         ("rf8/channel:e8m0", "unknown scale format 'e8m0': did you mean 'e8m0fnu'"),
         ("rf8/chanel", "unknown block 'chanel': expected 'tensor', 'channel'"),

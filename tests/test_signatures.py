@@ -23,6 +23,7 @@ EXCEPTIONS = {
     "rf8sim.cli.measure.evaluate",
     "rf8sim.cli.measure.fit",
     "rf8sim.cli.measure.report",
+    "rf8sim.cli.schemes.compare_schemes",
     "rf8sim.cli.store.quantize",
 }
 

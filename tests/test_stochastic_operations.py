@@ -64,7 +64,7 @@ def check_draws(
     for place, at in enumerate(first.tolist()):
         result, own = results[place]
         way, pair, raises = int(fraction.flat[at]), int(codes.flat[at]), int(flags.flat[at])
-        lower, upper = (pair & 255, raises & 255), (pair >> 8, raises >> 8)
+        lower, upper = (pair & 0xFFFF, raises & 0xFFFF), (pair >> 16, raises >> 16)
         wanted = [(2**32 - 1 - way, lower), *([(2**32 - way, upper)] if way else [])]
         if lower == upper:
             assert not way
@@ -99,8 +99,8 @@ def test_a_wrong_fraction_is_seen() -> None:
     for name, wrong in (
         ("fraction", table.fraction + np.where(thirds, np.uint32(1), np.uint32(0))),
         ("fraction", table.fraction - np.where(thirds, np.uint32(1), np.uint32(0))),
-        ("codes", table.codes ^ np.where(thirds, np.uint16(256), np.uint16(0))),
-        ("flags", table.flags ^ np.where(thirds, np.uint16(Flags.UNDERFLOW), np.uint16(0))),
+        ("codes", table.codes ^ np.where(thirds, np.uint32(1 << 16), np.uint32(0))),
+        ("flags", table.flags ^ np.where(thirds, np.uint32(Flags.UNDERFLOW), np.uint32(0))),
     ):
         with pytest.raises(AssertionError):
             check_draws(table._replace(**{name: wrong}), exactly.index, exactly.results, fmt, "saturate")
@@ -126,7 +126,7 @@ def test_every_pair_with_given_words(name: str, random_bits: int) -> None:
         way = table.fraction[operands] >> (32 - random_bits)
         up = way.astype(np.int64) + (words & (2**random_bits - 1)) >= 2**random_bits
         for found, pairs in ((got, table.codes), (flags, table.flags)):
-            np.testing.assert_array_equal(found, np.where(up, pairs[operands] >> 8, pairs[operands] & 255))
+            np.testing.assert_array_equal(found, np.where(up, pairs[operands] >> 16, pairs[operands] & 0xFFFF))
         for i in rng.integers(0, operands[0].size, 300).tolist():
             these = tuple(numbers[x[i]] for x in operands)
             result = exact(operation, *these)

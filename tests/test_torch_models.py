@@ -301,7 +301,7 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="fixed scale must be positive"):
         QuantizeConfig(scale=-1.0)
     with pytest.raises(ValueError, match="did you mean 'int8'"):
-        QuantizeConfig(inputs="int9")
+        QuantizeConfig(inputs="int_8")
     with pytest.raises(ValueError, match="unknown input rule"):
         QuantizeConfig(input_rule="percentile")
     with pytest.raises(ValueError, match="one running scale for each layer: take 'int8', not int8/channel"):

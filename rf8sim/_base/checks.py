@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["as_codes", "as_output", "choose", "dtype_name", "suggestion"]
+__all__ = ["as_codes", "as_output", "choose", "dtype_name", "invalid_field", "suggestion"]
 
 _ALIASES: dict[str, tuple[str, ...]] = {
     "fp64": ("float64",),
@@ -69,18 +70,33 @@ def suggestion(name: str, options: Iterable[str]) -> str:
     return f"did you mean {' or '.join(filter(None, [', '.join(shown[:-1]), shown[-1]]))}? " if shown else ""
 
 
-def as_codes(codes: ArrayLike, bits: int, name: str) -> NDArray[np.uint8]:
-    """Return codes as uint8, or raise if they are not codes of a format of that many bits."""
+def invalid_field(error: Exception) -> str:
+    """Return msgspec's validation error as a sentence that begins with the field."""
+    text, _, path = str(error).partition(" - at `$")
+    path = path.rstrip("`").lstrip(".")
+    missing = re.fullmatch(r"Object missing required field `(.+)`", text)
+    if missing:
+        return f"field {'.'.join(filter(None, [path, missing[1]]))!r} is missing"
+    text = text.replace("`", "")
+    text = re.sub(r"^Expected (.+), got (.+?)( [><]=? .+)?$", r"expected \1\3, got \2", text)
+    text = re.sub(r"^Expected", "expected", text)
+    return f"field {path!r}: {text}" if path else text
+
+
+def as_codes(codes: ArrayLike, bits: int, name: str) -> NDArray[Any]:
+    """Return codes as uint8, of more than 8 bits as uint16; raise if a format of so many bits has no such codes."""
+    dtype = np.dtype(np.uint8 if bits <= 8 else np.uint16)
     array = np.asarray(codes)
-    if array.dtype == np.uint8:
-        typed: NDArray[np.uint8] = array
-        if bits == 8 or array.size == 0:
-            return typed
+    if array.dtype == dtype:
+        if bits == 8 * dtype.itemsize or array.size == 0:
+            return array
     elif array.dtype.kind not in "iu":
-        raise TypeError(f"codes are unsigned 8-bit integers, got dtype {array.dtype.name}; encode the data first")
+        raise TypeError(
+            f"codes are unsigned {8 * dtype.itemsize}-bit integers, got dtype {array.dtype.name}; encode the data first"
+        )
     if array.size and (int(array.min()) < 0 or int(array.max()) >> bits):
         raise ValueError(f"codes of {name} run from 0 to {(1 << bits) - 1}, got {array.min()} to {array.max()}")
-    return array.astype(np.uint8)
+    return array.astype(dtype)
 
 
 def as_output(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

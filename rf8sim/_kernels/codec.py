@@ -28,6 +28,23 @@ def encode_cells(bits: Any, threshold: Any, result: Any, shift: Any, out: Any) -
 
 
 @_jit
+def encode_search(bits: Any, table: Any, out: Any) -> None:
+    """Find the last step at or below each bit pattern among those of its cell."""
+    first, result, start, shift = table
+    for i in range(bits.size):
+        pattern = np.uint64(bits[i])
+        cell = pattern >> shift
+        low, high = start[cell], start[cell + np.uint64(1)]
+        while low < high:
+            middle = (low + high) >> 1
+            if first[middle] <= pattern:
+                low = middle + 1
+            else:
+                high = middle
+        out[i] = result[low - 1]
+
+
+@_jit
 def look_up(index: Any, table: Any, out: Any) -> None:
     """``out = table[index]`` for a table that covers every index."""
     for i in range(index.size):
@@ -43,13 +60,13 @@ def look_up_pair(a: Any, b: Any, table: Any, out: Any) -> None:
 
 @_jit
 def look_up_drawn(index: Any, pairs: Any, fraction: Any, words: Any, random_bits: Any, out: Any) -> None:
-    """Take the upper byte of ``pairs[index]`` where the top bits of the fraction plus the word's low bits carry."""
+    """Take the upper half of ``pairs[index]`` where the top bits of the fraction plus the word's low bits carry."""
     mask = np.uint64((np.uint64(1) << random_bits) - np.uint64(1))
     unused = np.uint64(32) - random_bits
     for i in range(index.size):
         entry = index[i]
         carry = ((np.uint64(fraction[entry]) >> unused) + (np.uint64(words[i]) & mask)) >> random_bits
-        out[i] = np.uint8(np.uint64(pairs[entry]) >> (carry << np.uint64(3)))
+        out[i] = (np.uint64(pairs[entry]) >> (carry << np.uint64(4))) & np.uint64(0xFFFF)
 
 
 @_jit
@@ -121,7 +138,7 @@ def encode_stochastic(
             width = gap[number]
             distance = (abs(np.float64(x[i])) - lower[number]) * power
             up = (distance - high * width >= low * width) & (width > 0.0)
-            out[i] = np.uint8(codes[number] >> 8) if up else np.uint8(codes[number])
+            out[i] = codes[number] >> np.uint32(16) if up else codes[number] & np.uint32(0xFFFF)
 
 
 @_jit
@@ -278,7 +295,7 @@ def _round_sum(total: Any, rule: Any, first: Any, step: Any, scratch: Any, buffe
 def _scratch() -> Any:
     ints = np.empty((2, _TILE), dtype=np.int64)
     floats = np.empty((4, _TILE), dtype=np.float64)
-    return ints, floats, np.empty(_TILE + 4, dtype=np.uint32), np.empty(_TILE, dtype=np.uint8)
+    return ints, floats, np.empty(_TILE + 4, dtype=np.uint32), np.empty(_TILE, dtype=np.uint16)
 
 
 @_jit

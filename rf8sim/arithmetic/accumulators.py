@@ -14,7 +14,7 @@ from .._base.checks import choose, suggestion
 from ..codec.codec import whole_table
 from ..codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
 from ..codec.thresholds import CellTable, StepTable, cell_table, step_table, stochastic_table
-from ..formats import FloatLayout, Format, format_names, get_format, get_layout, layout_names
+from ..formats import FloatLayout, Format, format_aliases, format_names, get_format, get_layout, layout_names
 
 __all__ = ["Accumulator", "Order", "Rule", "get_accumulator", "get_order", "get_rule"]
 
@@ -100,6 +100,8 @@ def get_accumulator(name: str | Format | Accumulator, what: str = "accumulator")
         return Accumulator(name.name, format=name)
     if name == "exact":
         return Accumulator(name)
+    alias = format_aliases().get(name)
+    name = alias if alias in _FLOATS else name  # a float is summed in as a float, not as a table of values
     if name in _FLOATS or (name not in format_names() and _is_layout(name)):
         return Accumulator(name, floating=_checked_layout(name, what))
     if str(name).startswith("int:"):
@@ -204,10 +206,10 @@ class Rule(NamedTuple):
 
 _NO_FLOAT = (np.int64(0), np.int64(0), np.int64(0), 0.0, 0.0, 0.0)
 _NO_TABLE = (
-    np.zeros(1, np.uint64), np.zeros(2, np.uint16), np.uint64(0), np.zeros(0, np.uint64), np.zeros(256)
+    np.zeros(1, np.uint64), np.zeros(2, np.uint32), np.uint64(0), np.zeros(0, np.uint64), np.zeros(256)
 )  # fmt: skip
-_NO_FINE = (np.zeros(1, np.uint8), np.zeros(2, np.uint8))
-_NO_COARSE = (np.zeros(1), np.zeros(1), np.zeros(1, np.uint16))
+_NO_FINE = (np.zeros(1, np.uint8), np.zeros(2, np.uint16))
+_NO_COARSE = (np.zeros(1), np.zeros(1), np.zeros(1, np.uint32))
 
 
 def get_rule(accumulator: Accumulator, rounding: str | Rounding, unit: int) -> Rule:
@@ -273,18 +275,19 @@ def _format_tables(fmt: Format, rounding: str) -> tuple[tuple[Any, ...], tuple[A
     if mode is RoundingMode.STOCHASTIC:
         stochastic = stochastic_table(fmt, option, "float64")
         cells, steps = stochastic.cells, stochastic.steps
-        fine, coarse = (stochastic.drop, stochastic.cell_codes), (stochastic.lower, stochastic.gap, stochastic.codes)
+        fine = stochastic.drop, stochastic.cell_codes.astype(np.uint16)
+        coarse = stochastic.lower, stochastic.gap, stochastic.codes
     else:
         cells, steps = cell_table(fmt, mode, option, "float64"), step_table(fmt, mode, option, "float64")
     search: NDArray[np.uint64] = np.zeros(0, np.uint64)
     if cells is None:
         search, cells = steps.first, _cells_by_number(steps)
     values = whole_table(fmt.values).copy()  # writable: a read-only array would be another type to the kernels
-    table = (cells.threshold, cells.result.astype(np.uint16), np.uint64(cells.shift), search, values)
+    table = (cells.threshold, cells.result.astype(np.uint32), np.uint64(cells.shift), search, values)
     return table, fine, coarse
 
 
 def _cells_by_number(steps: StepTable) -> CellTable:
     """Make a cell of each step, where values are too close for cells of bit patterns: steps are found by search."""
     numbers = np.arange(steps.first.size, dtype=np.uint64)
-    return CellTable(numbers, np.repeat(steps.result.astype(np.uint16), 2), np.uint64(0))
+    return CellTable(numbers, np.repeat(steps.result.astype(np.uint32), 2), np.uint64(0))

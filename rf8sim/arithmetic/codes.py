@@ -1,12 +1,13 @@
 """Operations on codes: each the correctly rounded result of the exact real operation.
 
 The exact results, and the tables that they make, are in `operations`. Here they are looked up, for arrays of any
-shape; `fma`, which has too many operands for a table, is computed.
+shape; what has too many operand bits for a table, as `fma` and formats of more than 8 bits, is computed.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,19 +17,26 @@ from .._base.threads import in_pieces
 from .._kernels import codec as _kernels
 from ..codec.codec import drawn_words, whole_table
 from ..codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
+from ..codec.thresholds import cell_table, float32_decides
 from ..formats import Format, get_format
 from .operations import (
     OPERATIONS,
+    WORD,
     DrawTable,
     Flags,
     Formats,
     OperationTable,
+    as_integers,
+    cancels_to_minus_zero,
     conversion_table,
     draw_table,
     draws,
     each_format,
+    exact_results,
     exact_sum,
+    is_table,
     operation_table,
+    order,
     order_table,
     round_exact,
     sum_in_words,
@@ -58,44 +66,176 @@ def _apply(
     fmt: Formats,
     result: str | Format | None,
     rounding: str | Rounding,
-    out: NDArray[np.uint8] | None,
+    out: NDArray[Any] | None,
     with_flags: bool,
 ) -> Any:
     formats = tuple(get_format(name) for name in each_format(fmt, len(operands)))
     into = formats[0] if result is None else get_format(result)
     chosen = as_rounding(rounding)
-    table: OperationTable | DrawTable
-    if chosen.stochastic:
-        table = draw_table(operation, formats, result=into, rounding=chosen)
-    else:
-        table = operation_table(operation, formats, result=into, rounding=chosen)
+    check_choices(into, chosen)
     arrays, shape = _operands(operands, formats)
-    codes = as_output(out, shape, np.dtype(np.uint8))
+    codes = as_output(out, shape, into.code_dtype)
     # As in numpy, operands that share memory with `out` are read before it is written.
     in_place = codes.flags.c_contiguous and not any(np.may_share_memory(codes, array) for array in arrays)
-    target = codes.reshape(-1) if in_place else None
-    if isinstance(table, DrawTable):
-        words = drawn_words(shape, chosen)
-    if table.missing.any():
-        _refuse_missing(_look_up(arrays, table.missing).reshape(shape), operation, into)
-    flags = None
-    if isinstance(table, DrawTable):
-        drawn = arrays, table.fraction, words, chosen.bits
-        if with_flags:
-            flags = _look_up_drawn(table.flags, *drawn).reshape(shape)
-        results = _look_up_drawn(table.codes, *drawn, target)
-    else:
-        if with_flags:
-            flags = _look_up(arrays, table.flags).reshape(shape)
-        results = _look_up(arrays, table.codes, target)
+    target = codes.reshape(-1) if in_place else np.empty(arrays[0].size, dtype=into.code_dtype)
+    words = drawn_words(shape, chosen) if chosen.stochastic else np.empty(0, np.uint32)
+    work = _by_table if is_table(operation, formats) else _by_computation
+    flags, missing = work(operation, arrays, formats, into, chosen, words, target)
+    if missing.any():
+        _refuse_missing(missing.reshape(shape), operation, into)
+    raised = flags().reshape(shape) if with_flags else None  # before an operand that shares memory is overwritten
     if not in_place:
-        codes[...] = results.reshape(shape)
-    return codes if flags is None else (codes, flags)
+        codes[...] = target.reshape(shape)
+    return codes if raised is None else (codes, raised)
+
+
+def _by_table(
+    operation: str,
+    arrays: list[NDArray[Any]],
+    formats: tuple[Format, ...],
+    into: Format,
+    rounding: Rounding,
+    words: NDArray[np.uint32],
+    out: NDArray[Any],
+) -> tuple[Callable[[], NDArray[np.uint8]], NDArray[np.bool_]]:
+    """Look results up; return a function that gives the flags, and where NaN has no code."""
+    if rounding.stochastic:
+        drawn = draw_table(operation, formats, result=into, rounding=rounding)
+        missing = _look_up(arrays, drawn.missing) if drawn.missing.any() else drawn.missing[:0]
+        if not missing.any():
+            _look_up_drawn(drawn.codes, arrays, drawn.fraction, words, rounding.bits, out)
+
+        def drawn_flags() -> NDArray[np.uint8]:
+            flags = np.empty(out.size, dtype=np.uint8)
+            return _look_up_drawn(drawn.flags, arrays, drawn.fraction, words, rounding.bits, flags)
+
+        return drawn_flags, missing
+    table = operation_table(operation, formats, result=into, rounding=rounding)
+    missing = _look_up(arrays, table.missing) if table.missing.any() else table.missing[:0]
+    if not missing.any():
+        _look_up(arrays, table.codes, out)
+    return lambda: _look_up(arrays, table.flags), missing
+
+
+def _by_computation(
+    operation: str,
+    arrays: list[NDArray[Any]],
+    formats: tuple[Format, ...],
+    into: Format,
+    rounding: Rounding,
+    words: NDArray[np.uint32],
+    out: NDArray[Any],
+) -> tuple[Callable[[], NDArray[np.uint8]], NDArray[np.bool_]]:
+    """Compute results of operands too wide for a table, by the functions that tables are made of."""
+    minus_zero = cancels_to_minus_zero(operation, rounding)
+    tables = [whole_table(fmt.values) for fmt in formats]
+    terms = _as_multiply_add(operation, arrays, tables, minus_zero)
+    in_words = OPERATIONS[operation].in_words
+
+    def exact(part: slice) -> Exact:
+        a, b = (table[array[part]] for table, array in zip(tables, arrays, strict=True))
+        value, flags = exact_results(operation, a, b, into, minus_zero)
+
+        def magnitude(here: NDArray[np.bool_]) -> Any:
+            return abs(as_integers(value[here])) << WORD if in_words is None else in_words(a[here], b[here])
+
+        return value, flags, magnitude
+
+    return _round_pieces(exact, into, rounding, words, out, terms)
+
+
+_ONE = np.ones(256)
+_MINUS_ZERO = np.full(256, -0.0)
+_NO_CODES = np.zeros(1, np.uint8)
+
+
+class _Terms(NamedTuple):
+    """Operands of ``a * b + c``: codes, their values, and -1 where a sum that cancels is -0."""
+
+    codes: tuple[NDArray[Any], ...]
+    values: tuple[NDArray[np.float64], ...]
+    sign: float
+
+
+def _as_multiply_add(
+    operation: str, arrays: list[NDArray[Any]], tables: list[NDArray[np.float64]], minus_zero: bool
+) -> _Terms | None:
+    """Write an operation as ``a * b + c``, exact as itself in every bit and sign of zero; None if it is none."""
+    sign = -1.0 if minus_zero else 1.0
+    if operation in ("add", "subtract"):
+        addend = tables[1] if operation == "add" else -tables[1]
+        codes = arrays[0], np.broadcast_to(_NO_CODES, arrays[0].shape), arrays[1]
+        return _Terms(codes, (tables[0], _ONE, addend), sign)
+    if operation == "multiply":
+        # A product of zero keeps its sign when -0 is added, in every mode but where a sum that cancels is -0.
+        codes = arrays[0], arrays[1], np.broadcast_to(_NO_CODES, arrays[0].shape)
+        return _Terms(codes, (tables[0], tables[1], _MINUS_ZERO), 1.0)
+    return None
+
+
+Exact = tuple[NDArray[np.float64], NDArray[Any], Callable[[NDArray[np.bool_]], Any]]
+"""Exact results, the flags of the operation itself, and a function that gives exact magnitudes (`draws`)."""
+
+
+def _fused(terms: _Terms, into: Format, rounding: Rounding, out: NDArray[Any]) -> bool:
+    """Compute ``a * b + c`` by one kernel; return whether that was possible: if not, ``out`` is not to be used."""
+    from .._kernels.arithmetic import multiply_add
+
+    mode, overflow = check_choices(into, rounding)
+    if rounding.stochastic or not float32_decides(into, mode):
+        return False
+    cells = cell_table(into, mode, overflow, "float32")
+    assert cells is not None
+    beyond = (cells.result[2 * (pattern >> int(cells.shift))] for pattern in (0x7F800000, 0xFF800000))
+    codes = (other if side.infinity is None else side.infinity for other, side in zip(beyond, into.sides, strict=True))
+    infinities, nans = np.array(list(codes), dtype=into.code_dtype), []
+
+    def work(start: int, stop: int) -> None:
+        part = tuple(array[start:stop] for array in terms.codes)
+        nans.append(multiply_add(part, terms.values, terms.sign, tuple(cells), infinities, out[start:stop]))
+
+    in_pieces(work, out.size)
+    return into.nan is not None or not any(nans)
+
+
+def _round_pieces(
+    exact: Callable[[slice], Exact],
+    into: Format,
+    rounding: Rounding,
+    words: NDArray[np.uint32],
+    out: NDArray[Any],
+    terms: _Terms | None = None,
+) -> tuple[Callable[[], NDArray[np.uint8]], NDArray[np.bool_]]:
+    """Round what a function gives for each slice; return a function that gives the flags, and where NaN has no code.
+
+    ``terms``, if given, are the same results for a kernel that is faster and knows no flags.
+    """
+    if terms is not None and out.size and _fused(terms, into, rounding, out):
+        return lambda: _round_pieces(exact, into, rounding, words, np.empty_like(out))[0](), np.zeros(0, np.bool_)
+    raised, missing = np.empty(out.size, dtype=np.uint8), np.empty(out.size, dtype=np.bool_)
+
+    def work(start: int, stop: int) -> None:
+        for low in range(start, stop, _PIECE):
+            part = slice(low, min(low + _PIECE, stop))
+            value, flags, magnitude = exact(part)
+            if not rounding.stochastic:
+                out[part], raised[part], missing[part] = round_exact(value, flags, into, rounding)
+                continue
+            table = draws(value, flags, into, rounding.overflow, magnitude)
+            index = np.arange(value.size, dtype=np.uint16)
+            for pairs, target in ((table.codes, out), (table.flags, raised)):
+                _kernels.look_up_drawn(
+                    index, pairs, table.fraction, words[part], np.uint64(rounding.bits), target[part]
+                )
+            missing[part] = table.missing
+
+    in_pieces(work, out.size)
+    return lambda: raised, missing
 
 
 def _operands(
     operands: tuple[ArrayLike, ...], formats: tuple[Format, ...]
-) -> tuple[list[NDArray[np.uint8]], tuple[int, ...]]:
+) -> tuple[list[NDArray[Any]], tuple[int, ...]]:
     """Check codes, broadcast them; return them flat, and their common shape."""
     checked = [as_codes(x, f.bits, f.name) for x, f in zip(operands, formats, strict=False)]
     try:
@@ -106,7 +246,7 @@ def _operands(
     return [np.ascontiguousarray(array).reshape(-1) for array in arrays], arrays[0].shape
 
 
-def _look_up(operands: list[NDArray[np.uint8]], table: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
+def _look_up(operands: list[NDArray[Any]], table: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
     """Return what a table says of flat operands."""
     a, flat = operands[0], table.reshape(-1)
     target = np.empty(a.size, dtype=table.dtype) if out is None else out
@@ -121,25 +261,24 @@ def _look_up(operands: list[NDArray[np.uint8]], table: NDArray[Any], out: NDArra
 
 
 def _look_up_drawn(
-    pairs: NDArray[np.uint16],
-    operands: list[NDArray[np.uint8]],
+    pairs: NDArray[np.uint32],
+    operands: list[NDArray[Any]],
     fraction: NDArray[np.uint32],
     words: NDArray[np.uint32],
     bits: int,
-    out: NDArray[np.uint8] | None = None,
-) -> NDArray[np.uint8]:
-    """Return the lower or the upper byte of the table's entries, as the carry of fraction and word decides."""
+    out: NDArray[Any],
+) -> NDArray[Any]:
+    """Put the lower or the upper half of each entry into ``out``, as the carry of fraction and word decides."""
     index: NDArray[Any] = operands[0]
     if len(operands) == 2:
         index = np.left_shift(operands[0], 8, dtype=np.uint16) | operands[1]
-    target = np.empty(index.size, dtype=np.uint8) if out is None else out
     compared, pair, way = np.uint64(bits), pairs.reshape(-1), fraction.reshape(-1)
 
     def work(start: int, stop: int) -> None:
-        _kernels.look_up_drawn(index[start:stop], pair, way, words[start:stop], compared, target[start:stop])
+        _kernels.look_up_drawn(index[start:stop], pair, way, words[start:stop], compared, out[start:stop])
 
     in_pieces(work, index.size)
-    return target
+    return out
 
 
 class BinaryOperation(Protocol):
@@ -154,7 +293,7 @@ class BinaryOperation(Protocol):
         result: str | Format | None = None,
         rounding: str | Rounding = "nearest-even",
         flags: bool = False,
-        out: NDArray[np.uint8] | None = None,
+        out: NDArray[Any] | None = None,
     ) -> Any:
         """Operate on codes."""
 
@@ -170,7 +309,7 @@ class UnaryOperation(Protocol):
         result: str | Format | None = None,
         rounding: str | Rounding = "nearest-even",
         flags: bool = False,
-        out: NDArray[np.uint8] | None = None,
+        out: NDArray[Any] | None = None,
     ) -> Any:
         """Operate on codes."""
 
@@ -179,7 +318,7 @@ _BINARY_DOC = """{summary}
 
 Parameters
 ----------
-a, b : array_like of uint8
+a, b : array_like of uint8 or uint16
     Codes; they broadcast as numpy's ufuncs do.
 fmt : str, Format or tuple
     Format of both operands, or a pair with the formats of ``a`` and ``b``: ``("rf8", "int8")``.
@@ -189,12 +328,12 @@ rounding : str or Rounding
     As for `rf8sim.encode`. With ``stochastic`` a result draws the word of its flat index.
 flags : bool
     Return IEEE 754's flags of each element too, as bits of `Flags`.
-out : ndarray of uint8, optional
+out : ndarray of uint8 or uint16, optional
     Where to put the codes.
 
 Returns
 -------
-ndarray of uint8, or a pair of them with ``flags``
+ndarray of uint8 or uint16, with ``flags`` and an ndarray of uint8
     Canonical codes of the correctly rounded results.
 
 Raises
@@ -214,7 +353,7 @@ _UNARY_DOC = """{summary}
 
 Parameters
 ----------
-a : array_like of uint8
+a : array_like of uint8 or uint16
     Codes.
 fmt : str or Format
     Their format, and by default that of the result.
@@ -223,7 +362,7 @@ result, rounding, flags, out
 
 Returns
 -------
-ndarray of uint8, or a pair of them with ``flags``
+ndarray of uint8 or uint16, with ``flags`` and an ndarray of uint8
     Canonical codes.
 
 Raises
@@ -248,7 +387,7 @@ def _binary(name: str, summary: str, example: str) -> BinaryOperation:
         result: str | Format | None = None,
         rounding: str | Rounding = "nearest-even",
         flags: bool = False,
-        out: NDArray[np.uint8] | None = None,
+        out: NDArray[Any] | None = None,
     ) -> Any:
         return _apply(name, (a, b), fmt, result, rounding, out, flags)
 
@@ -265,7 +404,7 @@ def _unary(name: str, summary: str, example: str) -> UnaryOperation:
         result: str | Format | None = None,
         rounding: str | Rounding = "nearest-even",
         flags: bool = False,
-        out: NDArray[np.uint8] | None = None,
+        out: NDArray[Any] | None = None,
     ) -> Any:
         return _apply(name, (a,), fmt, result, rounding, out, flags)
 
@@ -295,7 +434,7 @@ def fma(
     result: str | Format | None = None,
     rounding: str | Rounding = "nearest-even",
     flags: bool = False,
-    out: NDArray[np.uint8] | None = None,
+    out: NDArray[Any] | None = None,
 ) -> Any:
     """Compute ``a * b + c`` with one rounding.
 
@@ -304,7 +443,7 @@ def fma(
 
     Parameters
     ----------
-    a, b, c : array_like of uint8
+    a, b, c : array_like of uint8 or uint16
         Codes; they broadcast.
     fmt : str, Format or tuple
         Format of all operands, or a tuple with those of ``a``, ``b`` and ``c``.
@@ -315,7 +454,7 @@ def fma(
 
     Returns
     -------
-    ndarray of uint8, or a pair of them with ``flags``
+    ndarray of uint8 or uint16, with ``flags`` and an ndarray of uint8
         Canonical codes.
 
     Raises
@@ -330,46 +469,36 @@ def fma(
     >>> float(rf8sim.decode(rf8sim.fma(one, small, one, "rf8"), "rf8"))
     1.0
     """
-    first, second, third = (get_format(name) for name in each_format(fmt, 3))
-    into = third if result is None else get_format(result)
+    formats = tuple(get_format(name) for name in each_format(fmt, 3))
+    into = formats[2] if result is None else get_format(result)
     chosen = as_rounding(rounding)
-    mode, overflow = check_choices(into, chosen)
-    arrays, shape = _operands((a, b, c), (first, second, third))
-    codes = as_output(out, shape, np.dtype(np.uint8))
-    drawn = chosen.stochastic
-    words = drawn_words(shape, chosen) if drawn else np.empty(0, np.uint32)
-    x, y, z = (whole_table(f.values) for f in (first, second, third))
-    size = arrays[0].size
-    results, raised = np.empty(size, dtype=np.uint8), np.empty(size, dtype=np.uint8)
-    missing = np.empty(size, dtype=np.bool_)
+    check_choices(into, chosen)
+    arrays, shape = _operands((a, b, c), formats)
+    codes = as_output(out, shape, into.code_dtype)
+    words = drawn_words(shape, chosen) if chosen.stochastic else np.empty(0, np.uint32)
+    tables = [whole_table(each.values) for each in formats]
+    minus_zero = chosen.mode == RoundingMode.DOWN
 
-    def work(start: int, stop: int) -> None:
-        for low in range(start, stop, _PIECE):
-            part = slice(low, min(low + _PIECE, stop))
-            factor, other, addend = x[arrays[0][part]], y[arrays[1][part]], z[arrays[2][part]]
-            with np.errstate(all="ignore"):
-                product = factor * other
-                down = mode is RoundingMode.DOWN
-                value = -exact_sum(-product, -addend) if down else exact_sum(product, addend)
-            invalid = np.isnan(value) & ~(np.isnan(factor) | np.isnan(other) | np.isnan(addend))
-            raised_here = np.where(invalid, Flags.INVALID, 0)
-            if not drawn:
-                results[part], raised[part], missing[part] = round_exact(value, raised_here, into, chosen)
-                continue
+    def exact(part: slice) -> Exact:
+        factor, other, addend = (table[array[part]] for table, array in zip(tables, arrays, strict=True))
+        with np.errstate(all="ignore"):
+            product = factor * other
+            value = -exact_sum(-product, -addend) if minus_zero else exact_sum(product, addend)
+        invalid = np.isnan(value) & ~(np.isnan(factor) | np.isnan(other) | np.isnan(addend))
+        return (
+            value,
+            np.where(invalid, Flags.INVALID, 0),
+            lambda here: sum_in_words(product[here], addend[here]),
+        )
 
-            def magnitude(here: NDArray[np.bool_], product: Any = product, addend: Any = addend) -> Any:
-                return sum_in_words(product[here], addend[here])
-
-            table = draws(value, raised_here, into, overflow, magnitude)
-            index = np.arange(value.size, dtype=np.uint16)
-            for pairs, target in ((table.codes, results), (table.flags, raised)):
-                _kernels.look_up_drawn(index, pairs, table.fraction, words[part], np.uint64(chosen.bits), target[part])
-            missing[part] = table.missing
-
-    in_pieces(work, size)
-    _refuse_missing(missing.reshape(shape), "fma", into)
+    results = np.empty(arrays[0].size, dtype=into.code_dtype)
+    terms = _Terms(tuple(arrays), tuple(tables), -1.0 if minus_zero else 1.0)
+    raised, missing = _round_pieces(exact, into, chosen, words, results, terms)
+    if missing.any():
+        _refuse_missing(missing.reshape(shape), "fma", into)
+    all_flags = raised().reshape(shape) if flags else None  # before an operand that shares memory is overwritten
     codes[...] = results.reshape(shape)
-    return (codes, raised.reshape(shape)) if flags else codes
+    return codes if all_flags is None else (codes, all_flags)
 
 
 def compare(a: ArrayLike, b: ArrayLike, fmt: Formats) -> NDArray[np.int8]:
@@ -377,7 +506,7 @@ def compare(a: ArrayLike, b: ArrayLike, fmt: Formats) -> NDArray[np.int8]:
 
     Parameters
     ----------
-    a, b : array_like of uint8
+    a, b : array_like of uint8 or uint16
         Codes; they broadcast.
     fmt : str, Format or tuple
         Format of both, or a pair with the formats of ``a`` and ``b``.
@@ -400,4 +529,7 @@ def compare(a: ArrayLike, b: ArrayLike, fmt: Formats) -> NDArray[np.int8]:
     """
     first, second = (get_format(name) for name in each_format(fmt, 2))
     arrays, shape = _operands((a, b), (first, second))
-    return _look_up(arrays, order_table(first, second)).reshape(shape)
+    if first.bits <= 8 and second.bits <= 8:
+        return _look_up(arrays, order_table(first, second)).reshape(shape)
+    x, y = (whole_table(each.values)[array] for each, array in zip((first, second), arrays, strict=True))
+    return order(x, y).reshape(shape)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..codec.boundaries import place
 from ..codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
-from ..codec.thresholds import boundaries
 from ..formats import Format
 from ..quantization.scheme import Scheme, as_scheme
 from ..quantization.tensor import QuantizedTensor, quantize
@@ -186,8 +186,7 @@ def unit_roundoff(
     relative, absolute = 0.0, 0.0
     for negative, side in enumerate(fmt.sides):
         lower, upper = side.magnitudes[:-1], side.magnitudes[1:]
-        placed = boundaries(fmt, mode, bool(negative))[: lower.size]
-        turn = np.array([float(point.rational) + float(point.root) * math.sqrt(2) for point in placed])
+        turn = place(fmt, mode, bool(negative)).nearest[: lower.size]
         if mode is RoundingMode.STOCHASTIC:  # which may turn anywhere
             turn = lower
         worst = np.maximum(turn - lower, upper - turn)

@@ -19,7 +19,7 @@ about finite results. Where there is no infinity an infinite operand overflows, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntFlag
 from fractions import Fraction
 from functools import lru_cache
@@ -34,10 +34,12 @@ from ..codec.codec import encode, whole_table
 from ..codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
 from ..codec.thresholds import overflow_start
 from ..formats import Format, get_format
+from ..formats.base import PRECISION, REACH
 
 __all__ = [
-    "OPERATIONS", "DrawTable", "Flags", "Formats", "Operation", "OperationTable", "conversion_table", "draw_table",
-    "draws", "each_format", "exact_sum", "operation_table", "order_table", "round_exact",
+    "OPERATIONS", "WORD", "DrawTable", "Flags", "Formats", "Operation", "OperationTable", "cancels_to_minus_zero",
+    "conversion_table", "draw_table", "draws", "each_format", "exact_results", "exact_sum", "is_table",
+    "operation_table", "order", "order_table", "round_exact",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -142,12 +144,13 @@ def _extreme(choose_first: Callable[[Array, Array], NDArray[np.bool_]]) -> Calla
 
 # --- exact results as integers, for stochastic rounding ---------------------------------------------------------------
 
-_UNIT = 400  # products of two float32 numbers, as float64, are whole in units of 2**-400
-_WORD = 32  # bits of a random word
+# Products of two values of formats are whole in units of 2**-_UNIT: of 24 bits each, and from 2**-REACH on.
+_UNIT = 2 * (REACH + PRECISION)
+WORD = 32  # bits of a random word
 
 
 def as_integers(x: Array) -> Integers:
-    """Return finite float64 numbers, exactly, as Python's integers in units of ``2**-400``."""
+    """Return finite float64 numbers, exactly, as Python's integers in units of ``2**-1048``."""
     fraction, exponent = np.frexp(x)
     significand: Integers = np.ldexp(fraction, 53).astype(np.int64).astype(object)
     significand <<= exponent.astype(object) + (_UNIT - 53)
@@ -155,18 +158,18 @@ def as_integers(x: Array) -> Integers:
 
 
 def _in_words(x: Array) -> Integers:
-    magnitude: Integers = abs(as_integers(x)) << _WORD
+    magnitude: Integers = abs(as_integers(x)) << WORD
     return magnitude
 
 
 def sum_in_words(a: Array, b: Array) -> Integers:
-    """Return ``abs(a + b)`` in units of ``2**-432``."""
-    total: Integers = abs(as_integers(a) + as_integers(b)) << _WORD
+    """Return ``abs(a + b)`` in units of ``2**-1080``."""
+    total: Integers = abs(as_integers(a) + as_integers(b)) << WORD
     return total
 
 
 def _quotient_in_words(a: Array, b: Array) -> Integers:
-    dividend: Integers = abs(as_integers(a)) << (_UNIT + _WORD)
+    dividend: Integers = abs(as_integers(a)) << (_UNIT + WORD)
     quotient: Integers = dividend // abs(as_integers(b))
     return quotient
 
@@ -175,7 +178,7 @@ _integer_root = np.frompyfunc(math.isqrt, 1, 1)
 
 
 def _root_in_words(a: Array, _: Array) -> Integers:
-    root: Integers = _integer_root(as_integers(a) << (_UNIT + 2 * _WORD))
+    root: Integers = _integer_root(as_integers(a) << (_UNIT + 2 * WORD))
     return root
 
 
@@ -189,7 +192,7 @@ class Operation(NamedTuple):
     exact : callable
         The exact result as float64, rounded to odd if it needs more than 53 bits.
     in_words : callable, optional
-        Of finite results, the magnitude in units of ``2**-432``, cut off to an integer; None if ``exact`` never rounds.
+        Of finite results, the magnitude in units of ``2**-1080``, cut off; None if ``exact`` never rounds.
     """
 
     operands: int
@@ -217,13 +220,15 @@ class OperationTable(NamedTuple):
 
     Attributes
     ----------
-    codes, flags : ndarray of uint8, shape (256, 256), or (256,) for one operand
+    codes : ndarray of uint8 or uint16, shape (256, 256), or (256,) or (65536,) for one operand
         Indexed by the operands' codes; rows and columns beyond a narrow format's codes repeat it.
+    flags : ndarray of uint8
+        Of the same shape.
     missing : ndarray of bool
         Where the result is NaN and the result's format has no code for it.
     """
 
-    codes: NDArray[np.uint8]
+    codes: NDArray[Any]
     flags: NDArray[np.uint8]
     missing: NDArray[np.bool_]
 
@@ -256,7 +261,7 @@ def operation_table(
     Raises
     ------
     ValueError
-        If an option is unknown.
+        If an option is unknown, or two operands have more than 8 bits each.
 
     Examples
     --------
@@ -270,6 +275,7 @@ def operation_table(
     if chosen.stochastic:
         raise ValueError("operation_table gives one code for each pair, 'stochastic' draws one of two: use draw_table")
     check_choices(into, chosen)
+    _check_size(operation, first, second)
     return _table(operation, first, second, into, str(chosen))
 
 
@@ -279,12 +285,23 @@ def _table_formats(operation: str, fmt: Formats, result: str | Format | None) ->
     return formats[0], formats[-1], formats[0] if result is None else get_format(result)
 
 
+def is_table(operation: str, formats: Sequence[Format]) -> bool:
+    """Return whether the results of an operation are kept as a table: operands have at most 8 bits, or there is one."""
+    return OPERATIONS[operation].operands == 1 or all(fmt.bits <= 8 for fmt in formats)
+
+
+def _check_size(operation: str, first: Format, second: Format) -> None:
+    if not is_table(operation, (first, second)):
+        raise ValueError(
+            f"operands of {first.bits} and {second.bits} bits make a table of 2**{first.bits + second.bits} entries: "
+            f"tables are of formats of at most 8 bits; call rf8sim.{operation} on arrays of codes"
+        )
+
+
 @lru_cache(maxsize=256)
 def _table(operation: str, first: Format, second: Format, into: Format, rounding: str) -> OperationTable:
     chosen = as_rounding(rounding)
-    # A sum that cancels is +0, and -0 in this one mode (IEEE 754-2019, 6.3).
-    minus_zero = chosen.mode == RoundingMode.DOWN and operation in ("add", "subtract")
-    _, value, flags = _results(operation, first, second, into, minus_zero)
+    _, value, flags = _results(operation, first, second, into, cancels_to_minus_zero(operation, chosen))
     table = round_exact(value, flags, into, chosen)
     for column in table:  # it is handed out and kept
         column.flags.writeable = False
@@ -295,10 +312,22 @@ def _results(
     operation: str, first: Format, second: Format, into: Format, minus_zero: bool = False
 ) -> tuple[tuple[Array, Array], Array, NDArray[Any]]:
     """Return the operands of all codes, the exact results, and the flags of the operation itself."""
-    operands, exact, _ = OPERATIONS[operation]
     a, b = whole_table(first.values), whole_table(second.values)
-    if operands == 2:
+    if OPERATIONS[operation].operands == 2:
         a, b = (np.ascontiguousarray(x) for x in np.broadcast_arrays(a[:, None], b[None, :]))
+    value, flags = exact_results(operation, a, b, into, minus_zero)
+    return (a, b), value, flags
+
+
+def exact_results(
+    operation: str, a: Array, b: Array, into: Format, minus_zero: bool = False
+) -> tuple[Array, NDArray[Any]]:
+    """Return the exact results of operands, rounded to odd where float64 does not hold them, and their flags.
+
+    ``minus_zero`` says that a sum that cancels is -0 (`cancels_to_minus_zero`); ``b`` is not read by operations of one
+    operand.
+    """
+    operands, exact, _ = OPERATIONS[operation]
     with np.errstate(all="ignore"):
         value = -exact(-a, -b) if minus_zero else exact(a, b)
     nan = np.isnan(a) | np.isnan(b) if operands == 2 else np.isnan(a)
@@ -308,7 +337,12 @@ def _results(
         flags = np.where(by_zero, Flags.DIVIDE_BY_ZERO, flags)
         if into.sides[0].infinity is None:  # there is no infinity: x/0 is NaN
             value = np.where(by_zero, np.nan, value)
-    return (a, b), value, flags
+    return value, flags
+
+
+def cancels_to_minus_zero(operation: str, rounding: Rounding) -> bool:
+    """Return whether a sum that cancels is -0: in the mode ``down`` (IEEE 754-2019, 6.3)."""
+    return rounding.mode == RoundingMode.DOWN and operation in ("add", "subtract")
 
 
 def round_exact(value: Array, flags: NDArray[Any], into: Format, rounding: str | Rounding) -> OperationTable:
@@ -344,16 +378,16 @@ class DrawTable(NamedTuple):
 
     Attributes
     ----------
-    codes, flags : ndarray of uint16, shape (256, 256), or (256,) for one operand
-        ``lower | upper << 8``, the lower in magnitude; equal where nothing is drawn.
+    codes, flags : ndarray of uint32, shape (256, 256), or (256,) for one operand
+        ``lower | upper << 16``, the lower in magnitude; equal where nothing is drawn.
     fraction : ndarray of uint32
         ``floor(p * 2**32)`` for the exact result ``lower + p * (upper - lower)``; 0 where nothing is drawn.
     missing : ndarray of bool
         Where the result is NaN and the result's format has no code for it.
     """
 
-    codes: NDArray[np.uint16]
-    flags: NDArray[np.uint16]
+    codes: NDArray[np.uint32]
+    flags: NDArray[np.uint32]
     fraction: NDArray[np.uint32]
     missing: NDArray[np.bool_]
 
@@ -393,7 +427,7 @@ def draw_table(
     >>> from rf8sim import decode
     >>> table = draw_table("divide", "rf8")
     >>> pair = int(table.codes[0x7B, 0x7F])
-    >>> decode([pair & 255, pair >> 8], "rf8").tolist(), int(table.fraction[0x7B, 0x7F]) == 2**32 // 3
+    >>> decode([pair & 0xFFFF, pair >> 16], "rf8").tolist(), int(table.fraction[0x7B, 0x7F]) == 2**32 // 3
     ([0.625, 0.75], True)
     """
     choose("operation", operation, OPERATIONS)
@@ -403,6 +437,7 @@ def draw_table(
         raise ValueError(f"draw_table is for 'stochastic', which draws one of two codes: for {chosen.mode!r} use "
                          "operation_table")  # fmt: skip
     check_choices(into, chosen)
+    _check_size(operation, first, second)
     return _draw_table(operation, first, second, into, chosen.overflow)
 
 
@@ -438,7 +473,7 @@ def draws(
     into, overflow
         Format of the result, and what becomes of results beyond its largest value.
     magnitude : callable
-        From a mask to the exact magnitudes there, cut off to integers of ``2**-432``. With those, cutting off the
+        From a mask to the exact magnitudes there, cut off to integers of ``2**-1080``. With those, cutting off the
         fraction is right: values of a format are whole in these units, so ``floor((x - n) / m) = floor((floor(x) - n)
         / m)``.
 
@@ -463,18 +498,22 @@ def draws(
             beyond = [side.beyond] if math.isfinite(side.beyond) else []
             grid = as_integers(np.array([*side.magnitudes, *beyond]))
             rank = into.rank[codes[here]]
-            fraction[here] = (magnitude(here) - (grid[rank] << _WORD)) // (grid[rank + 1] - grid[rank])
-    upper_codes, upper_flags = (column.astype(np.uint16) << 8 for column in (upper_codes, upper_flags))
+            fraction[here] = (magnitude(here) - (grid[rank] << WORD)) // (grid[rank + 1] - grid[rank])
+    upper_codes, upper_flags = (column.astype(np.uint32) << 16 for column in (upper_codes, upper_flags))
     return DrawTable(codes | upper_codes, raised | upper_flags, fraction, lower.missing)
 
 
 @lru_cache(maxsize=64)
 def order_table(first: Format, second: Format) -> NDArray[np.int8]:
     """Return how each pair of codes compares: -1, 0, 1, or 2 where one is NaN."""
-    a, b = whole_table(first.values)[:, None], whole_table(second.values)[None, :]
-    order = (a > b).astype(np.int8) - (a < b).astype(np.int8)
-    order[np.isnan(a) | np.isnan(b)] = 2
-    return order
+    return order(whole_table(first.values)[:, None], whole_table(second.values)[None, :])
+
+
+def order(a: Array, b: Array) -> NDArray[np.int8]:
+    """Return how numbers compare: -1, 0, 1, or 2 where one is NaN."""
+    placed = (a > b).astype(np.int8) - (a < b).astype(np.int8)
+    placed[np.isnan(a) | np.isnan(b)] = 2
+    return placed
 
 
 def conversion_table(fmt: Format, into: Format, ratio: Fraction, rounding: str | Rounding) -> OperationTable:
@@ -513,5 +552,5 @@ def _conversion_table(fmt: Format, into: Format, ratio: Fraction, mode: str, ove
         (0, 0) if absent else reference.round_with_flags(result, into, mode, overflow)
         for result, absent in zip(results, missing, strict=True)
     ]
-    codes, flags = np.array(rounded, dtype=np.uint8).T.copy()
-    return OperationTable(codes, flags, missing)
+    codes, flags = np.array(rounded).T
+    return OperationTable(codes.astype(into.code_dtype), flags.astype(np.uint8), missing)

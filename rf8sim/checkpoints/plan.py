@@ -34,7 +34,7 @@ from .._base.checks import choose
 from .._base.files import write_files
 from ..formats import Format
 from ..quantization.records import Count, convert
-from ..quantization.scheme import Scales, Scheme, as_scheme
+from ..quantization.scheme import Scales, Scheme, as_scheme, with_format_names
 
 __all__ = ["CODERS", "KEPT_PATTERNS", "Plan", "Recipe", "Rule", "by_channel", "read_plan", "write_plan"]
 
@@ -80,7 +80,13 @@ class Recipe:
         choose("entropy coder", entropy, CODERS)
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
-        for name, value in {"scheme": by_channel(scheme), "seed": seed, "entropy": entropy}.items():
+        stored = by_channel(scheme)
+        if stored.format.bits > 8:
+            raise ValueError(
+                f"format {stored.format.name!r} has {stored.format.bits} bits, and files hold codes of at most 8: keep "
+                "the tensor, or choose a narrower format"
+            )
+        for name, value in {"scheme": stored, "seed": seed, "entropy": entropy}.items():
             object.__setattr__(self, name, value)
 
     def for_tensor(self, name: str, shape: tuple[int, ...]) -> Recipe:
@@ -115,7 +121,8 @@ def by_channel(scheme: str | Format | Scheme) -> Scheme:
     ('e4m3fn/channel', 'rf8/channel@residual', 'int8')
     """
     stored = as_scheme(scheme)
-    bare = isinstance(scheme, Format) or (isinstance(scheme, str) and scheme.partition("@")[0] == stored.format.name)
+    name = with_format_names(scheme).partition("@")[0] if isinstance(scheme, str) else None
+    bare = isinstance(scheme, Format) or name == stored.format.name
     return replace(stored, scales=Scales("channel")) if bare else stored
 
 

@@ -14,7 +14,8 @@ from .._version import __version__
 from ._common import Command, app
 
 # Each module of commands registers its own in the app; help lists them in this order.
-from . import measure, compare, store, compress, hardware, hardware_hdl, doctor  # isort: skip  # noqa: F401
+from . import measure, formats, compare, store, compress, schemes  # isort: skip  # noqa: F401
+from . import hardware, hardware_hdl, doctor  # isort: skip  # noqa: F401
 
 for _registered in app.registered_commands:
     _registered.cls = Command

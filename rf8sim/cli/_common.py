@@ -7,9 +7,10 @@ import re
 import shlex
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 import typer
 from typer.core import TyperCommand
@@ -110,17 +111,18 @@ def terminal() -> Console:
 _WIDEST_TITLE = 20
 
 
-def print_table(table: Table) -> None:
-    """Print a report's table on the terminal."""
+def print_table(table: Table, widths: Sequence[int] = ()) -> None:
+    """Print a report's table on the terminal, its columns at least as wide as given."""
     import rich.box
     import rich.table
 
     from ..report.tables.table import WORDS, cell
 
     shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, title=table.caption, title_justify="left", title_style="bold")
-    for column in table.columns:
+    for column, width in zip_longest(table.columns, widths):
+        side: Literal["left", "right"] = "left" if column.kind in WORDS else "right"
         title = textwrap.fill(column.title, _WIDEST_TITLE)  # so that words, not names of tensors, are broken
-        shown.add_column(title, justify="left" if column.kind in WORDS else "right", overflow="fold")
+        shown.add_column(title, justify=side, overflow="fold", min_width=width)
     for row in table.rows:
         shown.add_row(*(plain(cell(value, column.kind)) for value, column in zip(row, table.columns, strict=True)))
     terminal().print(shown)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -34,6 +34,12 @@ def compare(
         float,
         typer.Option(min=0, metavar="PERCENT", help="Increase of weights rounded to zero or out of range that counts."),
     ] = 0.1,
+    formats: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--format", "-f", metavar="FILE", help="A .csv or .json file of a format that the reports name; repeatable."
+        ),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print every number of both as JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print every number of both as CSV.")] = False,
     report: PageReport = None,
@@ -44,6 +50,7 @@ def compare(
     The exit status is 0 if nothing got worse by more than the thresholds, 1 if something did or a tensor is missing,
     2 if a report cannot be read.
     """
+    from ..formats import get_format
     from ..report.render import write_page
     from ..report.sections import comparison
     from ..report.sections.pages import COMPARE
@@ -51,6 +58,8 @@ def compare(
 
     if csv and json_:
         raise ValueError("--csv and --json exclude each other: give one")
+    for file in formats or ():
+        get_format(file)
     thresholds = comparison.Thresholds(sqnr, bits, percent / 100)
     changes = comparison.compare(comparison.read_report(before), comparison.read_report(after), thresholds)
     page = COMPARE.page(changes, given_command(context))

@@ -1,4 +1,4 @@
-"""Commands that measure: report, fit, evaluate, and formats, which lists what can be measured."""
+"""Commands that measure: report, fit and evaluate."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from ._common import (
     given_command,
     page_place,
     print_page,
-    print_table,
     progress_bar,
 )
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from ..quantization.scheme import Scheme
     from ..studies.experiment import Experiment, Settings, SkippedTensor
 
-__all__ = ["evaluate", "fit", "list_formats", "report"]
+__all__ = ["evaluate", "fit", "report"]
 
 _EVALUATED = ["rf8", "e4m3fn", "e5m2", "e3m4", "int8"]
 
@@ -296,60 +295,3 @@ def _same(weights: Scheme) -> Scheme:
     if weights.scales is None or weights.scales.block != (1, -1):
         return weights
     return replace(weights, scales=replace(weights.scales, rule="max"))
-
-
-@app.command(
-    "formats",
-    short_help="List the number formats and named schemes, or the codes of a format.",
-    epilog="Examples: rf8sim formats; rf8sim formats rf8 --csv; rf8sim formats --schemes --json; "
-    "rf8sim formats rf8 e4m3fn --figure rf8.svg",
-)
-def list_formats(
-    names: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Argument(metavar="NAME", help="One format for its code table, several to compare; all if none."),
-    ] = None,
-    schemes: Annotated[
-        bool, typer.Option("--schemes", help="List the named schemes alone, which --format of other commands takes.")
-    ] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    figure: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--figure", metavar="FILE", help="Draw the values of the formats to an .svg, .png or .pdf file."),
-    ] = None,
-) -> None:
-    """List the number formats and named schemes, or the codes of one format."""
-    from ..formats import format_names, get_format
-    from ..quantization.scheme import as_scheme, scheme_names
-    from ..report.tables import listings
-
-    if csv and json_:
-        raise ValueError("--csv and --json exclude each other: give one")
-    if schemes and (names or figure):
-        raise ValueError("--schemes lists the named schemes: leave out names of formats and --figure")
-    for name in names or ():
-        scheme = as_scheme(name)  # refuses what is neither a format nor a scheme
-        if name in scheme_names() or "/" in name or "@" in name:
-            text = f" ({scheme.text})" if name in scheme_names() else ""
-            element = scheme.format.name
-            raise ValueError(f"{name!r} is a scheme{text}; for its element codes run 'rf8sim formats {element}'")
-    chosen = [get_format(name) for name in names or format_names()]
-    if figure is not None:
-        from ..report.figures.distributions import value_density
-
-        value_density(chosen).save(figure)
-        return
-    if schemes:
-        tables = [listings.schemes(scheme_names())]
-    elif names:
-        tables = [listings.codes(chosen[0]) if len(chosen) == 1 else listings.overview(chosen)]
-    else:
-        tables = [listings.overview(chosen), *([] if csv or json_ else [listings.schemes(scheme_names())])]
-    for table in tables:
-        if csv:
-            print(listings.as_csv(table), end="")
-        elif json_:
-            print(as_json(listings.as_records(table)))
-        else:
-            print_table(table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..formats import Format, get_format
 from ..formats.floats import ARRAY_LAYOUTS
 from .inputs import as_data
 from .rounding import Overflow, Rounding, RoundingMode, as_rounding, check_choices
-from .thresholds import CellTable, cell_table, full_table, integer_codes, step_table, stochastic_table
+from .thresholds import CellTable, cell_table, full_table, integer_codes, search_table, stochastic_table
 
 __all__ = ["canonical", "decode", "encode", "random_words"]
 
@@ -28,8 +29,8 @@ def encode(
     *,
     rounding: str | Rounding = "nearest-even",
     threads: int | None = None,
-    out: NDArray[np.uint8] | None = None,
-) -> NDArray[np.uint8]:
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
     """Round numbers to a format, once and exactly, and return the codes.
 
     The mode sees the exact value of each input: nothing is first rounded to another type.
@@ -46,12 +47,12 @@ def encode(
         a `Rounding`, which has the seed and the random words of ``stochastic`` too.
     threads : int, optional
         At most this many threads; the result does not depend on it.
-    out : ndarray of uint8, optional
+    out : ndarray of uint8 or uint16, optional
         Where to put the codes; of x's shape.
 
     Returns
     -------
-    ndarray of uint8
+    ndarray of uint8, or of uint16 for a format of more than 8 bits
         Canonical codes, of x's shape.
 
     Raises
@@ -81,9 +82,9 @@ def encode(
     chosen = as_rounding(rounding)
     mode, option = check_choices(fmt, chosen)
     data = as_data(x)
-    codes: NDArray[np.uint8] = as_output(out, data.shape, np.dtype(np.uint8))
+    codes = as_output(out, data.shape, fmt.code_dtype)
     flat = np.ascontiguousarray(data).reshape(-1)
-    target = codes.reshape(-1) if codes.flags.c_contiguous else np.empty(data.size, dtype=np.uint8)
+    target = codes.reshape(-1) if codes.flags.c_contiguous else np.empty(data.size, dtype=fmt.code_dtype)
     if fmt.nan is None:
         _refuse_nan(flat, data.shape, fmt)
     if mode is RoundingMode.STOCHASTIC:
@@ -97,7 +98,7 @@ def encode(
 
 
 def _encode_flat(
-    flat: NDArray[Any], fmt: Format, mode: RoundingMode, option: Overflow, threads: int | None, out: NDArray[np.uint8]
+    flat: NDArray[Any], fmt: Format, mode: RoundingMode, option: Overflow, threads: int | None, out: NDArray[Any]
 ) -> None:
     """Encode a flat, contiguous array by the smallest table that its dtype allows."""
     name = dtype_name(flat.dtype)
@@ -112,8 +113,10 @@ def _encode_flat(
     bits = flat.view(_PATTERN[name])
     cells = cell_table(fmt, mode, option, name)
     if cells is None:
-        steps = step_table(fmt, mode, option, name)
-        out[:] = steps.result[np.searchsorted(steps.first, bits.astype(np.uint64), side="right") - 1]
+        search = tuple(search_table(fmt, mode, option, name))
+        in_pieces(
+            lambda start, stop: _kernels.encode_search(bits[start:stop], search, out[start:stop]), flat.size, threads
+        )
         return
     threshold, result, shift = cells
     in_pieces(
@@ -129,7 +132,7 @@ def _encode_stochastic(
     rounding: Rounding,
     words: NDArray[np.uint32] | None,
     threads: int | None,
-    out: NDArray[np.uint8],
+    out: NDArray[Any],
 ) -> None:
     key = _philox_key(rounding.seed, rounding.offset, flat.size)
     if flat.dtype.itemsize == 2 and flat.dtype.kind not in "iu":
@@ -143,7 +146,7 @@ def _encode_stochastic(
         bits = (np.searchsorted(table.steps.first, bits.astype(np.uint64), side="right") - 1).astype(np.uint32)
         cells = CellTable(
             np.arange(table.steps.first.size, dtype=np.uint32),
-            np.repeat(table.steps.result.astype(np.uint16), 2),
+            np.repeat(table.steps.result.astype(np.uint32), 2),
             np.uint32(0),
         )
     fine, coarse = (table.drop, table.cell_codes), (table.lower, table.gap, table.codes)
@@ -258,7 +261,7 @@ def decode(
 
     Parameters
     ----------
-    codes : array_like of uint8
+    codes : array_like of uint8 or uint16
         Codes of the format, canonical or not.
     fmt : str or Format
         The format.
@@ -277,7 +280,7 @@ def decode(
     Raises
     ------
     ValueError
-        If the format is unknown or a code is out of range.
+        If the format is unknown, a code is out of range, or float32 does not hold the format's values.
     TypeError
         If the codes are not integers or the dtype is not one of the four.
 
@@ -295,12 +298,12 @@ def decode(
     return _fill(values, flat, table, threads)
 
 
-def canonical(codes: ArrayLike, fmt: str | Format, *, threads: int | None = None) -> NDArray[np.uint8]:
+def canonical(codes: ArrayLike, fmt: str | Format, *, threads: int | None = None) -> NDArray[Any]:
     """Replace each code by the canonical code of its value: aliases by what an encoder produces, NaNs by the NaN.
 
     Parameters
     ----------
-    codes : array_like of uint8
+    codes : array_like of uint8 or uint16
         Codes of the format.
     fmt : str or Format
         The format.
@@ -309,7 +312,7 @@ def canonical(codes: ArrayLike, fmt: str | Format, *, threads: int | None = None
 
     Returns
     -------
-    ndarray of uint8
+    ndarray of uint8 or uint16
         Canonical codes, of the same shape.
 
     Raises
@@ -325,11 +328,11 @@ def canonical(codes: ArrayLike, fmt: str | Format, *, threads: int | None = None
     """
     fmt = get_format(fmt)
     array = as_codes(codes, fmt.bits, fmt.name)
-    values: NDArray[np.uint8] = np.empty(array.shape, dtype=np.uint8)
+    values: NDArray[Any] = np.empty(array.shape, dtype=fmt.code_dtype)
     return _fill(values, np.ascontiguousarray(array).reshape(-1), whole_table(fmt.canonical), threads)
 
 
-def _fill(values: NDArray[Any], flat: NDArray[np.uint8], table: NDArray[Any], threads: int | None) -> NDArray[Any]:
+def _fill(values: NDArray[Any], flat: NDArray[Any], table: NDArray[Any], threads: int | None) -> NDArray[Any]:
     contiguous = values.flags.c_contiguous and values.flags.aligned
     target = values.reshape(-1) if contiguous else np.empty(flat.size, dtype=values.dtype)
     # numba knows no bfloat16: a look-up moves bits, whatever they mean.
@@ -340,13 +343,20 @@ def _fill(values: NDArray[Any], flat: NDArray[np.uint8], table: NDArray[Any], th
     return values
 
 
+@lru_cache(maxsize=64)
 def _value_table(fmt: Format, dtype: np.dtype[Any]) -> NDArray[Any]:
     if dtype.name not in _PATTERN or not dtype.isnative:
         raise TypeError(f"decode gives float32, float64, float16 or bfloat16, not {dtype.name}")
+    if dtype == np.float32 and not fmt.fits_float32:
+        raise ValueError(f"format {fmt.name!r} has values that are no float32 numbers: decode with dtype='float64'")
     with np.errstate(over="ignore", invalid="ignore"):
         return whole_table(fmt.values).astype(dtype)
 
 
 def whole_table(table: NDArray[Any]) -> NDArray[Any]:
-    """Extend a table of a narrow format to all 256 bytes: a look-up needs no check, codes are checked before."""
-    return table if table.size == 256 else np.resize(table, 256)
+    """Extend a table of a narrow format to all bytes, or pairs of bytes: a look-up needs no check.
+
+    Codes are checked before.
+    """
+    size = 1 << (8 if table.size <= 256 else 16)
+    return table if table.size == size else np.resize(table, size)

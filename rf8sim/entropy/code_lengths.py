@@ -133,7 +133,9 @@ def code_lengths(
 def _checked(counts: ArrayLike) -> Counts:
     array = np.asarray(counts)
     array = array.astype(np.int64) if not array.size else array
-    if array.ndim != 1 or array.dtype.kind not in "iu" or array.size > 256 or (array.size and int(array.min()) < 0):
+    if array.ndim == 1 and array.size > 256:
+        raise ValueError(f"an entropy coder takes codes of at most 8 bits: counts of 256 symbols, got {array.size}")
+    if array.ndim != 1 or array.dtype.kind not in "iu" or (array.size and int(array.min()) < 0):
         raise ValueError(
             f"counts are at most 256 whole numbers from 0 on, got dtype {array.dtype.name} of shape {array.shape}"
             + (f" down to {array.min()}" if array.size and array.dtype.kind in "iuf" else "")

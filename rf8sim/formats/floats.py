@@ -287,14 +287,15 @@ _TABLE = (
     FloatLayout("e4m3b11fnuz", 4, 3, 4, Specials.NEGATIVE_ZERO_NAN),
     FloatLayout("e3m4", 3, 4),
     FloatLayout("e8m0fnu", 8, 0, 0, Specials.ALL_ONES_NAN, False, False, "F8_E8M0"),
-    FloatLayout("binary8p3", 5, 2, 1, Specials.P3109),
-    FloatLayout("binary8p4", 4, 3, 1, Specials.P3109),
-    FloatLayout("binary8p5", 3, 4, 1, Specials.P3109),
+    FloatLayout("binary8p3se", 5, 2, 1, Specials.P3109),
+    FloatLayout("binary8p4se", 4, 3, 1, Specials.P3109),
+    FloatLayout("binary8p5se", 3, 4, 1, Specials.P3109),
     FloatLayout("e2m3fn", 2, 3, 0, Specials.NONE),
     FloatLayout("e3m2fn", 3, 2, 0, Specials.NONE),
     FloatLayout("e2m1fn", 2, 1, 0, Specials.NONE),
 )
 _BY_NAME = {layout.name: layout for layout in _TABLE}
+_ALIASES = {f"binary8p{precision}": f"binary8p{precision}se" for precision in (3, 4, 5)}
 
 ARRAY_LAYOUTS = {layout.name: layout for layout in _TABLE if layout.bits >= 16 and layout.dtype is not None}
 """By name, the layouts of the arrays that are encoded as they are: those of 16 bits and more that have a dtype."""
@@ -354,7 +355,7 @@ def get_layout(name: str | FloatLayout) -> FloatLayout:
         return name
     if not isinstance(name, str):
         raise TypeError(f"a float layout is given by its name, not as {type(name).__name__}")
-    return _BY_NAME.get(name) or _parsed(name)
+    return _BY_NAME.get(_ALIASES.get(name, name)) or _parsed(name)
 
 
 @lru_cache(maxsize=256)

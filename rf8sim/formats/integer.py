@@ -1,4 +1,4 @@
-"""Integers. Symmetric and affine use come from the scale and its zero point, not from the format."""
+"""Integers and fixed point. Symmetric and affine use come from the scale and its zero point, not from the format."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from .base import Format
 
-__all__ = ["integer_format"]
+__all__ = ["fixed_point_format", "integer_format"]
 
 
 def integer_format(bits: int = 8, *, signed: bool = True) -> Format:
@@ -15,14 +15,14 @@ def integer_format(bits: int = 8, *, signed: bool = True) -> Format:
     Parameters
     ----------
     bits : int
-        Width, 2 to 8 for signed and 1 to 8 for unsigned integers.
+        Width, 2 to 16 for signed and 1 to 16 for unsigned integers.
     signed : bool
         Whether the codes are two's complement.
 
     Returns
     -------
     Format
-        ``int8``, ``uint4``, ...
+        Named ``int8``, ``uint8`` and so on.
 
     Raises
     ------
@@ -37,17 +37,62 @@ def integer_format(bits: int = 8, *, signed: bool = True) -> Format:
     [6.0, 7.0, -8.0, -7.0]
     """
     least = 2 if signed else 1
-    if isinstance(bits, bool) or not isinstance(bits, int) or not least <= bits <= 8:
-        raise ValueError(f"an integer format has {least} to 8 bits, got {bits!r}")
-    codes = np.arange(1 << bits, dtype=np.int64)
-    half = 1 << (bits - 1)
+    if isinstance(bits, bool) or not isinstance(bits, int) or not least <= bits <= 16:
+        raise ValueError(f"an integer format has {least} to 16 bits, got {bits!r}")
+    kind = f"{bits}-bit integer, two's complement" if signed else f"{bits}-bit integer, unsigned"
+    return _multiples(f"{'int' if signed else 'uint'}{bits}", kind, bits, 0, signed)
+
+
+def fixed_point_format(integer_bits: int, fraction_bits: int, *, signed: bool = True) -> Format:
+    """Make fixed point: an integer of ``integer_bits + fraction_bits`` bits in units of ``2**-fraction_bits``.
+
+    The sign bit is one of the integer bits, which is Arm's notation: q(1,15) is its Q1.15 (``q15_t``), 16 bits from -1
+    to 1 - 2**-15. Texas Instruments does not count the sign and calls the same Q0.15, or Q15.
+
+    Parameters
+    ----------
+    integer_bits : int
+        Bits above the binary point; of a signed format the sign is one of them, so at least 1.
+    fraction_bits : int
+        Bits below it, from 0.
+    signed : bool
+        Whether the codes are two's complement.
+
+    Returns
+    -------
+    Format
+        Named ``q(i,f)``, or ``uq(i,f)`` if unsigned.
+
+    Raises
+    ------
+    ValueError
+        If there are too few or too many bits.
+
+    Examples
+    --------
+    >>> fixed_point_format(1, 15).min, fixed_point_format(4, 4, signed=False).max
+    (-1.0, 15.9375)
+    """
+    bits, whole = integer_bits + fraction_bits, isinstance(integer_bits, int) and isinstance(fraction_bits, int)
+    if not whole or integer_bits < signed or fraction_bits < 0 or not 1 + signed <= bits <= 16:
+        raise ValueError(
+            f"fixed point has {1 + signed} to 16 bits, {'its sign one of the integer bits, ' if signed else ''}got "
+            f"{integer_bits!r} integer and {fraction_bits!r} fraction bits"
+        )
+    kind = f"{'signed' if signed else 'unsigned'} fixed point in units of 2**-{fraction_bits}"
+    return _multiples(f"{'' if signed else 'u'}q({integer_bits},{fraction_bits})", kind, bits, fraction_bits, signed)
+
+
+def _multiples(name: str, description: str, bits: int, fraction_bits: int, signed: bool) -> Format:
+    """Return the format of the integers of a width, divided by a power of two."""
+    codes, half, unit = np.arange(1 << bits), 1 << (bits - 1), 2.0**-fraction_bits
     return Format(
-        name=f"{'int' if signed else 'uint'}{bits}",
+        name=name,
         bits=bits,
-        family="integer",
-        description=f"{bits}-bit integer, two's complement" if signed else f"{bits}-bit integer, unsigned",
-        values=np.where(signed & (codes >= half), codes - 2 * half, codes).astype(np.float64),
-        beyond=float(half if signed else 2 * half),
-        beyond_negative=float(half + 1) if signed else None,
+        family="fixed point" if "q" in name else "integer",
+        description=description,
+        values=np.where(signed & (codes >= half), codes - 2 * half, codes) * unit,
+        beyond=(half if signed else 2 * half) * unit,
+        beyond_negative=(half + 1) * unit if signed else None,
         subnormals_below=0.0,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import Format
+from .base import REACH, Format
 
 __all__ = ["residual_format"]
 
@@ -24,9 +24,9 @@ def residual_format(exponent_bits: int, depth: int, bias: int | None = None, *, 
     exponent_bits : int
         Width p of the exponent field, at least 1.
     depth : int
-        The largest distance of the two powers of two, itself a power of two from 2 on; the residual field has
-        log2(depth) + 1 bits. (At depth 1 there is no negative residual and so no alias, and the source's two-step rule
-        passes over a value: 0.75 would round to 1.)
+        The largest distance of the two powers of two, itself a power of two from 2 to 16, so that a value has at most
+        17 significant bits; the residual field has log2(depth) + 1 bits. (At depth 1 there is no negative residual and
+        so no alias, and the source's two-step rule passes over a value: 0.75 would round to 1.)
     bias : int, optional
         Exponent bias; by default ``2**exponent_bits - 1``, so that the largest exponent is 0.
     name : str, optional
@@ -40,25 +40,33 @@ def residual_format(exponent_bits: int, depth: int, bias: int | None = None, *, 
     Raises
     ------
     ValueError
-        If the code would be wider than 8 bits, a parameter is out of range or a value would leave float32.
+        If the code would be wider than 16 bits, a parameter is out of range or a value would leave 2**-500 to 2**500.
 
     Examples
     --------
     >>> residual_format(4, 4).values[[0x01, 0x7B, 0x7F]].tolist()
     [2.6702880859375e-05, 1.0, 1.5]
     """
+    if any(not isinstance(number, int) for number in (exponent_bits, depth, 0 if bias is None else bias)):
+        raise ValueError(f"RF({exponent_bits}, {depth}): p, depth and bias are whole numbers")
     if depth < 2 or depth & (depth - 1) or exponent_bits < 1:
         raise ValueError(
             f"RF({exponent_bits}, {depth}): depth must be a power of two from 2 on, and there must be an exponent bit"
         )
     residual_bits = depth.bit_length()
     bits = 1 + exponent_bits + residual_bits
-    if bits > 8:
-        raise ValueError(f"RF({exponent_bits}, {depth}) needs {bits} bits; at most 8 are supported: reduce p or depth")
+    if bits > 16 or depth > 16:
+        raise ValueError(
+            f"RF({exponent_bits}, {depth}) needs {bits} bits; at most 16 bits and depth 16 are supported: reduce "
+            "p or depth"
+        )
     default_bias = (1 << exponent_bits) - 1
     chosen_bias = default_bias if bias is None else bias
-    if not -100 <= -chosen_bias <= default_bias - chosen_bias <= 100:
-        raise ValueError(f"RF({exponent_bits}, {depth}): bias {chosen_bias} puts values outside the range of float32")
+    if not -REACH < -chosen_bias <= default_bias - chosen_bias < REACH:
+        raise ValueError(
+            f"RF({exponent_bits}, {depth}): with bias {chosen_bias} the exponents run from {-chosen_bias} to "
+            f"{default_bias - chosen_bias}, outside {1 - REACH} to {REACH - 1}: choose another bias or a smaller p"
+        )
 
     code = np.arange(1 << (bits - 1))
     exponent, t = code >> residual_bits, (code & (2 * depth - 1)) - (depth - 1)

@@ -39,7 +39,7 @@ class QuantizationError:
         Of the elements, and of the errors.
     sum_relative_error, max_relative_error : float
         Over the elements that have one.
-    code_counts : ndarray of int64, shape (256,)
+    code_counts : ndarray of int64, shape (256,), or (65536,) for a format of more than 8 bits
         How often each code occurs.
 
     Examples
@@ -212,9 +212,10 @@ class RowErrors:
     """
 
     def __init__(self, fmt: Format, rows: int, finite_only: bool = False) -> None:
-        self._fmt, self._finite_only, self._codes = fmt, finite_only, np.zeros(256, dtype=np.int64)
+        size = 1 << 8 * fmt.code_dtype.itemsize
+        self._fmt, self._finite_only, self._codes = fmt, finite_only, np.zeros(size, dtype=np.int64)
         self._sums, self._counts = np.zeros((rows, 4)), np.zeros((rows, 5), dtype=np.int64)
-        self._values = np.resize(np.append(fmt.values, np.nan), 256)
+        self._values = np.resize(np.append(fmt.values, np.nan), size)
 
     @classmethod
     def of_parts(cls, parts: Sequence[RowErrors]) -> RowErrors:
@@ -238,7 +239,7 @@ class RowErrors:
     def add(
         self,
         x: NDArray[Any],
-        codes: NDArray[np.uint8],
+        codes: NDArray[Any],
         scale: NDArray[Any],
         offset: NDArray[np.float64] | None = None,
         block: int = 0,
@@ -250,7 +251,7 @@ class RowErrors:
         ----------
         x : ndarray, shape (n, columns)
             The elements, of any type that a tensor may have.
-        codes : ndarray of uint8, shape (n, columns)
+        codes : ndarray of uint8 or uint16, shape (n, columns)
             Their codes.
         scale : ndarray of float32 or float64
             One for all, one for each row, or, row after row, one for each block.

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._base.checks import choose
-from ..codec.codec import decode, encode
 from ..formats import Format, format_names, get_format, get_layout
 from ..formats.floats import ARRAY_LAYOUTS
 
@@ -76,6 +75,8 @@ def stored_number(x: ArrayLike, name: str, rounding: str = "nearest-even") -> ND
     clipped = np.clip(np.abs(values), smallest, largest)
     fmt, dtype = number_format(name), number_dtype(name)
     if fmt is not None:
+        from ..codec.codec import decode, encode  # brings numba, which schemes do without
+
         rounded: NDArray[np.float64] = decode(encode(clipped, fmt, rounding=rounding), fmt, dtype=np.float64)
     else:
         assert dtype is not None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, get_args, g
 import msgspec
 import numpy as np
 
+from .._base.checks import invalid_field
 from ..codec.rounding import RoundingMode
 from .scheme import Scales, Scheme
 
@@ -130,7 +131,7 @@ def convert(data: Any, kind: type[_Kind]) -> _Kind:
     try:
         return msgspec.convert(data, kind, dec_hook=_decode)
     except msgspec.ValidationError as error:
-        raise ValueError(_sentence(str(error))) from None
+        raise ValueError(invalid_field(error)) from None
 
 
 def _decode(kind: Any, value: Any) -> Any:
@@ -149,19 +150,6 @@ def _decode(kind: Any, value: Any) -> Any:
             raise ValueError(f"Expected an array of {np.dtype(dtype).name}")
         return array.astype(dtype)
     raise TypeError(f"{kind} is read from no JSON")
-
-
-def _sentence(message: str) -> str:
-    """Return an error of msgspec as a sentence that begins with the field."""
-    text, _, path = message.partition(" - at `$")
-    path = path.rstrip("`").lstrip(".")
-    missing = re.fullmatch(r"Object missing required field `(.+)`", text)
-    if missing:
-        return f"field {'.'.join(filter(None, [path, missing[1]]))!r} is missing"
-    text = text.replace("`", "")
-    text = re.sub(r"^Expected (.+), got (.+?)( [><]=? .+)?$", r"expected \1\3, got \2", text)
-    text = re.sub(r"^Expected", "expected", text)
-    return f"field {path!r}: {text}" if path else text
 
 
 # --- the schema -------------------------------------------------------------------------------------------------------

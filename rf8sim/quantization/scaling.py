@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..codec.boundaries import place
 from ..codec.codec import decode, encode
 from ..codec.inputs import as_data
 from ..codec.rounding import RoundingMode
-from ..codec.thresholds import boundaries
 from ..formats import Format
 from .blocks import expand, grouped, ungrouped
 from .numbers import number_dtype, number_format, number_range, stored_number
@@ -28,6 +28,7 @@ __all__ = [
     "equal_deviations",
     "expected_error",
     "outer_scales",
+    "quantizer",
     "scales_from_histogram",
 ]
 
@@ -416,17 +417,21 @@ def expected_error(fmt: Format, mode: RoundingMode, shape: float) -> tuple[NDArr
     """Return base-2 logarithms of scales, and the expected squared error at each for unit standard deviation."""
     from ggd import GGD, expected_mse_scaled
 
+    # From the largest value at one standard deviation to the middle of the format's range well below one.
+    octaves = np.arange(0, max(12, fmt.octaves / 2 + 6), 1 / 32) - math.log2(fmt.max)
+    error = expected_mse_scaled(GGD.from_std(shape, 1.0), *quantizer(fmt, mode), np.exp2(octaves))
+    return octaves, error
+
+
+def quantizer(fmt: Format, mode: RoundingMode) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ascending values of a format and the boundaries between them, as `ggd.expected_mse` takes them."""
     values, edges = [], []
     for negative, side in zip((True, False), reversed(fmt.sides), strict=True):
-        crossings = [float(b.rational) + float(b.root) * math.sqrt(2) for b in boundaries(fmt, mode, negative)]
-        crossings = crossings[: side.codes.size - 1]
+        crossings = place(fmt, mode, negative).nearest[: side.codes.size - 1].tolist()
         if negative and fmt.signed:
             values += [-value for value in side.magnitudes[:0:-1].tolist()]
             edges += [-edge for edge in reversed(crossings)]
         elif not negative:
             values += side.magnitudes.tolist()
             edges += crossings
-    # From the largest value at one standard deviation to the middle of the format's range well below one.
-    octaves = np.arange(0, max(12, fmt.octaves / 2 + 6), 1 / 32) - math.log2(fmt.max)
-    error = expected_mse_scaled(GGD.from_std(shape, 1.0), np.array(values), np.array(edges), np.exp2(octaves))
-    return octaves, error
+    return np.array(values), np.array(edges)

@@ -15,13 +15,13 @@ from typing import Any
 
 from .._base.checks import choose, suggestion
 from ..codec.rounding import Rounding, check_choices
-from ..formats import Format, format_names, get_format
+from ..formats import Format, format_names, get_format, is_format_file
 from .blocks import Block, row_pieces, scale_shape
 from .named import NAMED
 from .numbers import number_bits, number_format
 from .rules import MODES, RULES
 
-__all__ = ["Scales", "Scheme", "as_scheme", "scheme_names"]
+__all__ = ["Scales", "Scheme", "as_scheme", "scheme_names", "with_format_names"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,9 @@ class Scales:
         choose("rounding of a scale", self.rounding, MODES)
         if RULES[self.rule].rounding and self.rounding != "up":
             raise ValueError(f"scale rule {self.rule!r} fixes how a scale is rounded: leave out {self.rounding!r}")
+        for name in ("format", "zero"):
+            if is_format_file(getattr(self, name) or ""):
+                object.__setattr__(self, name, get_format(getattr(self, name)).name)
         if self.format:
             number_bits(self.format)
         if self.outer is not None and self.block is None:
@@ -358,6 +361,11 @@ def _check_fit(element: Format, scales: Scales) -> None:
         raise ValueError(f"zero points are for integer formats (int4, uint8, ...), not for {element.name!r}")
     if target == "min" and not element.signed:
         raise ValueError(f"scale rule 'signed' needs negative values, which {element.name!r} does not have")
+    if scales.rule == "ggd" and element.bits > 8:
+        raise ValueError(
+            f"scale rule 'ggd' is for formats of at most 8 bits, and {element.name!r} has {element.bits}: use 'max' or "
+            "'mse'"
+        )
     stored = number_format(scales.format)
     if target == "emax" and (stored is None or not _powers_of_two(stored)):
         raise ValueError(
@@ -405,7 +413,7 @@ def as_scheme(scheme: str | Format | Scheme) -> Scheme:
     ----------
     scheme : str, Format or Scheme
         A named scheme (`scheme_names`), a text form as `Scheme` describes it, a format, or a scheme, which is returned
-        as it is.
+        as it is. The format of a text form may be a file: ``my.csv/channel``.
 
     Returns
     -------
@@ -432,7 +440,28 @@ def as_scheme(scheme: str | Format | Scheme) -> Scheme:
         return Scheme(scheme)
     if not isinstance(scheme, str):
         raise TypeError(f"a scheme is given by its name, as a Format or as a Scheme, not as {type(scheme).__name__}")
-    return _parsed(NAMED[scheme][0] if scheme in NAMED else scheme)
+    return _parsed(NAMED[scheme][0] if scheme in NAMED else with_format_names(scheme))
+
+
+# A file is the text up to its suffix, slashes included: "tables/my.csv/channel" is "my/channel" of that file.
+_FILE = re.compile(r"([^@]*?\.(?:csv|json))(?=[/:,@]|$)", re.IGNORECASE)
+
+
+def with_format_names(text: str) -> str:
+    """Return the text of a scheme with the name of its format instead of the file that the format is read from.
+
+    Raises
+    ------
+    ValueError
+        If the file has no table of a format, or one with the name of another format or of a scheme.
+    """
+    file = _FILE.match(text)
+    if file is None or re.search(r"[:,]", file[1]):  # a scale format's file stays: `Scales` reads it
+        return text
+    name = get_format(file[1]).name
+    if name in NAMED:
+        raise ValueError(f"{file[1]}: a scheme is named {name!r}: choose another name")
+    return name + text[file.end() :]
 
 
 @lru_cache(maxsize=256)
@@ -459,8 +488,8 @@ def _known_format(name: str, *, with_schemes: bool = True) -> str:
         )
     try:
         get_format(name)
-    except ValueError:
-        if not with_schemes or "(" in name:  # a format with parameters, which are refused one by one
+    except ValueError as error:
+        if not with_schemes or not str(error).startswith("unknown format"):
             raise
         hint = suggestion(name, [*format_names(), *NAMED])
         raise ValueError(f"unknown format or scheme {name!r}: {hint}'rf8sim formats' lists all") from None

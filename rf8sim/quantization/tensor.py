@@ -33,7 +33,7 @@ class QuantizedTensor:
 
     Parameters
     ----------
-    codes : ndarray of uint8
+    codes : ndarray of uint8, or of uint16 for a format of more than 8 bits
         The codes, of the tensor's shape.
     scales : tuple of ndarray of float32
         For each of `Scheme.levels`, of `Scheme.scale_shapes`; empty where the scheme has no scale.
@@ -52,7 +52,7 @@ class QuantizedTensor:
     12.0
     """
 
-    codes: NDArray[np.uint8] = field(repr=False)
+    codes: NDArray[Any] = field(repr=False)
     scales: tuple[NDArray[np.float32], ...] = field(repr=False)
     scheme: Scheme
     zero: NDArray[np.float32] | None = field(default=None, repr=False)
@@ -211,7 +211,7 @@ def quantize(
     data = as_data(x)
     chosen = choose_scales(data, scheme) if scale is None else _checked(scale, scheme, data.shape)
     fmt = scheme.format
-    codes = np.empty(data.shape, dtype=np.uint8)
+    codes = np.empty(data.shape, dtype=fmt.code_dtype)
     result = QuantizedTensor(codes, chosen.scales, scheme, chosen.zero)
     factor, shift = result.scale, result.offset
     table = None
@@ -265,7 +265,7 @@ def _by_rows(step: Any, shape: tuple[int, ...], threads: int | None = None) -> N
     in_pieces(work, shape[0], threads, weight=row)
 
 
-def _table_of_patterns(data: NDArray[Any], scale: float, scheme: Scheme) -> NDArray[np.uint8] | None:
+def _table_of_patterns(data: NDArray[Any], scale: float, scheme: Scheme) -> NDArray[Any] | None:
     """Return the codes of all 65,536 patterns of a 16-bit dtype; None if an element has no code."""
     fmt = scheme.format
     with np.errstate(invalid="ignore"):  # signalling NaNs are among them

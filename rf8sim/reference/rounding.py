@@ -271,7 +271,7 @@ def takes_upper(m: Fraction, gap: Gap, fmt: Format, rounding: str, word: int | N
         boundary = _boundaries(fmt, negative)[i]
         if m != boundary:
             return m > boundary
-        return rounding == "nearest-away" or i % 2 == 1
+        return rounding == "nearest-away" or fmt.ties_away or i % 2 == 1
     if rounding == "toward-zero":
         return False
     if rounding == "up":

@@ -31,7 +31,7 @@ from .scheduling import Cluster, Journal, map_tensors
 if TYPE_CHECKING:
     from ggd.survey import Survey, TensorSummary
 
-__all__ = ["run", "survey"]
+__all__ = ["Metering", "Prepared", "run", "survey"]
 
 
 def run(
@@ -119,7 +119,7 @@ class _Measured:
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
     """What the second pass over a tensor must know of the first: its summary, and that of each scheme's scales."""
 
     summary: MagnitudeHistogram
@@ -127,21 +127,31 @@ class _Prepared:
 
     @property
     def finite(self) -> bool:
+        """Whether every element is finite."""
         return self.summary.nan_count + self.summary.inf_count == 0
 
 
 @dataclass(frozen=True)
-class _Measuring:
-    """What is done with a tensor: with all of it by a call, or, as `Parts`, with rows of its matrix."""
+class Metering:
+    """Two passes over a tensor, or as `Parts` over rows of its matrix, that leave a meter for each scheme.
+
+    Attributes
+    ----------
+    settings : Settings
+        The schemes, and the seed of stochastic rounding.
+    chunk_elements : int
+        The most elements held at a time.
+    """
 
     settings: Settings
     chunk_elements: int
 
-    def __call__(self, tensor: TensorInfo, advance: Callable[[int], None]) -> _Measured:
+    def meters(self, tensor: TensorInfo, advance: Callable[[int], None]) -> tuple[Prepared, list[Meter]]:
+        """Measure all rows in one part."""
         advance(0)
         rows = range(tensor.matrix_shape[0])
         prepared = self.prepare(tensor, [self.summarize(tensor, rows)])
-        return self.merge(tensor, prepared, [self.measure(tensor, rows, prepared, advance)])
+        return prepared, self.measure(tensor, rows, prepared, advance)
 
     def parts(self, tensor: TensorInfo) -> list[range]:
         """Return the rows of each part: whole blocks of all schemes, of as many elements as several chunks hold."""
@@ -163,7 +173,7 @@ class _Measuring:
             summary.update(widened(chunk.values))
         return summary
 
-    def prepare(self, tensor: TensorInfo, summaries: list[MagnitudeHistogram]) -> _Prepared:
+    def prepare(self, tensor: TensorInfo, summaries: list[MagnitudeHistogram]) -> Prepared:
         """Put the summaries together, and choose the scales that follow from them."""
         summary = functools.reduce(operator.or_, summaries)
         pooled = self._pooled(tensor)
@@ -171,7 +181,7 @@ class _Measuring:
             scales_of_tensor(scheme, tensor.shape, summary, pooled.get(block_of(scheme)))
             for scheme in self.settings.schemes
         ]
-        return _Prepared(summary, scales)
+        return Prepared(summary, scales)
 
     def _pooled(self, tensor: TensorInfo) -> dict[Block, MagnitudeHistogram]:
         """Pass over a tensor for what rule ``ggd`` fits shapes to, for each block."""
@@ -185,7 +195,7 @@ class _Measuring:
         return pooled
 
     def measure(
-        self, tensor: TensorInfo, rows: range, prepared: _Prepared, advance: Callable[[int], None]
+        self, tensor: TensorInfo, rows: range, prepared: Prepared, advance: Callable[[int], None]
     ) -> list[Meter]:
         """Quantize rows piece by piece and measure the finite elements in every scheme."""
         shape, seed = tensor.shape, self.settings.seed
@@ -212,7 +222,16 @@ class _Measuring:
         for meter in meters:
             meter.add_tensor(values, cleaned, wide)
 
-    def merge(self, tensor: TensorInfo, prepared: _Prepared, measured: list[list[Meter]]) -> _Measured:
+
+@dataclass(frozen=True)
+class _Measuring(Metering):
+    """What `run` does with a tensor."""
+
+    def __call__(self, tensor: TensorInfo, advance: Callable[[int], None]) -> _Measured:
+        prepared, meters = self.meters(tensor, advance)
+        return self.merge(tensor, prepared, [meters])
+
+    def merge(self, tensor: TensorInfo, prepared: Prepared, measured: list[list[Meter]]) -> _Measured:
         """Return the record of the tensor."""
         meters = [Meter.of_parts(parts) for parts in zip(*measured, strict=True)]
         record = _record(tensor, prepared.summary, tuple(meter.record() for meter in meters))

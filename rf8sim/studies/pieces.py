@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checkpoints.checkpoint import TensorInfo
+from ..checkpoints.checkpoint import CHUNK_ELEMENTS, TensorInfo
 from ..quantization.blocks import Block, matrix_shape, row_pieces
 from ..quantization.scheme import Scheme
 
-__all__ = ["Piece", "cut", "pieces", "row_units", "undivided", "widened"]
+__all__ = ["Piece", "cut", "every_nth_row", "pieces", "row_units", "undivided", "widened"]
 
 
 class Piece(NamedTuple):
@@ -156,6 +157,41 @@ def _recut(chunks: Iterator[NDArray[Any]], sizes: Iterable[int]) -> Iterator[NDA
         yield joined[:size]
         count -= size
         waiting = [joined[size:]] if count else []
+
+
+def every_nth_row(tensor: TensorInfo, every: int, elements: int = CHUNK_ELEMENTS) -> TensorInfo:
+    """Return rows 0, ``every``, 2 ``every`` and so on of the matrix of a tensor, as a tensor of two axes.
+
+    Parameters
+    ----------
+    tensor : TensorInfo
+        A tensor of two axes or more.
+    every : int
+        At least 1; with 1 the tensor is returned as it is.
+    elements : int
+        The most elements that are read at a time.
+
+    Returns
+    -------
+    TensorInfo
+        Read in chunks, as the tensor is.
+    """
+    if every == 1:
+        return tensor
+    height, columns = tensor.matrix_shape
+
+    def selected() -> Iterator[NDArray[Any]]:
+        for chunk in tensor.chunks(elements):
+            if chunk.values.shape[1] == columns or chunk.row % every == 0:
+                yield chunk.values[-chunk.row % every :: every].reshape(-1)
+
+    def stream(sizes: Iterable[int], skip: int = 0) -> Iterator[NDArray[Any]]:
+        data = _recut(selected(), [skip, *sizes] if skip else sizes)
+        if skip:
+            next(data)
+        return data
+
+    return replace(tensor, shape=(-(-height // every), columns), _stream=stream, divisible=False)
 
 
 def widened(values: NDArray[Any]) -> NDArray[Any]:

@@ -91,7 +91,7 @@ def _intervals(fmt: Format, overflow: Overflow, dtype: torch.dtype, device: torc
     """Return where the intervals of stochastic rounding start, their lower magnitudes, widths, and both values."""
     table = stochastic_table(fmt, overflow, _PATTERNS[dtype].name)
     first, number = table.steps
-    low, high = (_values(table.codes[number] >> shift & 0xFF, first, fmt, dtype) for shift in (0, 8))
+    low, high = (_values(table.codes[number] >> shift & 0xFFFF, first, fmt, dtype) for shift in (0, 16))
     lower, gap = (torch.from_numpy(np.ascontiguousarray(column[number])) for column in (table.lower, table.gap))
     wide = torch.float32 if device.type == "mps" else torch.float64
     columns = (column.to(wide).to(device) for column in (lower, gap, low, high))

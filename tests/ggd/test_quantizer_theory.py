@@ -146,3 +146,48 @@ def test_the_square_in_a_tail_does_not_cancel(p, z, reach):
         exact = mp.quad(lambda u: (u**a - left) ** 2 * mp.exp(start - u) * u ** (a - 1), cuts)
         exact *= mp.exp(-start) / (2 * mp.gamma(a))
     assert found == pytest.approx(float(exact), rel=1e-10, abs=0.0)
+
+
+# --- cells that are left out --------------------------------------------------------------------------------
+
+
+def _tables():
+    """Tables of every kind of spacing, with boundaries between the values."""
+    rng = np.random.default_rng(0)
+    octaves = 2.0 ** np.arange(-12, 13)
+    fine = np.unique(np.outer(octaves, 1 + np.arange(4) / 4))
+    for positive in (octaves, fine, np.arange(1, 200) / 8, np.cumsum(rng.exponential(size=60)), rng.random(9) ** -3):
+        values = np.sort(np.concatenate([-positive, [0.0], positive]))
+        yield values, (values[1:] + values[:-1]) / 2
+        yield values, values[:-1] + rng.random(values.size - 1) * np.diff(values)
+
+
+@pytest.mark.parametrize("loc", [0.0, -30.0])
+@pytest.mark.parametrize("shape", [0.05, 0.5, 1.0, 2.0, 8.0, 100.0])
+def test_cells_that_are_left_out_change_no_bit(shape, loc, monkeypatch):
+    scales = np.geomspace(1e-4, 1e4, 60)
+    density = GGD.from_std(shape, 1.0, loc)
+    tables = list(_tables())
+    fast = [expected_mse_scaled(density, values, boundaries, scales) for values, boundaries in tables]
+    monkeypatch.setattr("ggd.quantizer._negligible", lambda p, near, v: np.zeros(v.shape, bool))
+    for (values, boundaries), errors in zip(tables, fast, strict=True):
+        np.testing.assert_array_equal(expected_mse_scaled(density, values, boundaries, scales), errors)
+
+
+def test_most_cells_of_a_wide_table_are_left_out(monkeypatch):
+    skipped = []
+
+    def count(*arguments, skip):
+        skipped.append(float(skip.mean()))
+        return cell_integral(*arguments)
+
+    monkeypatch.setattr("ggd.quantizer.cell_integral", count)
+    values = np.concatenate([-(2.0 ** np.arange(20.0, -21, -1)), [0.0], 2.0 ** np.arange(-20.0, 21)])
+    expected_mse_scaled(GGD(2.0), values, (values[1:] + values[:-1]) / 2, 2.0 ** np.arange(0.0, 20))
+    assert skipped[0] > 0.6
+
+
+def test_a_value_far_beyond_its_cell_counts():
+    """Beyond l = 10 lies 2e-45 of a Gaussian: times the square of 1e26 that is no small error."""
+    error = expected_mse(GGD(2.0), [0.0, 1e26], [10.0])
+    assert error == pytest.approx(0.5 + 0.5 * float(mp.erfc(10)) * 1e52, rel=1e-9)

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from ..._base.checks import choose
 from ...arithmetic.operations import DrawTable, Formats, as_integers, draws, each_format, round_exact
 from ...arithmetic.products import get_operand
+from ...codec.boundaries import place
 from ...codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
-from ...codec.thresholds import boundaries
-from ...formats import Format, get_format
+from ...formats import Format, get_byte_format, get_format
 from .exact import OPERATIONS, Exact, State, accumulate, unless_nan
 from .model import Model
 from .options import check_given, given_rounding
@@ -105,8 +105,10 @@ class Golden(Model):
     def _drawn(self, table: DrawTable, words: Patterns) -> Answers:
         one = np.uint64(1) << np.uint64(self.rounding.bits)
         fraction = table.fraction.astype(np.uint64) >> np.uint64(32 - self.rounding.bits)
-        shift = np.where(fraction + (words.astype(np.uint64) & (one - np.uint64(1))) >= one, 8, 0).astype(np.uint16)
-        codes, raised = ((column >> shift).astype(np.uint8) for column in (table.codes, table.flags))
+        shift = np.where(fraction + (words.astype(np.uint64) & (one - np.uint64(1))) >= one, 16, 0).astype(np.uint32)
+        assert self.into is not None
+        codes = (table.codes >> shift).astype(self.into.code_dtype)
+        raised = (table.flags >> shift).astype(np.uint8)
         return Answers(codes, raised, table.missing, np.zeros(codes.shape, dtype=np.bool_))
 
     def _draws(self, exact: Exact) -> DrawTable:
@@ -168,7 +170,7 @@ class Golden(Model):
 
 @lru_cache(maxsize=16)
 def _midpoints(fmt: Format, negative: bool) -> Array:
-    return np.array([float(point.rational) for point in boundaries(fmt, RoundingMode.NEAREST_AWAY, negative)])
+    return place(fmt, RoundingMode.NEAREST_AWAY, negative).point
 
 
 def _ties(values: Array, fmt: Format) -> NDArray[np.bool_]:
@@ -275,6 +277,8 @@ def golden(
         raise ValueError(f"operation {operation!r}: write dot:n for a dot product of n products, n from 1 to 1024")
     chosen = as_rounding("nearest-even" if rounding is None else rounding)
     formats = _formats(name, fmt)
+    if len(formats) > 1:
+        formats = [get_byte_format(each, f"vectors of {name}") for each in formats]
     first = formats[0]
     kinds: dict[str, Kind] = {key: get_kind(value) for key, value in zip("abc", formats, strict=False)}
     kinds |= {"clear": Bits("bits:1", 1)} | ({"x": _source(source or "float32")} if name == "encode" else {})

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...arithmetic.codes import multiply
+from ...codec.boundaries import boundaries
 from ...codec.codec import encode
 from ...codec.rounding import Rounding, RoundingMode
-from ...codec.thresholds import boundaries
 from ...formats import get_format
 
 __all__ = ["GUARD", "Block", "Signal", "blocks", "lfsr_words", "multiplication_table", "vector_lines"]

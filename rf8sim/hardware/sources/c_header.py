@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ...codec.boundaries import Boundary, boundaries
 from ...codec.rounding import RoundingMode
-from ...codec.thresholds import Boundary, boundaries
-from ...formats import Format, get_format
+from ...formats import Format, get_byte_format
 from .packages import identifier
 
 __all__ = ["c_dpi", "c_header", "dpi_package"]
@@ -210,7 +210,7 @@ def c_header(fmt: str | Format) -> str:
     >>> "static inline uint8_t rf8_multiply(uint8_t a, uint8_t b, int rounding, int overflow)" in c_header("rf8")
     True
     """
-    fmt = get_format(fmt)
+    fmt = get_byte_format(fmt, "the C header")
     prefix = identifier(fmt)
     modes, options = _choices(fmt)
     mode_names, option_names = _constants(fmt)
@@ -283,7 +283,7 @@ def c_dpi(fmt: str | Format) -> str:
     >>> "rf8_dpi_multiply" in c_dpi("rf8")
     True
     """
-    fmt = get_format(fmt)
+    fmt = get_byte_format(fmt, "the C header")
     return _DPI.format(name=fmt.name, prefix=identifier(fmt))
 
 
@@ -295,6 +295,6 @@ def dpi_package(fmt: str | Format) -> str:
     >>> "RF8_RESIDUAL = 6" in dpi_package("rf8")
     True
     """
-    fmt = get_format(fmt)
+    fmt = get_byte_format(fmt, "the C header")
     constants = [f"  localparam int {constant};" for group in _constants(fmt) for constant in group]
     return _DPI_PACKAGE.format(name=fmt.name, prefix=identifier(fmt), choices="\n".join(constants))

@@ -13,7 +13,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 
 from ..._version import __version__
-from ...formats import Format, get_format
+from ...formats import Format, get_byte_format
 from . import c_header, packages
 from .blocks import blocks, lfsr_words, multiplication_table, vector_lines
 from .testbench import bench_source
@@ -80,7 +80,7 @@ def hdl_files(formats: Sequence[str | Format] = ("rf8",)) -> dict[str, bytes]:
     for block in every:
         lines = vector_lines([*block.inputs.values(), *block.outputs.values()])
         files[f"vectors/{block.name}.mem"] = lines
-    chosen = [get_format(fmt) for fmt in formats]
+    chosen = [get_byte_format(fmt, "hardware sources") for fmt in formats]
     for fmt in chosen:
         name = packages.identifier(fmt)
         if f"package/{name}_pkg.sv" in files:

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from ...formats import Format, get_format
+from ...formats import Format, get_byte_format
 
 __all__ = [
     "FixedTable",
@@ -62,7 +62,7 @@ def fixed_table(fmt: str | Format) -> FixedTable:
     >>> table.width, table.fraction, table.magnitudes[0x7F]
     (20, 19, 786432)
     """
-    fmt = get_format(fmt)
+    fmt = get_byte_format(fmt, "a hardware package")
     finite = np.isfinite(fmt.values)
     values = [Fraction(value) for value in np.where(finite, fmt.values, 0.0).tolist()]
     fraction = max(value.denominator.bit_length() - 1 for value in values)
@@ -118,7 +118,7 @@ def systemverilog_package(fmt: str | Format) -> str:
     >>> "localparam [7:0] NAN = 8'h80;" in systemverilog_package("rf8")
     True
     """
-    fmt = get_format(fmt)
+    fmt = get_byte_format(fmt, "a hardware package")
     name, table, count = identifier(fmt), fixed_table(fmt), fmt.values.size
     digits = -(-table.width // 4)
     lines = [
@@ -171,7 +171,7 @@ def vhdl_package(fmt: str | Format) -> str:
     >>> "constant NAN : code_t := x\"80\";" in vhdl_package("rf8")
     True
     """
-    fmt = get_format(fmt)
+    fmt = get_byte_format(fmt, "a hardware package")
     name, table, count = identifier(fmt), fixed_table(fmt), fmt.values.size
 
     def bits(value: int, width: int) -> str:
@@ -226,7 +226,7 @@ def vhdl_testbench(fmt: str | Format) -> str:
 
     A line holds in binary: code, sign, NaN, infinity, canonical code, magnitude.
     """
-    name = identifier(get_format(fmt))
+    name = identifier(get_byte_format(fmt, "a hardware package"))
     return f"""-- Generated. The package of {name} against vectors/{name}_codes.txt. Run it in the folder of vectors/.
 library ieee;
 use ieee.std_logic_1164.all;
@@ -273,7 +273,7 @@ end architecture;
 
 def code_lines(fmt: str | Format) -> str:
     """Return the vectors of `vhdl_testbench`."""
-    fmt = get_format(fmt)
+    fmt = get_byte_format(fmt, "a hardware package")
     table, masks = fixed_table(fmt), _masks(fmt)
     rows = zip(
         masks["NEGATIVE"], masks["IS_NAN"], masks["IS_INFINITE"], fmt.canonical.tolist(), table.magnitudes, strict=True

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...codec.boundaries import boundaries
 from ...codec.codec import random_words
 from ...codec.rounding import RoundingMode
-from ...codec.thresholds import boundaries, step_table
+from ...codec.thresholds import step_table
 from ...formats import Format
 from ..golden.golden import Golden, all_operands
 from ..golden.ports import EXHAUSTIVE_BITS, Bits, Codes, Fixed, Float, Patterns, Port, unsigned
@@ -179,7 +180,8 @@ def _nearest(fmt: Format, values: NDArray[np.float64], further: int = 0) -> NDAr
     finite = finite[np.isfinite(fmt.values[finite])]
     order = finite[np.argsort(fmt.values[finite], kind="stable")]
     place = np.searchsorted(fmt.values[order], np.nan_to_num(values), side="right") - 1 + further
-    return order[np.clip(place, 0, order.size - 1)]
+    nearest: NDArray[np.uint8] = order[np.clip(place, 0, order.size - 1)]
+    return nearest
 
 
 def _extremes(fmt: Format) -> tuple[int, int, int, int]:

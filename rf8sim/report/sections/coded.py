@@ -26,7 +26,8 @@ def coded_bits(experiment: Experiment, name: str, coder: str) -> float:
 
 def rans_sizes(experiment: Experiment) -> dict[str, float] | None:
     """Return bits per weight coded by rANS, scales included, of each scheme; None if not every tensor is computed."""
-    if len(experiment.tensors) > MOST_CODED:
+    wide = any(record.error.code_counts.size > 256 for record in experiment.total.schemes)  # no coder takes these
+    if wide or len(experiment.tensors) > MOST_CODED:
         return None
     return {
         record.name: record.scale_overhead_bits + coded_bits(experiment, record.name, "rans")

@@ -8,9 +8,10 @@ from typing import Any
 from ...studies.planning import Planned
 from ...studies.pruning import Sparsity
 from ...studies.rf_family import Member
+from ...studies.scheme_search import SchemeSearch
 from ...studies.tradeoff import Tradeoff
 from ..tables.experiment import brief
-from . import comparison, evaluation, fit, plan, pruning, rf_family, tradeoff, verdict
+from . import comparison, evaluation, fit, plan, pruning, rf_family, scheme_search, tradeoff, verdict
 from .about import about
 from .area import area
 from .choices import rounding, scaling
@@ -23,7 +24,9 @@ from .page import Kind
 from .tensors import tensors
 from .weights import weights
 
-__all__ = ["COMPARE", "EVALUATE", "FIT", "PAGES", "PLAN", "PRUNE", "REPORT", "RF_FAMILY", "TRADEOFF"]
+__all__ = [
+    "COMPARE", "COMPARE_SCHEMES", "EVALUATE", "FIT", "PAGES", "PLAN", "PRUNE", "REPORT", "RF_FAMILY", "TRADEOFF",
+]  # fmt: skip
 
 _LOSSES = "The same command gives the same page, except for the last digits of losses on other machines."
 
@@ -117,6 +120,21 @@ COMPARE: Kind[comparison.Comparison] = Kind(
     (comparison.changes, comparison.method),
 )
 
+COMPARE_SCHEMES: Kind[SchemeSearch] = Kind(
+    "compare_schemes",
+    lambda found: f"Scale modes and block sizes on {found.checkpoint}",
+    scheme_search.verdict,
+    scheme_search.brief,
+    SchemeSearch.to_json,
+    (
+        scheme_search.modes,
+        scheme_search.fronts,
+        scheme_search.kinds,
+        scheme_search.all_schemes,
+        scheme_search.method,
+    ),
+)
+
 PAGES: dict[str, Kind[Any]] = {
     "report": REPORT,
     "fit": FIT,
@@ -126,5 +144,6 @@ PAGES: dict[str, Kind[Any]] = {
     "plan": PLAN,
     "rf-family": RF_FAMILY,
     "compare": COMPARE,
+    "compare-schemes": COMPARE_SCHEMES,
 }
 """The pages, by the names of their commands."""

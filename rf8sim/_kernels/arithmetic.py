@@ -1,0 +1,67 @@
+"""Sums and products of codes, exact and then rounded once, for formats too wide for a table of pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+_TILE = 512  # results that are computed side by side, so that everything stays in the first cache
+_LARGEST, _INFINITY, _NAN = np.int64(0x7F7FFFFF), np.int64(0x7F800000), np.int64(0x7FC00000)
+_REBIAS = np.int64((1023 - 127) << 23)
+_SUBNORMAL = 2.0**149  # float32's smallest number, the other way up
+
+
+@njit(nogil=True, cache=True)
+def multiply_add(codes: Any, values: Any, sign: Any, cells: Any, infinities: Any, out: Any) -> int:
+    """``out = round(a * b + c)`` for codes of three formats; return the number of NaN.
+
+    The product is exact; the sum is rounded to odd in float64 (Knuth's TwoSum says on which side it lies), then to odd
+    in float32, and the cells of the codec's float32 table do the rest. That is one rounding if every threshold is an
+    even float32 pattern. ``sign`` is -1 where a sum that cancels is -0, else 1. What is infinite gets its own code.
+    """
+    a, b, c = codes
+    x, y, z = values
+    threshold, result, shift = cells
+    total, error = np.empty(_TILE), np.empty(_TILE)
+    bits = total.view(np.int64)
+    pattern = np.empty(_TILE, np.uint32)
+    nans = 0
+    for start in range(0, out.size, _TILE):
+        size = min(_TILE, out.size - start)
+        for j in range(size):
+            product = sign * (x[a[start + j]] * y[b[start + j]])
+            addend = sign * z[c[start + j]]
+            s = product + addend
+            shadow = s - product
+            error[j] = (product - (s - shadow)) + (addend - shadow)
+            total[j] = sign * s
+            error[j] *= sign
+        for j in range(size):
+            inexact = (error[j] > 0) | (error[j] < 0)  # false for the NaN error of an infinite sum
+            step = np.int64(1) if (error[j] > 0) == (bits[j] > 0) else np.int64(-1)
+            bits[j] += step if inexact & (bits[j] & np.int64(1) == 0) else np.int64(0)
+        for j in range(size):
+            magnitude = bits[j] & np.int64(0x7FFFFFFFFFFFFFFF)
+            normal = (magnitude >> np.int64(29)) - _REBIAS
+            normal |= np.int64((magnitude & np.int64(0x1FFFFFFF)) != 0)
+            small = min(abs(total[j]), 1.0) * _SUBNORMAL if abs(total[j]) < 2.0**-126 else 0.0
+            floor = np.int64(small)
+            subnormal = floor | np.int64(np.float64(floor) != small)
+            finite = subnormal if abs(total[j]) < 2.0**-126 else min(normal, _LARGEST)
+            special = _INFINITY if total[j] == total[j] else _NAN
+            found = finite if abs(total[j]) < np.inf else special
+            pattern[j] = np.uint32(found | ((bits[j] >> np.int64(32)) & np.int64(0x80000000)))
+        for j in range(size):
+            word = pattern[j]
+            cell = np.uint64(word >> shift)
+            code = result[cell + cell + np.uint64(word >= threshold[cell])]
+            high = word & np.uint32(0x7FFFFFFF)
+            if high >= np.uint32(0x7F800000):
+                if high > np.uint32(0x7F800000):
+                    nans += 1
+                else:
+                    code = infinities[word >> np.uint32(31)]
+            out[start + j] = code
+    return nans
