@@ -103,7 +103,8 @@ def report(
 
     settings = Settings(seed=seed, include=tuple(include or ()), exclude=tuple(exclude or ()))
     if formats:
-        settings = msgspec.structs.replace(settings, schemes=tuple(map(as_scheme, formats)))
+        schemes = tuple(dict.fromkeys(map(as_scheme, formats)))  # an older msgspec checks nothing on replacing
+        settings = msgspec.structs.replace(settings, schemes=schemes)
     evaluated = read_evaluation(evaluation) if evaluation else None
     areas = read_area(area) if area else None
     where = cluster(scheduler, workers)

@@ -106,8 +106,8 @@ def _table(caption: str, varied: str, some: Sequence[ChoiceRecord]) -> Table:
         for value, by_value in _grid(some, varied).items()
     )
     # A rounding mode changes no size; with another block, rule or scale format the bits are those of the row.
-    asked = [choice for choice in some if choice.varied == "none"]
-    heads = [with_bits(choice.record) if varied == "rounding" else str(choice.base) for choice in asked]
+    asked = {str(choice.base): choice for choice in some if choice.varied == "none"}
+    heads = [with_bits(asked[name].record) if varied == "rounding" else name for name in names]
     return Table(caption, (Column(_HEADS[varied]), *(Column(head, ".2f") for head in heads)), rows)
 
 
