@@ -6,10 +6,10 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["check_place", "flush", "is_safetensors", "staged", "write_files"]
+__all__ = ["check_place", "flush", "goes_to_file", "staged", "write_files"]
 
 
 def check_place(path: Path, *, folder: bool = False) -> None:
@@ -38,33 +38,33 @@ def check_place(path: Path, *, folder: bool = False) -> None:
 
 
 _FILES = {
-    ".bin", ".ckpt", ".csv", ".gguf", ".gz", ".h5", ".html", ".json", ".md", ".npy", ".npz", ".onnx", ".pickle", ".pkl",
-    ".pt", ".pth", ".safetensors", ".svg", ".tar", ".toml", ".txt", ".zip",
+    ".bin", ".ckpt", ".csv", ".gguf", ".gz", ".h5", ".html", ".json", ".md", ".npy", ".npz", ".onnx", ".pdf", ".pickle",
+    ".pkl", ".png", ".pt", ".pth", ".safetensors", ".svg", ".tar", ".toml", ".txt", ".xml", ".zip",
 }  # fmt: skip
-"""Endings of files: a checkpoint that is named so was not meant to be a folder."""
+"""Endings of files: what is named so was not meant to be a folder."""
 
 
-def is_safetensors(output: Path) -> bool:
-    """Return whether a checkpoint is written to one .safetensors file, or else to a folder.
+def goes_to_file(path: Path, suffixes: Sequence[str], expected: str) -> bool:
+    """Return whether output goes to one file of that name, which ends in one of the suffixes, or else to a folder.
 
     Raises
     ------
     ValueError
-        If it ends as another kind of file does and no folder has the name.
+        If it ends as another kind of file does and no folder has the name; ``expected`` says in the error what is.
 
     Examples
     --------
-    >>> is_safetensors(Path("q.safetensors")), is_safetensors(Path("llama-3.1-8b"))
+    >>> goes_to_file(Path("q.md"), (".md",), ""), goes_to_file(Path("llama-3.1-8b"), (".md",), "")
     (True, False)
-    >>> is_safetensors(Path("q/t.bin"))
+    >>> goes_to_file(Path("q/t.bin"), (".safetensors",), "the output is a .safetensors file or a folder")
     Traceback (most recent call last):
     ValueError: q/t.bin: the output is a .safetensors file or a folder
     """
-    if output.name.endswith(".safetensors"):
-        return True
-    if output.suffix.lower() in _FILES and not output.is_dir():
-        raise ValueError(f"{output}: the output is a .safetensors file or a folder")
-    return False
+    if path.is_dir():
+        return False
+    if path.suffix.lower() in _FILES and path.suffix not in suffixes:
+        raise ValueError(f"{path}: {expected}")
+    return path.suffix in suffixes
 
 
 def write_files(contents: Mapping[Path, bytes | Iterable[bytes]]) -> None:

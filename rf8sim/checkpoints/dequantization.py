@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .._base.files import check_place, flush, is_safetensors, staged
+from .._base.files import check_place, flush, staged
 from .header import read_form
 from .origin import ORIGIN, OURS, Origin, origin_text, packed_array
 from .quantized import QuantizedCheckpoint, open_quantized
-from .safetensors import Entry, Header, Writer, dtype_of, read_header, stored_type
+from .safetensors import Entry, Header, Writer, dtype_of, is_one_file, read_header, stored_type
 from .stored import StoredTensor
 
 __all__ = ["data_size", "dequantize_checkpoint", "write_dequantized", "write_flushed"]
@@ -55,7 +55,7 @@ def dequantize_checkpoint(
     OSError
         If it cannot be written.
     """
-    is_safetensors(Path(output))  # refuses another kind of file
+    is_one_file(Path(output))  # refuses another kind of file
     check_place(Path(output))
     checkpoint = open_quantized(path)
     with staged(Path(output)) as (beside, place):

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from .._base.display import bits_in_words
-from .._base.files import check_place, is_safetensors, staged
+from .._base.files import check_place, staged
 from .._version import __version__
 from .checkpoint import Checkpoint, open_checkpoint
 from .comparison import Comparison, compare, decibels
@@ -30,6 +30,7 @@ from .plan import Plan
 from .protect import Protection
 from .quantized import QuantizedCheckpoint, find_damage, open_quantized
 from .requirements import Requirement, parse_requirement
+from .safetensors import is_one_file
 from .tasks import file_sha256
 
 __all__ = ["command_metric", "quantize_checkpoint"]
@@ -150,7 +151,7 @@ def quantize_checkpoint(
     if needs and evaluate is None:
         raise ValueError(f"{needs[0].text!r} needs an evaluation: a command, or a model with its data")
     checkpoint, output = open_checkpoint(source), Path(output)
-    single = is_safetensors(output)
+    single = is_one_file(output)
     check_place(output)
     if not single and output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"{output}: exists and is not empty: name a new folder or a .safetensors file")

@@ -24,11 +24,12 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._base.files import goes_to_file
 from ..formats.floats import SAFETENSORS_LAYOUTS
 
 __all__ = [
     "DTYPES", "NO_SEAL", "SEAL", "Entry", "Header", "Writer",
-    "dtype_of", "header_room", "read_header", "seal", "seal_of", "stored_type",
+    "dtype_of", "header_room", "is_one_file", "read_header", "seal", "seal_of", "stored_type",
 ]  # fmt: skip
 
 SEAL = "rf8sim_seal"
@@ -68,6 +69,17 @@ def stored_type(name: str) -> str:
         if dtype == name:
             return stored
     raise ValueError(f"safetensors has no type for {name} numbers")
+
+
+def is_one_file(output: Path) -> bool:
+    """Return whether a checkpoint is written to one .safetensors file, or else to a folder.
+
+    Raises
+    ------
+    ValueError
+        If it is named as another kind of file.
+    """
+    return goes_to_file(output, (".safetensors",), "the output is a .safetensors file or a folder")
 
 
 def _itemsize(stored: str) -> int:

@@ -23,6 +23,7 @@ import msgspec
 import numpy as np
 
 from .._base.checks import invalid_field
+from .._base.files import write_files
 from .base import PRECISION, REACH, Format
 
 __all__ = ["FormatFile", "read_format", "write_format"]
@@ -121,6 +122,8 @@ def write_format(fmt: Format, path: str | os.PathLike[str]) -> Path:
     ------
     ValueError
         If the file ends otherwise.
+    OSError
+        If it cannot be written; then an older one stays.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -138,7 +141,7 @@ def write_format(fmt: Format, path: str | os.PathLike[str]) -> Path:
         text = msgspec.json.format(msgspec.json.encode(record), indent=1).decode() + "\n"
     else:
         raise ValueError(f"{path}: a format is written to a .csv or a .json file")
-    path.write_text(text, encoding="utf-8", newline="\n")
+    write_files({path: text.encode("utf-8")})
     return path
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .._base.files import write_files
+from .._base.files import goes_to_file, write_files
 from .figures.figure import PAGE_COLOURS, Figure
 from .sections.page import Page, Section
 from .tables.table import WORDS, Table, cell
@@ -38,11 +38,8 @@ def is_file(path: Path) -> bool:
     Traceback (most recent call last):
     ValueError: fit.pdf: a page is written as .html, .md or .json, or to a folder: name one of these
     """
-    if path.is_dir() or not path.suffix:
-        return False
-    if path.suffix not in SUFFIXES and path.suffix[1:].isalpha():
-        raise ValueError(f"{path}: a page is written as .html, .md or .json, or to a folder: name one of these")
-    return path.suffix in SUFFIXES
+    expected = "a page is written as .html, .md or .json, or to a folder: name one of these"
+    return goes_to_file(path, SUFFIXES, expected)
 
 
 def write_page(page: Page, place: str | Path) -> list[Path]:
