@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["as_codes", "as_output", "choose", "dtype_name", "invalid_field", "suggestion"]
+__all__ = ["are_integers", "as_codes", "as_output", "choose", "dtype_name", "invalid_field", "suggestion"]
 
 _ALIASES: dict[str, tuple[str, ...]] = {
     "fp64": ("float64",),
@@ -81,6 +81,17 @@ def invalid_field(error: Exception) -> str:
     text = re.sub(r"^Expected (.+), got (.+?)( [><]=? .+)?$", r"expected \1\3, got \2", text)
     text = re.sub(r"^Expected", "expected", text)
     return f"field {path!r}: {text}" if path else text
+
+
+def are_integers(*values: object) -> bool:
+    """Return whether all are Python integers; truth values are none.
+
+    Examples
+    --------
+    >>> are_integers(1, 2), are_integers(1, 2.0), are_integers(True)
+    (True, False, False)
+    """
+    return all(isinstance(value, int) and not isinstance(value, bool) for value in values)
 
 
 def as_codes(codes: ArrayLike, bits: int, name: str) -> NDArray[Any]:

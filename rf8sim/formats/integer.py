@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._base.checks import are_integers
 from .base import Format
 
 __all__ = ["fixed_point_format", "integer_format"]
@@ -37,10 +38,10 @@ def integer_format(bits: int = 8, *, signed: bool = True) -> Format:
     [6.0, 7.0, -8.0, -7.0]
     """
     least = 2 if signed else 1
-    if isinstance(bits, bool) or not isinstance(bits, int) or not least <= bits <= 16:
+    if not are_integers(bits) or not least <= bits <= 16:
         raise ValueError(f"an integer format has {least} to 16 bits, got {bits!r}")
     kind = f"{bits}-bit integer, two's complement" if signed else f"{bits}-bit integer, unsigned"
-    return _multiples(f"{'int' if signed else 'uint'}{bits}", kind, bits, 0, signed)
+    return _multiples(f"{'int' if signed else 'uint'}{bits}", "integer", kind, bits, 0, signed)
 
 
 def fixed_point_format(integer_bits: int, fraction_bits: int, *, signed: bool = True) -> Format:
@@ -73,23 +74,25 @@ def fixed_point_format(integer_bits: int, fraction_bits: int, *, signed: bool = 
     >>> fixed_point_format(1, 15).min, fixed_point_format(4, 4, signed=False).max
     (-1.0, 15.9375)
     """
-    bits, whole = integer_bits + fraction_bits, isinstance(integer_bits, int) and isinstance(fraction_bits, int)
-    if not whole or integer_bits < signed or fraction_bits < 0 or not 1 + signed <= bits <= 16:
+    integers = are_integers(integer_bits, fraction_bits)
+    bits = integer_bits + fraction_bits if integers else 0
+    if not integers or integer_bits < signed or fraction_bits < 0 or not 1 + signed <= bits <= 16:
         raise ValueError(
             f"fixed point has {1 + signed} to 16 bits, {'its sign one of the integer bits, ' if signed else ''}got "
             f"{integer_bits!r} integer and {fraction_bits!r} fraction bits"
         )
     kind = f"{'signed' if signed else 'unsigned'} fixed point in units of 2**-{fraction_bits}"
-    return _multiples(f"{'' if signed else 'u'}q({integer_bits},{fraction_bits})", kind, bits, fraction_bits, signed)
+    name = f"{'' if signed else 'u'}q({integer_bits},{fraction_bits})"
+    return _multiples(name, "fixed point", kind, bits, fraction_bits, signed)
 
 
-def _multiples(name: str, description: str, bits: int, fraction_bits: int, signed: bool) -> Format:
+def _multiples(name: str, family: str, description: str, bits: int, fraction_bits: int, signed: bool) -> Format:
     """Return the format of the integers of a width, divided by a power of two."""
     codes, half, unit = np.arange(1 << bits), 1 << (bits - 1), 2.0**-fraction_bits
     return Format(
         name=name,
         bits=bits,
-        family="fixed point" if "q" in name else "integer",
+        family=family,
         description=description,
         values=np.where(signed & (codes >= half), codes - 2 * half, codes) * unit,
         beyond=(half if signed else 2 * half) * unit,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .._base.checks import are_integers
 from .base import PRECISION, Format
 
 __all__ = ["lns_format", "logarithmic_format", "round_significand"]
@@ -91,9 +92,9 @@ def lns_format(integer_bits: int, fraction_bits: int) -> Format:
     >>> lns_format(4, 3).values[[0x00, 0x08, 0x04, 0x40]].tolist()
     [1.0, 2.0, 1.4142135381698608, 0.0]
     """
-    width = integer_bits + fraction_bits
-    whole = isinstance(integer_bits, int) and isinstance(fraction_bits, int)
-    if not whole or not 2 <= integer_bits <= 9 or fraction_bits < 0 or width > 15:
+    integers = are_integers(integer_bits, fraction_bits)
+    width = integer_bits + fraction_bits if integers else 0
+    if not integers or not 2 <= integer_bits <= 9 or fraction_bits < 0 or width > 15:
         raise ValueError(
             "a logarithm has 2 to 9 integer bits, its sign included, and with its fraction at most 15 bits, got "
             f"{integer_bits!r} and {fraction_bits!r}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .._base.checks import are_integers
 from .base import Format
 
 __all__ = ["bounded_posit_format", "posit_format"]
@@ -79,7 +80,7 @@ def bounded_posit_format(bits: int, exponent_size: int = 5, regime_size: int = 6
     (1.0625, 0.96875)
     """
     _check("b-posit", bits, exponent_size)
-    if not isinstance(regime_size, int) or regime_size < 2:
+    if not are_integers(regime_size) or regime_size < 2:
         raise ValueError(f"the regime of a b-posit has at least 2 bits, got {regime_size!r}")
     return _tapered(
         f"bposit({bits},{exponent_size},{regime_size})",
@@ -91,8 +92,7 @@ def bounded_posit_format(bits: int, exponent_size: int = 5, regime_size: int = 6
 
 
 def _check(kind: str, bits: int, exponent_size: int) -> None:
-    whole = isinstance(bits, int) and isinstance(exponent_size, int)
-    if not whole or not 3 <= bits <= 16 or not 0 <= exponent_size <= 5:
+    if not are_integers(bits, exponent_size) or not 3 <= bits <= 16 or not 0 <= exponent_size <= 5:
         raise ValueError(f"a {kind} has 3 to 16 bits and 0 to 5 exponent bits, got {bits!r} and {exponent_size!r}")
 
 

@@ -7,6 +7,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from .._base.checks import are_integers
 from .base import Format
 
 __all__ = ["nf4_format", "quantile_format"]
@@ -74,7 +75,7 @@ def quantile_format(bits: int, shape: float, *, name: str | None = None) -> Form
     >>> quantile_format(4, 2.0).values[[0, 7, 8, 15]].round(4).tolist()
     [-1.0, 0.0, 0.0796, 1.0]
     """
-    if not isinstance(bits, int) or not 2 <= bits <= 8:
+    if not are_integers(bits) or not 2 <= bits <= 8:
         raise ValueError(f"a quantile table has 2 to 8 bits, got {bits!r}")
     if not isinstance(shape, int | float) or not 0.05 <= shape <= 100:
         raise ValueError(f"the shape of the generalized Gaussian must be from 0.05 to 100, got {shape!r}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._base.checks import are_integers
 from .base import REACH, Format
 
 __all__ = ["residual_format"]
@@ -47,7 +48,7 @@ def residual_format(exponent_bits: int, depth: int, bias: int | None = None, *, 
     >>> residual_format(4, 4).values[[0x01, 0x7B, 0x7F]].tolist()
     [2.6702880859375e-05, 1.0, 1.5]
     """
-    if any(not isinstance(number, int) for number in (exponent_bits, depth, 0 if bias is None else bias)):
+    if not are_integers(exponent_bits, depth, 0 if bias is None else bias):
         raise ValueError(f"RF({exponent_bits}, {depth}): p, depth and bias are whole numbers")
     if depth < 2 or depth & (depth - 1) or exponent_bits < 1:
         raise ValueError(

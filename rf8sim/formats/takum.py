@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .._base.checks import are_integers
 from .base import Format
 from .logarithmic import round_significand
 
@@ -47,7 +48,7 @@ def takum_format(bits: int, *, linear: bool = False) -> Format:
     >>> takum_format(8).values[[0x40, 0x48]].tolist()  # 1 and the square root of e
     [1.0, 1.6487212181091309]
     """
-    if isinstance(bits, bool) or not isinstance(bits, int) or not 3 <= bits <= 16:
+    if not are_integers(bits) or not 3 <= bits <= 16:
         raise ValueError(f"a takum has 3 to 16 bits here, got {bits!r}")
     codes = np.arange(1 << (bits - 1))
     magnitudes = _linear if linear else _logarithmic
