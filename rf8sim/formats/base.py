@@ -57,8 +57,8 @@ class Format:
     bits : int
         Width of a code, 1 to 16.
     family : str
-        The family of the format: ``residual``, ``minifloat``, ``hifloat``, ``integer``, ``fixed point``, ``posit``,
-        ``takum``, ``logarithmic``, ``quantile``.
+        The family of the format: ``residual``, ``minifloat``, ``p3109``, ``hifloat``, ``integer``, ``fixed point``,
+        ``posit``, ``takum``, ``logarithmic``, ``quantile``, ``user``.
     description : str
         One line for people.
     values : ndarray of float64, shape (2**bits,)

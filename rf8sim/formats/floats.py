@@ -25,6 +25,7 @@ from .._base.checks import suggestion
 
 __all__ = [
     "ARRAY_LAYOUTS", "SAFETENSORS_LAYOUTS", "FloatLayout", "Specials", "get_layout", "layout_names", "layouts",
+    "magnitude_values",
 ]  # fmt: skip
 
 _WIDEST_EXPONENT, _WIDEST_MANTISSA = 11, 52  # float64 holds every number
@@ -218,14 +219,9 @@ class FloatLayout:
         """
         raw = np.asarray(patterns).astype(np.uint64)
         magnitude = (raw & np.uint64(self.magnitude_mask)).astype(np.int64)
-        field, mantissa = magnitude >> self.mantissa_bits, magnitude & self.mantissa_mask
-        normal = (field > 0) | (not self.subnormals)
-        significand = mantissa + normal * (1 << self.mantissa_bits)
-        exponent = np.maximum(field, int(self.subnormals)) - self.bias - self.mantissa_bits
-        # A field of ones stands for no finite number: float64 has none of that size.
-        finite = magnitude <= self.largest_pattern
-        value = np.ldexp(significand.astype(np.float64), np.where(finite, exponent, 0))
-        value[~finite] = np.nan
+        value = magnitude_values(
+            magnitude, self.mantissa_bits, self.bias, self.largest_pattern, subnormals=self.subnormals
+        )
         if self.has_infinity:
             value[magnitude == self.infinity] = np.inf
         negative = raw & np.uint64(self.sign_mask) != 0
@@ -271,6 +267,46 @@ class FloatLayout:
     def torch_name(self) -> str | None:
         """The name of PyTorch's dtype, such as ``float16``; None if it has none. It has those that safetensors has."""
         return None if self.safetensors_name is None else self.dtype_name
+
+
+def magnitude_values(
+    patterns: NDArray[np.int64],
+    mantissa_bits: int,
+    bias: int,
+    largest: int,
+    *,
+    subnormals: bool = True,
+    zero: bool = False,
+) -> NDArray[np.float64]:
+    """Return what an exponent field and the mantissa field below it stand for, NaN above the largest pattern.
+
+    Parameters
+    ----------
+    patterns : ndarray of int64
+        Patterns without their sign.
+    mantissa_bits, bias : int
+        Width of the mantissa field, and what the exponent field of 1.0 holds.
+    largest : int
+        The pattern of the largest finite number.
+    subnormals : bool
+        Whether an exponent field of zero means zero and subnormals. Without, it is one more binade.
+    zero : bool
+        Whether pattern 0 is zero there.
+
+    Examples
+    --------
+    >>> magnitude_values(np.array([0, 1, 2, 3]), 1, 1, 2).tolist()
+    [0.0, 0.5, 1.0, nan]
+    """
+    field, mantissa = patterns >> mantissa_bits, patterns & ((1 << mantissa_bits) - 1)
+    hidden = field > 0 if subnormals else (patterns > 0) | (not zero)
+    significand = mantissa + hidden * (1 << mantissa_bits)
+    exponent = np.maximum(field, int(subnormals)) - bias - mantissa_bits
+    # A field of ones may stand for no finite number: float64 has none of that size.
+    finite = patterns <= largest
+    value: NDArray[np.float64] = np.ldexp(significand.astype(np.float64), np.where(finite, exponent, 0))
+    value[~finite] = np.nan
+    return value
 
 
 _TABLE = (

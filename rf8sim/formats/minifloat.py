@@ -11,9 +11,9 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from .._base.checks import choose
+from .._base.checks import are_integers, choose
 from .base import REACH, Format
-from .floats import FloatLayout, Specials, get_layout
+from .floats import FloatLayout, Specials, get_layout, magnitude_values
 
 __all__ = [
     "ML_DTYPES", "NanCodes", "dlfloat_format", "e8m0_even_format", "ieee_format", "minifloat_format",
@@ -136,13 +136,9 @@ class _Minifloat:
         """Return the value of each code."""
         codes = np.arange(1 << self.bits)
         magnitude, negative = codes & self.all_ones, codes > self.all_ones
-        field, mantissa = magnitude >> self.mantissa_bits, magnitude & ((1 << self.mantissa_bits) - 1)
-        hidden = ((field > 0) | (not self.subnormals)) & (magnitude > 0)
-        significand = mantissa + (hidden.astype(np.int64) << self.mantissa_bits)
-        exponent = np.maximum(field, int(self.subnormals)) - self.bias - self.mantissa_bits
-        finite = magnitude <= self.largest_code
-        value = np.ldexp(significand.astype(np.float64), np.where(finite, exponent, 0))
-        value[~finite] = np.nan
+        value = magnitude_values(
+            magnitude, self.mantissa_bits, self.bias, self.largest_code, subnormals=self.subnormals, zero=True
+        )
         if self.inf:
             value[magnitude == self.largest_code + 1] = np.inf
         value = np.where(negative, -value, value)
@@ -152,7 +148,7 @@ class _Minifloat:
             value[self.all_ones + 1] = 0.0
         return value
 
-    def format(self, name: str, description: str) -> Format:
+    def format(self, name: str, description: str, family: str = "minifloat") -> Format:
         """Return the format of this name."""
         self.check(name)
         values = self.values()
@@ -160,7 +156,7 @@ class _Minifloat:
         return Format(
             name=name,
             bits=self.bits,
-            family="minifloat",
+            family=family,
             description=description,
             values=values,
             beyond=largest + math.ldexp(1.0, self.emax - self.mantissa_bits),
@@ -222,9 +218,9 @@ def minifloat_format(
     >>> minifloat_format(3, 2, bias=5, nan="none").max
     7.0
     """
-    if any(isinstance(width, bool) or not isinstance(width, int) for width in (exponent_bits, mantissa_bits)):
+    if not are_integers(exponent_bits, mantissa_bits):
         raise ValueError(f"a minifloat has whole numbers of bits, got {exponent_bits!r} and {mantissa_bits!r}")
-    if bias is not None and not isinstance(bias, int):
+    if bias is not None and not are_integers(bias):
         raise ValueError(f"the bias of a minifloat is a whole number, got {bias!r}")
     rule = NanCodes(choose("NaN rule", str(nan), NanCodes)) if nan is not None else _usual_nan(unsigned)
     record = _Minifloat(
@@ -495,4 +491,5 @@ def p3109_format(precision: int, bits: int = 8, *, signed: bool = True, extended
         signed=signed,
     )
     sign, domain = "signed" if signed else "unsigned", "with infinities" if extended else "finite"
-    return record.format(name, f"IEEE P3109 binary{bits}, precision {precision}, {sign}, {domain}: one zero, one NaN")
+    description = f"IEEE P3109 binary{bits}, precision {precision}, {sign}, {domain}: one zero, one NaN"
+    return record.format(name, description, "p3109")

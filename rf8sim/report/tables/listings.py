@@ -6,7 +6,6 @@ import csv
 import io
 import itertools
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -34,8 +33,9 @@ FAMILIES = {
     "logarithmic": "Logarithmic",
     "takum": "Takums",
     "quantile": "Quantiles",
+    "user": "Your own",
 }
-"""Families in the order of the listing, with headings. Others follow, the users' own last."""
+"""Families in the order of the listing, with headings; others stand before the users' own."""
 
 
 def by_family(formats: Iterable[Format]) -> dict[str, list[Format]]:
@@ -49,12 +49,10 @@ def by_family(formats: Iterable[Format]) -> dict[str, list[Format]]:
     ['Residual floats', 'IEEE P3109', 'Integers', 'Quantiles']
     """
     groups: dict[str, list[Format]] = {family: [] for family in FAMILIES}
-    own: list[Format] = []
     for fmt in formats:
-        family = "p3109" if fmt.family == "minifloat" and re.fullmatch(r"binary\d+p\d+\w*", fmt.name) else fmt.family
-        (own if family == "user" else groups.setdefault(family, [])).append(fmt)
-    headed = {FAMILIES.get(family, family.capitalize()): members for family, members in groups.items() if members}
-    return {**headed, **({"Your own": own} if own else {})}
+        groups.setdefault(fmt.family, []).append(fmt)
+    groups["user"] = groups.pop("user")  # behind families that are not listed above
+    return {FAMILIES.get(family, family.capitalize()): members for family, members in groups.items() if members}
 
 
 def overview(
