@@ -1,4 +1,4 @@
-"""Bit-exact simulation of RF8 and other 8-bit number formats.
+"""Bit-exact simulation of RF8 and other number formats of 1 to 16 bits.
 
 Examples
 --------

@@ -129,8 +129,8 @@ def test_values_come_back(name: str) -> None:
     kept = np.isfinite(values)
     for mode in modes_of(fmt):
         np.testing.assert_array_equal(rf8sim.encode(values[kept], fmt, rounding=mode), fmt.canonical[kept])
-    whole = np.unique(values[kept & (values != 0) & (values == np.rint(values)) & (np.abs(values) < 2.0**62)])
-    np.testing.assert_array_equal(rf8sim.encode(whole.astype(np.int64), fmt), rf8sim.encode(whole, fmt))
+    integers = np.unique(values[kept & (values != 0) & (values == np.rint(values)) & (np.abs(values) < 2.0**62)])
+    np.testing.assert_array_equal(rf8sim.encode(integers.astype(np.int64), fmt), rf8sim.encode(integers, fmt))
     if not fmt.fits_float32:
         with pytest.raises(ValueError, match="decode with dtype='float64'"):
             rf8sim.decode(codes, fmt)

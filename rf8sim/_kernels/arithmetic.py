@@ -51,8 +51,8 @@ def multiply_add(codes: Any, values: Any, sign: Any, cells: Any, infinities: Any
             subnormal = floor | np.int64(np.float64(floor) != small)
             finite = subnormal if abs(total[j]) < 2.0**-126 else min(normal, _LARGEST)
             special = _INFINITY if total[j] == total[j] else _NAN
-            found = finite if abs(total[j]) < np.inf else special
-            pattern[j] = np.uint32(found | ((bits[j] >> np.int64(32)) & np.int64(0x80000000)))
+            word = finite if abs(total[j]) < np.inf else special
+            pattern[j] = np.uint32(word | ((bits[j] >> np.int64(32)) & np.int64(0x80000000)))
         for j in range(size):
             word = pattern[j]
             cell = np.uint64(word >> shift)

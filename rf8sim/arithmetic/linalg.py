@@ -11,7 +11,8 @@ exponent, 10 of mantissa) and ``e{E}m{M}`` (2 to 10 of exponent, 1 to 50 of mant
 binary formats with subnormals and infinities, into which they overflow.
 ``int:n`` is a two's complement integer of n bits that saturates, ``int:n:wrap`` one that wraps around; it counts in
 units of the products: the largest power of two that divides every value of the first format, times that of the second
-(2**-19 each for RF8). A format's name makes the accumulator an 8-bit number that overflows as its ``rounding`` says.
+(2**-19 each for RF8). A format's name makes the accumulator a number of that format, which overflows as its
+``rounding`` says.
 
 *order*: with ``sequential`` each exact product is added to the accumulator, which starts at zero, with one rounding, as
 a fused multiply-add does. With ``blocked:K`` each K products are summed exactly, then added with one rounding, as

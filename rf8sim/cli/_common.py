@@ -45,7 +45,7 @@ __all__ = [
 
 app = typer.Typer(
     name="rf8sim",
-    help="Simulate RF8 and other 8-bit number formats, and judge them on real weights.",
+    help="Simulate RF8 and other number formats of 1 to 16 bits, and judge them on real weights.",
     epilog="Example: rf8sim report model.safetensors -o report",
     invoke_without_command=True,
     pretty_exceptions_enable=False,

@@ -491,7 +491,7 @@ def _known_format(name: str, *, with_schemes: bool = True) -> str:
     except ValueError as error:
         if not with_schemes or not str(error).startswith("unknown format"):
             raise
-        hint = suggestion(name, [*format_names(), *NAMED])
+        hint = suggestion(name, [*format_names(16), *NAMED])
         raise ValueError(f"unknown format or scheme {name!r}: {hint}'rf8sim formats' lists all") from None
     return name
 

@@ -539,8 +539,8 @@ def search_schemes(
     Examples
     --------
     >>> space = SearchSpace(("mxfp4",), (32,), ("e8m0fnu",))
-    >>> found = search_schemes("examples/lm/model.safetensors", space, wants=lambda name: "head" in name)
-    >>> [group] = found.groups()
+    >>> search = search_schemes("examples/lm/model.safetensors", space, wants=lambda name: "head" in name)
+    >>> [group] = search.groups()
     >>> group.best().mode, round(group.gain(group.best()), 2)
     ('even', 0.08)
     """
