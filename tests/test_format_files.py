@@ -269,3 +269,19 @@ def test_infinities_and_zeros_of_both_signs(folder):
     assert fmt.negative_zero == 0
     assert [side.infinity for side in fmt.sides] == [1, 2]
     assert fmt.max == 1
+
+
+def test_a_file_that_cannot_be_written_stays(tmp_path, monkeypatch):
+    """What is written stands beside the old file until it is complete."""
+    place = tmp_path / "mine.json"
+    write_format(rf8sim.get_format("int4"), place)
+    before = place.read_bytes()
+
+    def full(*_arguments, **_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_format(rf8sim.get_format("rf8"), place)
+    assert place.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.json"]
