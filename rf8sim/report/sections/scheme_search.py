@@ -45,7 +45,7 @@ def _mode_table(search: SchemeSearch, title: str, groups: Sequence[Group]) -> Ta
     columns += [Column("best rule"), Column("best on tensors"), Column("other best rule", "note")]
     rows = []
     for group in groups:
-        gains = [None if (found := group.result(name)) is None else group.gain(found) for name in names]
+        gains = [None if (result := group.result(name)) is None else group.gain(result) for name in names]
         best = group.best()
         differing = [f"{kind}: {group.best(kind).mode}" for kind in _differing(search, group)]
         several = len(group.rules) > 1
