@@ -17,6 +17,7 @@ from rf8sim.formats import Format, get_format
 from rf8sim.reference import Number
 
 TWO = ("add", "subtract", "multiply", "divide", "minimum", "maximum")
+SELECTING = ("minimum", "maximum", "negate", "absolute")  # they give an operand, or that with another sign
 ONE = ("negate", "absolute", "sqrt", "convert")
 
 
@@ -82,8 +83,8 @@ def whole(operation: str, formats: tuple[Format, ...], rounding: str = "nearest-
 @lru_cache(maxsize=1 << 18)
 def rounded(result: Number, flags: int, into: Format, rounding: str, overflow: str) -> tuple[int, int, bool]:
     """Code, flags, and whether it is a NaN that the format does not have."""
-    if flags & Flags.DIVIDE_BY_ZERO and not np.isinf(into.values).any():
-        result = np.nan  # section 7: x / 0 is NaN where there is no infinity
+    if flags & Flags.DIVIDE_BY_ZERO and (into.family == "p3109" or not np.isinf(into.values).any()):
+        result = np.nan  # section 7: x / 0 is NaN where there is no infinity; and in P3109
     if result != result and into.nan is None:
         return 0, flags, True
     code, more = reference.round_with_flags(result, into, rounding, overflow)
@@ -112,7 +113,12 @@ def expected(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]:
     """Whole tables of codes, of flags, and of NaNs that the format does not have."""
     exactly = whole(operation, formats, rounding)
-    columns = zip(*outcomes(exactly.results, into, rounding, overflow), strict=True)
+    results = outcomes(exactly.results, into, rounding, overflow)
+    if operation in SELECTING:
+        kept = [(np.flatnonzero(into.values == x)[:1] if np.isinf(float(x)) else []) for x, _ in exactly.results]
+        results = [(int(code[0]), 0, False) if len(code) else result
+                   for code, result in zip(kept, results, strict=True)]  # fmt: skip
+    columns = zip(*results, strict=True)
     codes, flags, missing = (np.array(column)[exactly.index] for column in columns)
     return codes.astype(np.uint8), flags.astype(np.uint8), missing
 

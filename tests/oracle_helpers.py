@@ -37,7 +37,9 @@ def modes(fmt: Format, *, stochastic: bool = False) -> list[str]:
 
 def overflows(fmt: Format) -> list[str]:
     """The overflow options that a format has."""
-    has = {"saturate": True, "nan": fmt.nan is not None, "infinity": bool(np.isinf(fmt.values).any())}
+    infinity, nan = bool(np.isinf(fmt.values).any()), fmt.nan is not None
+    has = {"saturate": True, "propagate": infinity or fmt.family == "p3109", "ieee": infinity or nan,
+           "infinity": infinity, "nan": nan}  # fmt: skip
     return [option for option in OVERFLOWS if has[option]]
 
 
@@ -93,16 +95,31 @@ def vector_round(x: NDArray[np.float64], fmt: Format, rounding: str, overflow: s
         if negative and not fmt.signed:
             lowest = ladder(fmt, False)[1][0]
             zero = lowest if fmt.zero is None else fmt.zero
-            codes[here] = np.where(magnitudes == 0, zero, fmt.nan if overflow == "nan" else lowest)
+            inward = (overflow == "ieee") & np.isfinite(magnitudes) & (rounding in ("toward-zero", "up"))
+            outside = fmt.nan if overflow in ("nan", "ieee") and fmt.nan is not None else lowest
+            outside = np.where(inward, lowest, outside)
+            if overflow == "ieee" and fmt.zero is not None:
+                step = float(ladder(fmt, False)[0][1])
+                half = magnitudes <= step / 2 if rounding == "nearest-even" else magnitudes < step / 2
+                near = {"down": magnitudes == 0, "to-odd": magnitudes == 0, "nearest-even": half, "nearest-away": half}
+                magnitudes = np.where(near.get(rounding, magnitudes < step), 0.0, magnitudes)
+            codes[here] = np.where(magnitudes == 0, zero, outside)
             continue
         places = np.searchsorted(first_upper(fmt, rounding, negative), magnitudes, side="right")
         side = list(ladder(fmt, negative)[1])
         beyond, infinite = side[-1], side[-1]
         if overflow == "nan":
             beyond = infinite = fmt.nan
-        elif overflow == "infinity":
-            infinite = int(np.flatnonzero(fmt.values == (-np.inf if negative else np.inf))[0])
-            if rounding not in ("toward-zero", "up" if negative else "down"):
+        elif overflow != "saturate":
+            infinities = np.flatnonzero(fmt.values == (-np.inf if negative else np.inf))
+            if infinities.size:
+                infinite = int(infinities[0])
+            elif overflow == "ieee" and fmt.family != "p3109":
+                infinite = fmt.nan
+            inward = rounding in ("toward-zero", "up" if negative else "down")
+            if fmt.family == "p3109" and not fmt.signed and rounding == "to-odd":
+                inward = True
+            if overflow == "infinity" or (overflow == "ieee" and not inward):
                 beyond = infinite
         found = np.array([*side, beyond], dtype=np.uint8)[places]
         codes[here] = np.where(np.isinf(magnitudes), np.uint8(infinite), found)

@@ -111,7 +111,7 @@ def test_integers(order, option):
                 check(fmt_a, fmt_b, f"int:{width}{option}", order, "nearest-even", finite=finite, seed=width)
 
 
-@pytest.mark.parametrize("overflow", ["saturate", "nan", "infinity"])
+@pytest.mark.parametrize("overflow", ["saturate", "propagate", "ieee", "infinity", "nan"])
 def test_overflow_of_a_format(overflow):
     for order in ORDERS:
         check("e5m2", "e5m2", "e4m3", order, "nearest-even", overflow=overflow, seed=3, finite=False)
@@ -535,7 +535,7 @@ def test_weight_matvec_scales_threads_and_specials():
     ({"accumulator": lambda: rf8sim.Accumulation("float16", rounding="residual")}, "use 'nearest-even'"),
     ({"accumulator": lambda: rf8sim.Accumulation("e4m3fn", rounding="up/infinity")}, "no infinity"),
     ({"accumulator": lambda: rf8sim.Accumulation("float16", rounding=rf8sim.Rounding("stochastic", bits=8))},
-     "by seed and place of a sum: leave out offset, words and bits"),
+     "by seed and place of a sum: leave out offset, words, bits and variant"),
     ({"result": "rf9"}, "rf8"),
     ({"result": "rf8", "rounding": "odd"}, "to-odd"),
     ({"scales": rf8sim.OperandScales(0.0)}, "scales.a must be positive"),
@@ -599,14 +599,18 @@ def test_a_grid_is_the_formats():
 
 
 @pytest.mark.parametrize("accumulator", ["exact", "float32", "float16"])
-def test_an_infinite_sum_stays_infinite_where_the_result_can_say_so(accumulator):
-    """As `add` and `multiply` do: the option ``overflow`` is about finite results."""
+def test_an_infinite_sum_becomes_what_overflow_says(accumulator):
+    """As `add` and `multiply` do; in the accumulator, a float, it is infinite."""
     operands = np.array([[np.inf, 1.0, 1.0], [-np.inf, 1.0, 0.0], [57344.0, 1.0, 0.0]])
     codes = rf8sim.encode(operands, "e5m2", rounding=rf8sim.Rounding(overflow="infinity"))
     ones = rf8sim.encode(np.ones((3, 1)), "e5m2")
-    found = rf8sim.matmul(codes, ones, "e5m2", accumulator=accumulator, result="e5m2")
+    options = {"accumulator": accumulator, "result": "e5m2"}
+    found = rf8sim.matmul(codes, ones, "e5m2", **options, rounding="nearest-even/propagate")
     assert rf8sim.decode(found, "e5m2").ravel().tolist() == [np.inf, -np.inf, 57344.0]
+    clamped = rf8sim.matmul(codes, ones, "e5m2", **options)
+    assert rf8sim.decode(clamped, "e5m2").ravel().tolist() == [57344.0, -57344.0, 57344.0]
     none = rf8sim.matmul(codes, ones, "e5m2", accumulator=accumulator, result="e4m3fn")
     assert rf8sim.decode(none, "e4m3fn").ravel().tolist() == [448.0, -448.0, 448.0]
+    found = clamped
     for i in range(2):
         assert rf8sim.dot(codes[i], ones[:, 0], "e5m2", result="e5m2") == found[i, 0]

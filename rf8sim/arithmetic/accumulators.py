@@ -238,8 +238,10 @@ def get_rule(accumulator: Accumulator, rounding: str | Rounding, unit: int) -> R
     chosen = as_rounding(rounding)
     key = np.uint64(chosen.seed & 0xFFFFFFFF), np.uint64(chosen.seed >> 32)
     mode, drawn = RoundingMode(chosen.mode), chosen.stochastic
-    if drawn and (chosen.offset or chosen.words is not None or chosen.bits != 32):
-        raise ValueError("an accumulator draws its words by seed and place of a sum: leave out offset, words and bits")
+    if drawn and (chosen.offset or chosen.words is not None or chosen.bits != 32 or chosen.variant != "A"):
+        raise ValueError(
+            "an accumulator draws its words by seed and place of a sum: leave out offset, words, bits and variant"
+        )
     empty = Rule(np.int64(0), _NO_FLOAT, (0.0, 0.0, 0.0), _NO_TABLE, _NO_FINE, _NO_COARSE, False, key)
     if accumulator.integer is not None:
         width, wraps = accumulator.integer

@@ -7,6 +7,8 @@ shape; what has too many operand bits for a table, as `fma` and formats of more 
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,6 +18,7 @@ from .._base.checks import as_codes, as_output
 from .._base.threads import in_pieces
 from .._kernels import codec as _kernels
 from ..codec.codec import drawn_words, whole_table
+from ..codec.drawing import adder_words, ties_of_draws
 from ..codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
 from ..codec.thresholds import cell_table, float32_decides
 from ..formats import Format, get_format
@@ -25,6 +28,7 @@ from .operations import (
     DrawTable,
     Flags,
     Formats,
+    Numbers,
     OperationTable,
     as_integers,
     cancels_to_minus_zero,
@@ -32,6 +36,7 @@ from .operations import (
     draw_table,
     draws,
     each_format,
+    exact_numbers,
     exact_results,
     exact_sum,
     is_table,
@@ -102,12 +107,15 @@ def _by_table(
     if rounding.stochastic:
         drawn = draw_table(operation, formats, result=into, rounding=rounding)
         missing = _look_up(arrays, drawn.missing) if drawn.missing.any() else drawn.missing[:0]
+        compared, bits = _compared(
+            words, rounding, lambda: (_look_up(arrays, drawn.fraction), _look_up(arrays, drawn.inexact))
+        )
         if not missing.any():
-            _look_up_drawn(drawn.codes, arrays, drawn.fraction, words, rounding.bits, out)
+            _look_up_drawn(drawn.codes, arrays, drawn.fraction, compared, bits, out)
 
         def drawn_flags() -> NDArray[np.uint8]:
             flags = np.empty(out.size, dtype=np.uint8)
-            return _look_up_drawn(drawn.flags, arrays, drawn.fraction, words, rounding.bits, flags)
+            return _look_up_drawn(drawn.flags, arrays, drawn.fraction, compared, bits, flags)
 
         return drawn_flags, missing
     table = operation_table(operation, formats, result=into, rounding=rounding)
@@ -115,6 +123,18 @@ def _by_table(
     if not missing.any():
         _look_up(arrays, table.codes, out)
     return lambda: _look_up(arrays, table.flags), missing
+
+
+def _drawn_columns(table: DrawTable) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+    return table.fraction, table.inexact
+
+
+def _compared(
+    words: NDArray[np.uint32], rounding: Rounding, drawn: Callable[[], tuple[NDArray[np.uint32], NDArray[np.bool_]]]
+) -> tuple[NDArray[np.uint32], int]:
+    """Return the words, and how many of their bits, by whose carry the rounding's variant decides."""
+    ties = ties_of_draws(words, rounding.bits, *drawn()) if rounding.variant == "C" else None
+    return adder_words(words, rounding, ties)
 
 
 def _by_computation(
@@ -139,9 +159,9 @@ def _by_computation(
         def magnitude(here: NDArray[np.bool_]) -> Any:
             return abs(as_integers(value[here])) << WORD if in_words is None else in_words(a[here], b[here])
 
-        return value, flags, magnitude
+        return value, flags, magnitude, exact_numbers(operation, a, b)
 
-    return _round_pieces(exact, into, rounding, words, out, terms)
+    return _round_pieces(exact, into, rounding, words, out, terms, OPERATIONS[operation].selects)
 
 
 _ONE = np.ones(256)
@@ -173,8 +193,8 @@ def _as_multiply_add(
     return None
 
 
-Exact = tuple[NDArray[np.float64], NDArray[Any], Callable[[NDArray[np.bool_]], Any]]
-"""Exact results, the flags of the operation itself, and a function that gives exact magnitudes (`draws`)."""
+Exact = tuple[NDArray[np.float64], NDArray[Any], Callable[[NDArray[np.bool_]], Any], Numbers | None]
+"""Exact results, the flags of the operation itself, and functions that give exact magnitudes (`draws`) and numbers."""
 
 
 def _fused(terms: _Terms, into: Format, rounding: Rounding, out: NDArray[Any]) -> bool:
@@ -187,8 +207,7 @@ def _fused(terms: _Terms, into: Format, rounding: Rounding, out: NDArray[Any]) -
     cells = cell_table(into, mode, overflow, "float32")
     assert cells is not None
     beyond = (cells.result[2 * (pattern >> int(cells.shift))] for pattern in (0x7F800000, 0xFF800000))
-    codes = (other if side.infinity is None else side.infinity for other, side in zip(beyond, into.sides, strict=True))
-    infinities, nans = np.array(list(codes), dtype=into.code_dtype), []
+    infinities, nans = np.array(list(beyond), dtype=into.code_dtype), []
 
     def work(start: int, stop: int) -> None:
         part = tuple(array[start:stop] for array in terms.codes)
@@ -205,6 +224,7 @@ def _round_pieces(
     words: NDArray[np.uint32],
     out: NDArray[Any],
     terms: _Terms | None = None,
+    selects: bool = False,
 ) -> tuple[Callable[[], NDArray[np.uint8]], NDArray[np.bool_]]:
     """Round what a function gives for each slice; return a function that gives the flags, and where NaN has no code.
 
@@ -217,16 +237,15 @@ def _round_pieces(
     def work(start: int, stop: int) -> None:
         for low in range(start, stop, _PIECE):
             part = slice(low, min(low + _PIECE, stop))
-            value, flags, magnitude = exact(part)
+            value, flags, magnitude, exactly = exact(part)
             if not rounding.stochastic:
-                out[part], raised[part], missing[part] = round_exact(value, flags, into, rounding)
+                out[part], raised[part], missing[part] = round_exact(value, flags, into, rounding, exactly, selects)
                 continue
-            table = draws(value, flags, into, rounding.overflow, magnitude)
+            table = draws(value, flags, into, rounding.overflow, magnitude, selects)
             index = np.arange(value.size, dtype=np.uint16)
+            compared, bits = _compared(words[part], rounding, partial(_drawn_columns, table))
             for pairs, target in ((table.codes, out), (table.flags, raised)):
-                _kernels.look_up_drawn(
-                    index, pairs, table.fraction, words[part], np.uint64(rounding.bits), target[part]
-                )
+                _kernels.look_up_drawn(index, pairs, table.fraction, compared, np.uint64(bits), target[part])
             missing[part] = table.missing
 
     in_pieces(work, out.size)
@@ -438,7 +457,8 @@ def fma(
 ) -> Any:
     """Compute ``a * b + c`` with one rounding.
 
-    The product of two values is exact in float64, the sum is taken rounded to odd, so the result is correctly rounded.
+    The product of two values is exact in float64, the sum is taken rounded to odd and where that does not decide as a
+    rational number, so the result is correctly rounded.
     For ``stochastic`` it is taken in integers of any size, which is some 30 times slower.
 
     Parameters
@@ -489,6 +509,7 @@ def fma(
             value,
             np.where(invalid, Flags.INVALID, 0),
             lambda here: sum_in_words(product[here], addend[here]),
+            lambda index: Fraction(product[index]) + Fraction(addend[index]),
         )
 
     results = np.empty(arrays[0].size, dtype=into.code_dtype)

@@ -42,11 +42,13 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import reference
 from .._base.checks import as_codes
 from .._base.threads import in_pieces
 from .._kernels.matvec import DECODED, matvec_nibbles, matvec_table
-from ..codec.codec import encode, whole_table
+from ..codec.codec import drawn_words, encode, whole_table
 from ..codec.rounding import Rounding, as_rounding, check_choices
+from ..codec.undecided import is_odd, next_to_boundary, undecided
 from ..formats import Format, get_format
 from ..formats.floats import ARRAY_LAYOUTS
 from .accumulation import Accumulation, OperandScales, as_accumulation
@@ -55,6 +57,7 @@ from .operations import Formats, each_format
 from .products import (
     FLOAT32_DTYPES,
     Operand,
+    Outputs,
     Plan,
     accumulate,
     accumulate_blocks,
@@ -172,29 +175,45 @@ def matmul(
         check_choices(into, rounding)
     rule = None if layout.exact else get_rule(layout, sum_of.rounding, unit)
     first = None if rounded.exact else get_rule(rounded, sum_of.product_rounding, unit)
-    mode = as_rounding(sum_of.rounding).mode
-    plan = Plan(layout, get_order(sum_of.order), rule, mode, into is not None, threads, first)
+    summing = as_rounding(sum_of.rounding)
+    to_odd = into is not None
+    plan = Plan(layout, get_order(sum_of.order), rule, summing.mode, summing.overflow, to_odd, threads, first)
     blocks = 1 if block_size is None else _block_count(depth, block_size)
     factors = (
         _scales("scales.a", scaled.a, (*batch, rows, blocks)),
         _scales("scales.b", scaled.b, (*batch, blocks, columns)),
     )
-    sums = _stacked(left, right, batch, factors, block_size, plan)
+    sums = unscaled = _stacked(left, right, batch, factors, block_size, plan)
     if block_size is None and not (scaled.a is None and scaled.b is None):
         product = factors[0] * factors[1]
         sums = sums * product if into is None and layout.dtype is np.float64 else scaled_to_odd(sums, product)
-    if row:
-        sums = sums[..., 0, :]
-    if column:
-        sums = sums[..., 0]
+    shape = sums.shape[:-2] + (() if row else (rows,)) + (() if column else (columns,))
+    sums = np.asarray(sums).reshape(shape)
     if into is not None:
-        codes = encode(sums, into, rounding=rounding, threads=threads)
-        for sign, side in zip((1.0, -1.0), into.sides, strict=True):
-            if side.infinity is not None:  # an infinite sum is exact, as in `rf8sim.arithmetic.operations`
-                codes[np.asarray(sums) == sign * np.inf] = side.infinity
-        return codes
+        outputs = Outputs(left, right, factors, block_size, plan)
+        return _rounded(np.asarray(unscaled).reshape(shape), sums, outputs, into, as_rounding(rounding))
     with np.errstate(over="ignore"):
         return np.asarray(sums).astype(layout.dtype, copy=False)
+
+
+def _rounded(unscaled: Array, sums: Array, outputs: Outputs, into: Format, rounding: Rounding) -> NDArray[Any]:
+    """Round sums to codes; where a sum rounded to odd does not decide, the exact number does."""
+    codes = encode(sums, into, rounding=rounding, threads=outputs.plan.threads)
+    open_sums = undecided(sums, into, rounding)
+    if outputs.plan.accumulator.exact and outputs.block_size is None:
+        # A sum that was rounded to odd was then multiplied by a scale: the error lies before the product.
+        inexact = (unscaled != sums) & is_odd(unscaled)
+        if inexact.any():
+            open_sums |= inexact & next_to_boundary(sums, into, rounding)
+    if open_sums.any():
+        words = drawn_words(sums.shape, rounding) if rounding.stochastic else None
+        for index in np.flatnonzero(open_sums).tolist():
+            word = None if words is None else int(words[index])
+            number = outputs.number(index, float(unscaled.flat[index]))
+            codes.flat[index] = reference.round_value(
+                number, into, rounding.mode, rounding.overflow, word, rounding.bits, rounding.variant
+            )
+    return codes
 
 
 def dot(a: ArrayLike, b: ArrayLike, fmt: Formats, **options: Unpack[ProductOptions]) -> NDArray[Any]:

@@ -5,15 +5,16 @@ milliseconds, and 5 more where the mode's boundaries in the format are new to th
 it would take 0.3, so nothing is kept on disk.
 
 Exact results that need more than 53 bits are kept as float64 *rounded to odd* (Boldo and Melquiond, IEEE Transactions
-on Computers 57, 2008): the last bit says that something was cut off, so rounding that to the 26 or fewer bits of a
-decision boundary is rounding the exact result. The boundaries of the mode ``residual`` are irrational; that no quotient
-and no root is so close to one that the bits cut off matter is tested for all named formats.
+on Computers 57, 2008): the last bit says that something was cut off, so rounding that at a boundary of the format is
+rounding the exact result, if float64 has the boundary. Where it does not (`rf8sim.codec.undecided`) the few results
+next to the boundary are rounded as rational numbers.
 
 Stochastic rounding compares 32 bits of the way from one value to the next, which together are more than 53. Its tables
 are of whole numbers: what lies below and above, and that fraction, cut off in integers of any size.
 
-An infinite result is exact where the result's format has that infinity, for every ``overflow``: it is
-about finite results. Where there is no infinity an infinite operand overflows, and x/0 is NaN.
+An infinite result of a sum, product, quotient, root or conversion becomes what ``overflow`` says, as an infinite input
+does; the others (``negate``, ``absolute``, ``minimum``, ``maximum``) round nothing and keep it, if the result's format
+has it. Division by zero is infinite, and NaN where the result's format has no infinity, or is one of P3109's.
 """
 
 from __future__ import annotations
@@ -31,15 +32,17 @@ from numpy.typing import NDArray
 from .. import reference
 from .._base.checks import choose
 from ..codec.codec import encode, whole_table
-from ..codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
+from ..codec.rounding import Overflow, Rounding, RoundingMode, as_rounding, check_choices
 from ..codec.thresholds import overflow_start
+from ..codec.undecided import is_odd, undecided
 from ..formats import Format, get_format
 from ..formats.base import PRECISION, REACH
 
 __all__ = [
-    "OPERATIONS", "WORD", "DrawTable", "Flags", "Formats", "Operation", "OperationTable", "cancels_to_minus_zero",
-    "conversion_table", "draw_table", "draws", "each_format", "exact_results", "exact_sum", "is_table",
-    "operation_table", "order", "order_table", "round_exact",
+    "OPERATIONS", "WORD", "DrawTable", "Flags", "Formats", "Integers", "Numbers", "Operation", "OperationTable",
+    "cancels_to_minus_zero",
+    "conversion_table", "draw_table", "draws", "each_format", "exact_numbers", "exact_results", "exact_sum", "is_table",
+    "number_in_words", "operation_table", "order", "order_table", "round_exact",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -76,7 +79,8 @@ class Flags(IntFlag):
     Underflow is raised where the exact result is tiny (below the smallest normal value, for formats without subnormals
     below the smallest value) and inexact; tininess is detected before rounding. Overflow is raised where the result is
     out of the format's range: beyond the largest value were the grid to go on, negative in an unsigned format, infinite
-    in a format without infinities. Posits and quantile tables have no grid to go on: finite results never overflow.
+    where ``overflow`` does not keep infinities. Posits and quantile tables have no grid to go on: finite results never
+    overflow.
     """
 
     INEXACT = 1
@@ -106,29 +110,40 @@ def exact_sum(a: Array, b: Array) -> Array:
     return np.where(np.isfinite(total), _to_odd(total, np.where(np.isfinite(error), error, 0.0)), total)
 
 
-def _integers(x: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return ``(n, e)`` with ``|x| = n * 2**e``; n has 24 bits, or is zero."""
-    fraction, exponent = np.frexp(np.abs(np.where(np.isfinite(x), x, 0.0)))
-    return np.ldexp(fraction, 24).astype(np.int64), exponent.astype(np.int64) - 24
+def _significand(x: Array) -> tuple[Array, NDArray[np.int64]]:
+    """Return ``(m, e)`` with ``x = m * 2**e`` and ``0.5 <= abs(m) < 1``; 1 stands for what is zero or not finite."""
+    fraction, exponent = np.frexp(np.where(np.isfinite(x) & (x != 0), x, 1.0))
+    return fraction, exponent.astype(np.int64)
+
+
+def _product_rest(x: Array, y: Array, z: Array) -> Array:
+    """Return ``x - y * z`` for y and z of 53 and 26 bits whose product is x to 52 bits or more: it is exact.
+
+    Each half of y times z is exact, and so are both differences.
+    """
+    shifted = y * 134217729.0  # Veltkamp's splitting
+    high = shifted - (shifted - y)
+    return (x - high * z) - (y - high) * z
 
 
 def _quotient(a: Array, b: Array) -> Array:
     ordinary = a / b
-    (n, e), (m, f) = _integers(a), _integers(b)
-    quotient, rest = np.divmod(n << 38, np.where(m == 0, 1, m))
-    magnitude = np.ldexp((quotient << 1 | (rest != 0)).astype(np.float64), e - f - 39)
-    exact = np.copysign(magnitude, ordinary)
+    (n, e), (m, f) = _significand(a), _significand(b)
+    quotient = n / m
+    exact = np.ldexp(_to_odd(quotient, _product_rest(n, quotient, m) * np.sign(m)), e - f)
     return np.where(np.isfinite(a) & np.isfinite(b) & (a != 0) & (b != 0), exact, ordinary)
 
 
 def _root(a: Array, _: Array) -> Array:
     ordinary = np.sqrt(a)
-    n, e = _integers(a)
-    odd = e & 1
-    wide = n << (36 + odd)
-    # Cutting off the float64 root is right for each of the 2**24 numbers that there are.
-    root = np.sqrt(wide.astype(np.float64)).astype(np.int64)
-    exact = np.ldexp((root << 1 | (root * root != wide)).astype(np.float64), (e - odd - 36) // 2 - 1)
+    n, e = _significand(np.abs(a))
+    n, e = np.where(e & 1, 2 * n, n), e - (e & 1)
+    root = np.sqrt(n)
+    shifted = root * 134217729.0
+    high = shifted - (shifted - root)
+    low = root - high
+    rest = ((n - high * high) - 2 * high * low) - low * low  # exact: n has 24 bits, and the parts of the root 26
+    exact = np.ldexp(_to_odd(root, rest), e // 2)
     return np.where(np.isfinite(a) & (a > 0), exact, ordinary)
 
 
@@ -162,6 +177,12 @@ def _in_words(x: Array) -> Integers:
     return magnitude
 
 
+def number_in_words(x: reference.Number) -> int:
+    """Return ``abs(x)`` in units of ``2**-1080``, cut off."""
+    exact = abs(Fraction(x))
+    return (exact.numerator << (_UNIT + WORD)) // exact.denominator
+
+
 def sum_in_words(a: Array, b: Array) -> Integers:
     """Return ``abs(a + b)`` in units of ``2**-1080``."""
     total: Integers = abs(as_integers(a) + as_integers(b)) << WORD
@@ -193,23 +214,29 @@ class Operation(NamedTuple):
         The exact result as float64, rounded to odd if it needs more than 53 bits.
     in_words : callable, optional
         Of finite results, the magnitude in units of ``2**-1080``, cut off; None if ``exact`` never rounds.
+    rational : callable, optional
+        From two nonzero numbers to the exact result; None if ``exact`` never rounds.
+    selects : bool
+        Whether the result is an operand, or that with another sign: infinities stay.
     """
 
     operands: int
     exact: Callable[[Array, Array], Array]
     in_words: Callable[[Array, Array], Integers] | None = None
+    rational: Callable[[Fraction, Fraction], reference.Number] | None = None
+    selects: bool = False
 
 
 OPERATIONS: dict[str, Operation] = {
-    "add": Operation(2, exact_sum, sum_in_words),
-    "subtract": Operation(2, lambda a, b: exact_sum(a, -b), lambda a, b: sum_in_words(a, -b)),
+    "add": Operation(2, exact_sum, sum_in_words, lambda a, b: a + b),
+    "subtract": Operation(2, lambda a, b: exact_sum(a, -b), lambda a, b: sum_in_words(a, -b), lambda a, b: a - b),
     "multiply": Operation(2, np.multiply),
-    "divide": Operation(2, _quotient, _quotient_in_words),
-    "minimum": Operation(2, _extreme(np.less)),
-    "maximum": Operation(2, _extreme(np.greater)),
-    "negate": Operation(1, lambda a, _: -a),
-    "absolute": Operation(1, lambda a, _: np.abs(a)),
-    "sqrt": Operation(1, _root, _root_in_words),
+    "divide": Operation(2, _quotient, _quotient_in_words, lambda a, b: a / b),
+    "minimum": Operation(2, _extreme(np.less), selects=True),
+    "maximum": Operation(2, _extreme(np.greater), selects=True),
+    "negate": Operation(1, lambda a, _: -a, selects=True),
+    "absolute": Operation(1, lambda a, _: np.abs(a), selects=True),
+    "sqrt": Operation(1, _root, _root_in_words, lambda a, _: reference.sqrt(a)),
     "convert": Operation(1, lambda a, _: a),
 }
 """The operations that are tables of codes."""
@@ -301,8 +328,8 @@ def _check_size(operation: str, first: Format, second: Format) -> None:
 @lru_cache(maxsize=256)
 def _table(operation: str, first: Format, second: Format, into: Format, rounding: str) -> OperationTable:
     chosen = as_rounding(rounding)
-    _, value, flags = _results(operation, first, second, into, cancels_to_minus_zero(operation, chosen))
-    table = round_exact(value, flags, into, chosen)
+    operands, value, flags = _results(operation, first, second, into, cancels_to_minus_zero(operation, chosen))
+    table = round_exact(value, flags, into, chosen, exact_numbers(operation, *operands), OPERATIONS[operation].selects)
     for column in table:  # it is handed out and kept
         column.flags.writeable = False
     return table
@@ -327,7 +354,7 @@ def exact_results(
     ``minus_zero`` says that a sum that cancels is -0 (`cancels_to_minus_zero`); ``b`` is not read by operations of one
     operand.
     """
-    operands, exact, _ = OPERATIONS[operation]
+    operands, exact = OPERATIONS[operation][:2]
     with np.errstate(all="ignore"):
         value = -exact(-a, -b) if minus_zero else exact(a, b)
     nan = np.isnan(a) | np.isnan(b) if operands == 2 else np.isnan(a)
@@ -335,9 +362,21 @@ def exact_results(
     if operation == "divide":
         by_zero = (b == 0) & np.isfinite(a) & (a != 0)
         flags = np.where(by_zero, Flags.DIVIDE_BY_ZERO, flags)
-        if into.sides[0].infinity is None:  # there is no infinity: x/0 is NaN
+        if not into.divides_by_zero:
             value = np.where(by_zero, np.nan, value)
     return value, flags
+
+
+Numbers = Callable[[int], reference.Number]
+"""From the flat index of a result that float64 does not hold to its exact value."""
+
+
+def exact_numbers(operation: str, a: Array, b: Array) -> Numbers | None:
+    """Return the exact results of operands one by one; None if float64 holds them all."""
+    rational = OPERATIONS[operation].rational
+    if rational is None:
+        return None
+    return lambda index: rational(Fraction(a.flat[index]), Fraction(b.flat[index]))
 
 
 def cancels_to_minus_zero(operation: str, rounding: Rounding) -> bool:
@@ -345,29 +384,59 @@ def cancels_to_minus_zero(operation: str, rounding: Rounding) -> bool:
     return rounding.mode == RoundingMode.DOWN and operation in ("add", "subtract")
 
 
-def round_exact(value: Array, flags: NDArray[Any], into: Format, rounding: str | Rounding) -> OperationTable:
-    """Round exact results to codes, and add the flags of rounding."""
+def round_exact(
+    value: Array,
+    flags: NDArray[Any],
+    into: Format,
+    rounding: str | Rounding,
+    exactly: Numbers | None = None,
+    selects: bool = False,
+) -> OperationTable:
+    """Round exact results to codes, and add the flags of rounding.
+
+    Parameters
+    ----------
+    value : ndarray of float64
+        Exact results; rounded to odd, if ``exactly`` gives their exact values.
+    flags : ndarray of int
+        Those of the operation itself.
+    into, rounding
+        Format of the result, and how it is rounded; not ``stochastic``.
+    exactly : callable, optional
+        From a flat index to the exact value.
+    selects : bool
+        Whether an infinite result stays one where the format has it, whatever ``overflow`` says.
+
+    Returns
+    -------
+    OperationTable
+        Of value's shape.
+    """
+    chosen = as_rounding(rounding)
     missing = np.isnan(value) & (into.nan is None)
     value = np.where(missing, 0.0, value)
-    codes = encode(value, into, rounding=rounding)
-    mode = RoundingMode(as_rounding(rounding).mode)
+    codes = encode(value, into, rounding=chosen)
+    mode, overflow = RoundingMode(chosen.mode), Overflow(chosen.overflow)
     over = np.zeros(value.shape, dtype=np.bool_)
     for negative, side in enumerate(into.sides):
         magnitude = -value if negative else value
-        if side.infinity is not None:
-            codes[magnitude == np.inf] = side.infinity  # exact: what the option decides is what finite results become
-            over |= (magnitude >= overflow_start(into, mode, bool(negative))) & (magnitude < np.inf)
-        elif negative and not into.signed:
-            over |= magnitude > 0
-        else:
-            over |= magnitude >= overflow_start(into, mode, bool(negative))
+        over |= magnitude >= overflow_start(into, mode, bool(negative), overflow)
+        if side.infinity is not None and selects:
+            codes[magnitude == np.inf] = side.infinity
+        if side.infinity is not None:  # an infinity that stays one is exact
+            over &= (magnitude != np.inf) | (codes != side.infinity)
     inexact = over | (whole_table(into.values)[codes] != value) & ~np.isnan(value)
     tiny = (
         inexact & ~over & (np.abs(value) < (into.smallest if into.subnormals_below is None else into.subnormals_below))
     )
+    raised = flags
     for flag, where in ((Flags.INEXACT, inexact), (Flags.OVERFLOW, over), (Flags.UNDERFLOW, tiny)):
-        flags = flags | np.where(where, flag, 0)
-    return OperationTable(codes, flags.astype(np.uint8), missing)
+        raised = raised | np.where(where, flag, 0)
+    if exactly is not None:
+        for index in np.flatnonzero(undecided(value, into, chosen)).tolist():
+            code, rounded = reference.round_with_flags(exactly(index), into, chosen.mode, chosen.overflow)
+            codes.flat[index], raised.flat[index] = code, np.asarray(flags).flat[index] | rounded
+    return OperationTable(codes, raised.astype(np.uint8), missing)
 
 
 class DrawTable(NamedTuple):
@@ -384,12 +453,20 @@ class DrawTable(NamedTuple):
         ``floor(p * 2**32)`` for the exact result ``lower + p * (upper - lower)``; 0 where nothing is drawn.
     missing : ndarray of bool
         Where the result is NaN and the result's format has no code for it.
+    inexact : ndarray of bool
+        Where ``p * 2**32`` is no integer.
     """
 
     codes: NDArray[np.uint32]
     flags: NDArray[np.uint32]
     fraction: NDArray[np.uint32]
     missing: NDArray[np.bool_]
+    inexact: NDArray[np.bool_]
+
+    def at(self, index: NDArray[Any]) -> DrawTable:
+        """Return what is drawn from for some of the operands."""
+        codes, flags, fraction, missing, inexact = (column[index] for column in self)
+        return DrawTable(codes, flags, fraction, missing, inexact)
 
 
 def draw_table(
@@ -449,7 +526,7 @@ def _draw_table(operation: str, first: Format, second: Format, into: Format, ove
     def magnitude(here: NDArray[np.bool_]) -> Integers:
         return _in_words(value[here]) if in_words is None else in_words(a[here], b[here])
 
-    table = draws(value, flags, into, overflow, magnitude)
+    table = draws(value, flags, into, overflow, magnitude, OPERATIONS[operation].selects)
     for column in table:
         column.flags.writeable = False
     return table
@@ -461,6 +538,7 @@ def draws(
     into: Format,
     overflow: str,
     magnitude: Callable[[NDArray[np.bool_]], Integers],
+    selects: bool = False,
 ) -> DrawTable:
     """Return what stochastic rounding chooses from.
 
@@ -476,6 +554,8 @@ def draws(
         From a mask to the exact magnitudes there, cut off to integers of ``2**-1080``. With those, cutting off the
         fraction is right: values of a format are whole in these units, so ``floor((x - n) / m) = floor((floor(x) - n)
         / m)``.
+    selects : bool
+        As for `round_exact`.
 
     Returns
     -------
@@ -483,7 +563,8 @@ def draws(
         Of value's shape.
     """
     lower, up, down = (
-        round_exact(value, flags, into, Rounding(mode, overflow)) for mode in ("toward-zero", "up", "down")
+        round_exact(value, flags, into, Rounding(mode, overflow), None, selects)
+        for mode in ("toward-zero", "up", "down")
     )
     negative = value < 0
     upper_codes, upper_flags = (np.where(negative, d, u) for d, u in zip(down[:2], up[:2], strict=True))
@@ -492,15 +573,20 @@ def draws(
     raised = np.where(over, upper_flags, lower.flags)
     drawn = (codes != upper_codes) | (raised != upper_flags)
     fraction = np.zeros(value.shape, dtype=np.uint32)
+    inexact = np.zeros(value.shape, dtype=np.bool_)
     for below_zero, side in enumerate(into.sides):
         here = drawn & (negative == bool(below_zero))
         if here.any():
             beyond = [side.beyond] if math.isfinite(side.beyond) else []
+            if below_zero and not into.signed:  # zero is drawn, or what is out of range
+                beyond = into.sides[0].magnitudes[1:2].tolist()
             grid = as_integers(np.array([*side.magnitudes, *beyond]))
             rank = into.rank[codes[here]]
-            fraction[here] = (magnitude(here) - (grid[rank] << WORD)) // (grid[rank + 1] - grid[rank])
+            distance, gap = magnitude(here) - (grid[rank] << WORD), grid[rank + 1] - grid[rank]
+            fraction[here] = distance // gap
+            inexact[here] = (distance % gap != 0) | is_odd(value[here])
     upper_codes, upper_flags = (column.astype(np.uint32) << 16 for column in (upper_codes, upper_flags))
-    return DrawTable(codes | upper_codes, raised | upper_flags, fraction, lower.missing)
+    return DrawTable(codes | upper_codes, raised | upper_flags, fraction, lower.missing, inexact)
 
 
 @lru_cache(maxsize=64)

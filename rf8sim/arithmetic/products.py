@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import reference
 from .._base.checks import as_codes
 from .._base.threads import in_pieces
 from .._kernels import codec as _kernels
 from .._kernels.sums import sum_terms
 from ..codec.codec import whole_table
+from ..codec.rounding import Rounding, RoundingMode
+from ..codec.undecided import decides, is_odd, undecided
 from ..formats import Format, get_format, get_layout
 from ..formats.floats import ARRAY_LAYOUTS
 from .accumulators import Accumulator, Order, Rule
 
 __all__ = [
-    "FLOAT32_DTYPES", "Operand", "Plan", "accumulate", "accumulate_blocks", "accumulate_rounded", "get_operand",
-    "grid_of", "nibble_tables", "scaled_to_odd", "step_count",
+    "FLOAT32_DTYPES", "Operand", "Outputs", "Plan", "accumulate", "accumulate_blocks", "accumulate_rounded",
+    "get_operand", "grid_of", "nibble_tables", "scaled_to_odd", "step_count",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -32,6 +36,7 @@ Array = NDArray[np.float64]
 _SLICE = 20  # bits of a slice: 2**13 products of two slices sum exactly in float64
 _PANEL = 1 << 22  # float64 numbers that the terms of one panel of rows may take
 _FLOAT32 = "float32"
+_DRAWN_BITS = 24  # of a random word, that an accumulator adds
 
 FLOAT32_DTYPES = frozenset(name for name, layout in ARRAY_LAYOUTS.items() if layout.exact_in(get_layout(_FLOAT32)))
 """Names of the dtypes whose numbers are float32 numbers."""
@@ -176,9 +181,54 @@ class Plan(NamedTuple):
     order: Order
     rule: Rule | None
     rounding: str
+    overflow: str
     to_odd: bool
     threads: int | None
     products: Rule | None = None
+
+
+class Outputs(NamedTuple):
+    """The outputs of a product of matrices, each as a rational number when asked for.
+
+    Attributes
+    ----------
+    a, b : Operand
+        Of shapes ``(..., rows, depth)`` and ``(..., depth, columns)``.
+    factors : pair of ndarray of float64
+        Their scales, of shapes ``(..., rows, blocks)`` and ``(..., blocks, columns)``.
+    block_size : int or None
+        Products in a block with scales of its own; None for one block.
+    plan : Plan
+        How products are summed.
+    """
+
+    a: Operand
+    b: Operand
+    factors: tuple[Array, Array]
+    block_size: int | None
+    plan: Plan
+
+    def number(self, index: int, unscaled: float) -> Fraction:
+        """Return an output exactly, from its flat index and, unless the accumulator is exact, the sum that it holds."""
+        stack = self.factors[0].shape[:-2]
+        rows, columns, depth = self.factors[0].shape[-2], self.factors[1].shape[-1], self.a.shape[-1]
+        matrix, place = divmod(index, rows * columns)
+        i, j = divmod(place, columns)
+
+        def row_and_column(a: Array, b: Array) -> tuple[Array, Array]:
+            left, right = (np.broadcast_to(x, (*stack, *x.shape[-2:])).reshape(-1, *x.shape[-2:]) for x in (a, b))
+            return left[matrix, i], right[matrix, :, j]
+
+        scales = [Fraction(x) * Fraction(y) for x, y in zip(*row_and_column(*self.factors), strict=True)]
+        if not self.plan.accumulator.exact:  # sums with scales for blocks have met them
+            return Fraction(unscaled) * (scales[0] if self.block_size is None else 1)
+        x, y = row_and_column(self.a.values(), self.b.values())
+        products = x * y
+        if self.plan.products is not None:
+            products = _settled(products, self.plan.products, self.plan.threads)
+        block = self.block_size or max(depth, 1)
+        parts = (sum(map(Fraction, products[start : start + block].tolist())) for start in range(0, depth, block))
+        return sum((part * scale for part, scale in zip(parts, scales, strict=False)), Fraction(0))
 
 
 def _terms(a: list[Array], b: list[Array], start: int, stop: int, chunk: int) -> Iterator[Array]:
@@ -296,6 +346,33 @@ def _sums_fit(a: Operand, b: Operand, plan: Plan, depth: int) -> bool:
     return plan.order.name == "sequential" and a.grid.digits + b.grid.digits <= kind.precision <= 24
 
 
+def _format_decides(a: Operand, b: Operand, plan: Plan) -> bool:
+    """Say whether float64 holds every sum of a format's value and a product, or rounding it to odd decides.
+
+    Raises
+    ------
+    ValueError
+        If it does not, and random words are drawn.
+    """
+    fmt = plan.accumulator.format
+    assert fmt is not None
+    if decides(fmt, Rounding(plan.rounding, bits=_DRAWN_BITS)):
+        return True
+    grid, unit = _table(fmt)[1], a.grid.unit + b.grid.unit
+    top = max(grid.unit + grid.bits, unit + a.grid.bits + b.grid.bits) + 1
+    fits = top - min(grid.unit, unit) <= 53
+    if plan.rounding == RoundingMode.STOCHASTIC and not fits:
+        _refuse_draws(fmt)
+    return fits
+
+
+def _refuse_draws(fmt: Format) -> None:
+    raise ValueError(
+        f"rounding 'stochastic' is not for accumulator {fmt.name!r} and products of these formats: {_DRAWN_BITS} "
+        "random bits below their sums are more than float64 holds; use another accumulator or mode"
+    )
+
+
 def _is_plain_float32(a: Operand, b: Operand, plan: Plan) -> bool:
     """Say whether float32 arithmetic does it: products are exact there, so an addition rounds the exact sum once."""
     unit, kind = a.grid.unit + b.grid.unit, get_layout(_FLOAT32)
@@ -359,6 +436,8 @@ def accumulate(a: Operand, b: Operand, plan: Plan, first: int, step: int = 1) ->
     integer = plan.accumulator.integer is not None
     if integer:
         left, right = (np.where(np.isfinite(values), values, 0.0) for values in (left, right))
+    if plan.accumulator.format is not None and not _format_decides(a, b, plan):
+        return _tree(left, right, plan, first) if plan.order.name == "pairwise" else _blocked(a, b, plan, first, step)
     exact, rule = _sums_fit(a, b, plan, depth), tuple(plan.rule)
     kernel = _kernels.accumulate_tree if plan.order.name == "pairwise" else _kernels.accumulate
 
@@ -442,22 +521,45 @@ def _blocked(a: Operand, b: Operand, plan: Plan, first: int, step: int) -> Array
     integer = plan.accumulator.integer is not None
     finite = integer or (a.signs() is None and b.signs() is None)
     sums = np.zeros((a.shape[0], b.shape[1]))
-    for number, start in enumerate(range(0, depth, plan.order.block)):
-        stop = min(start + plan.order.block, depth)
+    block = 1 if plan.order.name == "sequential" else plan.order.block
+    for number, start in enumerate(range(0, depth, block)):
+        stop = min(start + block, depth)
         special = None if finite else _special_sums(a.along(start, stop, 1), b.along(start, stop, 0))
         _add(sums, list(_terms(left, right, start, stop, chunk)), special, fits, plan, first, step + number)
     return _with_specials(sums, a, b) if integer else sums
 
 
+def _tree(a: Array, b: Array, plan: Plan, first: int) -> Array:
+    """Sum products by a tree of adders, as `rf8sim._kernels.codec.accumulate_tree` does; nothing is drawn."""
+
+    def added(terms: list[Array]) -> Array:
+        sums = np.full(terms[0].shape, -0.0)
+        total = terms[0] + terms[1] if len(terms) == 2 else terms[0]
+        _add(sums, [np.where(np.isfinite(total), term, 0.0) for term in terms], total, False, plan, first, 0)
+        return sums
+
+    with np.errstate(invalid="ignore"):
+        level: list[Array] = [a[:, k, None] * b[k] for k in range(a.shape[1])]
+        while True:
+            level = [added(level[k : k + 2]) for k in range(0, len(level), 2)]
+            if len(level) == 1:
+                return level[0]
+
+
 def _add(sums: Array, terms: list[Array], special: Array | None, fits: bool, plan: Plan, first: int, step: int) -> None:
     """Add terms to the accumulator with one rounding, in place; ``special`` holds what is not finite in their sum."""
     assert plan.rule is not None
-    if len(terms) == 1:
+    fmt, summands = plan.accumulator.format, None
+    open_sums = fmt is not None and not decides(fmt, Rounding(plan.rounding, bits=_DRAWN_BITS))
+    if len(terms) == 1 and not open_sums:
         total = terms[0]
     else:  # everything at once, rounded to odd, then from there into the accumulator
         finite = np.isfinite(sums)
-        total = np.where(finite, _sum_terms([np.where(finite, sums, 0.0), *terms], True, plan.threads), sums)
-        sums[finite] = 0.0
+        summands = [np.where(finite, sums, 0.0), *terms]
+        total = np.where(finite, _sum_terms(summands, True, plan.threads), sums)
+        if open_sums:  # as the sum of two numbers, a zero has a sign
+            total = np.where(total == 0, sum(summands), total)
+        sums[finite] = -0.0
     if special is not None:
         total = np.where(np.isfinite(special), total, special)
     flat, one, row = sums.reshape(1, -1), np.ones((1, 1)), np.ascontiguousarray(total).reshape(1, -1)
@@ -469,6 +571,14 @@ def _add(sums: Array, terms: list[Array], special: Array | None, fits: bool, pla
         flat.size,
         plan.threads,  # BLAS' own threads wait busily between its calls: only large results gain by ours
     )
+    if open_sums and summands is not None:
+        assert fmt is not None
+        if plan.rule.drawn and is_odd(row).any():
+            _refuse_draws(fmt)
+        chosen = Rounding(plan.rounding, plan.overflow)
+        for index in np.flatnonzero(undecided(row[0], fmt, chosen)).tolist():
+            exact = sum(Fraction(term.flat[index]) for term in summands)
+            flat[0, index] = fmt.values[reference.round_value(exact, fmt, chosen.mode, chosen.overflow)]
 
 
 def accumulate_blocks(a: Operand, b: Operand, scales: tuple[Array, Array], block: int, plan: Plan, first: int) -> Array:

@@ -219,7 +219,7 @@ def place(fmt: Format, mode: RoundingMode, negative: bool) -> Boundaries:
     mode : RoundingMode
         The mode; for ``stochastic`` the boundaries of truncation.
     negative : bool
-        Which side.
+        Which side. Below the zero of an unsigned format the grid goes on by one step, as above it.
 
     Returns
     -------
@@ -235,6 +235,8 @@ def place(fmt: Format, mode: RoundingMode, negative: bool) -> Boundaries:
     """
     side = fmt.sides[negative]
     grid = np.append(side.magnitudes, side.beyond) if math.isfinite(side.beyond) else side.magnitudes
+    if negative and not fmt.signed and fmt.zero is not None:
+        grid = fmt.sides[0].magnitudes[:2]
     gaps = Gaps(grid[:-1], grid[1:], np.arange(1, grid.size), negative, fmt.ties_away)
     placed = _RULES[mode](gaps)
     if fmt.nearest_boundaries is not None and mode in _NEAREST:

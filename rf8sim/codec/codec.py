@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +15,7 @@ from .._base.threads import in_pieces
 from .._kernels import codec as _kernels
 from ..formats import Format, get_format
 from ..formats.floats import ARRAY_LAYOUTS
+from .drawing import adder_words, has_wide_gaps, interval_numbers, mend_wide_gaps, ties_of_numbers
 from .inputs import as_data
 from .rounding import Overflow, Rounding, RoundingMode, as_rounding, check_choices
 from .thresholds import CellTable, cell_table, full_table, integer_codes, search_table, stochastic_table
@@ -149,6 +151,14 @@ def _encode_stochastic(
             np.repeat(table.steps.result.astype(np.uint32), 2),
             np.uint32(0),
         )
+    wide, number = has_wide_gaps(table), None
+    if rounding.variant != "A" or wide:
+        number = interval_numbers(flat.view(_PATTERN[dtype_name(flat.dtype)]), table)
+        if words is None:
+            words = random_words(rounding.seed, flat.size, rounding.offset)
+        ties = ties_of_numbers(flat, words, rounding.bits, table, number) if rounding.variant == "C" else None
+        words, compared = adder_words(words, rounding, ties)
+        rounding = replace(rounding, variant="A", bits=compared)
     fine, coarse = (table.drop, table.cell_codes), (table.lower, table.gap, table.codes)
     down, k = np.uint64(flat.dtype.itemsize * 8 - 32), np.uint64(rounding.bits)
 
@@ -160,6 +170,8 @@ def _encode_stochastic(
             _kernels.encode_stochastic(*where, words[start:stop], k, out[start:stop])
 
     in_pieces(work, flat.size, threads)
+    if wide and words is not None and number is not None:
+        mend_wide_gaps(flat, fmt, rounding, words, table, number, out)
 
 
 def _philox_key(seed: int, offset: int, size: int) -> tuple[np.uint64, np.uint64]:

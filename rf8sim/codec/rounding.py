@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from .._base.checks import choose
 from ..formats import Format
 
-__all__ = ["Overflow", "Rounding", "RoundingMode", "as_rounding", "check_choices"]
+__all__ = ["Overflow", "Rounding", "RoundingMode", "as_rounding", "check_choices", "fits"]
 
 
 class RoundingMode(StrEnum):
@@ -35,15 +35,19 @@ class RoundingMode(StrEnum):
 
 
 class Overflow(StrEnum):
-    """What an input beyond the largest value becomes.
-
-    ``infinity`` is IEEE 754's: for formats with infinities; a mode that rounds the input's sign toward zero stops a
-    finite input at the largest value.
-    """
+    """What a number beyond the largest value becomes, and what an infinity does."""
 
     SATURATE = "saturate"
-    NAN = "nan"
+    """The largest value; so does an infinity. IEEE P3109's SatFinite."""
+    PROPAGATE = "propagate"
+    """The largest value; an infinity stays one. IEEE P3109's SatPropagate."""
+    IEEE = "ieee"
+    """The largest value in a mode that rounds it toward zero, else an infinity, or NaN in a format without: IEEE 754's
+    rule, that of LLVM, RISC-V and CUDA for formats without infinity, and P3109's SatNone."""
     INFINITY = "infinity"
+    """An infinity in every mode."""
+    NAN = "nan"
+    """NaN in every mode; so does an infinity."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,8 +62,9 @@ class Rounding:
         ``nearest-even``, ``nearest-away``, ``toward-zero``, ``up``, ``down``, ``to-odd``, ``residual`` (RF family)
         or ``stochastic``. The fields below ``overflow`` have an effect on ``stochastic`` only.
     overflow : str
-        What a number beyond the largest value becomes: ``saturate``, ``nan`` (formats with NaN) or ``infinity``
-        (formats with infinities).
+        What a number beyond the largest value becomes, an infinity included: ``saturate`` (the largest value),
+        ``propagate`` (the same, but an infinity stays), ``ieee`` (as the mode says: the largest value where it rounds
+        toward zero, else infinity, or NaN without one), ``infinity`` or ``nan``.
     seed : int
         Key of the generator of random words, 0 to 2**64 - 1.
     offset : int
@@ -71,6 +76,10 @@ class Rounding:
         The low ``bits`` bits of each word are compared, as an adder of that width does, 1 to 32. The upper neighbour is
         taken with probability ``floor(p * 2**bits) / 2**bits``, so that the bias is toward zero and below ``2**-bits``
         of a gap.
+    variant : str
+        IEEE P3109's StochasticA, B or C (interim report v4.0, section 4.7.4): of ``A`` the probability is that above;
+        ``B`` and ``C`` round ``p * 2**bits`` to the nearest integer, halves up or to even, which leaves little or no
+        bias. Those take at most 31 bits.
 
     Raises
     ------
@@ -103,6 +112,7 @@ class Rounding:
     offset: int = 0
     words: ArrayLike | None = None
     bits: int = 32
+    variant: str = "A"
 
     def __post_init__(self) -> None:
         checked = {
@@ -110,8 +120,11 @@ class Rounding:
             "overflow": choose("overflow option", self.overflow, list(Overflow)),
             "seed": _integer("seed", self.seed, "from 0 to 2**64 - 1", 0, (1 << 64) - 1),
             "offset": _integer("offset", self.offset, "from 0 to 2**64 - 1", 0, (1 << 64) - 1),
+            "variant": choose("variant", self.variant, ["A", "B", "C"]),
             "bits": _integer("bits", self.bits, "from 1 to 32", 1, 32),
         }
+        if self.variant != "A" and self.bits > 31:
+            raise ValueError(f"variant {self.variant!r} compares one bit more: give `bits` from 1 to 31")
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
@@ -152,7 +165,7 @@ class Rounding:
         return self.mode if self.overflow == Overflow.SATURATE else f"{self.mode}/{self.overflow}"
 
     def __repr__(self) -> str:
-        shown = {"overflow": "saturate", "seed": 0, "offset": 0, "bits": 32}
+        shown = {"overflow": "saturate", "seed": 0, "offset": 0, "bits": 32, "variant": "A"}
         changed = [f"{name}={getattr(self, name)!r}" for name, usual in shown.items() if getattr(self, name) != usual]
         words = ["words=..."] if self.words is not None else []
         return f"Rounding({', '.join([repr(self.mode), *changed, *words])})"
@@ -164,7 +177,7 @@ class Rounding:
         return hash(self._key())
 
     def _key(self) -> tuple[object, ...]:
-        return self.mode, self.overflow, self.seed, self.offset, self.bits, id(self.words)
+        return self.mode, self.overflow, self.seed, self.offset, self.bits, self.variant, id(self.words)
 
 
 def _integer(name: str, value: int, range_: str, least: int, largest: int) -> int:
@@ -217,6 +230,15 @@ def check_choices(fmt: Format, rounding: str | Rounding) -> tuple[RoundingMode, 
     return _fitting(fmt, chosen.mode, chosen.overflow)
 
 
+def fits(fmt: Format, rounding: str | Rounding) -> bool:
+    """Return whether a format has what a rounding may ask for: the residual rule, infinity, NaN."""
+    try:
+        check_choices(fmt, rounding)
+    except ValueError:
+        return False
+    return True
+
+
 @lru_cache(maxsize=1024)
 def _fitting(fmt: Format, mode: str, overflow: str) -> tuple[RoundingMode, Overflow]:
     if mode == RoundingMode.RESIDUAL and fmt.depth is None:
@@ -225,7 +247,12 @@ def _fitting(fmt: Format, mode: str, overflow: str) -> tuple[RoundingMode, Overf
         )
     if overflow == Overflow.NAN and fmt.nan is None:
         raise ValueError(f"format {fmt.name!r} has no NaN code: use overflow='saturate'")
-    if overflow == Overflow.INFINITY and fmt.sides[0].infinity is None:
-        other = "" if fmt.nan is None else " or 'nan'"
+    has_infinity = fmt.sides[0].infinity is not None
+    if overflow == Overflow.IEEE and not has_infinity and fmt.nan is None:
+        raise ValueError(f"format {fmt.name!r} has neither infinity nor NaN: use overflow='saturate'")
+    # P3109 defines SatPropagate for its finite formats too.
+    wants_infinity = overflow == Overflow.INFINITY or (overflow == Overflow.PROPAGATE and fmt.family != "p3109")
+    if wants_infinity and not has_infinity:
+        other = "" if fmt.nan is None else ", 'ieee' or 'nan'"
         raise ValueError(f"format {fmt.name!r} has no infinity: use overflow='saturate'{other}")
     return RoundingMode(mode), Overflow(overflow)

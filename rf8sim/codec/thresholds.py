@@ -17,7 +17,7 @@ from .rounding import Overflow, RoundingMode
 
 __all__ = [
     "CellTable", "SearchTable", "StepTable", "StochasticTable", "cell_table", "float32_decides", "full_table",
-    "integer_codes", "overflow_start", "search_table", "step_table", "stochastic_table",
+    "integer_codes", "overflow_code", "overflow_start", "search_table", "step_table", "stochastic_table",
 ]  # fmt: skip
 
 
@@ -107,29 +107,65 @@ def _side_steps(
 ) -> StepTable:
     """Return first patterns and codes of the steps that the finite inputs of one side take, in order."""
     codes = fmt.sides[negative].codes.astype(np.int64)
-    over = _overflow_code(fmt, overflow, negative)
+    over = overflow_code(fmt, overflow, negative, mode)
     zero = np.zeros(1, np.uint64)
-    if negative and not fmt.signed:  # every negative number is out of range
+    if negative and not fmt.signed:
+        below = patterns(place(fmt, mode, True)) if rounds_below_zero(fmt, overflow) else np.ones(1, np.uint64)
         outside = over != codes[0]
-        return StepTable(np.arange(1 + outside, dtype=np.uint64), np.append(codes, over)[: 1 + outside])
+        return StepTable(np.append(zero, below)[: 1 + outside], np.append(codes, over)[: 1 + outside])
     placed = place(fmt, mode, negative)
     first = np.append(zero, patterns(placed))
     if placed.point.size < codes.size:
         return StepTable(first, codes)
-    truncating = mode in (RoundingMode.TOWARD_ZERO, RoundingMode.UP if negative else RoundingMode.DOWN)
-    if overflow is Overflow.INFINITY and truncating:  # a finite number stops at the largest value
-        return StepTable(first[:-1], codes)
     return StepTable(first, np.append(codes, over))
 
 
-def _overflow_code(fmt: Format, overflow: Overflow, negative: bool) -> int:
+def rounds_below_zero(fmt: Format, overflow: Overflow) -> bool:
+    """Return whether an unsigned format rounds a negative number before it is out of range, so that it may be zero.
+
+    That is P3109's order, and IEEE 754's. For the other options every negative number is out of range.
+    """
+    return overflow is Overflow.IEEE and fmt.zero is not None
+
+
+def overflow_code(fmt: Format, overflow: Overflow, negative: bool, mode: RoundingMode | None) -> int:
+    """Return the code of a number beyond the largest value of a side.
+
+    Parameters
+    ----------
+    fmt : Format
+        The format. Below zero an unsigned one has no value but its smallest.
+    overflow : Overflow
+        The overflow option.
+    negative : bool
+        Which side.
+    mode : RoundingMode or None
+        The mode of a finite number; None for an infinity.
+
+    Returns
+    -------
+    int
+        The code.
+    """
     side: Side = fmt.sides[negative]
+    largest, infinity = int(side.codes[-1]), side.infinity
     if overflow is Overflow.NAN:
         assert fmt.nan is not None
         return fmt.nan
-    if overflow is Overflow.INFINITY and side.infinity is not None:  # an unsigned format has none below zero
-        return side.infinity
-    return int(side.codes[-1])
+    if overflow is Overflow.SATURATE or (overflow is Overflow.PROPAGATE and mode is not None):
+        return largest
+    if overflow is not Overflow.IEEE:
+        return largest if infinity is None else infinity  # an unsigned format has none below zero
+    p3109 = fmt.family == "p3109"
+    inward = mode in (RoundingMode.TOWARD_ZERO, RoundingMode.UP if negative else RoundingMode.DOWN)
+    # P3109's interim report v4.0, section 4.7.5: the largest value of an unsigned format is even.
+    if inward or (p3109 and not fmt.signed and not negative and mode is RoundingMode.TO_ODD):
+        return largest
+    if infinity is not None:
+        return infinity
+    if p3109 and (fmt.signed or not negative):  # SatNone of a finite format
+        return largest
+    return largest if fmt.nan is None else fmt.nan
 
 
 def _collapse(first: NDArray[np.uint64], result: NDArray[np.int64]) -> StepTable:
@@ -140,8 +176,10 @@ def _collapse(first: NDArray[np.uint64], result: NDArray[np.int64]) -> StepTable
     return StepTable(first[last], result[last])
 
 
-def overflow_start(fmt: Format, mode: RoundingMode, negative: bool) -> float:
-    """Return the smallest float64 magnitude that rounds beyond the largest value of a side; inf if none does."""
+def overflow_start(fmt: Format, mode: RoundingMode, negative: bool, overflow: Overflow = Overflow.SATURATE) -> float:
+    """Return the smallest float64 magnitude that rounds beyond the largest value of a side; inf if only inf does."""
+    if negative and not fmt.signed and not rounds_below_zero(fmt, overflow):
+        return math.ulp(0.0)
     placed = place(fmt, mode, negative)
     if placed.point.size < fmt.sides[negative].codes.size:
         return math.inf
@@ -188,7 +226,7 @@ def step_table(fmt: Format, mode: RoundingMode, overflow: Overflow, dtype: str) 
         side = _side_steps(fmt, mode, overflow, negative, lambda placed: placed.patterns(layout))
         # Formats without NaN never meet one: such input is refused before.
         specials = np.array([layout.infinity, layout.infinity + 1], dtype=np.uint64)
-        codes = np.array([_overflow_code(fmt, overflow, negative), fmt.nan if fmt.nan is not None else 0])
+        codes = np.array([overflow_code(fmt, overflow, negative, None), fmt.nan if fmt.nan is not None else 0])
         sign = np.uint64(negative * layout.sign_mask)
         first += [side.first + sign, specials + sign]
         result += [side.result, codes]
@@ -302,10 +340,16 @@ def _joined(parts: Iterable[_Intervals]) -> _Intervals:
 def _intervals(fmt: Format, overflow: Overflow, negative: bool, layout: FloatLayout) -> _Intervals:
     """Return the intervals between the neighbours of one side, those of overflow, infinity and NaN last."""
     side = fmt.sides[negative]
-    over, smallest = _overflow_code(fmt, overflow, negative), int(side.codes[0])
-    specials = _constant([layout.infinity, layout.infinity + 1], [over, fmt.nan or 0])
-    if negative and not fmt.signed:  # every negative number is out of range
-        return _joined([_constant([0, 1], [smallest, over]), specials])
+    over, smallest = overflow_code(fmt, overflow, negative, RoundingMode.STOCHASTIC), int(side.codes[0])
+    infinite = overflow_code(fmt, overflow, negative, None)
+    specials = _constant([layout.infinity, layout.infinity + 1], [infinite, fmt.nan or 0])
+    if negative and not fmt.signed:
+        if not rounds_below_zero(fmt, overflow):  # every negative number is out of range
+            return _joined([_constant([0, 1], [smallest, over]), specials])
+        first, step = place(fmt, RoundingMode.STOCHASTIC, True).patterns(layout), fmt.sides[0].magnitudes[1:2]
+        zero = np.zeros(1)
+        drawn = _Intervals(np.zeros(1, np.uint64), zero, step, side.codes.astype(np.int64), np.array([over]))
+        return _joined([drawn, _constant(first, over), specials])
     placed = place(fmt, RoundingMode.STOCHASTIC, negative)
     magnitudes, codes = side.magnitudes, side.codes.astype(np.int64)
     start = Boundaries(magnitudes[:1], np.zeros(1), np.zeros(1), np.ones(1, dtype=np.bool_))

@@ -226,6 +226,11 @@ class Format:
         return Side(magnitudes[order], codes[order].astype(self.code_dtype), beyond, infinity)
 
     @cached_property
+    def divides_by_zero(self) -> bool:
+        """Whether a number over zero is infinite: not without infinity, nor in IEEE P3109, whose zero has no sign."""
+        return self.sides[0].infinity is not None and self.family != "p3109"
+
+    @cached_property
     def lowest_code(self) -> int:
         """The canonical code of the lowest finite value."""
         finite = np.where(np.isfinite(self.values), self.values, np.inf)

@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 
 from ..formats import Format, get_format
-from .rounding import Gap, ladder, round_value, takes_upper
+from .rounding import Gap, ladder, round_value, rounds_to_zero, takes_upper
 
 __all__ = [
     "Number", "add", "divide", "maximum", "minimum", "multiply", "number", "overflows", "round_with_flags", "sqrt",
@@ -68,6 +68,8 @@ def multiply(x: Number, y: Number) -> Number:
 def divide(x: Number, y: Number) -> Number:
     """Return ``x / y``: infinite for a nonzero number over zero, NaN for 0 / 0.
 
+    Of formats without infinity, and in IEEE P3109, a number over zero is NaN: see `Format.divides_by_zero`.
+
     Examples
     --------
     >>> divide(Fraction(1), Fraction(-3)), divide(Fraction(1), -0.0), divide(0.0, 0.0)
@@ -125,12 +127,18 @@ def maximum(x: Number, y: Number) -> Number:
 
 
 def overflows(
-    x: Number, fmt: str | Format, rounding: str = "nearest-even", word: int | None = None, random_bits: int = 32
+    x: Number,
+    fmt: str | Format,
+    rounding: str = "nearest-even",
+    word: int | None = None,
+    random_bits: int = 32,
+    overflow: str = "saturate",
+    variant: str = "A",
 ) -> bool:
     """Say whether a number is rounded beyond the largest value, were the grid to go on; not to be called with NaN.
 
-    `word` and `random_bits` are those of `round_value`. An infinity overflows where the format has none, a negative
-    number in every unsigned format.
+    The other arguments are those of `round_value`. An infinity overflows where it does not stay one. A negative number
+    does in every unsigned format, unless it rounds to zero as IEEE 754 and P3109 do.
 
     Examples
     --------
@@ -138,10 +146,10 @@ def overflows(
     ([False, False, True], True)
     """
     fmt = get_format(fmt)
-    if x < 0 and not fmt.signed:
-        return True
     if math.isinf(x):
-        return x not in fmt.values
+        return bool(fmt.values[round_value(x, fmt, rounding, overflow, word, random_bits, variant)] != x)
+    if x < 0 and not fmt.signed:
+        return overflow != "ieee" or not rounds_to_zero(abs(Fraction(x)), fmt, rounding, word, random_bits, variant)
     m, negative = abs(Fraction(x)), x < 0
     magnitudes, _ = ladder(fmt, negative)
     beyond = fmt.beyond_negative if negative and fmt.beyond_negative is not None else fmt.beyond
@@ -149,17 +157,16 @@ def overflows(
         return False
     last = len(magnitudes) - 1
     low, high = magnitudes[last], Fraction(beyond)
-    return m >= high or takes_upper(m, Gap(last, low, high, negative), fmt, rounding, word, random_bits)
+    return m >= high or takes_upper(m, Gap(last, low, high, negative), fmt, rounding, word, random_bits, variant)
 
 
 def round_with_flags(
     x: Number, fmt: str | Format, rounding: str = "nearest-even", overflow: str = "saturate",
-    word: int | None = None, random_bits: int = 32,
+    word: int | None = None, random_bits: int = 32, variant: str = "A",
 ) -> tuple[int, int]:  # fmt: skip
     """Round an exact result, and return the code with the flags of rounding: inexact 1, underflow 2, overflow 4.
 
     The arguments are those of `round_value`.
-    An infinite result is exact where the format has that infinity, for every overflow option.
 
     Examples
     --------
@@ -169,10 +176,8 @@ def round_with_flags(
     fmt = get_format(fmt)
     if math.isnan(x):
         return round_value(math.nan, fmt), 0
-    if math.isinf(x) and x in fmt.values:
-        return fmt.values.tolist().index(x), 0
-    code = round_value(x, fmt, rounding, overflow, word, random_bits)
-    if overflows(x, fmt, rounding, word, random_bits):
+    code = round_value(x, fmt, rounding, overflow, word, random_bits, variant)
+    if overflows(x, fmt, rounding, word, random_bits, overflow, variant):
         return code, 1 | 4
     if float(fmt.values[code]) == x:
         return code, 0

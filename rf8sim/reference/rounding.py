@@ -15,12 +15,12 @@ from ..formats import Format, get_format
 from .rationals import exact, floor_log2, nearest_exponent, power_of_two
 
 __all__ = [
-    "MODES", "OVERFLOWS", "Gap", "ladder", "residual_depth", "residual_round", "residual_value", "round_value",
-    "takes_upper",
+    "MODES", "OVERFLOWS", "Gap", "ladder", "out_of_range", "residual_depth", "residual_round", "residual_value",
+    "round_value", "rounds_to_zero", "takes_upper",
 ]  # fmt: skip
 
 MODES = ("nearest-even", "nearest-away", "toward-zero", "up", "down", "to-odd", "residual", "stochastic")
-OVERFLOWS = ("saturate", "nan", "infinity")
+OVERFLOWS = ("saturate", "propagate", "ieee", "infinity", "nan")
 
 
 def residual_round(x: Fraction, depth: int) -> Fraction:
@@ -158,6 +158,7 @@ def round_value(
     overflow: str = "saturate",
     word: int | None = None,
     random_bits: int = 32,
+    variant: str = "A",
 ) -> int:
     """Return the code of one number.
 
@@ -171,11 +172,13 @@ def round_value(
         ``nearest-even``, ``nearest-away``, ``toward-zero``, ``up``, ``down``, ``to-odd``, ``residual`` or
         ``stochastic``.
     overflow : str
-        ``saturate``, ``nan`` or ``infinity``.
+        ``saturate``, ``propagate``, ``ieee``, ``infinity`` or ``nan``: see `out_of_range`.
     word : int, optional
         The random word; needed by ``stochastic`` alone.
     random_bits : int
         How many low bits of the word are used, 1 to 32.
+    variant : str
+        IEEE P3109's StochasticA, B or C.
 
     Returns
     -------
@@ -196,37 +199,51 @@ def round_value(
     ('0xff', '0x80')
     """
     fmt = get_format(fmt)
-    if rounding not in MODES or overflow not in OVERFLOWS or not 1 <= random_bits <= 32:
-        raise ValueError(f"no such rounding: {rounding!r}, overflow={overflow!r}, random_bits={random_bits}")
+    if rounding not in MODES or overflow not in OVERFLOWS or not 1 <= random_bits <= 32 or variant not in "ABC":
+        raise ValueError(
+            f"no such rounding: {rounding!r}, overflow={overflow!r}, random_bits={random_bits}, variant={variant!r}"
+        )
     if rounding == "residual":
         residual_depth(fmt)
     if overflow == "nan" and fmt.nan is None:
         raise ValueError(f"overflow='nan' needs a NaN code; {fmt.name!r} has none")
-    if overflow == "infinity" and not np.isinf(fmt.values).any():
+    has_infinity = bool(np.isinf(fmt.values).any())
+    if overflow == "infinity" and not has_infinity:
         raise ValueError(f"overflow='infinity' needs an infinity; {fmt.name!r} has none")
+    if overflow == "propagate" and not has_infinity and fmt.family != "p3109":
+        raise ValueError(f"overflow='propagate' needs an infinity; {fmt.name!r} has none")
+    if overflow == "ieee" and not has_infinity and fmt.nan is None:
+        raise ValueError(f"overflow='ieee' needs an infinity or a NaN code; {fmt.name!r} has neither")
     if not isinstance(x, (int, np.integer, Fraction)):
         if math.isnan(float(x)):
             if fmt.nan is None:
                 raise ValueError(f"{fmt.name!r} has no NaN code")
             return fmt.nan
         if math.isinf(float(x)):
-            return _overflow_code(fmt, float(x) < 0, overflow, stops_at_largest=False)
+            return out_of_range(fmt, float(x), rounding, overflow)
         if float(x) == 0:
             minus = math.copysign(1.0, float(x)) < 0
-            return _round_magnitude(Fraction(0), minus, fmt, rounding, overflow, word, random_bits)
+            return _round_magnitude(Fraction(0), minus, fmt, rounding, overflow, word, random_bits, variant)
     value = exact(x)
-    return _round_magnitude(abs(value), value < 0, fmt, rounding, overflow, word, random_bits)
+    return _round_magnitude(abs(value), value < 0, fmt, rounding, overflow, word, random_bits, variant)
 
 
 def _round_magnitude(
-    m: Fraction, negative: bool, fmt: Format, rounding: str, overflow: str, word: int | None, random_bits: int
+    m: Fraction,
+    negative: bool,
+    fmt: Format,
+    rounding: str,
+    overflow: str,
+    word: int | None,
+    random_bits: int,
+    variant: str,
 ) -> int:
     """Round the number of magnitude `m` and the given sign."""
     if negative and not fmt.signed:
-        # An unsigned format: -0 is zero, and everything below it is out of range.
-        if m != 0:
-            return _overflow_code(fmt, True, overflow, stops_at_largest=False)
-        negative = False
+        # An unsigned format: -0 is zero, and everything below it is out of range; but IEEE 754 and P3109 round first.
+        if m != 0 and not (overflow == "ieee" and rounds_to_zero(m, fmt, rounding, word, random_bits, variant)):
+            return out_of_range(fmt, -m, rounding, overflow)
+        return ladder(fmt, False)[1][0]
     magnitudes, codes = ladder(fmt, negative)
     if m <= magnitudes[0]:
         # Exact, or a format without zero, which has nothing to give below its smallest value but that value.
@@ -236,7 +253,6 @@ def _round_magnitude(
     if m == low:
         return codes[i]
     last = len(magnitudes) - 1
-    toward_zero = rounding == "toward-zero" or rounding == ("up" if negative else "down")
     if i < last:
         high = magnitudes[i + 1]
     else:
@@ -245,12 +261,22 @@ def _round_magnitude(
             return codes[last]
         high = Fraction(next_grid)
         if m >= high:
-            return _overflow_code(fmt, negative, overflow, stops_at_largest=toward_zero)
-    if takes_upper(m, Gap(i, low, high, negative), fmt, rounding, word, random_bits):
+            return out_of_range(fmt, -m if negative else m, rounding, overflow)
+    if takes_upper(m, Gap(i, low, high, negative), fmt, rounding, word, random_bits, variant):
         if i == last:
-            return _overflow_code(fmt, negative, overflow, stops_at_largest=toward_zero)
+            return out_of_range(fmt, -m if negative else m, rounding, overflow)
         return codes[i + 1]
     return codes[i]
+
+
+def rounds_to_zero(
+    m: Fraction, fmt: Format, rounding: str, word: int | None, random_bits: int, variant: str = "A"
+) -> bool:
+    """Say whether -m is rounded to zero, were there a value below it as far as there is one above."""
+    low, high = ladder(fmt, False)[0][:2]
+    if low != 0 or m >= high:
+        return False
+    return not takes_upper(m, Gap(0, low, high, True), fmt, rounding, word, random_bits, variant)
 
 
 class Gap(NamedTuple):
@@ -262,13 +288,15 @@ class Gap(NamedTuple):
     negative: bool
 
 
-def takes_upper(m: Fraction, gap: Gap, fmt: Format, rounding: str, word: int | None, random_bits: int) -> bool:
+def takes_upper(
+    m: Fraction, gap: Gap, fmt: Format, rounding: str, word: int | None, random_bits: int, variant: str = "A"
+) -> bool:
     """Say whether a magnitude strictly between two neighbours goes to the upper one."""
     i, low, high, negative = gap
     if rounding in ("nearest-even", "nearest-away"):
         if fmt.nearest_boundaries is not None and low == 0:
             return True  # the Posit Standard: a nonzero value is never rounded to zero
-        boundary = _boundaries(fmt, negative)[i]
+        boundary = _boundaries(fmt, negative and fmt.signed)[i]
         if m != boundary:
             return m > boundary
         return rounding == "nearest-away" or fmt.ties_away or i % 2 == 1
@@ -290,24 +318,56 @@ def takes_upper(m: Fraction, gap: Gap, fmt: Format, rounding: str, word: int | N
     if word is None:
         raise ValueError("stochastic rounding needs a random word")
     one = 1 << random_bits
-    return math.floor((m - low) / (high - low) * one) + word % one >= one
+    way, r = (m - low) / (high - low) * one, word % one
+    if variant == "B":
+        return math.floor(2 * way) + 2 * r + 1 >= 2 * one
+    if variant == "C":
+        return round(way) + r >= one  # Python rounds to nearest, ties to even
+    return math.floor(way) + r >= one
 
 
-def _overflow_code(fmt: Format, negative: bool, overflow: str, *, stops_at_largest: bool) -> int:
-    """Return the code of a result beyond the largest magnitude of one sign.
+def out_of_range(fmt: str | Format, x: Fraction | float, rounding: str, overflow: str) -> int:
+    """Return the code of a number, or an infinity, that rounds beyond the largest or lowest value.
 
-    `stops_at_largest` is IEEE 754's rule for a finite number and a mode that rounds its sign toward zero.
+    ``saturate`` gives that value. So does ``propagate``, but an infinity stays one. ``ieee`` gives that value to a
+    finite number in a mode that rounds it toward zero, else an infinity, else NaN; a finite format of IEEE P3109
+    (interim report v4.0, section 4.7.5, SatNone) has the value even then, unless the number is below zero and the
+    format unsigned. ``infinity`` gives one always, and ``nan`` NaN.
+
+    Examples
+    --------
+    >>> [hex(out_of_range("e4m3fn", Fraction(1000), mode, "ieee")) for mode in ("nearest-even", "toward-zero")]
+    ['0x7f', '0x7e']
+    >>> [hex(out_of_range("binary8p3se", math.inf, "nearest-even", how)) for how in ("saturate", "propagate")]
+    ['0x7e', '0x7f']
     """
+    fmt = get_format(fmt)
+    negative, finite = x < 0, math.isfinite(x)
+    extreme = ladder(fmt, negative)[1][-1] if fmt.signed or not negative else ladder(fmt, False)[1][0]
+    infinities = np.flatnonzero(fmt.values == (-math.inf if negative else math.inf))
+    infinity = int(infinities[0]) if infinities.size else None
     if overflow == "nan":
         assert fmt.nan is not None
         return fmt.nan
-    if overflow == "infinity" and not stops_at_largest:
-        wanted = -math.inf if negative else math.inf
-        if wanted in fmt.values:
-            return int(np.flatnonzero(fmt.values == wanted)[0])
-    if negative and not fmt.signed:
-        return ladder(fmt, False)[1][0]
-    return ladder(fmt, negative)[1][-1]
+    if overflow == "saturate":
+        return extreme
+    if overflow == "propagate":
+        return extreme if finite or infinity is None else infinity
+    if overflow == "infinity":
+        return extreme if infinity is None else infinity
+    if finite and (rounding == "toward-zero" or rounding == ("up" if negative else "down")):
+        return extreme
+    if fmt.family == "p3109":
+        if finite and not fmt.signed and not negative and rounding == "to-odd":
+            return extreme
+        nan_below = negative and not fmt.signed
+        return infinity if infinity is not None else _nan(fmt) if nan_below else extreme
+    return infinity if infinity is not None else extreme if fmt.nan is None else fmt.nan
+
+
+def _nan(fmt: Format) -> int:
+    assert fmt.nan is not None
+    return fmt.nan
 
 
 def _last_not_above(fmt: Format, negative: bool, m: Fraction) -> int:

@@ -438,7 +438,6 @@ endmodule
         ),
         ("decode", {"fmt": "e8m0fnu", "result": "float16"}, "is not a float16 number"),
         ("mul", {"rounding": "residual", "fmt": "int8"}, "RF family only"),
-        ("add", {"fmt": "nf8", "rounding": "stochastic"}, "have 24 digits"),
         ("mul", {"level": 3}, "`level` must be 1 or 2"),
         ("mul", {"seed": -1}, "`seed` must be from 0"),
         ("mul", {"n": -1}, "must not be negative"),

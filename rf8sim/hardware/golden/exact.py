@@ -1,12 +1,13 @@
 """The exact results of operations, before they are rounded: float64 rounded to odd, or integers.
 
 Products of two values are exact in float64; a sum that needs more than 53 bits is rounded to odd, so that rounding it
-once more is rounding the exact sum.
+once more is rounding the exact sum, wherever float64 has the boundary. Elsewhere the sum itself is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from ..._base.threads import in_pieces
 from ..._kernels.sums import sum_terms
 from ...arithmetic.operations import OPERATIONS as TABLES
-from ...arithmetic.operations import Flags, exact_sum
+from ...arithmetic.operations import Flags, Numbers, exact_numbers, exact_sum
 from ...arithmetic.products import get_operand
 from ...formats import Format
 from .model import Model
@@ -36,10 +37,13 @@ class Exact(NamedTuple):
         Rounded to odd where they need more than 53 bits; integers in units of the last place of a fixed-point sum.
     flags : ndarray of int
         Those of the operation itself.
+    exactly : callable, optional
+        From the index of a result that is rounded to odd to its exact value; None if float64 holds all of them.
     """
 
     values: NDArray[Any]
     flags: NDArray[np.int64]
+    exactly: Numbers | None = None
 
 
 class State(NamedTuple):
@@ -74,9 +78,9 @@ def _binary(name: str) -> Callable[[Model, Sequence[Array]], Exact]:
         if name == "divide":
             by_zero = (b == 0) & np.isfinite(a) & (a != 0)
             flags = np.where(by_zero, Flags.DIVIDE_BY_ZERO, flags)
-            if not model.has_infinity:  # x/0 is NaN
+            if not model.divides_by_zero:
                 result = np.where(by_zero, np.nan, result)
-        return Exact(result, flags)
+        return Exact(result, flags, exact_numbers(name, a, b))
 
     return operation
 
@@ -84,7 +88,8 @@ def _binary(name: str) -> Callable[[Model, Sequence[Array]], Exact]:
 def _fma(model: Model, values: Sequence[Array]) -> Exact:
     a, b, c = values[:3]
     result = -exact_sum(-(a * b), -c) if model.rounding.mode == "down" else exact_sum(a * b, c)
-    return Exact(result, _invalid(result, (a, b, c)))
+    product = a * b
+    return Exact(result, _invalid(result, (a, b, c)), lambda index: Fraction(product[index]) + Fraction(c[index]))
 
 
 def _dot(model: Model, values: Sequence[Array]) -> Exact:
@@ -100,7 +105,7 @@ def _dot(model: Model, values: Sequence[Array]) -> Exact:
     total = np.empty(len(kept))
     terms = np.ascontiguousarray(kept.T)
     in_pieces(lambda start, stop: sum_terms(terms[:, start:stop], True, total[start:stop]), total.size)
-    return Exact(np.where(special == 0, total, special), flags)
+    return Exact(np.where(special == 0, total, special), flags, lambda index: sum(map(Fraction, kept[index])))
 
 
 def _whole(values: Array, kind: Fixed) -> NDArray[np.int64]:
@@ -175,7 +180,7 @@ def accumulate(model: Model, values: Sequence[NDArray[Any]], state: State | None
     total = np.empty(clear.size)
     sum_terms(np.ascontiguousarray(parts), True, total)
     infinite = np.where(plus, np.inf, np.where(minus, -np.inf, total))
-    return Exact(np.where(nan, np.nan, infinite), flags), after
+    return Exact(np.where(nan, np.nan, infinite), flags, lambda index: sum(map(Fraction, parts[:, index]))), after
 
 
 def _since(terms: NDArray[Any], first: NDArray[np.int64], before: NDArray[Any]) -> NDArray[Any]:

@@ -15,8 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._base.checks import choose
-from ...arithmetic.operations import DrawTable, Formats, as_integers, draws, each_format, round_exact
-from ...arithmetic.products import get_operand
+from ...arithmetic.operations import (
+    WORD,
+    DrawTable,
+    Formats,
+    Integers,
+    as_integers,
+    draws,
+    each_format,
+    number_in_words,
+    round_exact,
+)
 from ...codec.boundaries import place
 from ...codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
 from ...formats import Format, get_byte_format, get_format
@@ -30,6 +39,7 @@ __all__ = ["OPERATIONS", "Answers", "Exact", "Golden", "State", "all_operands", 
 Array = NDArray[np.float64]
 
 _PIECE = 1 << 15  # vectors that are float64 at one time
+_TINY = 2.0**-900  # a random word of 32 bits does not bring so little to the smallest value of any format
 
 
 class Answers(NamedTuple):
@@ -86,9 +96,17 @@ class Golden(Model):
                 exact = unless_nan(self.result.kind.integers(patterns), ~finite, exact.flags)
         return exact, None
 
+    def exact_of(self, operands: Sequence[Patterns], state: State | None = None) -> tuple[Exact, State | None]:
+        """Return the exact results of operands, and what an accumulator then holds."""
+        exact, state = self.exact(self.read(operands), state)
+        kind, patterns = self.operands[0].kind, operands[0]
+        if self.operation == "encode" and isinstance(kind, Fixed) and kind.bits > 53:
+            exact = exact._replace(exactly=lambda index: kind.number(int(patterns[index])))
+        return exact, state
+
     def round(self, exact: Exact, words: Patterns | None = None) -> Answers:
         """Round exact results; ``words`` are the random words of ``stochastic``."""
-        values, flags = exact
+        values, flags, exactly = exact
         nowhere = np.zeros(values.shape, dtype=np.bool_)
         kind = self.result.kind
         if isinstance(kind, Fixed):
@@ -97,7 +115,7 @@ class Golden(Model):
             return Answers(kind.patterns(values), flags.astype(np.uint8), nowhere, nowhere)
         assert isinstance(kind, Codes)
         if not self.stochastic:
-            rounded = round_exact(values, flags, kind.format, self.rounding)
+            rounded = round_exact(values, flags, kind.format, self.rounding, exactly)
             return Answers(*rounded, _ties(values, kind.format))
         assert words is not None
         return self._drawn(self._draws(exact), words)
@@ -112,23 +130,29 @@ class Golden(Model):
         return Answers(codes, raised, table.missing, np.zeros(codes.shape, dtype=np.bool_))
 
     def _draws(self, exact: Exact) -> DrawTable:
-        values, flags = exact
+        values, flags, exactly = exact
         assert self.into is not None
         # Far below every value it does not matter how far: the fraction is 0.
-        tiny = (np.abs(values) < 2.0**-300) & (values != 0)
-        values = np.where(tiny, np.copysign(2.0**-300, values), values)
-        return draws(
-            values, flags, self.into, self.rounding.overflow, lambda here: abs(as_integers(values[here])) << 32
-        )
+        tiny = (np.abs(values) < _TINY) & (values != 0)
+        values = np.where(tiny, np.copysign(_TINY, values), values)
+
+        def magnitude(here: NDArray[np.bool_]) -> Integers:
+            integers: Integers = abs(as_integers(values[here])) << WORD
+            if exactly is not None:
+                # What was cut off shows in the last bit alone.
+                index = np.flatnonzero(here)
+                odd = (values[here].view(np.uint64) & np.uint64(1) == 1) & ~tiny[here]
+                integers[odd] = [number_in_words(exactly(int(place))) for place in index[odd]]
+            return integers
+
+        return draws(values, flags, self.into, self.rounding.overflow, magnitude)
 
     def first_word_up(self, operands: Sequence[Patterns]) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
         """Say of operands without their words where something is drawn, and the first word that rounds up there.
 
         That is ``2**bits`` where none does.
         """
-        exact, _ = self.changed(operands=self.operands[:-1]).exact(
-            self.changed(operands=self.operands[:-1]).read(operands)
-        )
+        exact, _ = self.changed(operands=self.operands[:-1]).exact_of(operands)
         table = self._draws(exact)
         fraction = table.fraction.astype(np.uint64) >> np.uint64(32 - self.rounding.bits)
         return table.fraction != 0, np.uint64(1 << self.rounding.bits) - fraction
@@ -156,14 +180,13 @@ class Golden(Model):
             return table.at(index), None
         if self.stochastic and sum(port.bits for port in self.operands[:-1]) <= EXHAUSTIVE_BITS and not self.streams:
             index = _index(self.operands[:-1], operands[:-1])
-            codes, flags, fraction, missing = _whole_draws(self)
-            drawn = DrawTable(codes[index], flags[index], fraction[index], missing[index])
+            drawn = _whole_draws(self).at(index)
             return self._drawn(drawn, operands[-1]), None
         pieces: list[Answers] = []
         size = len(operands[0])
         for start in range(0, max(size, 1), _PIECE):
             part = [patterns[start : start + _PIECE] for patterns in operands]
-            exact, state = self.exact(self.read(part), state)
+            exact, state = self.exact_of(part, state)
             pieces.append(self.round(exact, part[-1] if self.stochastic else None))
         return joined(pieces), state
 
@@ -196,14 +219,14 @@ def _index(ports: Sequence[Port], operands: Sequence[Patterns]) -> NDArray[np.ui
 @lru_cache(maxsize=8)
 def _whole_answers(model: Golden) -> Answers:
     """Return the answers to all operands of at most 16 bits together, in ascending order."""
-    return model.round(model.exact(model.read(all_operands(model.operands)))[0])
+    return model.round(model.exact_of(all_operands(model.operands))[0])
 
 
 @lru_cache(maxsize=8)
 def _whole_draws(model: Golden) -> DrawTable:
     """Return what random words choose from for all operands of at most 16 bits together."""
     unworded = model.changed(operands=model.operands[:-1])
-    return model._draws(unworded.exact(unworded.read(all_operands(unworded.operands)))[0])
+    return model._draws(unworded.exact_of(all_operands(unworded.operands))[0])
 
 
 def all_operands(ports: Sequence[Port]) -> tuple[Patterns, ...]:
@@ -288,7 +311,6 @@ def golden(
     if isinstance(kind, Codes):
         check_choices(kind.format, chosen)
         if chosen.stochastic:
-            _check_digits(name, kind)
             ports.append(Port("word", Bits(f"bits:{chosen.bits}", chosen.bits)))
     else:
         _check_exact_result(name, kind)
@@ -307,16 +329,6 @@ def _formats(name: str, fmt: Formats) -> list[Format]:
         raise ValueError(f"`fmt` has {len(tuple(fmt))} formats, and the operands of {name} are {operands}: give one "
                          "format, or one for each")  # fmt: skip
     return [get_format(each) for each in each_format(fmt, max(len(codes), 1))]
-
-
-def _check_digits(name: str, kind: Kind) -> None:
-    """Refuse stochastic results that 53 bits do not decide: 32 bits of the way between values of so many digits."""
-    assert isinstance(kind, Codes)
-    digits = get_operand(np.zeros(0, np.uint8), kind.format).grid.digits
-    if digits > 20 and name not in ("encode", "mul"):
-        raise ValueError(
-            f"values of {kind.name} have {digits} digits: {name} does not round to them stochastically; use another"
-        )
 
 
 def _source(name: str) -> Kind:

@@ -49,10 +49,10 @@ class Model:
         return tuple(port.kind.format for port in self.operands if isinstance(port.kind, Codes))
 
     @property
-    def has_infinity(self) -> bool:
-        """Whether the result can be infinite."""
+    def divides_by_zero(self) -> bool:
+        """Whether a number over zero is infinite; otherwise it is NaN."""
         kind = self.result.kind
-        return isinstance(kind, Float) or (isinstance(kind, Codes) and kind.format.sides[0].infinity is not None)
+        return isinstance(kind, Float) or (isinstance(kind, Codes) and kind.format.divides_by_zero)
 
     @property
     def stochastic(self) -> bool:

@@ -65,6 +65,8 @@ def given_rounding(rounding: str | Rounding | None) -> dict[str, Any]:
     chosen, usual = as_rounding(rounding), Rounding()
     if chosen.seed or chosen.offset or chosen.words is not None:
         raise ValueError("the random words are an operand: leave out seed, offset and words of the rounding")
+    if chosen.variant != "A":
+        raise ValueError(f"vectors have the random words of variant 'A', a carry; got variant {chosen.variant!r}")
     fields = {"rounding": (chosen.mode, usual.mode), "overflow": (chosen.overflow, usual.overflow),
               "bits": (chosen.bits, usual.bits)}  # fmt: skip
     given = {name: value for name, (value, default) in fields.items() if value != default}

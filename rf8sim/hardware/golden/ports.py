@@ -126,10 +126,11 @@ class Fixed(Kind):
         integers = self.integers(patterns)
         negative = (integers < 0) & self.signed
         magnitude = np.where(negative, -integers, integers).view(np.uint64)
-        wide = magnitude >> np.uint64(53) != 0
         # Of more than 53 bits the lowest say only whether they are zero: that is rounding to odd.
-        cut = magnitude >> np.uint64(11) << np.uint64(11)
-        odd = np.where(wide, cut | (np.uint64(1 << 11) * (cut != magnitude)), magnitude)
+        length = np.frexp((magnitude >> np.uint64(11)).astype(np.float64))[1] + 11
+        cut = np.maximum(length - 53, 0).astype(np.uint64)
+        kept = magnitude >> cut
+        odd = np.where(magnitude >> np.uint64(53) == 0, magnitude, (kept | (kept << cut != magnitude)) << cut)
         values: NDArray[np.float64] = np.ldexp(np.where(negative, -1.0, 1.0) * odd.astype(np.float64), -self.fraction)
         return values
 

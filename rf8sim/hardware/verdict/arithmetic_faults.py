@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...arithmetic.operations import Flags
 from ...codec.codec import whole_table
-from ...codec.rounding import Overflow, RoundingMode
+from ...codec.rounding import Overflow, RoundingMode, fits
 from ...formats import Format, get_layout
 from ..golden.golden import OPERATIONS, Exact, Golden
 from ..golden.ports import Bits, Codes, Patterns
@@ -61,7 +61,7 @@ def _compute_without_words(model: Golden, mode: str) -> Answer:
     """Return the answers in another mode; it has no use for the random words."""
 
     def answer(operands: Sequence[Patterns]) -> Patterns:
-        exact = model.exact(model.read(operands))[0]
+        exact = model.exact_of(operands)[0]
         return _in_mode(model, mode).round(exact).results
 
     return answer
@@ -69,7 +69,7 @@ def _compute_without_words(model: Golden, mode: str) -> Answer:
 
 def _ties_by(model: Golden, above: str, below: str) -> Answer:
     def answer(operands: Sequence[Patterns]) -> Patterns:
-        exact = model.exact(model.read(operands))[0]
+        exact = model.exact_of(operands)[0]
         right = model.round(exact)
         positive, negative = (_in_mode(model, mode).round(exact).results for mode in (above, below))
         return np.where(right.ties, np.where(exact.values > 0, positive, negative), right.results)
@@ -81,15 +81,18 @@ def _overflow(model: Golden) -> Found:
     into = model.into
     if into is None:
         return
-    has = {Overflow.SATURATE: True, Overflow.NAN: into.nan is not None, Overflow.INFINITY: model.has_infinity}
-    words = {"saturate": "the largest value", "nan": "NaN", "infinity": "infinity"}
-    asked = model.rounding.overflow
-    for option, available in has.items():
-        if available and option != asked:
+    words = {
+        Overflow.SATURATE: "the largest value", Overflow.PROPAGATE: "the largest value, and an infinity stays",
+        Overflow.IEEE: "what IEEE 754 says", Overflow.INFINITY: "infinity", Overflow.NAN: "NaN",
+    }  # fmt: skip
+    asked = Overflow(model.rounding.overflow)
+    for option in words:
+        rounding = replace(model.rounding, overflow=option)
+        if option != asked and fits(into, rounding):
             yield Hypothesis(
                 f"overflow gives {words[option]}",
                 f"a result beyond the largest value becomes {words[option]} instead of {words[asked]}",
-                computed_by(model.changed(rounding=replace(model.rounding, overflow=option))),
+                computed_by(model.changed(rounding=rounding)),
             )
     step = codes_per_octave(into)
     if step is not None and into.signed:
@@ -99,7 +102,7 @@ def _overflow(model: Golden) -> Found:
         low = int(into.min)
 
         def wrap(operands: Sequence[Patterns]) -> Patterns:
-            values = model.exact(model.read(operands))[0].values
+            values = model.exact_of(operands)[0].values
             integers = np.rint(np.nan_to_num(values)).astype(np.int64)
             wrapped: NDArray[np.uint8] = (((integers - low) & mask) + low & mask).astype(np.uint8)
             return wrapped
@@ -111,7 +114,7 @@ def _wrapping(model: Golden, into: Format, step: int) -> Answer:
     sign = 1 << (into.bits - 1)
 
     def answer(operands: Sequence[Patterns]) -> Patterns:
-        exact = model.exact(model.read(operands))[0]
+        exact = model.exact_of(operands)[0]
         right = model.round(exact, words_of(model, operands))
         over = (right.flags & Flags.OVERFLOW != 0) & np.isfinite(exact.values)
         # Rounded some octaves lower, and the octaves put back into the code.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...codec.codec import whole_table
+from ...codec.rounding import Rounding, fits
 from ...formats import Format, format_names, get_format
 from ..golden.golden import Golden
 from ..golden.ports import Codes, Fixed, Patterns, Port
@@ -145,7 +146,7 @@ def _zeros_and_nans(model: Golden) -> Found:
         sign = 1 << (into.bits - 1)
 
         def minus(operands: Sequence[Patterns]) -> Patterns:
-            exact = model.exact(model.read(operands))[0]
+            exact = model.exact_of(operands)[0]
             right = model.round(exact, words_of(model, operands)).results
             zero = (whole_table(into.values)[right] == 0) & np.signbit(exact.values)
             return np.where(zero, sign | (into.zero or 0), right).astype(np.uint8)
@@ -237,7 +238,7 @@ def _formats(model: Golden) -> Found:
         )
         result = Port("result", kind) if model.into == fmt else model.result
         rounding = model.rounding
-        if rounding.overflow == "infinity" and other.sides[0].infinity is None:
+        if not fits(other, Rounding(overflow=rounding.overflow)):
             rounding = replace(rounding, overflow="saturate")
         if rounding.mode == "residual" and other.depth is None:
             continue

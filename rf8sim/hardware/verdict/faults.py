@@ -66,7 +66,7 @@ def with_exact(model: Golden, change: Callable[[NDArray[Any]], NDArray[Any]]) ->
     """Return the answers of a design that changes the exact result before it is rounded."""
 
     def answer(operands: Sequence[Patterns]) -> Patterns:
-        exact = model.exact(model.read(operands))[0]
+        exact = model.exact_of(operands)[0]
         with np.errstate(all="ignore"):
             return model.round(Exact(change(exact.values), exact.flags), words_of(model, operands)).results
 

@@ -350,7 +350,7 @@ class _Run:
             self.remembered.append((keep + start, got[keep]))
         for place in wrong[: self.first - len(verdict.first_mismatches)].tolist():
             single = slice(place, place + 1)
-            state = model.exact(model.read([x[: place + 1] for x in operands]), before)[1] if model.streams else None
+            state = model.exact_of([x[: place + 1] for x in operands], before)[1] if model.streams else None
             number, asked = start + place, [patterns[single] for patterns in operands]
             stimulus = Stimulus(number, int(batch.lines[place]), self.asked.class_of(number), asked)
             flags = int(batch.flags[place]) if compare_flags and batch.flags is not None else None

@@ -1,0 +1,203 @@
+"""The projections of IEEE P3109, written from sections 4.7.3 to 4.7.5 of its interim report, version 4.0."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import rf8sim
+from rf8sim import Rounding, get_format, reference
+from rf8sim.arithmetic.codes import Flags
+from rf8sim.formats import Format, p3109_format
+
+ROUNDING = {
+    "nearest-even": "NearestTiesToEven", "nearest-away": "NearestTiesToAway", "toward-zero": "TowardZero",
+    "up": "TowardPositive", "down": "TowardNegative", "to-odd": "ToOdd", "stochastic": "Stochastic",
+}  # fmt: skip
+SATURATION = {"saturate": "SatFinite", "propagate": "SatPropagate", "ieee": "SatNone"}
+
+
+def round_to_precision(x: Fraction, precision: int, bias: int, mode: str, draw: tuple[str, int, int]) -> Fraction:
+    """RoundToPrecision, of a number that is not zero; `draw` is a variant, N and R."""
+    exponent = reference.floor_log2(abs(x))
+    q = max(exponent, 1 - bias) - precision + 1
+    significand = abs(x) / Fraction(2) ** q
+    floor = math.floor(significand)
+    rest = significand - floor
+    even = floor % 2 == 0 if precision > 1 else floor == 0 or (q + bias) % 2 == 0
+    variant, n, r = draw
+    away = {
+        "TowardZero": False, "TowardPositive": rest > 0 and x > 0, "TowardNegative": rest > 0 and x < 0,
+        "NearestTiesToAway": rest >= Fraction(1, 2),
+        "NearestTiesToEven": rest > Fraction(1, 2) or (rest == Fraction(1, 2) and not even),
+        "ToOdd": rest > 0 and even,
+        "Stochastic": {
+            "A": math.floor(rest * 2**n) + r >= 2**n,
+            "B": math.floor(rest * 2 ** (n + 1)) + 2 * r + 1 >= 2 ** (n + 1),
+            "C": round(rest * 2**n) + r >= 2**n,
+        }[variant],
+    }[mode]  # fmt: skip
+    return (1 if x > 0 else -1) * (floor + away) * Fraction(2) ** q
+
+
+def saturate(sat: str, mode: str, x: Fraction | float, low: Fraction, high: Fraction, kind: str) -> Fraction | float:
+    """Saturate: the report's rules in its order; `kind` is se, sf, ue or uf."""
+    signed, extended = kind[0] == "s", kind[1] == "e"
+    if low <= x <= high:
+        return x
+    if sat == "SatFinite":
+        return low if x < low else high
+    if sat == "SatPropagate":
+        if x == math.inf and extended:
+            return x
+        if x == -math.inf and signed and extended:
+            return x
+        return low if x < low else high
+    if x == math.inf:
+        return x if extended else high
+    if x == -math.inf:
+        return x if signed and extended else low if signed else math.nan
+    if mode == "ToOdd" and kind == "ue" and x > high:
+        return high
+    if mode in ("TowardZero", "TowardNegative") and x > high:
+        return high
+    if mode in ("TowardZero", "TowardPositive") and x < low:
+        return low
+    if x < low:
+        return (-math.inf if extended else low) if signed else math.nan
+    return math.inf if extended else high
+
+
+def project(
+    x: Fraction | float, fmt: Format, shape: tuple[int, int, str], mode: str, sat: str,
+    draw: tuple[str, int, int] = ("A", 1, 0),
+) -> int:  # fmt: skip
+    bits, precision, kind = shape
+    finite = fmt.values[np.isfinite(fmt.values)]
+    low, high = Fraction(float(finite.min())), Fraction(float(finite.max()))
+    bias = 2 ** (bits - precision - (kind[0] == "s")) if kind[0] == "u" else 2 ** (bits - precision - 1)
+    rounded = x if isinstance(x, float) else round_to_precision(x, precision, bias, ROUNDING[mode], draw) if x else x
+    result = saturate(SATURATION[sat], ROUNDING[mode], rounded, low, high, kind)
+    if math.isnan(result):
+        assert fmt.nan is not None
+        return fmt.nan
+    return int(np.flatnonzero(fmt.values == float(result))[0])
+
+
+def numbers(fmt: Format) -> list[Fraction | float]:
+    """Values, eighths of the way between them, what lies beyond and below, and infinities."""
+    grid = sorted({Fraction(v) for v in fmt.values.tolist() if math.isfinite(v)})
+    step = grid[-1] - grid[-2]
+    grid = [*grid, *(grid[-1] + step * j for j in (1, 2, 4, 8))]
+    between = [low + (high - low) * j / 8 for low, high in pairwise(grid) for j in range(8)]
+    positive = [x for x in between if x >= 0]
+    return [*positive, *(-x for x in positive if x), math.inf, -math.inf]
+
+
+SHAPES = [
+    (bits, precision, kind) for bits in (3, 4, 5) for precision in range(1, bits + 1) for kind in
+    ("se", "sf", "ue", "uf") if precision <= bits - (kind[0] == "s")
+] + [(6, 2, kind) for kind in ("se", "sf", "ue", "uf")] + [(8, 4, "se"), (8, 3, "ue")]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "binary{}p{}{}".format(*shape))
+def test_conversions(shape: tuple[int, int, str]) -> None:
+    bits, precision, kind = shape
+    fmt = p3109_format(precision, bits, signed=kind[0] == "s", extended=kind[1] == "e")
+    given = numbers(fmt)
+    x = np.array([float(number) for number in given])
+    for mode in ROUNDING:
+        if mode == "stochastic":
+            continue
+        for sat in SATURATION:
+            wanted = [project(number, fmt, shape, mode, sat) for number in given]
+            got = rf8sim.encode(x, fmt, rounding=Rounding(mode, sat))
+            assert got.tolist() == wanted, (mode, sat)
+            assert [reference.round_value(number, fmt, mode, sat) for number in given] == wanted, (mode, sat)
+
+
+@pytest.mark.parametrize("variant", ["A", "B", "C"])
+@pytest.mark.parametrize("shape", [(5, 3, "se"), (4, 2, "ue"), (5, 1, "sf"), (5, 2, "uf")])
+def test_stochastic_conversions(shape: tuple[int, int, str], variant: str) -> None:
+    """Every word of 1 to 4 bits: what is an eighth of the way lies on ties of the words."""
+    bits, precision, kind = shape
+    fmt = p3109_format(precision, bits, signed=kind[0] == "s", extended=kind[1] == "e")
+    given = numbers(fmt)
+    for sat in SATURATION:
+        for n in (1, 2, 3):
+            for r in range(1 << n):
+                wanted = [project(number, fmt, shape, "stochastic", sat, (variant, n, r)) for number in given]
+                for dtype in (np.float32, np.float64):
+                    x = np.array([float(number) for number in given], dtype)
+                    words = np.full(x.size, r + (1 << n) * 5, np.uint32)
+                    rounding = Rounding("stochastic", sat, words=words, bits=n, variant=variant)
+                    assert rf8sim.encode(x, fmt, rounding=rounding).tolist() == wanted, (sat, n, r)
+
+
+@pytest.mark.parametrize("variant", ["B", "C"])
+@pytest.mark.parametrize("operation", ["add", "multiply", "divide", "sqrt"])
+@pytest.mark.parametrize("name", ["binary8p3se", "e4m3fn", "binary10p4se"])
+def test_stochastic_operations(name: str, operation: str, variant: str) -> None:
+    fmt, rng = get_format(name), np.random.default_rng(4)
+    count = 600
+    codes = rng.integers(0, fmt.values.size, (2, count)).astype(fmt.code_dtype)
+    operands = codes[:1] if operation == "sqrt" else codes
+    for n in (1, 2, 5):
+        words = rng.integers(0, 1 << 32, count, dtype=np.uint32)
+        rounding = Rounding("stochastic", "saturate", words=words, bits=n, variant=variant)
+        got = getattr(rf8sim, operation)(*operands, fmt, rounding=rounding)
+        for i in range(count):
+            x = getattr(reference, operation)(*(reference.number(int(row[i]), fmt) for row in operands))
+            if math.isinf(x) and operation == "divide" and not fmt.divides_by_zero and codes[1, i] in (0, 0x80):
+                x = math.nan
+            wanted = reference.round_value(x, fmt, "stochastic", "saturate", int(words[i]), n, variant)
+            assert got[i] == wanted, (i, n)
+
+
+def test_variants_differ_on_ties_alone() -> None:
+    """Half a unit of the word: B goes up, C to the even word, A down."""
+    x = np.full(4, 1 + 1 / 32, np.float32)  # an eighth of the way from 1 to 1.25
+    codes = {}
+    for variant in "ABC":
+        rounding = Rounding("stochastic", words=np.arange(4, dtype=np.uint32), bits=2, variant=variant)
+        codes[variant] = rf8sim.decode(rf8sim.encode(x, "e5m2", rounding=rounding), "e5m2").tolist()
+    assert codes == {"A": [1.0] * 4, "B": [1.0, 1.0, 1.0, 1.25], "C": [1.0] * 4}
+    drawn = rf8sim.encode(x, "e5m2", rounding=Rounding("stochastic", seed=3, bits=2, variant="B"))
+    words = rf8sim.codec.codec.random_words(3, 4)
+    given = rf8sim.encode(x, "e5m2", rounding=Rounding("stochastic", words=words, bits=2, variant="B"))
+    assert drawn.tolist() == given.tolist()
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("posit(16,5)", 1, 4), ("takum8", 1, 12)])
+def test_draws_between_values_that_lie_far_apart(name: str, low: int, high: int) -> None:
+    """Their distance has more bits than the kernel's products hold: the word next to the number decides exactly."""
+    fmt = get_format(name)
+    for code in range(low, high):
+        lower, upper = (Fraction(float(fmt.values[c])) for c in (code, code + 1))
+        for word in (1, 1 << 31, 0x9E3779B9):
+            point = lower + (upper - lower) * Fraction((1 << 32) - word, 1 << 32)
+            x = np.nextafter(float(point), [0.0, float(point), math.inf])
+            got = rf8sim.encode(x, fmt, rounding=Rounding("stochastic", words=np.full(3, word, np.uint32)))
+            assert got.tolist() == [reference.round_value(float(v), fmt, "stochastic", word=word) for v in x]
+
+
+def test_division_by_zero_is_nan() -> None:
+    """Its zero has no sign: `Divide` of the report; IEEE 754's formats give infinity."""
+    for name, wanted in (("binary8p3se", True), ("binary8p4ue", True), ("e5m2", False)):
+        one, zero = rf8sim.encode([1.0, 0.0], name)
+        value, flags = rf8sim.divide(one, zero, name, rounding="nearest-even/ieee", flags=True)
+        assert np.isnan(rf8sim.decode(value, name)) == wanted
+        assert flags == Flags.DIVIDE_BY_ZERO
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="variant 'B' compares one bit more: give `bits` from 1 to 31"):
+        Rounding("stochastic", variant="B")
+    with pytest.raises(ValueError, match="variant"):
+        Rounding("stochastic", variant="D", bits=3)
+    with pytest.raises(ValueError, match="neither infinity nor NaN"):
+        rf8sim.encode([1.0], "e2m1fn", rounding="nearest-even/ieee")
