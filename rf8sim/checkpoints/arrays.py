@@ -60,7 +60,8 @@ def from_array(array: NDArray[Any], name: str) -> NDArray[np.float32]:
     fmt = number_format(name)
     if fmt is None:
         return array.astype(np.float32)
-    values: NDArray[np.float32] = decode(array.view(fmt.code_dtype), fmt)
+    with np.errstate(over="ignore"):
+        values: NDArray[np.float32] = decode(array.view(fmt.code_dtype), fmt, dtype=np.float64).astype(np.float32)
     return values
 
 

@@ -42,7 +42,7 @@ def packed_shape(shape: tuple[int, ...], bits: int) -> tuple[int, ...]:
     if bits in (8, 16):
         return shape
     if not shape:
-        return (1,)
+        return (packed_columns(1, bits),)
     if len(shape) > 3:
         shape = (shape[0], int(np.prod(shape[1:])))
     return (*shape[:-1], packed_columns(shape[-1], bits))
