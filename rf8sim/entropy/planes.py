@@ -76,11 +76,9 @@ def make_plane_decoder(low_bits: int, table: bytes) -> Decode:
 
     def decode_block(part: Bytes, out: NDArray[np.uint16]) -> bool:
         size = _SIZE.unpack(part[: _SIZE.size].tobytes())[0] if part.size >= _SIZE.size else part.size
-        low_part = part[_SIZE.size + size :]
-        if part.size < _SIZE.size + size:
-            return False
+        high_part, low_part = part[_SIZE.size : _SIZE.size + size], part[_SIZE.size + size :]
         high, low = np.empty(out.size, np.uint8), np.empty(out.size, np.uint8)
-        if not high_decoder(part[_SIZE.size : _SIZE.size + size], high) or not low_decoder(low_part, low):
+        if not high_decoder(high_part, high) or not low_decoder(low_part, low):
             return False
         if int(low.max(initial=0)) >> low_bits:
             return False
