@@ -13,16 +13,14 @@ from hypothesis import strategies as st
 from rf8sim import get_format
 from rf8sim.entropy.code_lengths import (
     CODES,
-    canonical_codes,
     code_lengths,
-    exp_golomb_lengths,
-    golomb_rice_lengths,
-    huffman_lengths,
+    low_plane_bits,
     quantized_frequencies,
     symbol_order,
     zigzag_order,
 )
 from rf8sim.entropy.coding import compress
+from rf8sim.entropy.prefix_codes import canonical_codes, exp_golomb_lengths, golomb_rice_lengths, huffman_lengths
 
 GENERATOR = np.random.default_rng(11)
 COUNTS = [
@@ -223,6 +221,53 @@ def test_nothing_and_one_symbol(code):
     assert one.bits_per_symbol == (1.0 if code in ("exp-golomb", "golomb-rice") else 0.0)
 
 
+# --- more than 256 symbols --------------------------------------------------------------------------------------------
+
+
+@given(st.dictionaries(st.integers(0, 65535), st.integers(1, 10**6), max_size=60), st.integers(257, 65536))
+def test_planes_by_their_definition(drawn, size):
+    """The length of a symbol is that of its high bits and that of its low bits, each of all symbols that share them."""
+    counts = np.zeros(size, np.int64)
+    for symbol, count in drawn.items():
+        counts[symbol % size] = count
+    low = low_plane_bits(counts)
+    high_counts, low_counts = np.zeros(256, np.int64), np.zeros(256, np.int64)
+    for symbol in np.flatnonzero(counts).tolist():
+        high_counts[symbol >> low] += counts[symbol]
+        low_counts[symbol % (1 << low)] += counts[symbol]
+    for code in CODES[1:]:
+        lengths = code_lengths(counts, code)
+        high, rest = code_lengths(high_counts, code), code_lengths(low_counts, code)
+        assert lengths.low_bits == low
+        for symbol in np.flatnonzero(counts).tolist():
+            assert lengths.lengths[symbol] == high.lengths[symbol >> low] + rest.lengths[symbol % (1 << low)]
+        assert not lengths.lengths[counts == 0].any()
+        assert lengths.table_bits == high.table_bits + rest.table_bits
+        assert lengths.payload_bits == pytest.approx(high.payload_bits + rest.payload_bits)
+        assert lengths.payload_bits >= 0.999999 * code_lengths(counts, "entropy").payload_bits or code != "rans"
+
+
+@given(st.integers(9, 16), st.integers(0, 2**32))
+def test_the_split_is_the_one_of_least_entropy(bits, seed):
+    generator = np.random.default_rng(seed)
+    codes = (generator.laplace(scale=generator.uniform(1, 2**bits / 4), size=20_000).astype(np.int64)) % (1 << bits)
+    counts = np.bincount(codes, minlength=65536)
+
+    def cost(low):
+        planes = np.bincount(codes >> low), np.bincount(codes % (1 << low))
+        return sum(-np.sum(p[p > 0] * np.log2(p[p > 0] / codes.size)) + 8 * np.count_nonzero(p) for p in planes)
+
+    choices = range(max(int(codes.max()).bit_length() - 8, 1), 9)
+    assert cost(low_plane_bits(counts)) <= min(map(cost, choices)) * (1 + 1e-12)
+
+
+def test_the_entropy_of_65536_symbols_is_that_of_whole_symbols():
+    counts = np.zeros(65536, np.int64)
+    counts[[0, 0x0101]] = 500  # the planes alone would take a bit each
+    assert code_lengths(counts, "entropy").bits_per_symbol == 1
+    assert code_lengths(counts, "rans").bits_per_symbol == 2
+
+
 @pytest.mark.parametrize(
     ("counts", "code", "options", "message"),
     [
@@ -230,10 +275,11 @@ def test_nothing_and_one_symbol(code):
             [1, -1],
             "rans",
             {},
-            "counts are at most 256 whole numbers from 0 on, got dtype int64 of shape .2,. down to -1",
+            "counts are at most 65536 whole numbers from 0 on, got dtype int64 of shape .2,. down to -1",
         ),
-        ([0.5], "rans", {}, "counts are at most 256 whole numbers"),
-        (np.ones(257, np.int64), "rans", {}, "codes of at most 8 bits: counts of 256 symbols, got 257"),
+        ([0.5], "rans", {}, "counts are at most 65536 whole numbers"),
+        (np.ones(65537, np.int64), "rans", {}, "codes of at most 16 bits: counts of 65536 symbols, got 65537"),
+        (np.ones(257, np.int64), "exp-golomb", {"order": range(257)}, "an order is of at most 256 symbols"),
         ([1], "lzma", {}, "unknown code 'lzma'"),
         (np.ones(256, np.int64), "huffman", {"parameter": 7}, "256 symbols have no code of at most 7 bits"),
         ([1], "huffman", {"parameter": 16}, "lengths go from 0 to 15, got 16"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import rf8sim
-from rf8sim.entropy import coding
+from rf8sim.entropy import blobs
 from rf8sim.entropy.code_lengths import code_lengths
 from rf8sim.entropy.coders import make_decoder, make_encoder
 from rf8sim.entropy.coding import CODERS, BlobError, compress, decompress, inspect, stored_bits
@@ -218,7 +218,7 @@ def test_several_damaged_blocks_are_all_listed():
 
 def reseal(blob: bytearray) -> bytearray:
     """Make all checksums right again: damage that only the decoders can see."""
-    found = coding._HEAD.unpack(bytes(blob[:24]))
+    found = blobs._HEAD.unpack(bytes(blob[:24]))
     index = 24 + found[7]
     blocks = -(-found[5] // found[6])
     place = index + 8 * blocks + 4
@@ -309,7 +309,7 @@ def test_no_decoder_reads_beyond_its_words():
     ("codes", "options", "error", "message"),
     [
         ([0.5], {}, TypeError, "codes are unsigned 8-bit integers, got dtype float64"),
-        ([256], {}, ValueError, "codes of any format run from 0 to 255, got 256 to 256"),
+        ([65536], {}, ValueError, "codes of any format run from 0 to 65535, got 65536 to 65536"),
         ([-1], {}, ValueError, "run from 0 to 255, got -1 to -1"),
         ([1], {"coder": "rams"}, ValueError, "unknown coder 'rams': did you mean 'rans'?"),
         ([1], {"block_size": 0}, ValueError, "block_size must be from 1"),

@@ -13,11 +13,11 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import rf8sim
-from rf8sim.checkpoints.packing import pack, packed_columns, packed_shape, unpack
+from rf8sim.checkpoints.packing import pack, packed_bytes, packed_columns, packed_shape, unpack
 from rf8sim.checkpoints.plan import Plan, Recipe
 from rf8sim.checkpoints.quantized import find_damage, open_quantized
 
-widths = st.integers(1, 8)
+widths = st.integers(1, 16)
 SHAPES = {
     "vector": (768,), "matrix": (256, 384), "experts": (2, 128, 256), "convolution": (8, 16, 4, 4),
     "odd_vector": (7,), "odd": (6, 71), "odd_experts": (3, 9, 21), "odd_convolution": (5, 3, 3, 5), "conv1d": (4, 3, 5),
@@ -29,7 +29,7 @@ def codes(draw):
     """Draw a matrix of codes and their width."""
     bits = draw(widths)
     shape = draw(st.tuples(st.integers(0, 9), st.integers(0, 40)))
-    return draw(arrays(np.uint8, shape, elements=st.integers(0, 2**bits - 1))), bits
+    return draw(arrays(np.uint8 if bits <= 8 else np.uint16, shape, elements=st.integers(0, 2**bits - 1))), bits
 
 
 # --- the layout -------------------------------------------------------------------------------------------------------
@@ -41,7 +41,9 @@ def test_packed_codes_come_back(drawn):
     packed = pack(matrix, bits)
     assert packed.dtype == np.uint8
     assert packed.shape == (len(matrix), packed_columns(matrix.shape[1], bits))
-    np.testing.assert_array_equal(unpack(packed, matrix.shape[1], bits), matrix)
+    unpacked = unpack(packed, matrix.shape[1], bits)
+    assert unpacked.dtype == matrix.dtype
+    np.testing.assert_array_equal(unpacked, matrix)
 
 
 @given(codes())
@@ -59,8 +61,12 @@ def test_shape_of_the_bytes(shape, bits):
     stored = packed_shape(shape, bits)
     rows = math.prod(shape[:-1]) if len(shape) < 4 else shape[0]
     columns = math.prod(shape) // rows
-    assert math.prod(stored) == rows * packed_columns(columns, bits)
-    if bits < 8 and shape:
+    assert (
+        packed_bytes(shape, bits)
+        == math.prod(stored) * (2 if bits == 16 else 1)
+        == rows * packed_columns(columns, bits)
+    )
+    if bits not in (8, 16) and shape:
         assert stored[-1] == packed_columns(columns, bits)
 
 
@@ -69,6 +75,8 @@ def test_known_bytes():
     assert pack(np.array([[0x1, 0x2, 0xE, 0xF]], np.uint8), 4).tolist() == [[0x21, 0xFE]]
     word = 0b000001 | 0b000010 << 6 | 0b100000 << 12 | 0b111111 << 18
     assert pack(np.array([[1, 2, 32, 63]], np.uint8), 6).tolist() == [list(word.to_bytes(3, "little"))]
+    assert pack(np.array([[0x123, 0xABC, 0xFFF]], np.uint16), 12).tolist() == [[0x23, 0xC1, 0xAB, 0xFF, 0x0F]]
+    assert pack(np.array([[0x1234, 0xABCD]], np.uint16), 16).tolist() == [[0x34, 0x12, 0xCD, 0xAB]]
     assert pack(np.array([[1, 0, 1, 1, 0, 0, 0, 1, 1]], np.uint8), 1).tolist() == [[0b10001101, 1]]
 
 
@@ -107,7 +115,20 @@ def folder(tmp_path_factory):
     return place
 
 
-SCHEMES = [*rf8sim.scheme_names(), "rf8/channel", "rf6/none", "int4/1x*x*x*", "int4/2x3x4", "uint4/tensor"]
+SCHEMES = [
+    *rf8sim.scheme_names(),
+    "int12/channel",
+    "float16/tensor,max",
+    "bfloat16/none",
+    "posit16_es2/1x32:e8m0fnu,max",
+    "takum12/none",
+    "int16/1x64",
+    "rf8/channel",
+    "rf6/none",
+    "int4/1x*x*x*",
+    "int4/2x3x4",
+    "uint4/tensor",
+]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -139,6 +160,12 @@ def test_a_file_has_the_bytes_and_the_numbers_of_its_scheme(folder, scheme):
         ("fp8_128x128", {"": "F8_E4M3", "_scale": "F32"}),
         ("e5m2/1x32:float16,max,nearest-even", {"": "F8_E5M2", ".scale": "F16"}),
         ("int8/channel:bfloat16,max", {"": "U8", ".scale": "BF16"}),
+        ("float16/channel:float16,max", {"": "F16", ".scale": "F16"}),
+        ("bfloat16/none", {"": "BF16"}),
+        ("posit16_es2/none", {"": "U16"}),
+        ("int12/channel", {"": "U8", ".scale": "F32"}),
+        ("int8/channel:posit16_es2,max", {"": "U8", ".scale": "U16"}),
+        ("int8/channel:takum12,max", {"": "U8", ".scale": "U16"}),
         ("q4_1", {"": "U8", ".scale": "F16", ".zero": "F16"}),
         ("uint4/1x32:float16,max,zero=uint8", {"": "U8", ".scale": "F16", ".zero": "U8"}),
     ],

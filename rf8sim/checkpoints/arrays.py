@@ -16,10 +16,10 @@ from .packing import packed_shape
 from .plan import Recipe
 from .safetensors import Entry, stored_type
 
-__all__ = ["FLOAT8", "array_type", "from_array", "tensor_arrays", "to_array"]
+__all__ = ["NATIVE", "array_type", "from_array", "tensor_arrays", "to_array"]
 
-FLOAT8 = {"e4m3fn": "F8_E4M3", "e5m2": "F8_E5M2"}
-"""Formats that are stored in a type that other tools read; codes of others are U8.
+NATIVE = {"e4m3fn": "F8_E4M3", "e5m2": "F8_E5M2", "float16": "F16", "bfloat16": "BF16"}
+"""Formats that are stored in a type that other tools read; codes of others are U8, those of 16 bits U16.
 
 Powers of two (E8M0) are U8 too: safetensors' reader for numpy opens no file that has the type F8_E8M0.
 """
@@ -30,19 +30,22 @@ def array_type(name: str) -> str:
 
     Examples
     --------
-    >>> array_type("float32"), array_type("e8m0fnu"), array_type("e4m3fn")
-    ('F32', 'U8', 'F8_E4M3')
+    >>> array_type("float32"), array_type("e8m0fnu"), array_type("e4m3fn"), array_type("posit16_es2")
+    ('F32', 'U8', 'F8_E4M3', 'U16')
     """
-    dtype = number_dtype(name)
-    return FLOAT8.get(name, "U8") if dtype is None else stored_type(dtype.name)
+    dtype, fmt = number_dtype(name), number_format(name)
+    if fmt is None:
+        assert dtype is not None
+        return stored_type(dtype.name)
+    return NATIVE.get(name, stored_type(fmt.code_dtype.name))
 
 
 def to_array(values: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return numbers that a layout or format holds exactly as a file stores them: floats, or codes of 8 bits."""
+    """Return numbers that a layout or format holds exactly as a file stores them: floats, or codes."""
     dtype, fmt = number_dtype(name), number_format(name)
     if fmt is None:
         return values.astype(dtype)
-    codes: NDArray[np.uint8] = encode(values, fmt)
+    codes: NDArray[Any] = encode(values, fmt)
     return codes
 
 
@@ -57,7 +60,8 @@ def from_array(array: NDArray[Any], name: str) -> NDArray[np.float32]:
     fmt = number_format(name)
     if fmt is None:
         return array.astype(np.float32)
-    values: NDArray[np.float32] = decode(array.view(np.uint8), fmt)
+    with np.errstate(over="ignore"):
+        values: NDArray[np.float32] = decode(array.view(fmt.code_dtype), fmt, dtype=np.float64).astype(np.float32)
     return values
 
 
@@ -102,12 +106,12 @@ def tensor_arrays(
     """
     stored_type(dtype)  # what it can be decoded to
     scheme, coded = recipe.scheme, recipe.entropy != "none"
-    float8 = scheme.format.name in FLOAT8 and not coded
+    bits = scheme.format.bits
+    codes_type = NATIVE.get(scheme.format.name, "U16" if bits == 16 else "U8")
     described = convert(scheme.to_json(), SchemeHeader)
     header = TensorHeader(scheme=described, seed=recipe.seed, entropy=recipe.entropy, shape=list(shape), dtype=dtype)
-    codes = (-1,) if coded else packed_shape(shape, scheme.format.bits)
-    entries = [Entry(name, FLOAT8[scheme.format.name] if float8 else "U8", codes)]
-    multiplies = float8 and len(scheme.levels) == 1 and scheme.levels[0].format == "float32"
+    entries = [Entry(name, "U8", (-1,)) if coded else Entry(name, codes_type, packed_shape(shape, bits))]
+    multiplies = entries[0].dtype.startswith("F8_") and len(scheme.levels) == 1 and scheme.levels[0].format == "float32"
     names = (f"{name}_scale" if multiplies else f"{name}.scale", f"{name}.scale_outer")
     for part, level, scales in zip(names, scheme.levels, scheme.scale_shapes(shape), strict=False):
         header.scales.append(part)

@@ -5,12 +5,14 @@ They stand as JSON under the key ``rf8sim`` of a safetensors header.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from ..formats import Format, get_format
 from ..quantization.records import Count, convert
@@ -28,11 +30,16 @@ FORM = 2
 
 
 class FormatHeader(msgspec.Struct, omit_defaults=True):
-    """A format: the value of each code (null for NaN, ``"inf"``), and what its family calls its parameters."""
+    """A format: the value of each code (null for NaN, ``"inf"``), and what its family calls its parameters.
 
-    bits: Annotated[int, msgspec.Meta(ge=1, le=8)]
+    A format of more than 8 bits that the registry has is given by the SHA-256 of its values instead, as little-endian
+    float64 numbers: thousands of them would be more than a small checkpoint has weights.
+    """
+
+    bits: Annotated[int, msgspec.Meta(ge=1, le=16)]
     family: str
-    values: list[float | Literal["inf", "-inf"] | None]
+    values: list[float | Literal["inf", "-inf"] | None] = []  # msgspec copies it
+    values_sha256: str = ""
     exponent_bits: int = 0
     depth: int = 0
     bias: int = 0
@@ -206,12 +213,29 @@ def written_form(header: FileHeader) -> str:
 
 def described(fmt: Format) -> FormatHeader:
     """Return a format as a header has it."""
-    values = [_written(value) for value in fmt.values.tolist()]
+    known = _known(fmt.name) if fmt.bits > 8 else None
+    if known is not None and np.array_equal(known.values, fmt.values, equal_nan=True):
+        header = FormatHeader(fmt.bits, fmt.family, values_sha256=_digest(fmt.values))
+    else:
+        header = FormatHeader(fmt.bits, fmt.family, [_written(value) for value in fmt.values.tolist()])
     if fmt.depth is None:
-        return FormatHeader(fmt.bits, fmt.family, values)
+        return header
     exponent_bits = fmt.bits - 2 - fmt.depth.bit_length() + 1
     bias = 2**exponent_bits - 1 - round(math.log2(fmt.max / 1.5))
-    return FormatHeader(fmt.bits, fmt.family, values, exponent_bits, fmt.depth, bias)
+    header.exponent_bits, header.depth, header.bias = exponent_bits, fmt.depth, bias
+    return header
+
+
+def _known(name: str) -> Format | None:
+    try:
+        return get_format(name)
+    except ValueError:
+        return None
+
+
+def _digest(values: NDArray[np.float64]) -> str:
+    """Return the SHA-256 of values as little-endian float64 numbers, with one pattern of NaN."""
+    return hashlib.sha256(np.where(np.isnan(values), np.nan, values).astype("<f8").tobytes()).hexdigest()
 
 
 def _written(value: float) -> float | Literal["inf", "-inf"] | None:
@@ -226,24 +250,28 @@ def formats_of(path: object, header: FileHeader) -> dict[str, Format]:
     Raises
     ------
     UnreadableError
-        If a registered format has other values.
+        If a registered format has other values, or the file has no values of one that is not registered.
     CheckpointError
         If a table is that of no format.
     """
     formats = {}
     for name, described_format in header.formats.items():
         values = np.array([math.nan if value is None else float(value) for value in described_format.values])
-        try:
-            known = get_format(name)
-        except ValueError:
-            known = None
+        known, digest = _known(name), described_format.values_sha256
+        if not values.size and not digest:
+            raise CheckpointError(f"{path}: its header is damaged: field 'formats': {name!r}: it has no values")
+        if known is None and digest:
+            raise UnreadableError(
+                f"{path}: its format {name!r} is unknown here, and the file has no values of it: update rf8sim, or "
+                "register the format"
+            )
         if known is None:
             try:
                 family = described_format.family
                 known = Format(name, described_format.bits, family, "from a quantized file", values)
             except ValueError as error:
                 raise CheckpointError(f"{path}: its header is damaged: field 'formats': {name!r}: {error}") from None
-        elif not np.array_equal(known.values, values, equal_nan=True):
+        elif not (_digest(known.values) == digest if digest else np.array_equal(known.values, values, equal_nan=True)):
             raise UnreadableError(f"{path}: its format {name!r} has other values than the format of that name here")
         formats[name] = known
     return formats

@@ -81,11 +81,6 @@ class Recipe:
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
         stored = by_channel(scheme)
-        if stored.format.bits > 8:
-            raise ValueError(
-                f"format {stored.format.name!r} has {stored.format.bits} bits, and files hold codes of at most 8: keep "
-                "the tensor, or choose a narrower format"
-            )
         for name, value in {"scheme": stored, "seed": seed, "entropy": entropy}.items():
             object.__setattr__(self, name, value)
 

@@ -289,7 +289,7 @@ class StoredTensor:
             raise self._damaged(f"has {array.size} scales, where {math.prod(shape)} are needed")
         return array.reshape(shape)
 
-    def _codes(self, rows: int, columns: int, ranges: list[range]) -> Iterator[NDArray[np.uint8]]:
+    def _codes(self, rows: int, columns: int, ranges: list[range]) -> Iterator[NDArray[Any]]:
         assert self.recipe is not None
         if self.recipe.entropy != "none":
             from ..entropy.coding import decompress
@@ -319,7 +319,7 @@ class StoredTensor:
         if digest.hexdigest() != self._digests[self.name]:
             raise self._damaged("holds codes whose checksum does not match")
 
-    def _check_codes(self, codes: NDArray[np.uint8]) -> None:
+    def _check_codes(self, codes: NDArray[Any]) -> None:
         fmt = self.scheme.format
-        if fmt.bits < 8 and codes.max(initial=0) >> fmt.bits:
+        if codes.dtype != fmt.code_dtype or int(codes.max(initial=0)) >> fmt.bits:
             raise self._damaged(f"holds codes that {fmt.name} does not have")

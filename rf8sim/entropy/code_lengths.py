@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._base.checks import choose
+from .prefix_codes import exp_golomb_best, exp_golomb_lengths, golomb_rice_lengths, huffman_lengths
 
 __all__ = [
-    "CODES", "MAX_LENGTH", "MAX_PRECISION", "CodeLengths", "canonical_codes", "code_lengths", "exp_golomb_best",
-    "exp_golomb_lengths",
-    "golomb_rice_lengths", "huffman_lengths", "quantized_frequencies", "symbol_order", "zigzag_order",
+    "CODES", "MAX_LENGTH", "MAX_PRECISION", "CodeLengths", "code_lengths", "low_plane_bits", "quantized_frequencies",
+    "symbol_order", "zigzag_order",
 ]  # fmt: skip
 
 CODES = ("entropy", "rans", "huffman", "exp-golomb", "golomb-rice")
@@ -40,13 +39,18 @@ class CodeLengths:
     code : str
         One of `CODES`.
     parameter : int or None
-        What was chosen: k of Exp-Golomb and Golomb-Rice, bits of the frequencies of rANS, the longest Huffman code.
+        What was chosen: k of Exp-Golomb and Golomb-Rice, bits of the frequencies of rANS, the longest Huffman code;
+        None where there are planes.
     lengths : ndarray of float64, shape (n,)
         Bits of each symbol's code; 0 for a symbol that does not occur.
     counts : ndarray of int64, shape (n,)
         How often each symbol occurs.
     table_bits : int
         Bits of the table that a decoder needs, as the coders store it; 0 for the entropy, which is a bound.
+    planes : tuple of CodeLengths
+        Of more than 256 symbols the code of the high bits and that of the low bits, of 256 symbols each; else empty.
+    low_bits : int
+        How many low bits the second plane has; 0 without planes.
     """
 
     code: str
@@ -54,6 +58,8 @@ class CodeLengths:
     lengths: Lengths
     counts: Counts
     table_bits: int
+    planes: tuple[CodeLengths, ...] = ()
+    low_bits: int = 0
 
     @property
     def payload_bits(self) -> float:
@@ -77,10 +83,14 @@ def code_lengths(
 ) -> CodeLengths:
     """Return the exact code lengths of a kind of code for symbols of given counts.
 
+    More than 256 symbols are coded in two planes, each with a code of its own: the high bits of a symbol (at most 8),
+    and its low bits (at most 8, `low_plane_bits`). What the low bits have in common with the high ones is not used, so
+    the code may be longer than the entropy, which is always that of whole symbols.
+
     Parameters
     ----------
     counts : array_like of int, shape (n,)
-        How often each of up to 256 symbols occurs.
+        How often each of up to 65,536 symbols occurs.
     code : str
         ``entropy`` (Shannon's bound for single symbols), ``rans`` (optimally quantized frequencies), ``huffman``
         (length-limited), ``exp-golomb`` or ``golomb-rice`` (of a symbol's place in ``order``).
@@ -88,8 +98,8 @@ def code_lengths(
         k of Exp-Golomb (the literature fixes 0) and Golomb-Rice, bits of the frequencies of rANS, the longest Huffman
         code. By default what costs least in all, table included; for Huffman `MAX_LENGTH`.
     order : sequence of int, optional
-        All symbols that occur, the cheapest first, for Exp-Golomb and Golomb-Rice. By default by falling count;
-        `zigzag_order` is the order of values, as the literature codes them.
+        All symbols that occur, the cheapest first, for Exp-Golomb and Golomb-Rice of at most 256 symbols. By default by
+        falling count; `zigzag_order` is the order of values, as the literature codes them.
 
     Returns
     -------
@@ -98,7 +108,8 @@ def code_lengths(
     Raises
     ------
     ValueError
-        If the code is unknown, a count is negative, or a parameter does not suffice for the symbols.
+        If the code is unknown, a count is negative, a parameter does not suffice for the symbols, or there is an order
+        of more than 256.
 
     Examples
     --------
@@ -109,12 +120,16 @@ def code_lengths(
     array = _checked(counts)
     used = np.flatnonzero(array)
     lengths = np.zeros(array.size)
-    if not used.size:
-        return CodeLengths(code, parameter, lengths, array, 0)
     some = array[used]
     if code == "entropy":
-        lengths[used] = math.log2(some.sum()) - np.log2(some)
+        lengths[used] = math.log2(max(some.sum(), 1)) - np.log2(some)
         return CodeLengths(code, None, lengths, array, 0)
+    if array.size > 256:
+        if order is not None:
+            raise ValueError(f"an order is of at most 256 symbols, and there are counts of {array.size}")
+        return _in_planes(array, used, code, parameter)
+    if not used.size:
+        return CodeLengths(code, parameter, lengths, array, 0)
     if code == "huffman":
         parameter = max(MAX_LENGTH, (used.size - 1).bit_length()) if parameter is None else parameter
         lengths[used] = huffman_lengths(some, parameter)
@@ -133,11 +148,11 @@ def code_lengths(
 def _checked(counts: ArrayLike) -> Counts:
     array = np.asarray(counts)
     array = array.astype(np.int64) if not array.size else array
-    if array.ndim == 1 and array.size > 256:
-        raise ValueError(f"an entropy coder takes codes of at most 8 bits: counts of 256 symbols, got {array.size}")
+    if array.ndim == 1 and array.size > 1 << 16:
+        raise ValueError(f"an entropy coder takes codes of at most 16 bits: counts of 65536 symbols, got {array.size}")
     if array.ndim != 1 or array.dtype.kind not in "iu" or (array.size and int(array.min()) < 0):
         raise ValueError(
-            f"counts are at most 256 whole numbers from 0 on, got dtype {array.dtype.name} of shape {array.shape}"
+            f"counts are at most 65536 whole numbers from 0 on, got dtype {array.dtype.name} of shape {array.shape}"
             + (f" down to {array.min()}" if array.size and array.dtype.kind in "iuf" else "")
         )
     return array.astype(np.int64)
@@ -151,6 +166,52 @@ def _checked_order(counts: Counts, order: Sequence[int] | None) -> NDArray[np.in
     if np.unique(kept).size != kept.size or kept.size != np.count_nonzero(counts):
         raise ValueError("an order names every symbol that occurs, each once")
     return kept
+
+
+# --- planes -----------------------------------------------------------------------------------------------------------
+
+
+def low_plane_bits(counts: ArrayLike) -> int:
+    """Return how many low bits of symbols make the second plane, 1 to 8, so that both planes together are shortest.
+
+    The first plane has the other bits, at most 8. Compared are the entropies of the planes, and a byte of a table for
+    each of their symbols.
+
+    Parameters
+    ----------
+    counts : array_like of int, shape (n,)
+        How often each of up to 65,536 symbols occurs.
+
+    Examples
+    --------
+    >>> low_plane_bits(np.ones(65536, np.int64)), low_plane_bits(np.ones(512, np.int64))
+    (8, 4)
+    """
+    array = np.asarray(counts, dtype=np.int64)
+    used = np.flatnonzero(array)
+    width = int(used[-1]).bit_length() if used.size else 16
+
+    def bits(low: int) -> float:
+        planes = [code_lengths(plane, "entropy") for plane in _planes(array, used, low)]
+        return sum(plane.payload_bits + 8 * np.count_nonzero(plane.counts) for plane in planes)
+
+    choices = range(max(width - 8, 1), 9)
+    return choices[0] if len(choices) == 1 else min(choices, key=bits)
+
+
+def _planes(counts: Counts, used: NDArray[np.intp], low_bits: int) -> tuple[Counts, Counts]:
+    """Return how often each value of the high bits and of the low bits occurs."""
+    some, high, low = counts[used], np.zeros(256, np.int64), np.zeros(256, np.int64)
+    np.add.at(high, used >> low_bits, some)
+    np.add.at(low, used & ((1 << low_bits) - 1), some)
+    return high, low
+
+
+def _in_planes(counts: Counts, used: NDArray[np.intp], code: str, parameter: int | None) -> CodeLengths:
+    low_bits, lengths = low_plane_bits(counts), np.zeros(counts.size)
+    high, low = (code_lengths(plane, code, parameter=parameter) for plane in _planes(counts, used, low_bits))
+    lengths[used] = high.lengths[used >> low_bits] + low.lengths[used & ((1 << low_bits) - 1)]
+    return CodeLengths(code, None, lengths, counts, high.table_bits + low.table_bits, (high, low), low_bits)
 
 
 # --- orders of symbols ------------------------------------------------------------------------------------------------
@@ -190,122 +251,6 @@ def zigzag_order(values: ArrayLike) -> NDArray[np.int64]:
     return np.lexsort((code, np.signbit(array) & np.isfinite(array), magnitude))
 
 
-# --- prefix codes -----------------------------------------------------------------------------------------------------
-
-
-def exp_golomb_lengths(rank: ArrayLike, k: int) -> NDArray[np.int64]:
-    """Return the lengths of Exp-Golomb codes of order k: 2 floor(log2(rank / 2**k + 1)) + 1 + k (Teuhola 1978).
-
-    Examples
-    --------
-    >>> exp_golomb_lengths([0, 1, 2, 3, 6, 7], 0).tolist(), exp_golomb_lengths([0, 3, 4], 2).tolist()
-    ([1, 3, 3, 5, 5, 7], [3, 3, 5])
-    """
-    _check_k(k)
-    return 2 * _log2_floor((np.asarray(rank, dtype=np.int64) >> k) + 1) + 1 + k
-
-
-def golomb_rice_lengths(rank: ArrayLike, k: int) -> NDArray[np.int64]:
-    """Return the lengths of Golomb-Rice codes: the quotient by 2**k in unary, and k bits (Rice 1979).
-
-    Examples
-    --------
-    >>> golomb_rice_lengths([0, 1, 7, 8], 2).tolist()
-    [3, 3, 4, 5]
-    """
-    _check_k(k)
-    return (np.asarray(rank, dtype=np.int64) >> k) + 1 + k
-
-
-def _check_k(k: int) -> None:
-    if not 0 <= k <= 8:
-        raise ValueError(f"k is from 0 to 8, got {k}")
-
-
-def _log2_floor(n: NDArray[np.int64]) -> NDArray[np.int64]:
-    return (np.frexp(n.astype(np.float64))[1] - 1).astype(np.int64)
-
-
-def huffman_lengths(counts: ArrayLike, limit: int) -> NDArray[np.int64]:
-    """Return the lengths of the cheapest prefix code whose codes have at most ``limit`` bits.
-
-    Found by the package-merge algorithm (Larmore and Hirschberg 1990). A single symbol has length 0.
-
-    Parameters
-    ----------
-    counts : array_like of int, shape (n,)
-        How often each symbol occurs, all above zero.
-    limit : int
-        The longest code.
-
-    Returns
-    -------
-    ndarray of int64, shape (n,)
-
-    Raises
-    ------
-    ValueError
-        If so many symbols have no code of that length.
-
-    Examples
-    --------
-    >>> huffman_lengths([1, 1, 2, 4, 8], 15).tolist(), huffman_lengths([1, 1, 2, 4, 8], 3).tolist()
-    ([4, 4, 3, 2, 1], [3, 3, 3, 3, 1])
-    """
-    weights = [int(count) for count in np.asarray(counts)]
-    n = len(weights)
-    if n > 1 << limit or limit > 15:
-        raise ValueError(f"{n} symbols have no code of at most {limit} bits: lengths go from {(n - 1).bit_length()}"
-                         f" to 15, got {limit}")  # fmt: skip
-    if n <= 1:
-        return np.zeros(n, dtype=np.int64)
-    # A coin of each symbol at each depth; a package is two coins of the depth below. The 2n - 2 cheapest are bought.
-    coins = sorted((weight, (symbol,)) for symbol, weight in enumerate(weights))
-    packages: list[tuple[int, tuple[int, ...]]] = []
-    for _ in range(limit):
-        merged = list(heapq.merge(coins, packages, key=lambda coin: coin[0]))
-        packages = [(a[0] + b[0], a[1] + b[1]) for a, b in zip(merged[::2], merged[1::2], strict=False)]
-    bought = [symbol for _, symbols in packages[: n - 1] for symbol in symbols]
-    return np.bincount(bought, minlength=n)
-
-
-def canonical_codes(lengths: ArrayLike) -> NDArray[np.int64]:
-    """Return the canonical code of each length: by length, then by symbol, counted up (Schwartz and Kallick 1964).
-
-    Parameters
-    ----------
-    lengths : array_like of int, shape (n,)
-        Lengths of the codes; 0 for symbols without one.
-
-    Returns
-    -------
-    ndarray of int64, shape (n,)
-        The codes as numbers, first bit the highest.
-
-    Raises
-    ------
-    ValueError
-        If no prefix code has these lengths (Kraft's inequality), or they leave patterns unused.
-
-    Examples
-    --------
-    >>> canonical_codes([3, 3, 3, 3, 1]).tolist()
-    [4, 5, 6, 7, 0]
-    """
-    array = np.asarray(lengths, dtype=np.int64)
-    codes = np.zeros(array.size, dtype=np.int64)
-    code = before = 0
-    for symbol in np.lexsort((np.arange(array.size), array)):
-        if array[symbol]:
-            code <<= int(array[symbol]) - before
-            before = int(array[symbol])
-            codes[symbol] = code
-            code += 1
-    if before and code != 1 << before:
-        raise ValueError(f"no complete prefix code has these lengths: they use {code / (1 << before):.4g} of the codes")
-    return codes
-
-
 # --- rANS -------------------------------------------------------------------------------------------------------------
 
 
@@ -320,14 +265,6 @@ def _rans(counts: Counts, used: NDArray[np.intp], parameter: int | None) -> Code
         table_bits = 8 + int(used[-1]) + 1 + 4 + exp_golomb_best(frequencies - 1)[1]
         results.append(CodeLengths("rans", bits, lengths, counts, table_bits))
     return min(results, key=lambda code: code.total_bits)
-
-
-def exp_golomb_best(numbers: NDArray[np.int64]) -> tuple[int, int]:
-    """Return the k of least total, and the total, of Exp-Golomb codes of numbers."""
-    k = np.arange(16)[:, None]
-    totals = np.sum(2 * _log2_floor((numbers >> k) + 1) + 1 + k, axis=1)
-    best = int(np.argmin(totals))
-    return best, int(totals[best])
 
 
 def quantized_frequencies(counts: ArrayLike, bits: int) -> NDArray[np.int64]:

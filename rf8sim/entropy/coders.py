@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .code_lengths import (
-    MAX_PRECISION,
-    CodeLengths,
-    canonical_codes,
-    exp_golomb_best,
-    exp_golomb_lengths,
-    quantized_frequencies,
-)
+from .code_lengths import MAX_PRECISION, CodeLengths, quantized_frequencies
+from .prefix_codes import canonical_codes, exp_golomb_best, exp_golomb_lengths
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["CODERS", "Decode", "Encode", "count_symbols", "decode_raw", "encode_raw", "make_decoder", "make_encoder"]
+__all__ = [
+    "CODERS", "STREAMS", "Bytes", "Codes", "Decode", "Encode", "count_symbols", "decode_raw", "encode_raw",
+    "expected_bits", "make_decoder", "make_encoder",
+]  # fmt: skip
 
 CODERS = ("rans", "huffman", "eg")
 """The coders, in the order of their numbers in a blob, from 1 on; 0 is none."""
@@ -32,14 +29,15 @@ _RANS_LOW = 1 << 24
 _LONGEST = 17  # bits of a prefix code for 256 symbols: Exp-Golomb of order 0
 
 Bytes: TypeAlias = NDArray[np.uint8]
-Encode: TypeAlias = Callable[[Bytes], bytes]
-Decode: TypeAlias = Callable[[Bytes, Bytes], bool]
+Codes: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
+Encode: TypeAlias = Callable[[Any], bytes]
+Decode: TypeAlias = Callable[[Bytes, Any], bool]
 """Decodes bytes into an array of the right size; returns whether all went well."""
 
 
-def count_symbols(symbols: Bytes) -> NDArray[np.int64]:
-    """Return how often each of 256 codes occurs."""
-    counts = np.zeros((4, 256), dtype=np.int64)
+def count_symbols(symbols: Codes) -> NDArray[np.int64]:
+    """Return how often each of 256 codes of 8 bits occurs, or of 65,536 codes of 16 bits."""
+    counts = np.zeros((4, 1 << 8 * symbols.itemsize), dtype=np.int64)
     _kernels().count_symbols(symbols, counts)
     total: NDArray[np.int64] = counts.sum(axis=0)
     return total
@@ -49,6 +47,17 @@ def _kernels() -> ModuleType:
     from .._kernels import entropy as _kernels_coding  # here, since it loads numba
 
     return _kernels_coding
+
+
+def expected_bits(lengths: CodeLengths, blocks: int) -> float:
+    """Return the bits of a table and of all blocks, without heads, that are expected for codes of these lengths."""
+    each = 0
+    if lengths.code == "rans":
+        each = (40 - 8) * STREAMS  # a state is 40 bits, of which 0 to 16 are of the codes
+    elif lengths.code in ("huffman", "exp-golomb"):
+        each = 32 * (STREAMS - 1)  # where streams end
+        each += 16 * STREAMS if lengths.payload_bits else 0  # the rest of their last words
+    return 8 * -(-lengths.table_bits // 8) + lengths.payload_bits + each * blocks
 
 
 def make_encoder(coder: str, lengths: CodeLengths) -> tuple[bytes, Encode]:

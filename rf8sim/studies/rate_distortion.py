@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoints.checkpoint import CheckpointError, TensorInfo, open_checkpoint
-from ..checkpoints.packing import packed_shape
+from ..checkpoints.packing import packed_bytes
 from ..checkpoints.plan import Recipe
 from ..entropy.code_lengths import code_lengths
 from ..entropy.coding import stored_bits
@@ -167,7 +167,7 @@ def cost_of(
     error = measure(values, quantized)
     code, entropy = coded_bits(error.code_counts, recipe.entropy, scheme.format.bits)
     if recipe.entropy == "none":  # each row ends with a byte
-        code = 8.0 * math.prod(packed_shape(values.shape, scheme.format.bits))
+        code = 8.0 * packed_bytes(values.shape, scheme.format.bits)
     scales = float(scheme.scale_bits(values.shape))
     return Cost(values.size, code, scales, entropy, error.sum_squares, error.sum_squared_error), quantized
 

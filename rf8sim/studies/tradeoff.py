@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from .._base.checks import choose
 from ..checkpoints.plan import Recipe
-from ..entropy.code_lengths import CodeLengths, code_lengths, zigzag_order
+from ..entropy.code_lengths import code_lengths, zigzag_order
+from ..entropy.prefix_codes import exp_golomb_lengths
 from ..formats import format_names, get_format
 from ..models.loss import window_losses
 from ..models.transformer import Model
@@ -291,19 +292,22 @@ class _Gathered:
             elif fits is not None:
                 fits.append(_Fit(values.size, rms, shape))
 
-    def _code(self, name: str, codes: NDArray[np.uint8]) -> None:
-        counts = np.bincount(codes.ravel(), minlength=256)
-        by_value = zigzag_order(self.recipes[name].scheme.format.values).tolist()
+    def _code(self, name: str, codes: NDArray[Any]) -> None:
+        fmt = self.recipes[name].scheme.format
+        counts = np.bincount(codes.ravel(), minlength=256 if fmt.bits <= 8 else 1 << 16)
+        by_value = zigzag_order(fmt.values)
+        by_value = by_value[counts[by_value] > 0]
         costs = [
             code_lengths(counts, "entropy"),
             code_lengths(counts, "rans"),
             code_lengths(counts, "huffman"),
             code_lengths(counts, "exp-golomb"),
             code_lengths(counts, "exp-golomb", parameter=0),
-            code_lengths(counts, "exp-golomb", parameter=0, order=by_value),
             code_lengths(counts, "golomb-rice"),
         ]
-        totals = [_total(lengths, fixed=number == 5) for number, lengths in enumerate(costs)]
+        totals = [lengths.total_bits for lengths in costs]
+        # A fixed order of symbols needs no table.
+        totals.insert(5, float(np.dot(counts[by_value], exp_golomb_lengths(np.arange(by_value.size), 0))))
         self.codes[name] = self.codes.get(name, np.zeros(len(totals))) + totals
 
     def result(
@@ -326,11 +330,6 @@ class _Gathered:
         weights = self.costs[(ALL, *self.quantizers[0])].weights if self.quantizers else 1
         codes = tuple(CodeCosts(name, tuple((bits / weights).tolist())) for name, bits in self.codes.items())
         return Tradeoff(checkpoint, self.entropy, self.kinds, tuple(points), tuple(bounds), codes, baseline)
-
-
-def _total(lengths: CodeLengths, fixed: bool) -> float:
-    """Return the bits of codes and table; a fixed order of symbols needs no table."""
-    return lengths.payload_bits if fixed else lengths.total_bits
 
 
 def _shape(values: NDArray[Any]) -> float | None:

@@ -147,8 +147,9 @@ def model_size(
             rows.append(TensorSize(name, n, dtype, width, width, 0, 0))
             continue
         fmt = quantized.format
-        # Universal codes number the values 0, +1, -1, +2, ...; the others know no order.
-        order = zigzag_order(fmt.values).tolist() if code in ("exp-golomb", "golomb-rice") else None
+        # Universal codes number the values 0, +1, -1, +2, ...; the others, and planes of wide codes, know no order.
+        ordered = code in ("exp-golomb", "golomb-rice") and fmt.bits <= 8
+        order = zigzag_order(fmt.values).tolist() if ordered else None
         lengths = code_lengths(np.bincount(quantized.codes.ravel(), minlength=1 << fmt.bits), code, order=order)
         side = quantized.scheme.scale_bits(quantized.shape)
         rows.append(

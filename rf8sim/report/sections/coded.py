@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...entropy.code_lengths import code_lengths
 from ...entropy.coding import stored_bits
@@ -20,14 +21,13 @@ MOST_CODED = 100
 def coded_bits(experiment: Experiment, name: str, coder: str) -> float:
     """Return the bits per weight of the codes of the largest tensors in a scheme, a table for each, without scales."""
     counts = [tensor.scheme(name).error.code_counts for tensor in largest(experiment, MOST_CODED)]
-    bits = sum(_stored_bits(code_counts.tobytes(), code_counts.dtype.str, coder) for code_counts in counts)
+    bits = sum(_stored_bits(code_counts, coder) for code_counts in counts)
     return float(bits / max(1, sum(int(code_counts.sum()) for code_counts in counts)))
 
 
 def rans_sizes(experiment: Experiment) -> dict[str, float] | None:
     """Return bits per weight coded by rANS, scales included, of each scheme; None if not every tensor is computed."""
-    wide = any(record.error.code_counts.size > 256 for record in experiment.total.schemes)  # no coder takes these
-    if wide or len(experiment.tensors) > MOST_CODED:
+    if len(experiment.tensors) > MOST_CODED:
         return None
     return {
         record.name: record.scale_overhead_bits + coded_bits(experiment, record.name, "rans")
@@ -36,7 +36,16 @@ def rans_sizes(experiment: Experiment) -> dict[str, float] | None:
     }
 
 
+def _stored_bits(code_counts: NDArray[np.int64], coder: str) -> int:
+    if code_counts.size > 256:  # too large to be kept
+        return _computed_bits(code_counts, coder)
+    return _kept_bits(code_counts.tobytes(), code_counts.dtype.str, coder)
+
+
 @lru_cache(maxsize=4096)
-def _stored_bits(counts: bytes, dtype: str, coder: str) -> int:
-    code_counts = np.frombuffer(counts, dtype)
+def _kept_bits(counts: bytes, dtype: str, coder: str) -> int:
+    return _computed_bits(np.frombuffer(counts, dtype), coder)
+
+
+def _computed_bits(code_counts: NDArray[np.int64], coder: str) -> int:
     return int(stored_bits(code_lengths(code_counts, coder))) if code_counts.any() else 0
