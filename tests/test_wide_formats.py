@@ -122,9 +122,12 @@ def test_casts_of_numpy_and_ml_dtypes(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DTYPES)
 def test_casts_of_a_hundred_million_numbers(name: str) -> None:
+    """Every 41st pattern of the 2**32, and as many as a sixth of those at random."""
     for first in range(0, 1 << 32, 41 << 22):
         patterns = np.arange(first, min(first + (41 << 22), 1 << 32), 41, dtype=np.uint64).astype(np.uint32)
         check_cast(get_format(name), patterns.view(np.float32))
+    for seed in range(4):
+        check_cast(get_format(name), float32_patterns(10 + seed, 1 << 22))
 
 
 def check_cast(fmt: Format, x: np.ndarray) -> None:
