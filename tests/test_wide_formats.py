@@ -233,25 +233,61 @@ def test_operations_and_flags_against_the_oracle(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*WIDE, *OTHERS])
 def test_the_kernel_is_the_slower_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where float32 decides, sums and products of the kernel are those rounded from float64, in every bit."""
+    """Where float32 decides, results of the kernel are those rounded from float64 in every bit; so are quotients."""
     fmt = get_format(name)
     columns, fused = operands(fmt, 3_000), arithmetic._fused
-    used = []
+    divisible = tuple(column[(fmt.values[columns[1]] != 0) | (fmt.nan is not None)] for column in columns[:2])
+    used: dict[str, set[bool]] = {}
 
     def counted(*arguments: object) -> bool:
-        used.append(fused(*arguments))
-        return used[-1]
+        fast = fused(*arguments)
+        used.setdefault(operation, set()).add(fast)
+        return fast
 
     for mode in modes_of(fmt):
         for overflow in overflows_of(fmt):
             rounding = rf8sim.Rounding(mode, overflow)
-            for operation in ("add", "subtract", "multiply", "fma"):
-                given = columns if operation == "fma" else columns[:2]
+            for operation in ("add", "subtract", "multiply", "fma", "divide"):
+                given = {"fma": columns, "divide": divisible}.get(operation, columns[:2])
                 monkeypatch.setattr(arithmetic, "_fused", counted)
                 fast = getattr(rf8sim, operation)(*given, fmt, rounding=rounding)
                 monkeypatch.setattr(arithmetic, "_fused", lambda *_: False)
                 np.testing.assert_array_equal(fast, getattr(rf8sim, operation)(*given, fmt, rounding=rounding))
-    assert any(used) == any(float32_decides(fmt, rf8sim.RoundingMode(mode)) for mode in modes_of(fmt))
+    decided = {float32_decides(fmt, rf8sim.RoundingMode(mode)) for mode in modes_of(fmt)}
+    assert {operation: fast for operation, fast in used.items() if operation != "divide"} == dict.fromkeys(
+        ("add", "subtract", "multiply", "fma"), decided
+    )
+    assert True in used["divide"]
+
+
+@pytest.mark.parametrize(
+    "name", ["float16", "bfloat16", "dlfloat16", "posit16_es1", "posit16_es2", "takum16", "rf(8,8)"]
+)
+def test_quotients_next_to_thresholds_against_the_oracle(name: str) -> None:
+    """Dividends next to a divisor times a threshold, so that the quotient is as close to it as two values allow."""
+    fmt, rng = get_format(name), np.random.default_rng(9)
+    order = np.argsort(fmt.values[np.isfinite(fmt.values)], kind="stable")
+    codes = np.flatnonzero(np.isfinite(fmt.values))[order].astype(fmt.code_dtype)
+    values = fmt.values[codes]
+    for mode in modes_of(fmt):
+        points = place(fmt, rf8sim.RoundingMode(mode), False).nearest
+        wanted = rng.choice(points[np.isfinite(points)], 60) * rng.choice([-1, 1], 60)
+        b = rng.choice(codes[values != 0], 60)
+        near = np.searchsorted(values, wanted * fmt.values[b])
+        a = codes[np.clip(near[:, None] + [-1, 0, 1], 0, codes.size - 1)].ravel()
+        b = np.repeat(b, 3)
+        some = operands(fmt, 20)
+        a, b = np.concatenate([a, some[0][:200]]), np.concatenate([b, some[1][:200]])
+        for overflow in overflows_of(fmt):
+            expected = []
+            for pair in zip(a.tolist(), b.tolist(), strict=True):
+                x, y = (reference.number(code, fmt) for code in pair)
+                quotient = reference.divide(x, y)
+                if fmt.sides[0].infinity is None and y == 0 and x == x:  # without infinities x / 0 is NaN
+                    expected.append(fmt.nan)
+                else:
+                    expected.append(reference.round_with_flags(quotient, fmt, mode, overflow)[0])
+            assert rf8sim.divide(a, b, fmt, rounding=rf8sim.Rounding(mode, overflow)).tolist() == expected, mode
 
 
 def test_what_share_memory_is_read_first() -> None:

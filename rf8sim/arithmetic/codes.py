@@ -7,6 +7,7 @@ shape; what has too many operand bits for a table, as `fma` and formats of more 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -15,10 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 from .._base.checks import as_codes, as_output
 from .._base.threads import in_pieces
 from .._kernels import codec as _kernels
-from ..codec.codec import drawn_words, whole_table
-from ..codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
+from ..codec.boundaries import place
+from ..codec.codec import drawn_words, encode, whole_table
+from ..codec.rounding import Overflow, Rounding, RoundingMode, as_rounding, check_choices
 from ..codec.thresholds import cell_table, float32_decides
 from ..formats import Format, get_format
+from ..formats.base import PRECISION
 from .operations import (
     OPERATIONS,
     WORD,
@@ -129,7 +132,7 @@ def _by_computation(
     """Compute results of operands too wide for a table, by the functions that tables are made of."""
     minus_zero = cancels_to_minus_zero(operation, rounding)
     tables = [whole_table(fmt.values) for fmt in formats]
-    terms = _as_multiply_add(operation, arrays, tables, minus_zero)
+    terms = _as_terms(operation, arrays, tables, minus_zero)
     in_words = OPERATIONS[operation].in_words
 
     def exact(part: slice) -> Exact:
@@ -150,17 +153,27 @@ _NO_CODES = np.zeros(1, np.uint8)
 
 
 class _Terms(NamedTuple):
-    """Operands of ``a * b + c``: codes, their values, and -1 where a sum that cancels is -0."""
+    """Operands of a kernel, ``a * b + c`` for three and ``a / b`` for two.
+
+    Attributes
+    ----------
+    codes, values : tuple of ndarray
+        Codes, and the values of all codes.
+    sign : float
+        -1 where a sum that cancels is -0.
+    """
 
     codes: tuple[NDArray[Any], ...]
     values: tuple[NDArray[np.float64], ...]
-    sign: float
+    sign: float = 1.0
 
 
-def _as_multiply_add(
+def _as_terms(
     operation: str, arrays: list[NDArray[Any]], tables: list[NDArray[np.float64]], minus_zero: bool
 ) -> _Terms | None:
-    """Write an operation as ``a * b + c``, exact as itself in every bit and sign of zero; None if it is none."""
+    """Write an operation as ``a * b + c`` or ``a / b``, equal in every bit and sign of zero; None if it is neither."""
+    if operation == "divide":
+        return _Terms(tuple(arrays), tuple(tables))
     sign = -1.0 if minus_zero else 1.0
     if operation in ("add", "subtract"):
         addend = tables[1] if operation == "add" else -tables[1]
@@ -178,24 +191,80 @@ Exact = tuple[NDArray[np.float64], NDArray[Any], Callable[[NDArray[np.bool_]], A
 
 
 def _fused(terms: _Terms, into: Format, rounding: Rounding, out: NDArray[Any]) -> bool:
-    """Compute ``a * b + c`` by one kernel; return whether that was possible: if not, ``out`` is not to be used."""
+    """Compute ``a * b + c`` or ``a / b`` fast; return whether that was possible: if not, ``out`` is not to be used.
+
+    Where no threshold is an odd float32 a kernel does all of it; where they have at most 25 bits, quotients as float64
+    are encoded, which is exact too (`rf8sim._kernels.arithmetic.divide`).
+    """
+    mode, overflow = check_choices(into, rounding)
+    if rounding.stochastic:
+        return False
+    nans: list[int] = []
+    if float32_decides(into, mode):
+        work = _by_kernel(terms, into, mode, overflow, nans, out)
+    elif len(terms.codes) == 2 and _quotients_decide(into, mode):
+        work = _by_encoding(terms, into, rounding, nans, out)
+    else:
+        return False
+    in_pieces(work, out.size)
+    return into.nan is not None or not any(nans)
+
+
+def _by_kernel(
+    terms: _Terms, into: Format, mode: RoundingMode, overflow: Overflow, nans: list[int], out: NDArray[Any]
+) -> Callable[[int, int], None]:
+    from .._kernels.arithmetic import divide as quotients
     from .._kernels.arithmetic import multiply_add
 
-    mode, overflow = check_choices(into, rounding)
-    if rounding.stochastic or not float32_decides(into, mode):
-        return False
     cells = cell_table(into, mode, overflow, "float32")
     assert cells is not None
     beyond = (cells.result[2 * (pattern >> int(cells.shift))] for pattern in (0x7F800000, 0xFF800000))
     codes = (other if side.infinity is None else side.infinity for other, side in zip(beyond, into.sides, strict=True))
-    infinities, nans = np.array(list(codes), dtype=into.code_dtype), []
+    infinities = np.array(list(codes), dtype=into.code_dtype)
+    zero_divides = into.sides[0].infinity is not None
 
     def work(start: int, stop: int) -> None:
-        part = tuple(array[start:stop] for array in terms.codes)
-        nans.append(multiply_add(part, terms.values, terms.sign, tuple(cells), infinities, out[start:stop]))
+        part, table, target = tuple(array[start:stop] for array in terms.codes), tuple(cells), out[start:stop]
+        if len(part) == 2:
+            nans.append(quotients(part, terms.values, zero_divides, table, infinities, target))
+        else:
+            nans.append(multiply_add(part, terms.values, terms.sign, table, infinities, target))
 
-    in_pieces(work, out.size)
-    return into.nan is not None or not any(nans)
+    return work
+
+
+def _by_encoding(
+    terms: _Terms, into: Format, rounding: Rounding, nans: list[int], out: NDArray[Any]
+) -> Callable[[int, int], None]:
+    def work(start: int, stop: int) -> None:
+        for low in range(start, stop, _PIECE):
+            part = slice(low, min(low + _PIECE, stop))
+            a, b = (values[codes[part]] for values, codes in zip(terms.values, terms.codes, strict=True))
+            with np.errstate(all="ignore"):
+                quotient = a / b
+            if into.sides[0].infinity is None:
+                quotient[(b == 0) & np.isfinite(a)] = np.nan
+            missing = np.isnan(quotient)
+            nans.append(int(np.count_nonzero(missing)))
+            if into.nan is None:
+                quotient[missing] = 0.0
+            encode(quotient, into, rounding=rounding, threads=1, out=out[part])
+            for side, infinity in zip(into.sides, (np.inf, -np.inf), strict=True):
+                if side.infinity is not None:
+                    out[part][quotient == infinity] = side.infinity
+
+    return work
+
+
+@lru_cache(maxsize=512)
+def _quotients_decide(fmt: Format, mode: RoundingMode) -> bool:
+    """Return whether quotients rounded to float64 are then rounded as themselves: thresholds have at most 25 bits."""
+    for negative in (False, True)[: 1 + fmt.signed]:
+        placed = place(fmt, mode, negative)
+        steps = np.ldexp(np.frexp(placed.point)[0], PRECISION + 1)
+        if not ((placed.rest == 0) & (placed.root == 0) & (steps == np.rint(steps))).all():
+            return False
+    return True
 
 
 def _round_pieces(
