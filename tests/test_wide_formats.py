@@ -290,6 +290,42 @@ def test_quotients_next_to_thresholds_against_the_oracle(name: str) -> None:
             assert rf8sim.divide(a, b, fmt, rounding=rf8sim.Rounding(mode, overflow)).tolist() == expected, mode
 
 
+def test_quotients_a_trillionth_from_a_threshold() -> None:
+    """Thresholds of takum16 have 53 bits: these quotients are nearer to one than 2**-39 of it."""
+    fmt = get_format("takum16")
+    pairs = [(2195, 9956), (7944, 23161), (11759, 8476), (19678, 15167), (12049, 9060), (27220, 8542)]
+    expected = [
+        reference.round_with_flags(reference.divide(*(reference.number(code, fmt) for code in pair)), fmt)[0]
+        for pair in pairs
+    ]
+    assert expected == [2455, 6731, 23260, 20286, 22820, 28092]
+    a, b = np.array(pairs, dtype=np.uint16).T
+    assert rf8sim.divide(a, b, fmt).tolist() == expected
+    assert rf8sim.divide(rf8sim.negate(a, fmt), b, fmt).tolist() == rf8sim.negate(expected, fmt).tolist()
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_a_quotient_that_float64_rounds_to_a_threshold(above: bool) -> None:
+    """The midpoint of two values of 24 bits each is the quotient rounded to 53 bits, and not the exact one."""
+    rng = np.random.default_rng(3)
+    while True:
+        n, m = (int(i) for i in rng.integers(1 << 23, 1 << 24, 2))
+        midpoint = n / m
+        bits = int(math.ldexp(math.frexp(midpoint)[0], 53))
+        odd_side = (Fraction(n, m) > Fraction(midpoint)) == above
+        if odd_side and Fraction(n, m) != Fraction(midpoint) and 0 < bits % (1 << 29) < 1 << 24:
+            break
+    low = math.ldexp(bits % (1 << 29), math.frexp(midpoint)[1] - 53)
+    values = [0.0, 2 * low, 2 * (midpoint - low), 16.0] if not above else [2 * low, 2 * (midpoint - low), 16.0, 32.0]
+    into = Format("close", 2, "integer", "two values with a midpoint of 53 bits", np.array(values), beyond=64.0)
+    integers = np.arange(512.0)
+    integers[510:] = n, m
+    wide = Format("wide", 9, "integer", "integers", integers, beyond=2.0**24)
+    got = rf8sim.divide([510], [511], (wide, wide), result=into)
+    assert got.tolist() == [reference.round_with_flags(Fraction(n, m), into)[0]]
+    assert got.tolist() == [1]  # a tie would go the other way, to the even rank
+
+
 def test_what_share_memory_is_read_first() -> None:
     a, b, _ = operands(get_format("float16"), 500)
     wanted, flags = rf8sim.add(a, b, "float16", flags=True)

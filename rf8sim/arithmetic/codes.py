@@ -21,7 +21,6 @@ from ..codec.codec import drawn_words, encode, whole_table
 from ..codec.rounding import Overflow, Rounding, RoundingMode, as_rounding, check_choices
 from ..codec.thresholds import cell_table, float32_decides
 from ..formats import Format, get_format
-from ..formats.base import PRECISION
 from .operations import (
     OPERATIONS,
     WORD,
@@ -193,8 +192,8 @@ Exact = tuple[NDArray[np.float64], NDArray[Any], Callable[[NDArray[np.bool_]], A
 def _fused(terms: _Terms, into: Format, rounding: Rounding, out: NDArray[Any]) -> bool:
     """Compute ``a * b + c`` or ``a / b`` fast; return whether that was possible: if not, ``out`` is not to be used.
 
-    Where no threshold is an odd float32 a kernel does all of it; where they have at most 25 bits, quotients as float64
-    are encoded, which is exact too (`rf8sim._kernels.arithmetic.divide`).
+    Where no threshold is an odd float32 a kernel does all of it; where each is a float64, quotients are encoded from
+    float64, once those that were rounded to a threshold are moved to the exact one's side.
     """
     mode, overflow = check_choices(into, rounding)
     if rounding.stochastic:
@@ -244,6 +243,7 @@ def _by_encoding(
                 quotient = a / b
             if into.sides[0].infinity is None:
                 quotient[(b == 0) & np.isfinite(a)] = np.nan
+            _move_off_thresholds(quotient, a, b, into, RoundingMode(rounding.mode))
             missing = np.isnan(quotient)
             nans.append(int(np.count_nonzero(missing)))
             if into.nan is None:
@@ -256,15 +256,31 @@ def _by_encoding(
     return work
 
 
+def _move_off_thresholds(
+    quotient: NDArray[np.float64], a: NDArray[np.float64], b: NDArray[np.float64], into: Format, mode: RoundingMode
+) -> None:
+    """Move quotients that rounding to float64 put on a threshold by one last place, to the side of the exact one.
+
+    Any other is on the exact one's side of all thresholds, since rounding is monotone.
+    """
+    for negative in (False, True)[: 1 + into.signed]:
+        points = place(into, mode, negative).point
+        magnitude = -quotient if negative else quotient
+        index = np.minimum(np.searchsorted(points, magnitude), points.size - 1)
+        met = np.flatnonzero((points[index] == magnitude) & np.isfinite(magnitude) & np.isfinite(b))
+        # Both products are exact: 26 and 27 bits times 24. So is the first difference.
+        q, divisor = magnitude[met], np.abs(b[met])
+        high = (q.view(np.int64) & np.int64(-1 << 27)).view(np.float64)
+        rest = (np.abs(a[met]) - high * divisor) - (q - high) * divisor
+        moved = np.where(rest == 0, q, np.nextafter(q, np.where(rest > 0, np.inf, 0.0)))
+        quotient[met] = -moved if negative else moved
+
+
 @lru_cache(maxsize=512)
 def _quotients_decide(fmt: Format, mode: RoundingMode) -> bool:
-    """Return whether quotients rounded to float64 are then rounded as themselves: thresholds have at most 25 bits."""
-    for negative in (False, True)[: 1 + fmt.signed]:
-        placed = place(fmt, mode, negative)
-        steps = np.ldexp(np.frexp(placed.point)[0], PRECISION + 1)
-        if not ((placed.rest == 0) & (placed.root == 0) & (steps == np.rint(steps))).all():
-            return False
-    return True
+    """Return whether thresholds are float64 numbers, so that a quotient can be compared with each exactly."""
+    sides = (place(fmt, mode, negative) for negative in (False, True)[: 1 + fmt.signed])
+    return all(bool(((placed.rest == 0) & (placed.root == 0)).all()) for placed in sides)
 
 
 def _round_pieces(
