@@ -72,7 +72,35 @@ def test_every_value_is_the_working_groups(bits: int) -> None:
     assert hashed.hexdigest()[:16] == digest
 
 
-@pytest.mark.parametrize("bits", range(3, 13))
+def steps(code: int, bits: int, precision: int, kind: str) -> int | str:
+    """Section 3.1: what a code stands for, in units of the smallest positive value, or the name of a special one."""
+    half, last = 1 << (bits - 1), (1 << bits) - 1
+    if kind[0] == "s" and code > half:
+        magnitude = steps(code - half, bits, precision, kind)
+        return "-inf" if magnitude == "inf" else -int(magnitude)
+    nan, infinity = (half, half - 1) if kind[0] == "s" else (last, last - 1)
+    if code == nan or (kind[1] == "e" and code == infinity):
+        return "nan" if code == nan else "inf"
+    exponent, trailing = divmod(code, 1 << (precision - 1))
+    return trailing if exponent == 0 else ((1 << (precision - 1)) + trailing) << (exponent - 1)
+
+
+@pytest.mark.parametrize("bits", range(3, 16))
+def test_every_value_is_the_formula_of_the_report(bits: int) -> None:
+    """In integers: a value and the unit, two to the power 2 - bias - precision, as ratios."""
+    for fmt in formats(bits):
+        precision, kind = int(fmt.name.split("p")[1][:-2]), fmt.name[-2:]
+        unit = (1 << (bits - precision - (kind[0] == "s"))) + precision - 2
+        for code, value in enumerate(fmt.values.tolist()):
+            expected = steps(code, bits, precision, kind)
+            if isinstance(expected, str):
+                assert str(value) == expected, (fmt.name, code)
+                continue
+            numerator, denominator = value.as_integer_ratio()
+            assert numerator << max(unit, 0) == expected * denominator << max(-unit, 0), (fmt.name, code)
+
+
+@pytest.mark.parametrize("bits", range(3, 17))
 def test_every_value_is_gfloats(bits: int) -> None:
     for fmt in formats(bits):
         precision, kind = int(fmt.name.split("p")[1][:-2]), fmt.name[-2:]

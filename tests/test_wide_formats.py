@@ -122,9 +122,12 @@ def test_casts_of_numpy_and_ml_dtypes(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DTYPES)
 def test_casts_of_a_hundred_million_numbers(name: str) -> None:
+    """Every 41st pattern of the 2**32, and as many as a sixth of those at random."""
     for first in range(0, 1 << 32, 41 << 22):
         patterns = np.arange(first, min(first + (41 << 22), 1 << 32), 41, dtype=np.uint64).astype(np.uint32)
         check_cast(get_format(name), patterns.view(np.float32))
+    for seed in range(4):
+        check_cast(get_format(name), float32_patterns(10 + seed, 1 << 22))
 
 
 def check_cast(fmt: Format, x: np.ndarray) -> None:
@@ -232,25 +235,97 @@ def test_operations_and_flags_against_the_oracle(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*WIDE, *OTHERS])
 def test_the_kernel_is_the_slower_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where float32 decides, sums and products of the kernel are those rounded from float64, in every bit."""
+    """Where float32 decides, results of the kernel are those rounded from float64 in every bit; so are quotients."""
     fmt = get_format(name)
     columns, fused = operands(fmt, 3_000), arithmetic._fused
-    used = []
+    divisible = tuple(column[(fmt.values[columns[1]] != 0) | (fmt.nan is not None)] for column in columns[:2])
+    used: dict[str, set[bool]] = {}
 
     def counted(*arguments: object) -> bool:
-        used.append(fused(*arguments))
-        return used[-1]
+        fast = fused(*arguments)
+        used.setdefault(operation, set()).add(fast)
+        return fast
 
     for mode in modes_of(fmt):
         for overflow in overflows_of(fmt):
             rounding = rf8sim.Rounding(mode, overflow)
-            for operation in ("add", "subtract", "multiply", "fma"):
-                given = columns if operation == "fma" else columns[:2]
+            for operation in ("add", "subtract", "multiply", "fma", "divide"):
+                given = {"fma": columns, "divide": divisible}.get(operation, columns[:2])
                 monkeypatch.setattr(arithmetic, "_fused", counted)
                 fast = getattr(rf8sim, operation)(*given, fmt, rounding=rounding)
                 monkeypatch.setattr(arithmetic, "_fused", lambda *_: False)
                 np.testing.assert_array_equal(fast, getattr(rf8sim, operation)(*given, fmt, rounding=rounding))
-    assert any(used) == any(float32_decides(fmt, rf8sim.RoundingMode(mode)) for mode in modes_of(fmt))
+    decided = {float32_decides(fmt, rf8sim.RoundingMode(mode)) for mode in modes_of(fmt)}
+    assert {operation: fast for operation, fast in used.items() if operation != "divide"} == dict.fromkeys(
+        ("add", "subtract", "multiply", "fma"), decided
+    )
+    assert True in used["divide"]
+
+
+@pytest.mark.parametrize(
+    "name", ["float16", "bfloat16", "dlfloat16", "posit16_es1", "posit16_es2", "takum16", "rf(8,8)"]
+)
+def test_quotients_next_to_thresholds_against_the_oracle(name: str) -> None:
+    """Dividends next to a divisor times a threshold, so that the quotient is as close to it as two values allow."""
+    fmt, rng = get_format(name), np.random.default_rng(9)
+    order = np.argsort(fmt.values[np.isfinite(fmt.values)], kind="stable")
+    codes = np.flatnonzero(np.isfinite(fmt.values))[order].astype(fmt.code_dtype)
+    values = fmt.values[codes]
+    for mode in modes_of(fmt):
+        points = place(fmt, rf8sim.RoundingMode(mode), False).nearest
+        wanted = rng.choice(points[np.isfinite(points)], 60) * rng.choice([-1, 1], 60)
+        b = rng.choice(codes[values != 0], 60)
+        near = np.searchsorted(values, wanted * fmt.values[b])
+        a = codes[np.clip(near[:, None] + [-1, 0, 1], 0, codes.size - 1)].ravel()
+        b = np.repeat(b, 3)
+        some = operands(fmt, 20)
+        a, b = np.concatenate([a, some[0][:200]]), np.concatenate([b, some[1][:200]])
+        for overflow in overflows_of(fmt):
+            expected = []
+            for pair in zip(a.tolist(), b.tolist(), strict=True):
+                x, y = (reference.number(code, fmt) for code in pair)
+                quotient = reference.divide(x, y)
+                if fmt.sides[0].infinity is None and y == 0 and x == x:  # without infinities x / 0 is NaN
+                    expected.append(fmt.nan)
+                else:
+                    expected.append(reference.round_with_flags(quotient, fmt, mode, overflow)[0])
+            assert rf8sim.divide(a, b, fmt, rounding=rf8sim.Rounding(mode, overflow)).tolist() == expected, mode
+
+
+def test_quotients_a_trillionth_from_a_threshold() -> None:
+    """Thresholds of takum16 have 53 bits: these quotients are nearer to one than 2**-39 of it."""
+    fmt = get_format("takum16")
+    pairs = [(2195, 9956), (7944, 23161), (11759, 8476), (19678, 15167), (12049, 9060), (27220, 8542)]
+    expected = [
+        reference.round_with_flags(reference.divide(*(reference.number(code, fmt) for code in pair)), fmt)[0]
+        for pair in pairs
+    ]
+    assert expected == [2455, 6731, 23260, 20286, 22820, 28092]
+    a, b = np.array(pairs, dtype=np.uint16).T
+    assert rf8sim.divide(a, b, fmt).tolist() == expected
+    assert rf8sim.divide(rf8sim.negate(a, fmt), b, fmt).tolist() == rf8sim.negate(expected, fmt).tolist()
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_a_quotient_that_float64_rounds_to_a_threshold(above: bool) -> None:
+    """The midpoint of two values of 24 bits each is the quotient rounded to 53 bits, and not the exact one."""
+    rng = np.random.default_rng(3)
+    while True:
+        n, m = (int(i) for i in rng.integers(1 << 23, 1 << 24, 2))
+        midpoint = n / m
+        bits = int(math.ldexp(math.frexp(midpoint)[0], 53))
+        odd_side = (Fraction(n, m) > Fraction(midpoint)) == above
+        if odd_side and Fraction(n, m) != Fraction(midpoint) and 0 < bits % (1 << 29) < 1 << 24:
+            break
+    low = math.ldexp(bits % (1 << 29), math.frexp(midpoint)[1] - 53)
+    values = [0.0, 2 * low, 2 * (midpoint - low), 16.0] if not above else [2 * low, 2 * (midpoint - low), 16.0, 32.0]
+    into = Format("close", 2, "integer", "two values with a midpoint of 53 bits", np.array(values), beyond=64.0)
+    integers = np.arange(512.0)
+    integers[510:] = n, m
+    wide = Format("wide", 9, "integer", "integers", integers, beyond=2.0**24)
+    got = rf8sim.divide([510], [511], (wide, wide), result=into)
+    assert got.tolist() == [reference.round_with_flags(Fraction(n, m), into)[0]]
+    assert got.tolist() == [1]  # a tie would go the other way, to the even rank
 
 
 def test_what_share_memory_is_read_first() -> None:

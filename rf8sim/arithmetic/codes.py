@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -17,9 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from .._base.checks import as_codes, as_output
 from .._base.threads import in_pieces
 from .._kernels import codec as _kernels
-from ..codec.codec import drawn_words, whole_table
+from ..codec.boundaries import place
+from ..codec.codec import drawn_words, encode, whole_table
 from ..codec.drawing import adder_words, ties_of_draws
-from ..codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
+from ..codec.rounding import Overflow, Rounding, RoundingMode, as_rounding, check_choices
 from ..codec.thresholds import cell_table, float32_decides
 from ..formats import Format, get_format
 from .operations import (
@@ -149,7 +150,7 @@ def _by_computation(
     """Compute results of operands too wide for a table, by the functions that tables are made of."""
     minus_zero = cancels_to_minus_zero(operation, rounding)
     tables = [whole_table(fmt.values) for fmt in formats]
-    terms = _as_multiply_add(operation, arrays, tables, minus_zero)
+    terms = _as_terms(operation, arrays, tables, minus_zero)
     in_words = OPERATIONS[operation].in_words
 
     def exact(part: slice) -> Exact:
@@ -170,17 +171,27 @@ _NO_CODES = np.zeros(1, np.uint8)
 
 
 class _Terms(NamedTuple):
-    """Operands of ``a * b + c``: codes, their values, and -1 where a sum that cancels is -0."""
+    """Operands of a kernel, ``a * b + c`` for three and ``a / b`` for two.
+
+    Attributes
+    ----------
+    codes, values : tuple of ndarray
+        Codes, and the values of all codes.
+    sign : float
+        -1 where a sum that cancels is -0.
+    """
 
     codes: tuple[NDArray[Any], ...]
     values: tuple[NDArray[np.float64], ...]
-    sign: float
+    sign: float = 1.0
 
 
-def _as_multiply_add(
+def _as_terms(
     operation: str, arrays: list[NDArray[Any]], tables: list[NDArray[np.float64]], minus_zero: bool
 ) -> _Terms | None:
-    """Write an operation as ``a * b + c``, exact as itself in every bit and sign of zero; None if it is none."""
+    """Write an operation as ``a * b + c`` or ``a / b``, equal in every bit and sign of zero; None if it is neither."""
+    if operation == "divide":
+        return _Terms(tuple(arrays), tuple(tables))
     sign = -1.0 if minus_zero else 1.0
     if operation in ("add", "subtract"):
         addend = tables[1] if operation == "add" else -tables[1]
@@ -198,23 +209,91 @@ Exact = tuple[NDArray[np.float64], NDArray[Any], Callable[[NDArray[np.bool_]], A
 
 
 def _fused(terms: _Terms, into: Format, rounding: Rounding, out: NDArray[Any]) -> bool:
-    """Compute ``a * b + c`` by one kernel; return whether that was possible: if not, ``out`` is not to be used."""
-    from .._kernels.arithmetic import multiply_add
+    """Compute ``a * b + c`` or ``a / b`` fast; return whether that was possible: if not, ``out`` is not to be used.
 
+    Where no threshold is an odd float32 a kernel does all of it; where each is a float64, quotients are encoded from
+    float64, once those that were rounded to a threshold are moved to the exact one's side.
+    """
     mode, overflow = check_choices(into, rounding)
-    if rounding.stochastic or not float32_decides(into, mode):
+    if rounding.stochastic:
         return False
-    cells = cell_table(into, mode, overflow, "float32")
-    assert cells is not None
-    beyond = (cells.result[2 * (pattern >> int(cells.shift))] for pattern in (0x7F800000, 0xFF800000))
-    infinities, nans = np.array(list(beyond), dtype=into.code_dtype), []
-
-    def work(start: int, stop: int) -> None:
-        part = tuple(array[start:stop] for array in terms.codes)
-        nans.append(multiply_add(part, terms.values, terms.sign, tuple(cells), infinities, out[start:stop]))
-
+    nans: list[int] = []
+    if float32_decides(into, mode):
+        work = _by_kernel(terms, into, mode, overflow, nans, out)
+    elif len(terms.codes) == 2 and _quotients_decide(into, mode):
+        work = _by_encoding(terms, into, rounding, nans, out)
+    else:
+        return False
     in_pieces(work, out.size)
     return into.nan is not None or not any(nans)
+
+
+def _by_kernel(
+    terms: _Terms, into: Format, mode: RoundingMode, overflow: Overflow, nans: list[int], out: NDArray[Any]
+) -> Callable[[int, int], None]:
+    from .._kernels.arithmetic import divide as quotients
+    from .._kernels.arithmetic import multiply_add
+
+    cells = cell_table(into, mode, overflow, "float32")
+    assert cells is not None
+    table = tuple(cells)
+
+    def work(start: int, stop: int) -> None:
+        part, target = tuple(array[start:stop] for array in terms.codes), out[start:stop]
+        if len(part) == 2:
+            nans.append(quotients(part, terms.values, into.divides_by_zero, table, target))
+        else:
+            nans.append(multiply_add(part, terms.values, terms.sign, table, target))
+
+    return work
+
+
+def _by_encoding(
+    terms: _Terms, into: Format, rounding: Rounding, nans: list[int], out: NDArray[Any]
+) -> Callable[[int, int], None]:
+    def work(start: int, stop: int) -> None:
+        for low in range(start, stop, _PIECE):
+            part = slice(low, min(low + _PIECE, stop))
+            a, b = (values[codes[part]] for values, codes in zip(terms.values, terms.codes, strict=True))
+            with np.errstate(all="ignore"):
+                quotient = a / b
+            if not into.divides_by_zero:
+                quotient[(b == 0) & np.isfinite(a)] = np.nan
+            _move_off_thresholds(quotient, a, b, into, RoundingMode(rounding.mode))
+            missing = np.isnan(quotient)
+            nans.append(int(np.count_nonzero(missing)))
+            if into.nan is None:
+                quotient[missing] = 0.0
+            encode(quotient, into, rounding=rounding, threads=1, out=out[part])
+
+    return work
+
+
+def _move_off_thresholds(
+    quotient: NDArray[np.float64], a: NDArray[np.float64], b: NDArray[np.float64], into: Format, mode: RoundingMode
+) -> None:
+    """Move quotients that rounding to float64 put on a threshold by one last place, to the side of the exact one.
+
+    Any other is on the exact one's side of all thresholds, since rounding is monotone.
+    """
+    for negative in (False, True)[: 1 + into.signed]:
+        points = place(into, mode, negative).point
+        magnitude = -quotient if negative else quotient
+        index = np.minimum(np.searchsorted(points, magnitude), points.size - 1)
+        met = np.flatnonzero((points[index] == magnitude) & np.isfinite(magnitude) & np.isfinite(b))
+        # Both products are exact: 26 and 27 bits times 24. So is the first difference.
+        q, divisor = magnitude[met], np.abs(b[met])
+        high = (q.view(np.int64) & np.int64(-1 << 27)).view(np.float64)
+        rest = (np.abs(a[met]) - high * divisor) - (q - high) * divisor
+        moved = np.where(rest == 0, q, np.nextafter(q, np.where(rest > 0, np.inf, 0.0)))
+        quotient[met] = -moved if negative else moved
+
+
+@lru_cache(maxsize=512)
+def _quotients_decide(fmt: Format, mode: RoundingMode) -> bool:
+    """Return whether thresholds are float64 numbers, so that a quotient can be compared with each exactly."""
+    sides = (place(fmt, mode, negative) for negative in (False, True)[: 1 + fmt.signed])
+    return all(bool(((placed.rest == 0) & (placed.root == 0)).all()) for placed in sides)
 
 
 def _round_pieces(
