@@ -62,8 +62,18 @@ def _same(model: Model, values: Sequence[Array]) -> Exact:
     return Exact(values[0], np.zeros(values[0].shape, np.int64))
 
 
+def _quotient(a: Array, b: Array) -> Array:
+    """Return ``a / b``, rounded to odd if it needs more than 53 bits."""
+    nearest = a / b
+    head = (nearest.view(np.uint64) >> np.uint64(27) << np.uint64(27)).view(np.float64)
+    # Values have 24 bits, so both products and both differences are exact.
+    rest = (a - head * b) - (nearest - head) * b
+    beside = np.copysign(nearest, np.copysign(1.0, rest) * np.copysign(1.0, b)) * 2.0**-60
+    return np.where(np.isfinite(rest) & (rest != 0), exact_sum(nearest, beside), nearest)
+
+
 def _binary(name: str) -> Callable[[Model, Sequence[Array]], Exact]:
-    exact = TABLES[name].exact
+    exact = _quotient if name == "divide" else TABLES[name].exact
 
     def operation(model: Model, values: Sequence[Array]) -> Exact:
         a, b = values[:2]
