@@ -18,10 +18,17 @@ from rf8sim.hardware.vectors.vectors import vectors
 from rf8sim.hardware.verdict.coverage import Coverage
 
 FORMATS = (
-    "float16", "bfloat16", "dlfloat16", "int(12)", "uint16", "posit16_es1", "posit16_es2", "takum16", "takum_linear16",
-    "binary16p11se", "minifloat(4,5)",
-)  # fmt: skip
-MIXED = (("bfloat16", "e4m3fn"), ("e4m3fn", "bfloat16"), ("int16", "float16"), ("rf8", "float16"))
+    "float16",
+    "bfloat16",
+    "int(12)",
+    "posit16_es1",
+    "minifloat(4,5)",
+    ("bfloat16", "e4m3fn"),
+    ("rf8", "float16"),
+)
+OTHERS = ("dlfloat16", "uint16", "posit16_es2", "takum16", "takum_linear16", "binary16p11se", ("e4m3fn", "bfloat16"),
+          ("int16", "float16"))  # fmt: skip
+SLOW = [pytest.param(fmt, marks=pytest.mark.slow) for fmt in OTHERS]
 
 
 def some_of_each_class(asked, count):
@@ -63,14 +70,18 @@ def check_rows(asked, operation, rounding, count, word=False):
         where = (operation, rounding.mode, [hex(int(column[row])) for column in asked.operands], asked.class_of(row))
         if word:
             options = {"word": int(asked.operands[-1][row]), "random_bits": rounding.bits}
-            wanted = reference.round_value(result, into, "stochastic", rounding.overflow, **options)
+            infinity = into.sides[result < 0].infinity
+            if abs(result) == math.inf and infinity is not None:  # exact
+                wanted = infinity
+            else:
+                wanted = reference.round_value(result, into, "stochastic", rounding.overflow, **options)
             assert asked.results[row] == wanted, where
             continue
         code, flags = reference.round_with_flags(result, into, rounding.mode, rounding.overflow)
         assert (asked.results[row], asked.flags[row]) == (code, flags | 16 * invalid | 8 * by_zero), where
 
 
-@pytest.mark.parametrize("fmt", [*FORMATS, *MIXED], ids=str)
+@pytest.mark.parametrize("fmt", [*FORMATS, *SLOW], ids=str)
 @pytest.mark.parametrize("operation", ["add", "sub", "mul", "div"])
 def test_two_wide_operands_are_the_oracle(operation, fmt):
     """Some of every class, in every mode and option of overflow."""
@@ -82,7 +93,8 @@ def test_two_wide_operands_are_the_oracle(operation, fmt):
 
 
 @pytest.mark.parametrize(
-    "fmt", ["float16", "bfloat16", "posit16_es1", "int(12)", ("e4m3fn", "e4m3fn", "float16"), ("float16", "rf8", "bfloat16")],
+    "fmt",
+    ["float16", "bfloat16", "posit16_es1", "int(12)", ("e4m3fn", "e4m3fn", "float16"), ("float16", "rf8", "bfloat16")],
     ids=str,
 )  # fmt: skip
 def test_fused_wide_operands_are_the_oracle(fmt):
@@ -149,7 +161,7 @@ def test_nearest_even_is_ieee_arithmetic(fmt, dtype, operation):
     assert same.all() or (fmt == "bfloat16" and operation in ("mul", "div") and np.mean(same) > 0.99)
 
 
-@pytest.mark.parametrize("fmt", ["float16", "bfloat16", ("bfloat16", "e4m3fn"), ("int8", "float16"), "posit16_es1"])
+@pytest.mark.parametrize("fmt", ["float16", "bfloat16", ("bfloat16", "e4m3fn"), ("rf8", "float16"), "posit16_es1"])
 def test_sums_of_wide_products_are_exact(fmt):
     first, second = (get_format(name) for name in (fmt if isinstance(fmt, tuple) else (fmt, fmt)))
     for mode in ("nearest-even", "up"):
@@ -303,8 +315,8 @@ def test_float16_is_a_format_where_results_are_rounded():
     asked = vectors("div", "e4m3fn", result="float16", rounding="up")
     model = asked.model
     assert model.into == get_format("float16")
-    code, flags = reference.round_with_flags(reference.divide(*map(reference.number, (0x38, 0x3C), 2 * [get_format("e4m3fn")])),
-                                             model.into, "up")  # fmt: skip
+    a, b = (reference.number(code, get_format("e4m3fn")) for code in (0x38, 0x3C))
+    code, flags = reference.round_with_flags(reference.divide(a, b), model.into, "up")
     assert (asked.results[0x383C], asked.flags[0x383C]) == (code, flags)
     assert vectors("decode", "e4m3fn", result="float16").model.into is None
 
