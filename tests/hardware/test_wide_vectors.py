@@ -267,12 +267,11 @@ def test_overflow_and_underflow_lie_at_the_boundary():
         asked = vectors(operation, "float16", rounding=Rounding(overflow="infinity"), n=0)
         answers = asked.model.compute(rows_of(asked, "overflow"))[0]
         finite = np.abs(get_format("float16").values[answers.results]) >= 65472
-        assert np.mean(answers.flags & 4 != 0) > 0.15
-        assert np.mean(finite & (answers.flags & 4 == 0)) > 0.15
+        assert np.mean(answers.flags & 4 != 0) > 0.05
+        assert np.mean(finite & (answers.flags & 4 == 0)) > 0.05
     for operation in ("mul", "div", "fma"):
-        answers = vectors(operation, "float16", n=0).model.compute(
-            rows_of(vectors(operation, "float16", n=0), "underflow")
-        )[0]
+        asked = vectors(operation, "float16", n=0)
+        answers = asked.model.compute(rows_of(asked, "underflow"))[0]
         assert np.mean(answers.flags & 2 != 0) > 0.1
 
 
@@ -321,7 +320,15 @@ def test_float16_is_a_format_where_results_are_rounded():
     assert vectors("decode", "e4m3fn", result="float16").model.into is None
 
 
-PINNED: dict[tuple[str, object], str] = {}
+PINNED = {
+    ("mul", "float16"): "0235a7064349ffe29a0573155754ecb35b383975d342283f3e0ef771116f2bac",
+    ("add", "bfloat16"): "d43e73f2b2a4fc6a372a0b58adc1ebe724a93e2ba38fe99fed786506eaa3f8d4",
+    ("div", ("bfloat16", "e4m3fn")): "4c5e7981e6f49cc71ccc658251ef62493cf0ec3e02b4c883b928de41269567f2",
+    ("fma", "bfloat16"): "9c7c561a0a101d61afa066fafaaa66d1901ea1d673db8b7239855e066469d167",
+    ("dot:4", "float16"): "a1f7e62fddb6fdbfb9861634ed35b92f4037476cab9e36da6851f4a0286e08f0",
+    ("accumulate", "bfloat16"): "e4aab0348b60c60cf860fbe2db56abbb7f3824549ed71564d97e42401f104374",
+}
+"""SHA-256 of TestFloat lines with 1,000 random vectors."""
 
 
 @pytest.mark.parametrize("key", PINNED, ids=str)

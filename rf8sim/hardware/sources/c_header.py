@@ -191,8 +191,8 @@ def c_header(fmt: str | Format) -> str:
 
     With ``rf8`` for the format's name: ``rf8_decode``, ``rf8_canonical``, ``rf8_encode`` (from double or float),
     ``rf8_encode_fixed`` (from 64-bit fixed point) and ``rf8_multiply``, in every deterministic rounding mode of the
-    format, with saturation or NaN on overflow. Codes are ``uint8_t``, those of more than 8 bits ``uint16_t``. Headers of
-    more than 8 bits have infinity on overflow too, if the format has infinities, and tables of up to a megabyte; of
+    format, with saturation or NaN on overflow. Codes are ``uint8_t``, those of more than 8 bits ``uint16_t``. Headers
+    of more than 8 bits have infinity on overflow too, if the format has infinities, and tables of up to a megabyte; of
     the RF family, whose thresholds are irrational, several megabytes.
 
     Parameters

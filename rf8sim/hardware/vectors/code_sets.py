@@ -52,14 +52,15 @@ def core_codes(fmt: Format) -> CodeArray:
 
 
 def special_codes(fmt: Format) -> NDArray[np.int64]:
-    """Return the codes of infinities and NaN; of many NaNs the canonical one, the ends and those in the middle."""
+    """Return the codes of infinities and NaN; of many NaNs the canonical one, and of each run the ends and quarters."""
     codes = np.flatnonzero(~np.isfinite(fmt.values))
     if fmt.bits <= 8:
         return codes
     nans = codes[np.isnan(fmt.values[codes])]
     if nans.size > 8:
-        half = nans.size // 2
-        nans = np.unique([*nans[[0, half // 2, half - 1, half, -1]].tolist(), fmt.nan])
+        runs = np.split(nans, np.flatnonzero(np.diff(nans) > 1) + 1)
+        ends = [run[[0, run.size // 4, (run.size - 1) // 2, run.size // 2, -1]] for run in runs]
+        nans = np.unique([*np.concatenate(ends).tolist(), fmt.nan])
     return np.union1d(codes[np.isinf(fmt.values[codes])], nans)
 
 

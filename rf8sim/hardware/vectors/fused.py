@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from ...formats import Format
 from ..golden.golden import Golden
 from ..golden.ports import Port
-from .code_sets import any_codes, core_codes, corner_codes, extremes, finite_codes, format_of, nearest_codes
+from .code_sets import (
+    any_codes,
+    core_codes,
+    corner_codes,
+    extremes,
+    finite_codes,
+    format_of,
+    nearest_codes,
+    special_codes,
+)
 from .targets import FACTORS, Targets, alignments, are_ties, distinct, edges, evenly, neighbours, targets
 
 __all__ = ["wide_fused"]
@@ -31,10 +40,10 @@ def wide_fused(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tup
     formats = [format_of(port) for port in ports]
     first, second, third = formats
     yield "core", tuple(grid.ravel() for grid in np.meshgrid(*map(core_codes, formats), indexing="ij"))
+    few = [np.union1d(special_codes(fmt), [*extremes(fmt), nearest_codes(fmt, np.ones(1))[0]]) for fmt in formats]
+    yield "specials", tuple(grid.ravel() for grid in np.meshgrid(*few, indexing="ij"))
     yield "every c", _every_c(formats, level)
-    a, c = alignments(first, third, level)
-    factors = nearest_codes(second, np.array([1.0, 1.9999, -1.0, 0.75, -1.5]))
-    yield "alignments", distinct((a, factors[np.arange(a.size) % factors.size], c))
+    yield "alignments", _alignments(formats, level)
     a, b = _factors(formats, level)
     products = first.values[a] * second.values[b]
     moved = [(a, b, nearest_codes(third, -products, by)) for by in range(1 - level, level + 1)]
@@ -46,18 +55,29 @@ def wide_fused(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tup
     ties = (ties[0][some], ties[1][some], ties[2][some])
     yield "ties", ties
     yield "near ties", _beside(formats, ties)
-    points = np.append(aimed.ties, aimed.values)
-    added = nearest_codes(third, points * FACTORS[np.arange(points.size) % FACTORS.size])
-    yield "boundaries", _joined(_aimed(formats, points, added))
+    every = np.append(aimed.ties, aimed.values)
+    added = nearest_codes(third, every * FACTORS[np.arange(every.size) % FACTORS.size])
+    yield "boundaries", _joined(_aimed(formats, every, added))
     known = edges(third, _EDGES[level])
     known = known[np.isfinite(third.values[known])]
-    for name, few in (("overflow", aimed.overflow), ("underflow", aimed.underflow)):
-        point, code = (grid.ravel() for grid in np.meshgrid(few, known, indexing="ij"))
+    for name, limits in (("overflow", aimed.overflow), ("underflow", aimed.underflow)):
+        point, code = (grid.ravel() for grid in np.meshgrid(limits, known, indexing="ij"))
         yield name, _joined(_aimed(formats, point, code))
 
 
 def _joined(rows: Sequence[tuple[Codes, ...]]) -> tuple[Codes, ...]:
     return distinct([np.concatenate(column) for column in zip(*rows, strict=True)])
+
+
+def _alignments(formats: Formats, level: int) -> tuple[Codes, ...]:
+    """Return operands of which the first or the second is every distance from c, and the other one near 1."""
+    rows: list[Triple] = []
+    near_one = np.array([1.0, 1.9999, -1.0, 0.75, -1.5])
+    for place in range(2):
+        moving, c = alignments(formats[place], formats[2], level)
+        other = nearest_codes(formats[1 - place], near_one)[np.arange(moving.size) % near_one.size]
+        rows.append((moving, other, c) if place == 0 else (other, moving, c))
+    return _joined(rows)
 
 
 def _every_c(formats: Formats, level: int) -> tuple[Codes, ...]:
