@@ -245,7 +245,8 @@ def golden(
         ``fixed:I.F``.
     result : str or Format, optional
         What the result is: by default ``fmt``, and float32 for ``decode``. ``fixed:I.F`` for exact sums and products,
-        which wrap around; other results that do not fit are refused.
+        which wrap around; other results that do not fit are refused. ``float16`` and ``bfloat16`` are formats, to which
+        results are rounded, but for ``decode``.
     rounding : str or Rounding, optional
         As for `rf8sim.encode`: by default ``nearest-even``, with saturation. Of ``stochastic`` the random word is the
         last operand, as wide as the ``bits`` of the rounding; it has no seed, offset or words.

@@ -288,7 +288,8 @@ def vectors(
     """Make the test vectors of an operation.
 
     All combinations of operands of at most 16 bits together; for wider ones structured classes (thresholds of every
-    rounding mode and their neighbours, every exponent, walking ones, specials, ties, cancellation) and random vectors.
+    rounding mode and their neighbours, every exponent and every distance of two, walking ones, specials, ties,
+    cancellation, overflow, underflow) and random vectors.
 
     Parameters
     ----------
