@@ -39,7 +39,7 @@ def drawn(
     operation: str, result: Number, own: int, into: Format, overflow: str, word: int, random_bits: int = 32
 ) -> tuple[int, int, bool]:
     """The oracle's code and flags for one word, and whether the result is a NaN that the format does not have."""
-    if own & Flags.DIVIDE_BY_ZERO and not (into.family == "p3109" or not np.isinf(into.values).any()):
+    if own & Flags.DIVIDE_BY_ZERO and (into.family == "p3109" or not np.isinf(into.values).any()):
         result = np.nan
     if result != result and into.nan is None:
         return 0, own, True

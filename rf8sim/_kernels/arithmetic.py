@@ -34,7 +34,7 @@ def _round_tile(total: Any, pattern: Any, cells: Any, out: Any) -> int:
         word = pattern[j]
         cell = np.uint64(word >> shift)
         code = result[cell + cell + np.uint64(word >= threshold[cell])]
-        nans += np.int64(word & np.uint32(0x7FFFFFFF) > np.uint32(0x7F800000))
+        nans += int(word & np.uint32(0x7FFFFFFF) > np.uint32(0x7F800000))
         out[j] = code
     return nans
 

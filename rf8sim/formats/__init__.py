@@ -189,10 +189,10 @@ def get_byte_format(fmt: str | os.PathLike[str] | Format, use: str) -> Format:
 
     Examples
     --------
-    >>> get_byte_format("float16", "the C header")
+    >>> get_byte_format("float16", "a hardware package")
     Traceback (most recent call last):
     ...
-    ValueError: the C header: expected a format of at most 8 bits, and 'float16' has 16
+    ValueError: a hardware package: expected a format of at most 8 bits, and 'float16' has 16
     """
     chosen = get_format(fmt)
     if chosen.bits > 8:

@@ -133,7 +133,7 @@ def test_the_command_line_says_its_own_names(capsys, command, option):
         ("mul --result fixed:2.2", "error: 7.130438461899757e-10 is not a number of fixed:2.2: choose more bits"),
         ("decode -f e8m0fnu --result float16", "error: 5.877471754111438e-39 is not a float16 number"),
         ("encode --from rf8", "encode is given numbers: --from is a float or fixed:I.F, got the format 'rf8'"),
-        ("div --result float16", "leave --result out"),
+        ("div --result float32", "leave --result out"),
         ("encode --seed 99999999999999999999", "--seed must be from 0 to 2**64 - 1"),
         ("mul -n 5 --level 2", "--level changes nothing: all 65,536 combinations"),
         ("mul --rounding stochastic -n 5 --level 2", "which -n says"),

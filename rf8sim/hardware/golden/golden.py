@@ -28,7 +28,7 @@ from ...arithmetic.operations import (
 )
 from ...codec.boundaries import place
 from ...codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
-from ...formats import Format, get_byte_format, get_format
+from ...formats import Format, get_format
 from .exact import OPERATIONS, Exact, State, accumulate, unless_nan
 from .model import Model
 from .options import check_given, given_rounding
@@ -267,7 +267,8 @@ def golden(
         ``fixed:I.F``.
     result : str or Format, optional
         What the result is: by default ``fmt``, and float32 for ``decode``. ``fixed:I.F`` for exact sums and products,
-        which wrap around; other results that do not fit are refused.
+        which wrap around; other results that do not fit are refused. ``float16`` and ``bfloat16`` are formats, to which
+        results are rounded, but for ``decode``.
     rounding : str or Rounding, optional
         As for `rf8sim.encode`: by default ``nearest-even``, with saturation. Of ``stochastic`` the random word is the
         last operand, as wide as the ``bits`` of the rounding; it has no seed, offset or words.
@@ -300,20 +301,18 @@ def golden(
         raise ValueError(f"operation {operation!r}: write dot:n for a dot product of n products, n from 1 to 1024")
     chosen = as_rounding("nearest-even" if rounding is None else rounding)
     formats = _formats(name, fmt)
-    if len(formats) > 1:
-        formats = [get_byte_format(each, f"vectors of {name}") for each in formats]
     first = formats[0]
     kinds: dict[str, Kind] = {key: get_kind(value) for key, value in zip("abc", formats, strict=False)}
     kinds |= {"clear": Bits("bits:1", 1)} | ({"x": _source(source or "float32")} if name == "encode" else {})
     ports = [Port(key, kinds[key], lanes if name == "dot" and lanes > 1 else 1) for key in OPERATIONS[name].operands]
     given = {"source": source, "result": result, **given_rounding(rounding)}
-    kind = get_kind(result if result is not None else "float32" if name == "decode" else first)
+    kind = _result_kind(name, result, first)
     if isinstance(kind, Codes):
         check_choices(kind.format, chosen)
         if chosen.stochastic:
             ports.append(Port("word", Bits(f"bits:{chosen.bits}", chosen.bits)))
     else:
-        _check_exact_result(name, kind)
+        _check_exact_result(name, kind, formats)
     model = Golden(name, tuple(ports), Port("result", kind), chosen)
     check_given(model, given)
     if not isinstance(kind, Codes) and model.exhaustive:
@@ -338,7 +337,22 @@ def _source(name: str) -> Kind:
     return kind
 
 
-def _check_exact_result(name: str, kind: Kind) -> None:
+def _result_kind(name: str, result: str | Format | None, first: Format) -> Kind:
+    """Return what the result is: ``float16`` and ``bfloat16`` are formats, but for ``decode``, which rounds nothing."""
+    if result is None:
+        return get_kind("float32" if name == "decode" else first)
+    kind = get_kind(result)
+    return get_kind(get_format(kind.name)) if name != "decode" and kind.name in ("float16", "bfloat16") else kind
+
+
+def _check_exact_result(name: str, kind: Kind, formats: Sequence[Format]) -> None:
     able = ["decode", "add", "sub", "mul", *(["dot", "accumulate"] if isinstance(kind, Fixed) else [])]
     if name not in able:
         raise ValueError(f"the result of {name} is a code, not {kind.name}: leave `result` out, or name a format")
+    if name in ("add", "sub") and kind.bits > 53:
+        grids = [get_operand(np.zeros(0, np.uint8), fmt).grid for fmt in formats]
+        digits = max(grid.unit + grid.bits for grid in grids) + 1 - min(grid.unit for grid in grids)
+        if digits > 53:
+            raise ValueError(
+                f"exact results of {name} have up to {digits} digits here, and 53 are computed: leave `result` out"
+            )

@@ -99,7 +99,8 @@ class Float(Kind):
             same = (narrow.astype(np.float64) == values) | np.isnan(values)
         if not same.all():
             value = float(values[~same].flat[0])
-            raise ValueError(f"{value!r} is not a {self.name} number: choose a wider result, such as float32")
+            wider = "float64" if self.bits >= 32 else "float32"
+            raise ValueError(f"{value!r} is not a {self.name} number: choose a wider result, such as {wider}")
         return narrow.view(unsigned(self.bits))
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 from ...codec.boundaries import Boundary, boundaries
 from ...codec.rounding import RoundingMode
-from ...formats import Format, get_byte_format
+from ...formats import Format, get_format
+from .c_header_wide import computes_thresholds, wide_c_header
+from .c_tables import c_number, rows
 from .packages import identifier
 
 __all__ = ["c_dpi", "c_header", "dpi_package"]
@@ -38,26 +37,26 @@ typedef struct {{ int16_t octave; uint64_t significand; }} {prefix}_threshold;
 static const double {prefix}_values[{count}] = {{
 {values}
 }};
-static const uint8_t {prefix}_canonicals[{count}] = {{
+static const {code} {prefix}_canonicals[{count}] = {{
 {canonicals}
 }};
 /* By sign: canonical codes of ascending magnitude, then what is beyond by overflow option. */
-static const uint8_t {prefix}_ladder[2][{ladder_length}] = {{
+static const {code} {prefix}_ladder[2][{ladder_length}] = {{
 {ladder}
 }};
 static const int {prefix}_ladder_length[2] = {{{lengths}}};
-static const uint8_t {prefix}_beyond[{overflow_count}][2] = {{{beyond}}};
+static const {code} {prefix}_beyond[{overflow_count}][2] = {{{beyond}}};
 static const int {prefix}_threshold_count[2] = {{{threshold_lengths}}};
 static const {prefix}_threshold {prefix}_thresholds[{mode_count}][2][{threshold_length}] = {{
 {thresholds}
 }};
 
-static inline double {prefix}_decode(uint8_t code) {{ return {prefix}_values[code{mask}]; }}
+static inline double {prefix}_decode({code} code) {{ return {prefix}_values[code{mask}]; }}
 
 /* The code that an encoder produces for the same value. */
-static inline uint8_t {prefix}_canonical(uint8_t code) {{ return {prefix}_canonicals[code{mask}]; }}
+static inline {code} {prefix}_canonical({code} code) {{ return {prefix}_canonicals[code{mask}]; }}
 
-static inline uint8_t {prefix}_place(int negative, int octave, uint64_t significand, int rounding, int overflow) {{
+static inline {code} {prefix}_place(int negative, int octave, uint64_t significand, int rounding, int overflow) {{
     const {prefix}_threshold *thresholds = {prefix}_thresholds[rounding][negative];
     int low = 0, high = {prefix}_threshold_count[negative];
     while (low < high) {{
@@ -70,7 +69,7 @@ static inline uint8_t {prefix}_place(int negative, int octave, uint64_t signific
     return {prefix}_ladder[negative][low];
 }}
 
-static inline uint8_t {prefix}_encode(double x, int rounding, int overflow) {{
+static inline {code} {prefix}_encode(double x, int rounding, int overflow) {{
     uint64_t pattern, mantissa;
     int negative, exponent;
     memcpy(&pattern, &x, sizeof pattern);
@@ -86,7 +85,7 @@ static inline uint8_t {prefix}_encode(double x, int rounding, int overflow) {{
 }}
 
 /* x * 2^-fraction. */
-static inline uint8_t {prefix}_encode_fixed(int64_t x, int fraction, int rounding, int overflow) {{
+static inline {code} {prefix}_encode_fixed(int64_t x, int fraction, int rounding, int overflow) {{
     int negative = x < 0, octave = 63 - fraction;
     uint64_t magnitude = negative ? 0 - (uint64_t)x : (uint64_t)x;
     if (magnitude == 0) return {prefix}_ladder[0][0];
@@ -95,7 +94,7 @@ static inline uint8_t {prefix}_encode_fixed(int64_t x, int fraction, int roundin
 }}
 
 /* The product of two codes, rounded once: the product of their values is exact as a double. */
-static inline uint8_t {prefix}_multiply(uint8_t a, uint8_t b, int rounding, int overflow) {{
+static inline {code} {prefix}_multiply({code} a, {code} b, int rounding, int overflow) {{
     double product = {prefix}_decode(a) * {prefix}_decode(b);
 {exact_infinity}    return {prefix}_encode(product, rounding, overflow);
 }}
@@ -110,14 +109,14 @@ _DPI = """\
 #ifdef __cplusplus /* Verilator compiles C as C++ */
 extern "C" {{
 #endif
-double {prefix}_dpi_decode(unsigned char code) {{ return {prefix}_decode(code); }}
-unsigned char {prefix}_dpi_encode(double x, int rounding, int overflow) {{
+double {prefix}_dpi_decode({c_code} code) {{ return {prefix}_decode(code); }}
+{c_code} {prefix}_dpi_encode(double x, int rounding, int overflow) {{
     return {prefix}_encode(x, rounding, overflow);
 }}
-unsigned char {prefix}_dpi_encode_fixed(long long x, int fraction, int rounding, int overflow) {{
+{c_code} {prefix}_dpi_encode_fixed(long long x, int fraction, int rounding, int overflow) {{
     return {prefix}_encode_fixed(x, fraction, rounding, overflow);
 }}
-unsigned char {prefix}_dpi_multiply(unsigned char a, unsigned char b, int rounding, int overflow) {{
+{c_code} {prefix}_dpi_multiply({c_code} a, {c_code} b, int rounding, int overflow) {{
     return {prefix}_multiply(a, b, rounding, overflow);
 }}
 #ifdef __cplusplus
@@ -129,19 +128,29 @@ _DPI_PACKAGE = """\
 // {name} by its C functions, for simulators with DPI (Verilator and the commercial ones; Icarus has none). Generated.
 package {prefix}_dpi_pkg;
 {choices}
-  import "DPI-C" function real {prefix}_dpi_decode(input byte unsigned code);
-  import "DPI-C" function byte unsigned {prefix}_dpi_encode(input real x, input int rounding, input int overflow);
-  import "DPI-C" function byte unsigned {prefix}_dpi_encode_fixed(
+  import "DPI-C" function real {prefix}_dpi_decode(input {sv_code} unsigned code);
+  import "DPI-C" function {sv_code} unsigned {prefix}_dpi_encode(input real x, input int rounding, input int overflow);
+  import "DPI-C" function {sv_code} unsigned {prefix}_dpi_encode_fixed(
       input longint x, input int fraction, input int rounding, input int overflow);
-  import "DPI-C" function byte unsigned {prefix}_dpi_multiply(
-      input byte unsigned a, input byte unsigned b, input int rounding, input int overflow);
+  import "DPI-C" function {sv_code} unsigned {prefix}_dpi_multiply(
+      input {sv_code} unsigned a, input {sv_code} unsigned b, input int rounding, input int overflow);
 endpackage
 """
 
 
+def _hex(fmt: Format, code: int) -> str:
+    return f"0x{code:0{2 * fmt.code_dtype.itemsize}x}"
+
+
+def _code_type(fmt: Format) -> str:
+    return f"uint{8 * fmt.code_dtype.itemsize}_t"
+
+
 def _choices(fmt: Format) -> tuple[list[RoundingMode], list[str]]:
     modes = [mode for mode in _MODES if mode is not RoundingMode.RESIDUAL or fmt.depth is not None]
-    return modes, ["saturate"] + (["nan"] if fmt.nan is not None else [])
+    options = ["saturate"] + (["nan"] if fmt.nan is not None else [])
+    infinite = computes_thresholds(fmt) and None not in (side.infinity for side in fmt.sides)
+    return modes, options + (["infinity"] if infinite else [])
 
 
 def _constants(fmt: Format) -> tuple[list[str], list[str]]:
@@ -157,7 +166,7 @@ def _threshold(boundary: Boundary) -> tuple[int, int]:
     """Return the octave and the 64-bit significand of the first number that goes up."""
     if not boundary.rational and not boundary.root:
         return _ABOVE_ZERO
-    far = 200  # 2**-200 is below every boundary of a format whose values are float32
+    far = 2000  # 2**-2000 is below every boundary
     octave = boundary.ceiling(-far).bit_length() - 1 - far
     significand = boundary.ceiling(octave - 63)
     # Rounding up may reach the next octave, or the estimate of the octave have rounded up to it.
@@ -168,17 +177,6 @@ def _threshold(boundary: Boundary) -> tuple[int, int]:
         octave += 1
         significand = boundary.ceiling(octave - 63)
     return (octave, significand)
-
-
-def _rows(elements: Sequence[str]) -> str:
-    """Join elements by commas in lines of at most 112 characters."""
-    lines, line = [], ""
-    for element in elements:
-        if len(line) + len(element) > 110:
-            lines.append(line)
-            line = ""
-        line += ("" if not line else " ") + element + ","
-    return "\n".join(f"    {row}" for row in [*lines, line]).rstrip(",")
 
 
 def _beyond(fmt: Format, option: str, negative: bool) -> int:
@@ -193,7 +191,9 @@ def c_header(fmt: str | Format) -> str:
 
     With ``rf8`` for the format's name: ``rf8_decode``, ``rf8_canonical``, ``rf8_encode`` (from double or float),
     ``rf8_encode_fixed`` (from 64-bit fixed point) and ``rf8_multiply``, in every deterministic rounding mode of the
-    format, with saturation or NaN on overflow.
+    format, with saturation or NaN on overflow. Codes are ``uint8_t``, those of more than 8 bits ``uint16_t``. Headers
+    of more than 8 bits have infinity on overflow too, if the format has infinities, and tables of up to a megabyte; of
+    the RF family, whose thresholds are irrational, several megabytes.
 
     Parameters
     ----------
@@ -210,41 +210,50 @@ def c_header(fmt: str | Format) -> str:
     >>> "static inline uint8_t rf8_multiply(uint8_t a, uint8_t b, int rounding, int overflow)" in c_header("rf8")
     True
     """
-    fmt = get_byte_format(fmt, "the C header")
+    fmt = get_format(fmt)
     prefix = identifier(fmt)
     modes, options = _choices(fmt)
     mode_names, option_names = _constants(fmt)
+    fields = {
+        "name": fmt.name,
+        "description": fmt.description.replace("*/", "* /"),
+        "prefix": prefix,
+        "guard": prefix.upper(),
+        "nan_note": "NaN gives NaN."
+        if fmt.nan is not None
+        else "The format has no NaN: do not encode one (it gives 0).",
+        "exact_infinity": _exact_infinity(fmt),
+        "nan_code": _hex(fmt, fmt.nan) if fmt.nan is not None else f"{prefix}_ladder[0][0]",
+    }
+    if computes_thresholds(fmt):
+        return wide_c_header(fmt, (mode_names, option_names), (modes, options), fields)
     placed = {mode: [_thresholds(fmt, mode, negative) for negative in (False, True)] for mode in modes}
     threshold_length = max(len(side) for sides in placed.values() for side in sides)
     lengths = [side.codes.size for side in fmt.sides]
     first = placed[modes[0]]
     return _TEMPLATE.format(
-        name=fmt.name,
-        description=fmt.description.replace("*/", "* /"),
-        prefix=prefix,
-        guard=prefix.upper(),
-        nan_note="NaN gives NaN." if fmt.nan is not None else "The format has no NaN: do not encode one (it gives 0).",
+        **fields,
+        code=_code_type(fmt),
         modes=", ".join(mode_names),
         overflows=", ".join(option_names),
         count=fmt.values.size,
-        mask="" if fmt.bits == 8 else f" & {fmt.values.size - 1}",
-        values=_rows([_c_double(value) for value in fmt.values.tolist()]),
-        canonicals=_rows([f"0x{code:02x}" for code in fmt.canonical.tolist()]),
+        mask="" if fmt.bits in (8, 16) else f" & {fmt.values.size - 1}",
+        values=rows([c_number(value) for value in fmt.values.tolist()]),
+        canonicals=rows([_hex(fmt, code) for code in fmt.canonical.tolist()]),
         ladder_length=max(lengths),
         ladder=",\n".join(
-            f"  {{\n{_rows([f'0x{code:02x}' for code in side.codes.tolist()])}\n  }}" for side in fmt.sides
+            f"  {{\n{rows([_hex(fmt, code) for code in side.codes.tolist()])}\n  }}" for side in fmt.sides
         ),
         lengths=", ".join(map(str, lengths)),
         overflow_count=len(options),
         beyond=", ".join(
-            f"{{0x{_beyond(fmt, option, False):02x}, 0x{_beyond(fmt, option, True):02x}}}" for option in options
+            f"{{{_hex(fmt, _beyond(fmt, option, False))}, {_hex(fmt, _beyond(fmt, option, True))}}}"
+            for option in options
         ),
         threshold_lengths=", ".join(str(len(side)) for side in first),
         mode_count=len(modes),
         threshold_length=max(threshold_length, 1),
         thresholds=",\n".join(_c_thresholds(mode, sides) for mode, sides in placed.items()),
-        exact_infinity=_exact_infinity(fmt),
-        nan_code=f"0x{fmt.nan:02x}" if fmt.nan is not None else f"{prefix}_ladder[0][0]",
     )
 
 
@@ -255,24 +264,16 @@ def _thresholds(fmt: Format, mode: RoundingMode, negative: bool) -> list[tuple[i
 
 
 def _c_thresholds(mode: RoundingMode, sides: list[list[tuple[int, int]]]) -> str:
-    rows = [_rows([f"{{{octave}, {significand:#x}u}}" for octave, significand in side or [(0, 0)]]) for side in sides]
-    return "  {" + ",\n   ".join(f"{{\n{row}\n   }}" for row in rows) + f"}} /* {mode.value} */"
-
-
-def _c_double(value: float) -> str:
-    if math.isnan(value):
-        return "NAN"
-    if math.isinf(value):
-        return "-INFINITY" if value < 0 else "INFINITY"
-    return repr(value)
+    tables = [rows([f"{{{octave}, {significand:#x}u}}" for octave, significand in side or [(0, 0)]]) for side in sides]
+    return "  {" + ",\n   ".join(f"{{\n{table}\n   }}" for table in tables) + f"}} /* {mode.value} */"
 
 
 def _exact_infinity(fmt: Format) -> str:
     """Return the line that keeps an infinite product, which is exact, for every overflow option."""
-    codes = [side.infinity for side in fmt.sides]
-    if None in codes:
+    positive, negative = (side.infinity for side in fmt.sides)
+    if positive is None or negative is None:
         return ""
-    return f"    if (isinf(product)) return product < 0 ? 0x{codes[1]:02x} : 0x{codes[0]:02x};\n"
+    return f"    if (isinf(product)) return product < 0 ? {_hex(fmt, negative)} : {_hex(fmt, positive)};\n"
 
 
 def c_dpi(fmt: str | Format) -> str:
@@ -283,8 +284,9 @@ def c_dpi(fmt: str | Format) -> str:
     >>> "rf8_dpi_multiply" in c_dpi("rf8")
     True
     """
-    fmt = get_byte_format(fmt, "the C header")
-    return _DPI.format(name=fmt.name, prefix=identifier(fmt))
+    fmt = get_format(fmt)
+    c_code = "unsigned char" if fmt.bits <= 8 else "unsigned short"
+    return _DPI.format(name=fmt.name, prefix=identifier(fmt), c_code=c_code)
 
 
 def dpi_package(fmt: str | Format) -> str:
@@ -295,6 +297,7 @@ def dpi_package(fmt: str | Format) -> str:
     >>> "RF8_RESIDUAL = 6" in dpi_package("rf8")
     True
     """
-    fmt = get_byte_format(fmt, "the C header")
+    fmt = get_format(fmt)
     constants = [f"  localparam int {constant};" for group in _constants(fmt) for constant in group]
-    return _DPI_PACKAGE.format(name=fmt.name, prefix=identifier(fmt), choices="\n".join(constants))
+    sv_code = "byte" if fmt.bits <= 8 else "shortint"
+    return _DPI_PACKAGE.format(name=fmt.name, prefix=identifier(fmt), choices="\n".join(constants), sv_code=sv_code)

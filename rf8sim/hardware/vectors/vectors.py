@@ -30,6 +30,7 @@ from ..golden.ports import Patterns, Port
 from . import classes
 from . import files as vector_files
 from .files import FLAGS, FORMS, SUFFIXES, Hashed, form_of
+from .random_vectors import random_count, random_operands
 
 __all__ = ["Block", "VectorSet", "make", "vectors"]
 
@@ -73,7 +74,7 @@ class VectorSet:
         if random is not None and random < 0:
             raise ValueError(f"the number of random vectors must not be negative, got {random}")
         self.model, self.level, self.seed = model, level, seed
-        self.random = classes.random_count(model, level) if random is None else random
+        self.random = random_count(model, level) if random is None else random
 
     @property
     def ports(self) -> tuple[Port, ...]:
@@ -117,7 +118,7 @@ class VectorSet:
 
     def _drawn(self, start: int, stop: int) -> tuple[Patterns, ...]:
         """Return the random vectors of these numbers."""
-        operands = classes.random_operands(self.model, self.seed, start, stop)
+        operands = random_operands(self.model, self.seed, start, stop)
         if self.model.into is not None and self.model.into.nan is None and not self.model.streams:
             # The result would have no code: the first vector of all is asked instead.
             missing = self.model.compute(operands)[0].missing
@@ -287,7 +288,8 @@ def vectors(
     """Make the test vectors of an operation.
 
     All combinations of operands of at most 16 bits together; for wider ones structured classes (thresholds of every
-    rounding mode and their neighbours, every exponent, walking ones, specials, ties, cancellation) and random vectors.
+    rounding mode and their neighbours, every exponent and every distance of two, walking ones, specials, ties,
+    cancellation, overflow, underflow) and random vectors.
 
     Parameters
     ----------

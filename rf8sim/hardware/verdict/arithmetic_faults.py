@@ -104,7 +104,7 @@ def _overflow(model: Golden) -> Found:
         def wrap(operands: Sequence[Patterns]) -> Patterns:
             values = model.exact_of(operands)[0].values
             integers = np.rint(np.nan_to_num(values)).astype(np.int64)
-            wrapped: NDArray[np.uint8] = (((integers - low) & mask) + low & mask).astype(np.uint8)
+            wrapped: Patterns = (((integers - low) & mask) + low & mask).astype(into.code_dtype)
             return wrapped
 
         yield Hypothesis("overflow wraps", "a result beyond the range wraps around", wrap)
@@ -121,7 +121,7 @@ def _wrapping(model: Golden, into: Format, step: int) -> Answer:
         down = np.frexp(np.where(over, exact.values, 1.0))[1] - (np.frexp(into.max)[1] - 1)
         low = model.round(Exact(np.ldexp(exact.values, -down), exact.flags), words_of(model, operands)).results
         moved = (low.astype(np.int64) & (sign - 1)) + step * down & (sign - 1) | low.astype(np.int64) & sign
-        return np.where(over, moved, right.results).astype(np.uint8)
+        return np.where(over, moved, right.results).astype(right.results.dtype)
 
     return answer
 
@@ -196,7 +196,8 @@ def _results(model: Golden) -> Found:
 def _arithmetic(model: Golden) -> Found:
     if is_exact(model):
         return
-    for digits in range(1, 13):
+    assert model.into is not None
+    for digits in range(1, max(12, model.into.bits) + 1):
         yield Hypothesis(
             f"truncated to {digits} bits", f"the exact result is cut to {digits} significant bits before it is rounded",
             with_exact(model, lambda values, digits=digits: _cut(values, digits)),  # type: ignore[misc]
@@ -213,12 +214,30 @@ def _arithmetic(model: Golden) -> Found:
             f"rounded twice, first to {digits} bits", f"the result is rounded twice, first to {word} ({digits} bits)",
             with_exact(model, lambda values, digits=digits: _nearest(values, digits)),  # type: ignore[misc]
         )  # fmt: skip
+    if model.operation in ("add", "sub") and all(codes_per_octave(fmt) for _, _, fmt in code_ports(model)):
+        for digits in range(model.into.bits - 1, 0, -1):
+            yield Hypothesis(
+                f"smaller operand aligned to {digits} bits",
+                f"the operand of the lower exponent is cut below the {digits} bits that begin at the other's first",
+                with_reading(model, lambda values, _, digits=digits: _aligned(values, digits)),  # type: ignore[misc]
+            )
     if model.operation in ("add", "sub", "mul", "div"):
         for other in ("add", "sub", "mul", "div"):
             if other != model.operation:
                 summary = OPERATIONS[other].summary
                 faulty = model.changed(operation=other)
                 yield Hypothesis(f"computes {summary}", f"the design computes {summary}", computed_by(faulty))
+
+
+def _aligned(values: list[NDArray[Any]], digits: int) -> list[NDArray[Any]]:
+    """Cut two addends below so many bits from the first one of the larger."""
+    finite = [np.where(np.isfinite(value), value, 0.0) for value in values[:2]]
+    first, second = (np.where(value == 0, -2000, np.frexp(value)[1]) for value in finite)
+    place = np.minimum(digits - np.maximum(first, second), 1000)
+    cut = [
+        np.where(np.isfinite(value), np.ldexp(np.trunc(np.ldexp(value, place)), -place), value) for value in values[:2]
+    ]
+    return [*cut, *values[2:]]
 
 
 def _cut(values: NDArray[np.float64], digits: int) -> NDArray[np.float64]:
@@ -305,6 +324,8 @@ def _streams(model: Golden) -> Found:
 
     yield Hypothesis("clear loses a product", "the product that comes with clear is lost", loses_first)
     if not is_exact(model) and not model.stochastic:
+        into = model.into
+        assert into is not None
 
         def stepwise(operands: Sequence[Patterns]) -> Patterns:
             clear, a, b = model.read(operands)[:3]
@@ -312,15 +333,14 @@ def _streams(model: Golden) -> Found:
                 products = a * b
             starts = np.flatnonzero(clear) if clear.size and clear[0] else np.append(0, np.flatnonzero(clear))
             lengths = np.diff(starts, append=clear.size)
-            registers, results = np.zeros(starts.size), np.zeros(clear.size, np.uint8)
+            registers, results = np.zeros(starts.size), np.zeros(clear.size, into.code_dtype)
             for step in range(int(lengths.max(initial=0))):
                 alive = lengths > step
                 with np.errstate(invalid="ignore"):
                     sums = registers[alive] + products[starts[alive] + step]
                 answers = model.round(Exact(sums, np.zeros(sums.size, np.int64))).results
                 results[starts[alive] + step] = answers
-                assert model.into is not None
-                registers[alive] = whole_table(model.into.values)[answers]
+                registers[alive] = whole_table(into.values)[answers]
             return results
 
         yield Hypothesis("sum rounded at each step", "the accumulator is rounded at each step", stepwise)

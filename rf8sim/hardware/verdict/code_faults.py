@@ -140,6 +140,10 @@ def _moved_codes(fmt: Format, by: int) -> NDArray[np.int64]:
     return np.where(fits, codes - magnitude + moved, codes)
 
 
+def _hex(fmt: Format, code: int) -> str:
+    return f"{code:0{max(-(-fmt.bits // 4), 2)}X}"
+
+
 def _zeros_and_nans(model: Golden) -> Found:
     into = model.into
     if into is not None and into.signed:
@@ -149,9 +153,11 @@ def _zeros_and_nans(model: Golden) -> Found:
             exact = model.exact_of(operands)[0]
             right = model.round(exact, words_of(model, operands)).results
             zero = (whole_table(into.values)[right] == 0) & np.signbit(exact.values)
-            return np.where(zero, sign | (into.zero or 0), right).astype(np.uint8)
+            return np.where(zero, sign | (into.zero or 0), right).astype(right.dtype)
 
-        yield Hypothesis("sign kept on zero", f"a zero of a negative result keeps the sign bit: code {sign:02X}", minus)
+        yield Hypothesis(
+            "sign kept on zero", f"a zero of a negative result keeps the sign bit: code {_hex(into, sign)}", minus
+        )
         if into.negative_zero is not None:
             table = np.arange(1 << into.bits)
             table[into.negative_zero] = into.zero or 0
@@ -186,7 +192,8 @@ def _zeros_and_nans(model: Golden) -> Found:
                 table = np.arange(1 << into.bits)
                 table[into.nan] = code
                 yield Hypothesis(
-                    f"NaN answered as {code:02X}", f"where NaN is asked the design answers {code:02X}",
+                    f"NaN answered as {_hex(into, code)}",
+                    f"where NaN is asked the design answers {_hex(into, code)}",
                     with_codes(model, table),
                 )  # fmt: skip
 

@@ -116,9 +116,9 @@ def places(kind: Kind, got: Patterns, wanted: Patterns) -> tuple[NDArray[np.int6
 
 
 @lru_cache(maxsize=64)
-def _code_places(fmt: Format) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+def _code_places(fmt: Format) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     has = ~np.isnan(fmt.values)
     values = np.unique(fmt.values[has])
-    order = np.searchsorted(values, np.where(has, fmt.values, values[0])).astype(np.int16)
+    order = np.searchsorted(values, np.where(has, fmt.values, values[0])).astype(np.int32)
     size = 1 << (8 * unsigned(fmt.bits).itemsize)
     return np.resize(order, size), np.resize(has, size)

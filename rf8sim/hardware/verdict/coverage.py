@@ -136,8 +136,16 @@ def _code_groups(name: str, fmt: Format, hits: NDArray[np.int64], is_result: boo
         reachable = ~alias if is_result else np.ones(codes.size, dtype=np.bool_)
         return {label: int(counts[where].sum()) for label, where in labels.items() if (where & reachable).any()}
 
-    groups = [
-        Group(name, "codes", bins({f"{code:02X}": codes == code for code in codes})),
+    if fmt.bits <= 8:
+        groups = [Group(name, "codes", bins({f"{code:02X}": codes == code for code in codes}))]
+    else:  # of so many codes: those that share their first 8 bits, and each bit
+        top = codes >> (fmt.bits - 8)
+        each = {f"{bit}={level}": codes >> bit & 1 == level for bit in range(fmt.bits) for level in (0, 1)}
+        groups = [
+            Group(name, "first 8 bits", bins({f"{byte:02X}": top == byte for byte in range(256)})),
+            Group(name, "bits", bins(each)),
+        ]
+    groups += [
         Group(name, "signs", bins({"+": finite & (values > 0), "-": finite & (values < 0)})),
     ]
     if fmt.depth is not None:

@@ -81,7 +81,7 @@ def with_result(model: Golden, change: Callable[[Patterns], Patterns]) -> Answer
 
 def with_codes(model: Golden, table: NDArray[Any]) -> Answer:
     """Return the answers of a design that answers ``table[code]`` for each code."""
-    return with_result(model, lambda results: np.asarray(whole_table(table.astype(np.uint8))[results]))
+    return with_result(model, lambda results: np.asarray(whole_table(table.astype(results.dtype))[results]))
 
 
 def code_ports(model: Golden) -> list[tuple[int, Port, Format]]:
@@ -117,7 +117,7 @@ def codes_per_octave(fmt: Format) -> int | None:
     side = fmt.sides[0]
     codes, values = side.codes.astype(np.int64), side.magnitudes
     top = values[-1] / 2
-    for step in (1, 2, 4, 8, 16, 32):
+    for step in (1 << bit for bit in range(fmt.bits)):
         inside = (values <= top) & (values >= max(fmt.subnormals_below or 0, 4 * fmt.smallest))
         index = np.clip(codes[inside] + step, 0, fmt.values.size - 1)
         if inside.any() and np.array_equal(fmt.values[index], 2 * values[inside]):
