@@ -26,6 +26,7 @@ from ...arithmetic.operations import (
     number_in_words,
     round_exact,
 )
+from ...arithmetic.products import get_operand
 from ...codec.boundaries import place
 from ...codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
 from ...formats import Format, get_format
