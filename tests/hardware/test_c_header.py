@@ -6,6 +6,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from oracle_helpers import overflows
 
 import rf8sim
 from rf8sim import reference
@@ -58,7 +59,8 @@ def call(function, *arguments, size, dtype=np.uint8):
 
 def modes(fmt):
     rounding = [mode for mode in rf8sim.RoundingMode if mode != "stochastic" and (mode != "residual" or fmt.depth)]
-    return [*enumerate(rounding)], [*enumerate(["saturate", *(["nan"] if fmt.nan is not None else [])])]
+    overflow = [option for option in overflows(fmt) if fmt.signed or option != "ieee"]
+    return [*enumerate(rounding)], [*enumerate(overflow)]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import test_c_header
+from oracle_helpers import overflows
 from test_c_header import FLAGS, LOOPS, call
 
 import rf8sim
@@ -41,8 +42,7 @@ def codes_of(function, *arguments, size):
 def choices(fmt):
     """Numbers and names of the header's rounding modes and overflow options."""
     rounding = [mode for mode in RoundingMode if mode != "stochastic" and (mode != "residual" or fmt.depth)]
-    infinite = fmt.depth is None and np.isinf(fmt.values).any()
-    overflow = ["saturate", *(["nan"] if fmt.nan is not None else []), *(["infinity"] if infinite else [])]
+    overflow = [option for option in overflows(fmt) if fmt.signed or option != "ieee"]
     return [*enumerate(rounding)], [*enumerate(overflow)]
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...codec.boundaries import Boundary, boundaries
-from ...codec.rounding import RoundingMode
+from ...codec.rounding import Overflow, Rounding, RoundingMode, fits
+from ...codec.thresholds import overflow_code
 from ...formats import Format, get_format
 from .c_header_wide import computes_thresholds, wide_c_header
 from .c_tables import c_number, rows
@@ -40,12 +43,14 @@ static const double {prefix}_values[{count}] = {{
 static const {code} {prefix}_canonicals[{count}] = {{
 {canonicals}
 }};
-/* By sign: canonical codes of ascending magnitude, then what is beyond by overflow option. */
+/* By sign: canonical codes of ascending magnitude. */
 static const {code} {prefix}_ladder[2][{ladder_length}] = {{
 {ladder}
 }};
 static const int {prefix}_ladder_length[2] = {{{lengths}}};
-static const {code} {prefix}_beyond[{overflow_count}][2] = {{{beyond}}};
+/* What finite numbers beyond the largest value become, by rounding, overflow option and sign; and infinities. */
+static const {code} {prefix}_beyond[{mode_count}][{overflow_count}][2] = {{{beyond}}};
+static const {code} {prefix}_infinite[{overflow_count}][2] = {{{infinite}}};
 static const int {prefix}_threshold_count[2] = {{{threshold_lengths}}};
 static const {prefix}_threshold {prefix}_thresholds[{mode_count}][2][{threshold_length}] = {{
 {thresholds}
@@ -65,7 +70,7 @@ static inline {code} {prefix}_place(int negative, int octave, uint64_t significa
         if (octave > at.octave || (octave == at.octave && significand >= at.significand)) low = middle + 1;
         else high = middle;
     }}
-    if (low >= {prefix}_ladder_length[negative]) return {prefix}_beyond[overflow][negative];
+    if (low >= {prefix}_ladder_length[negative]) return {prefix}_beyond[rounding][overflow][negative];
     return {prefix}_ladder[negative][low];
 }}
 
@@ -76,7 +81,7 @@ static inline {code} {prefix}_encode(double x, int rounding, int overflow) {{
     negative = (int)(pattern >> 63);
     exponent = (int)(pattern >> 52 & 0x7ff);
     mantissa = pattern & 0xfffffffffffffu;
-    if (exponent == 0x7ff) return mantissa ? {nan_code} : {prefix}_beyond[overflow][negative];
+    if (exponent == 0x7ff) return mantissa ? {nan_code} : {prefix}_infinite[overflow][negative];
     if (exponent == 0) {{
         if (mantissa == 0) return {prefix}_ladder[negative][0];
         for (exponent = 1; !(mantissa >> 52); exponent--) mantissa <<= 1;
@@ -95,8 +100,7 @@ static inline {code} {prefix}_encode_fixed(int64_t x, int fraction, int rounding
 
 /* The product of two codes, rounded once: the product of their values is exact as a double. */
 static inline {code} {prefix}_multiply({code} a, {code} b, int rounding, int overflow) {{
-    double product = {prefix}_decode(a) * {prefix}_decode(b);
-{exact_infinity}    return {prefix}_encode(product, rounding, overflow);
+    return {prefix}_encode({prefix}_decode(a) * {prefix}_decode(b), rounding, overflow);
 }}
 
 #endif
@@ -146,11 +150,11 @@ def _code_type(fmt: Format) -> str:
     return f"uint{8 * fmt.code_dtype.itemsize}_t"
 
 
-def _choices(fmt: Format) -> tuple[list[RoundingMode], list[str]]:
+def _choices(fmt: Format) -> tuple[list[RoundingMode], list[Overflow]]:
     modes = [mode for mode in _MODES if mode is not RoundingMode.RESIDUAL or fmt.depth is not None]
-    options = ["saturate"] + (["nan"] if fmt.nan is not None else [])
-    infinite = computes_thresholds(fmt) and None not in (side.infinity for side in fmt.sides)
-    return modes, options + (["infinity"] if infinite else [])
+    # Below an unsigned format's zero the tables have one threshold, for all options.
+    options = [option for option in Overflow if fmt.signed or option is not Overflow.IEEE]
+    return modes, [option for option in options if fits(fmt, Rounding(overflow=option))]
 
 
 def _constants(fmt: Format) -> tuple[list[str], list[str]]:
@@ -179,11 +183,15 @@ def _threshold(boundary: Boundary) -> tuple[int, int]:
     return (octave, significand)
 
 
-def _beyond(fmt: Format, option: str, negative: bool) -> int:
-    if option == "nan":
-        assert fmt.nan is not None
-        return fmt.nan
-    return int(fmt.sides[negative].codes[-1])
+def _overflow_tables(fmt: Format, modes: Sequence[RoundingMode], options: Sequence[Overflow]) -> dict[str, str]:
+    """Return what is beyond the largest value, by mode, option and sign, and what infinities become, as C."""
+
+    def row(mode: RoundingMode | None) -> str:
+        pairs = ([_hex(fmt, overflow_code(fmt, option, negative, mode)) for negative in (False, True)]
+                 for option in options)  # fmt: skip
+        return ", ".join(f"{{{', '.join(pair)}}}" for pair in pairs)
+
+    return {"beyond": ", ".join(f"{{{row(mode)}}}" for mode in modes), "infinite": row(None)}
 
 
 def c_header(fmt: str | Format) -> str:
@@ -191,9 +199,9 @@ def c_header(fmt: str | Format) -> str:
 
     With ``rf8`` for the format's name: ``rf8_decode``, ``rf8_canonical``, ``rf8_encode`` (from double or float),
     ``rf8_encode_fixed`` (from 64-bit fixed point) and ``rf8_multiply``, in every deterministic rounding mode of the
-    format, with saturation or NaN on overflow. Codes are ``uint8_t``, those of more than 8 bits ``uint16_t``. Headers
-    of more than 8 bits have infinity on overflow too, if the format has infinities, and tables of up to a megabyte; of
-    the RF family, whose thresholds are irrational, several megabytes.
+    format, with every overflow option that it has (``ieee`` for signed ones only). Codes are ``uint8_t``, those of more
+    than 8 bits ``uint16_t``. Headers of more than 8 bits have tables of up to a megabyte; of the RF family, whose
+    thresholds are irrational, several megabytes.
 
     Parameters
     ----------
@@ -222,7 +230,7 @@ def c_header(fmt: str | Format) -> str:
         "nan_note": "NaN gives NaN."
         if fmt.nan is not None
         else "The format has no NaN: do not encode one (it gives 0).",
-        "exact_infinity": _exact_infinity(fmt),
+        **_overflow_tables(fmt, modes, options),
         "nan_code": _hex(fmt, fmt.nan) if fmt.nan is not None else f"{prefix}_ladder[0][0]",
     }
     if computes_thresholds(fmt):
@@ -246,10 +254,6 @@ def c_header(fmt: str | Format) -> str:
         ),
         lengths=", ".join(map(str, lengths)),
         overflow_count=len(options),
-        beyond=", ".join(
-            f"{{{_hex(fmt, _beyond(fmt, option, False))}, {_hex(fmt, _beyond(fmt, option, True))}}}"
-            for option in options
-        ),
         threshold_lengths=", ".join(str(len(side)) for side in first),
         mode_count=len(modes),
         threshold_length=max(threshold_length, 1),
@@ -266,14 +270,6 @@ def _thresholds(fmt: Format, mode: RoundingMode, negative: bool) -> list[tuple[i
 def _c_thresholds(mode: RoundingMode, sides: list[list[tuple[int, int]]]) -> str:
     tables = [rows([f"{{{octave}, {significand:#x}u}}" for octave, significand in side or [(0, 0)]]) for side in sides]
     return "  {" + ",\n   ".join(f"{{\n{table}\n   }}" for table in tables) + f"}} /* {mode.value} */"
-
-
-def _exact_infinity(fmt: Format) -> str:
-    """Return the line that keeps an infinite product, which is exact, for every overflow option."""
-    positive, negative = (side.infinity for side in fmt.sides)
-    if positive is None or negative is None:
-        return ""
-    return f"    if (isinf(product)) return product < 0 ? {_hex(fmt, negative)} : {_hex(fmt, positive)};\n"
 
 
 def c_dpi(fmt: str | Format) -> str:

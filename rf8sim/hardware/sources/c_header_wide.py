@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from ...codec.boundaries import place
-from ...codec.codec import encode
-from ...codec.rounding import Rounding, RoundingMode
+from ...codec.rounding import RoundingMode
 from ...formats import Format
 from .c_tables import c_number, rows
 
@@ -121,8 +120,7 @@ static inline uint16_t {prefix}_encode_fixed(int64_t x, int fraction, int roundi
 
 /* The product of two codes, rounded once: the product of their values is exact as a double. */
 static inline uint16_t {prefix}_multiply(uint16_t a, uint16_t b, int rounding, int overflow) {{
-    double product = {prefix}_decode(a) * {prefix}_decode(b);
-{exact_infinity}    return {prefix}_encode(product, rounding, overflow);
+    return {prefix}_encode({prefix}_decode(a) * {prefix}_decode(b), rounding, overflow);
 }}
 
 #endif
@@ -179,24 +177,12 @@ def wide_c_header(
         next=", ".join(c_number(side.beyond) for side in fmt.sides),
         mode_count=len(modes),
         overflow_count=len(options),
-        beyond=", ".join(
-            f"{{{', '.join(_pair(_code_of(fmt, mode, option), 1.7e308) for option in options)}}}" for mode in modes
-        ),
-        infinite=", ".join(_pair(_code_of(fmt, modes[0], option), np.inf) for option in options),
         tables=tables,
         middle=middle,
         canonical=canonical,
         ties_away="1 || " if fmt.ties_away else "",
         unsigned="" if fmt.signed else "negative || ",
     )
-
-
-def _code_of(fmt: Format, mode: RoundingMode, option: str) -> Callable[[float], int]:
-    return lambda x: int(encode(np.array([x]), fmt, rounding=Rounding(mode, option))[0])
-
-
-def _pair(code_of: Callable[[float], int], magnitude: float) -> str:
-    return f"{{{code_of(magnitude):#06x}, {code_of(-magnitude):#06x}}}"
 
 
 def _tables(fmt: Format, prefix: str) -> tuple[str, str, str, int]:
