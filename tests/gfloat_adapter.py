@@ -6,8 +6,8 @@ answered, as JSON into the file that the environment variable ``GFLOAT_ADAPTER_C
 
 Where both libraries state different conventions, the adapter translates gfloat's into options of rf8sim, here only:
 
-* ``sat=False`` is ``infinity`` where the format has infinities, else ``nan``. With ``nan`` a finite number beyond the
-  largest value is NaN in every mode of rf8sim; gfloat stops it at the largest value in a mode that truncates.
+* ``sat=False`` is ``ieee``. But for the finite formats of P3109, whose SatNone is the largest value, gfloat gives NaN
+  as for other formats: that is ``nan`` in modes that do not truncate.
 * Without infinities and NaN, ``sat=False`` raises ValueError in gfloat where a result is out of range.
 * Each of gfloat's four stochastic modes is the carry of fraction and word, for other words (`_words`).
 * `encode_float` cuts off, but what is above the largest value by any amount is infinity or NaN.
@@ -77,7 +77,8 @@ def round_codes(
     """The codes of rf8sim for what gfloat is asked."""
     fmt = format_of(info.name)
     infinities, nan = fmt.sides[0].infinity is not None, fmt.nan is not None
-    overflow = "saturate" if sat or not (infinities or nan) else "infinity" if infinities else "nan"
+    no_infinity = fmt.family == "p3109" and not infinities
+    overflow = "saturate" if sat or not (infinities or nan) else "nan" if no_infinity else "ieee"
     if mode.name in STOCHASTIC:
         if not (sat or infinities or nan) and np.any((x > info.max) | (x < info.min)):
             raise NotSharedError("results out of range are refused")
@@ -86,10 +87,10 @@ def round_codes(
     name = MODES[mode.name]
     if not sat and not infinities:
         stops = np.isfinite(x) & ((name == "toward-zero") | (x > 0 if name == "down" else (x < 0) & (name == "up")))
-        if nan:
+        if no_infinity:
             stopped = rf8sim.encode(x, fmt, rounding=rf8sim.Rounding(name, "saturate"))
             return np.where(stops, stopped, rf8sim.encode(x, fmt, rounding=rf8sim.Rounding(name, "nan")))
-        for negative in (False, True)[: 1 + fmt.signed]:
+        for negative in (False, True)[: 0 if nan else 1 + fmt.signed]:
             beyond = (-x if negative else x) >= overflow_start(fmt, rf8sim.RoundingMode(name), negative)
             if np.any(beyond & ~stops):
                 raise ValueError(f"{info.name} has neither infinity nor NaN")

@@ -15,9 +15,9 @@ units of the products: the largest power of two that divides every value of the 
 ``rounding`` says.
 
 *order*: with ``sequential`` each exact product is added to the accumulator, which starts at zero, with one rounding, as
-a fused multiply-add does. With ``blocked:K`` each K products are summed exactly, then added with one rounding, as
-matrix engines do. With ``pairwise`` a tree of adders sums neighbours, each sum rounded once; an odd one out is added to
-zero.
+a fused multiply-add does. With ``blocked:K`` each K products are summed exactly, then added with one rounding. (Matrix
+engines do not: they shift the products and the running sum to the largest exponent, and cut them there.) With
+``pairwise`` a tree of adders sums neighbours, each sum rounded once; an odd one out is added to zero.
 
 *products* are exact, unless ``products`` names a floating-point type or a format: then each is first rounded to it, as
 ``product_rounding`` says and an accumulator of that type would, and integer accumulators count in its smallest value.

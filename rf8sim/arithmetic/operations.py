@@ -405,7 +405,7 @@ def round_exact(
     exactly : callable, optional
         From a flat index to the exact value.
     selects : bool
-        Whether an infinite result stays one where the format has it, whatever ``overflow`` says.
+        Whether an infinite result stays one where the format has it, for every ``overflow``.
 
     Returns
     -------

@@ -61,7 +61,11 @@ RoundingMode = Annotated[
 ]
 Overflow = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(metavar="RULE", help="Result on overflow: saturate (default), nan or infinity."),
+    typer.Option(
+        metavar="RULE",
+        help="Result on overflow: saturate (default), propagate (infinities stay), ieee (as the rounding direction "
+        "says), infinity or nan.",
+    ),
 ]
 RandomBits = Annotated[
     Optional[int],  # noqa: UP045

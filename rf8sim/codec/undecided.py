@@ -54,7 +54,7 @@ def _digits(fmt: Format) -> int:
 
 
 def decides(fmt: Format, rounding: str | Rounding) -> bool:
-    """Return whether rounding to odd in float64, then to a format, is rounding the exact number, whatever it is.
+    """Return whether rounding to odd in float64, then to a format, is rounding the exact number, for every number.
 
     Parameters
     ----------

@@ -444,7 +444,9 @@ def p3109_format(precision: int, bits: int = 8, *, signed: bool = True, extended
 
     The bias is ``2**(bits - precision - 1)``, of an unsigned format ``2**(bits - precision)``. There are subnormals,
     one zero and one NaN: of a signed format where negative zero would be, of an unsigned one the largest code.
-    An extended format has infinities, the largest codes that are left; a finite one has none.
+    An extended format has infinities, the largest codes that are left; a finite one has none. Projections (section 4.7)
+    are roundings: ``overflow`` is ``saturate`` for SatFinite, ``propagate`` for SatPropagate, ``ieee`` for SatNone, and
+    ``variant`` A, B or C for the stochastic ones. Division by zero is NaN.
 
     Parameters
     ----------
