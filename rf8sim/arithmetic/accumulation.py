@@ -10,7 +10,7 @@ from ..codec.rounding import Rounding, as_rounding
 from ..formats import Format
 from .accumulators import Accumulator, Order, get_accumulator, get_order, get_rule
 
-__all__ = ["Accumulation", "OperandScales", "as_accumulation"]
+__all__ = ["ENGINES", "Accumulation", "OperandScales", "as_accumulation", "is_aligned"]
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,12 @@ class Accumulation:
     Parameters
     ----------
     accumulator : str, Format or Accumulator
-        ``exact``, ``float32``, ``float16``, ``bfloat16``, ``tf32``, ``int:n``, ``int:n:wrap`` or a format.
+        ``exact``, ``float32``, ``float16``, ``bfloat16``, ``tf32``, ``e{E}m{M}``, ``int:n``, ``int:n:wrap`` or a
+        format.
     order : str or Order
-        ``sequential``, ``pairwise`` or ``blocked:K``. Without effect on ``exact``.
+        ``sequential``, ``pairwise``, ``blocked:K``, or, for a float, ``aligned:F:K``: K products and the running sum
+        are shifted to the largest exponent among them, cut off (``aligned:F:K:nearest``: rounded) F bits below it, and
+        added without another error. Without effect on ``exact``.
     rounding : str or Rounding
         How sums are rounded into the accumulator: a mode of `rf8sim.encode`, for a format with what a sum beyond its
         range becomes. Without effect on ``exact`` and integers. Of ``stochastic`` only the seed can be set.
@@ -65,6 +68,8 @@ class Accumulation:
         ):
             object.__setattr__(self, name, value)
         accumulator, products = get_accumulator(self.accumulator), get_accumulator(self.products)
+        if get_order(self.order).name == "aligned":
+            _check_aligned(accumulator, products, as_rounding(self.rounding))
         if not accumulator.exact:
             get_rule(accumulator, self.rounding, 0)
         if products.exact:
@@ -80,15 +85,73 @@ class Accumulation:
         get_rule(products, self.product_rounding, 0)
 
 
+def _check_aligned(accumulator: Accumulator, products: Accumulator, rounding: Rounding) -> None:
+    if accumulator.floating is None:
+        raise ValueError(
+            f"order 'aligned' keeps its sums in a float, not in {accumulator.name!r}: choose 'float32' or 'e8m13'"
+        )
+    if rounding.mode not in ("nearest-even", "toward-zero"):
+        raise ValueError(f"order 'aligned' rounds its sums to 'nearest-even' or 'toward-zero', not {rounding.mode!r}")
+    if not products.exact:
+        raise ValueError("order 'aligned' takes exact products: leave out `products`")
+
+
+ENGINES: dict[str, Accumulation] = {
+    name: Accumulation(layout, order=order, rounding="toward-zero")
+    for name, layout, order in (
+        ("volta-fp16", "float32", "aligned:23:4"),
+        ("turing-fp16", "float32", "aligned:24:8"),
+        ("ampere-fp16", "float32", "aligned:24:8"),
+        ("ampere-tf32", "float32", "aligned:24:4"),
+        ("ada-fp16", "float32", "aligned:24:8"),
+        ("ada-fp8", "e8m13", "aligned:13:16"),
+        ("hopper-fp16", "float32", "aligned:25:16"),
+        ("hopper-tf32", "float32", "aligned:25:8"),
+        ("hopper-fp8", "e8m13", "aligned:13:32"),
+        ("blackwell-fp16", "float32", "aligned:25:16"),
+        ("blackwell-fp8", "float32", "aligned:25:32"),
+    )
+}
+"""Matrix engines of NVIDIA GPUs by architecture and operands, with float32 results, as MMA-Sim models them (Xie et al.,
+arXiv 2511.10909): bfloat16 is summed as fp16. Ampere's and Ada's instructions of twice these K do two steps."""
+
+
+def is_aligned(name: object) -> bool:
+    """Return whether a name is that of a matrix engine or of aligned sums, which say accumulator, order and rounding.
+
+    Examples
+    --------
+    >>> is_aligned("hopper-fp8"), is_aligned("aligned:25:16"), is_aligned("float32")
+    (True, True, False)
+    """
+    return isinstance(name, str) and (name in ENGINES or name.startswith("aligned:"))
+
+
 def as_accumulation(accumulator: str | Format | Accumulator | Accumulation) -> Accumulation:
-    """Return an `Accumulation`, or make one of an accumulator, summed in sequence and rounded to nearest even.
+    """Return an `Accumulation`, or make one of its name.
+
+    Parameters
+    ----------
+    accumulator : str, Format, Accumulator or Accumulation
+        An accumulator, in which products are summed in sequence, rounded to nearest even; ``aligned:F:K`` or
+        ``aligned:F:K:LAYOUT``, a float (by default float32) for aligned sums rounded toward zero; or a matrix engine of
+        `ENGINES`.
 
     Examples
     --------
     >>> as_accumulation("float16") == Accumulation("float16")
     True
+    >>> as_accumulation("hopper-fp8") == as_accumulation("aligned:13:32:e8m13")
+    True
     """
-    return accumulator if isinstance(accumulator, Accumulation) else Accumulation(accumulator)
+    if isinstance(accumulator, Accumulation):
+        return accumulator
+    if isinstance(accumulator, str) and accumulator in ENGINES:
+        return ENGINES[accumulator]
+    if isinstance(accumulator, str) and accumulator.startswith("aligned:"):
+        parts = accumulator.split(":")
+        return Accumulation(":".join(parts[3:]) or "float32", order=":".join(parts[:3]), rounding="toward-zero")
+    return Accumulation(accumulator)
 
 
 @dataclass(frozen=True, eq=False)

@@ -220,7 +220,8 @@ def accumulation_bound(
     Returns
     -------
     ndarray of float64
-        The bound of each absolute error; infinite where a sum could overflow, or n u is 1 or more.
+        The bound of each absolute error; infinite where a sum could overflow, or n u is 1 or more, and for ``aligned``
+        sums, of which it is not known.
 
     Raises
     ------
@@ -239,6 +240,8 @@ def accumulation_bound(
     roundings = step_count(plan, depth) if depth else 0
     passed = max(math.ceil(math.log2(depth)), 1) if plan.name == "pairwise" and depth else roundings
     gamma = passed * unit / (1 - passed * unit) if passed * unit < 1 else math.inf
+    if plan.name == "aligned":  # what is cut off depends on the exponents of all operands of a block
+        return np.full(sizes.shape, math.inf)
     if layout.exact:
         largest = math.inf
     elif layout.floating is not None:

@@ -18,6 +18,7 @@ from .. import reference
 from .._base.checks import as_codes
 from .._base.threads import in_pieces
 from .._kernels import codec as _kernels
+from .._kernels.aligned import sum_aligned
 from .._kernels.sums import sum_terms
 from ..codec.codec import whole_table
 from ..codec.rounding import Rounding, RoundingMode
@@ -91,6 +92,7 @@ class Operand(NamedTuple):
     table: Array | None
     grid: _Grid
     parts: tuple[Array, ...]
+    format: Format | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -104,6 +106,16 @@ class Operand(NamedTuple):
     def values(self) -> Array:
         """Return the numbers."""
         return self.data.astype(np.float64) if self.table is None else self.table[self.data]
+
+    def exponents(self) -> NDArray[np.int16]:
+        """Return the exponents that an adder of products sees: a subnormal's is that of the smallest normal number.
+
+        A zero counts with -126, as MMA-Sim found of matrix engines (arXiv 2511.10909).
+        """
+        if self.format is not None:
+            exponents: NDArray[np.int16] = _exponents(self.format)[self.data]
+            return exponents
+        return _exponents_of(self.data.astype(np.float64), 2.0**-126)
 
     def slices(self) -> list[Array]:
         """Return the finite values cut into parts whose products sum exactly in float64; zero parts left out."""
@@ -122,6 +134,17 @@ class Operand(NamedTuple):
         values = self.values()
         finite = np.isfinite(values)
         return None if finite.all() else np.where(finite, np.sign(values), values)
+
+
+def _exponents_of(values: Array, smallest_normal: float) -> NDArray[np.int16]:
+    finite = np.where(np.isfinite(values), values, 1.0)
+    exponent = np.frexp(np.maximum(np.abs(finite), smallest_normal))[1] - 1
+    return np.where(values == 0, -126, exponent).astype(np.int16)
+
+
+@lru_cache(maxsize=64)
+def _exponents(fmt: Format) -> NDArray[np.int16]:
+    return _exponents_of(whole_table(fmt.values), fmt.subnormals_below or fmt.smallest)
 
 
 @lru_cache(maxsize=64)
@@ -168,7 +191,7 @@ def get_operand(x: ArrayLike, fmt: str | Format) -> Operand:
         return Operand(data, None, _grid(data.astype(np.float64)), ())
     fmt = get_format(fmt)
     table, grid, parts = _table(fmt)
-    return Operand(as_codes(x, fmt.bits, fmt.name), table, grid, parts)
+    return Operand(as_codes(x, fmt.bits, fmt.name), table, grid, parts, fmt)
 
 
 # --- one matrix product -----------------------------------------------------------------------------------------------
@@ -392,7 +415,7 @@ def step_count(order: Order, depth: int) -> int:
     """Return how many sums of one output of that many products are rounded."""
     if order.name == "sequential":
         return depth
-    if order.name == "blocked":
+    if order.name in ("blocked", "aligned"):
         return -(-depth // order.block)
     count, total = depth, 0
     while count > 1 or not total:
@@ -420,6 +443,8 @@ def accumulate(a: Operand, b: Operand, plan: Plan, first: int, step: int = 1) ->
     """
     if plan.accumulator.exact:
         return _exact(a, b, None, 0, plan)
+    if plan.order.name == "aligned":
+        return _aligned(a, b, plan)
     if plan.order.name == "blocked":
         return _blocked(a, b, plan, first, step)
     rows, depth = a.shape
@@ -496,6 +521,23 @@ def _settled(x: Array, rule: Rule, threads: int | None) -> Array:
         threads,
     )
     return out.reshape(x.shape)
+
+
+def _aligned(a: Operand, b: Operand, plan: Plan) -> Array:
+    """Sum blocks of products, each shifted with the running sum to the largest exponent and cut there."""
+    kind, order = plan.accumulator.floating, plan.order
+    assert kind is not None
+    sums = np.zeros((a.shape[0], b.shape[1]))
+    left, right = ((np.ascontiguousarray(x.values()), np.ascontiguousarray(x.exponents())) for x in (a, b))
+    steps = np.int64(order.fraction), np.int64(order.block), order.nearest
+    number = np.int64(kind.precision), np.int64(kind.emin), plan.rounding == "nearest-even", kind.max
+
+    def work(start: int, stop: int) -> None:
+        part = left[0][start:stop], left[1][start:stop]
+        sum_aligned(part, right, steps, number, sums[start:stop])
+
+    in_pieces(work, a.shape[0], plan.threads, weight=b.data.size)
+    return sums
 
 
 def _transposed(x: Operand) -> Operand:
@@ -603,6 +645,8 @@ def accumulate_blocks(a: Operand, b: Operand, scales: tuple[Array, Array], block
     """
     if plan.accumulator.exact:
         return _exact(a, b, scales, block, plan)
+    if plan.order.name == "aligned":
+        raise ValueError("order 'aligned' takes no block scales here: leave out block_size, or use another order")
     depth = a.shape[1]
     sums = np.zeros((a.shape[0], b.shape[1]))
     is_blocked = plan.order == Order("blocked", block)

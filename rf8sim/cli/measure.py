@@ -220,12 +220,13 @@ def evaluate(
         Optional[list[str]],  # noqa: UP045
         typer.Option(
             metavar="NAME",
-            help="exact (default), float32, bfloat16, tf32, e8m13, ..., int:n or a format (repeatable).",
+            help="exact (default), float32, bfloat16, tf32, e8m13, ..., int:n, a format, or a matrix engine such as "
+            "hopper-fp8 or aligned:F:K, which says order and rounding too (repeatable).",
         ),
     ] = None,
     order: Annotated[
         str,
-        typer.Option(metavar="NAME", help="Order of sums: sequential, pairwise or blocked:K (blocks of K)."),
+        typer.Option(metavar="NAME", help="Order of sums: sequential, pairwise, blocked:K (blocks of K) or aligned:F:K."),
     ] = "sequential",
     accumulator_rounding: Annotated[
         str, typer.Option(metavar="NAME", help="Rounding of the accumulator: nearest-even, toward-zero, stochastic ...")

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arithmetic.accumulation import Accumulation, OperandScales
+from ..arithmetic.accumulation import Accumulation, OperandScales, as_accumulation, is_aligned
 from ..arithmetic.accumulators import get_accumulator, get_order, get_rule
 from ..arithmetic.linalg import matmul
 from ..codec.rounding import Rounding
@@ -65,7 +65,8 @@ class Datapath:
     activations : Scheme or None
         How activations are rounded, or its text form; None leaves them in float32.
     accumulator, order, accumulator_rounding : str
-        As ``accumulator``, ``order`` and ``rounding`` of `rf8sim.arithmetic.linalg.matmul`.
+        As ``accumulator``, ``order`` and ``rounding`` of `rf8sim.arithmetic.linalg.matmul`. A matrix engine
+        (``hopper-fp8``) or ``aligned:F:K`` as the accumulator says all three.
     shift : int or None
         Products are divided by ``2**shift`` before they are summed, and the sums multiplied; None chooses it.
     seed : int
@@ -91,13 +92,20 @@ class Datapath:
         object.__setattr__(self, "weights", as_scheme(self.weights))
         if self.activations is not None:
             object.__setattr__(self, "activations", as_scheme(self.activations))
+        if is_aligned(self.accumulator):
+            summing = as_accumulation(self.accumulator)
+            object.__setattr__(self, "accumulator", get_accumulator(summing.accumulator).name)
+            object.__setattr__(self, "order", str(summing.order))
+            object.__setattr__(self, "accumulator_rounding", str(summing.rounding))
 
     def check(self) -> None:
         """Raise ValueError if an option is unknown or options do not fit each other."""
         get_order(self.order)
         accumulator = get_accumulator(self.accumulator)
         if not accumulator.exact:
-            get_rule(accumulator, Rounding(self.accumulator_rounding, seed=self.seed), 0)
+            rounding = Rounding(self.accumulator_rounding, seed=self.seed)
+            get_rule(accumulator, rounding, 0)
+            Accumulation(accumulator, self.order, rounding)
         if accumulator.integer and self.activations is None:
             raise ValueError(
                 f"accumulator {self.accumulator!r} sums integers: give the activations a format too, such as 'int8'"
