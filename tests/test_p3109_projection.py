@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import rf8sim
-from rf8sim import Rounding, get_format, reference
+from rf8sim import Rounding, RoundingMode, get_format, reference
 from rf8sim.arithmetic.codes import Flags
+from rf8sim.codec.rounding import Overflow
+from rf8sim.codec.thresholds import step_table
 from rf8sim.formats import Format, p3109_format
 
 ROUNDING = {
@@ -201,3 +203,13 @@ def test_what_does_not_fit_is_refused() -> None:
         Rounding("stochastic", variant="D", bits=3)
     with pytest.raises(ValueError, match="neither infinity nor NaN"):
         rf8sim.encode([1.0], "e2m1fn", rounding="nearest-even/ieee")
+
+
+def test_the_text_of_an_option_is_as_good_as_the_member() -> None:
+    """Tables are kept by option: the first that asked, with a text, must not leave another's table behind."""
+    fmt = p3109_format(3, 7, extended=True)
+    for option in ("saturate", "propagate", "ieee", "infinity", "nan"):
+        by_text = step_table(fmt, RoundingMode.UP, option, "float32")
+        step_table.cache_clear()
+        by_member = step_table(fmt, RoundingMode.UP, Overflow(option), "float32")
+        np.testing.assert_array_equal(by_text.result, by_member.result)

@@ -12,13 +12,13 @@ So B and C are A with other words.
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import reference
 from ..formats import Format
 from .rounding import Rounding
 from .thresholds import StochasticTable
@@ -119,6 +119,9 @@ def mend_wide_gaps(
         way = distance / table.gap[number[here]] * (mask + 1)
     near = np.abs(way - (mask + 1 - (words[here].astype(np.int64) & mask))) < _MARGIN
     for index in here[near].tolist():
-        out[index] = reference.round_value(
-            float(x[index]), fmt, "stochastic", rounding.overflow, int(words[index]), rounding.bits
-        )
+        value, pair = float(x[index]), int(table.codes[number[index]])
+        side, lower = fmt.sides[value < 0], pair & 0xFFFF
+        rank = int(fmt.rank[lower])
+        low, high = (Fraction(float(v)) for v in [*side.magnitudes, side.beyond][rank : rank + 2])
+        exact = (abs(Fraction(value)) - low) / (high - low) * (mask + 1)
+        out[index] = pair >> 16 if math.floor(exact) + (int(words[index]) & mask) > mask else lower

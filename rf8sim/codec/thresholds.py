@@ -125,7 +125,7 @@ def rounds_below_zero(fmt: Format, overflow: Overflow) -> bool:
 
     That is P3109's order, and IEEE 754's. For the other options every negative number is out of range.
     """
-    return overflow is Overflow.IEEE and fmt.zero is not None
+    return overflow == Overflow.IEEE and fmt.zero is not None
 
 
 def overflow_code(fmt: Format, overflow: Overflow, negative: bool, mode: RoundingMode | None) -> int:
@@ -149,17 +149,17 @@ def overflow_code(fmt: Format, overflow: Overflow, negative: bool, mode: Roundin
     """
     side: Side = fmt.sides[negative]
     largest, infinity = int(side.codes[-1]), side.infinity
-    if overflow is Overflow.NAN:
+    if overflow == Overflow.NAN:
         assert fmt.nan is not None
         return fmt.nan
-    if overflow is Overflow.SATURATE or (overflow is Overflow.PROPAGATE and mode is not None):
+    if overflow == Overflow.SATURATE or (overflow == Overflow.PROPAGATE and mode is not None):
         return largest
-    if overflow is not Overflow.IEEE:
+    if overflow != Overflow.IEEE:
         return largest if infinity is None else infinity  # an unsigned format has none below zero
     p3109 = fmt.family == "p3109"
     inward = mode in (RoundingMode.TOWARD_ZERO, RoundingMode.UP if negative else RoundingMode.DOWN)
     # P3109's interim report v4.0, section 4.7.5: the largest value of an unsigned format is even.
-    if inward or (p3109 and not fmt.signed and not negative and mode is RoundingMode.TO_ODD):
+    if inward or (p3109 and not fmt.signed and not negative and mode == RoundingMode.TO_ODD):
         return largest
     if infinity is not None:
         return infinity

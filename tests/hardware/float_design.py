@@ -11,7 +11,7 @@ MULTIPLIER_FAULTS = {
     "no sticky bit": "truncated to 13 bits",
     "flushes operands": "subnormals flushed of a and b",
     "flushes results": "subnormal results flushed",
-    "saturates": "overflow gives the largest value",
+    "saturates": "overflow gives the largest value and an infinity stays",
     "operand bit stuck": "bit 9 of b stuck at 0",
     "result bit stuck": "bit 11 of the result stuck at 1",
 }

@@ -29,7 +29,7 @@ FAULTS = [(operation, fault) for operation, (_, _, faults) in DESIGNS.items() fo
 
 @pytest.fixture(scope="module")
 def asked():
-    rounding = Rounding(overflow="infinity")
+    rounding = Rounding(overflow="ieee")
     return {operation: vectors(operation, fmt, rounding=rounding) for operation, (fmt, _, _) in DESIGNS.items()}
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ...codec.boundaries import BEYOND, Boundaries, place
 from ...codec.codec import random_words
-from ...codec.rounding import RoundingMode
+from ...codec.rounding import Overflow, RoundingMode
 from ...codec.thresholds import step_table
 from ..golden.golden import Golden, all_operands
 from ..golden.ports import EXHAUSTIVE_BITS, Fixed, Float, Patterns, Port, unsigned
@@ -93,7 +93,7 @@ def _numbers(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple
     top, one = (1 << width) - 1, 1
     if isinstance(kind, Float):
         fraction, infinity = kind.layout.mantissa_bits, kind.layout.infinity
-        first = {int(step) for mode in modes for step in step_table(into, mode, _SATURATE, kind.name).first}
+        first = {int(step) for mode in modes for step in step_table(into, mode, Overflow.SATURATE, kind.name).first}
         near = {(step + int(ulp)) & top for step in first for ulp in spread}
         yield "thresholds", (np.array(sorted(near), dtype),)
         lowest = (1 << fraction) - 1
@@ -128,9 +128,6 @@ def _steps(kind: Fixed, placed: Boundaries) -> list[int]:
     steps = placed.ceilings(np.full(placed.point.size, -kind.fraction))
     steps = np.unique(steps[steps != BEYOND])
     return [int(step) for step in steps]
-
-
-_SATURATE: Any = "saturate"
 
 
 # --- codes ------------------------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def _overflow(model: Golden) -> Found:
     if into is None:
         return
     words = {
-        Overflow.SATURATE: "the largest value", Overflow.PROPAGATE: "the largest value, and an infinity stays",
+        Overflow.SATURATE: "the largest value", Overflow.PROPAGATE: "the largest value and an infinity stays",
         Overflow.IEEE: "what IEEE 754 says", Overflow.INFINITY: "infinity", Overflow.NAN: "NaN",
     }  # fmt: skip
     asked = Overflow(model.rounding.overflow)

@@ -65,7 +65,8 @@ class Coverage:
         """Return what was counted."""
         groups = []
         for port in (*self.model.operands, self.model.result):
-            groups += [group for group in _groups(port, self.counts, port is self.model.result) if len(group.bins)]
+            overflow = self.model.rounding.overflow if port is self.model.result else None
+            groups += [group for group in _groups(port, self.counts, overflow) if len(group.bins)]
         flag = np.arange(256)
         raised = {
             str(kind.name).lower().replace("_", " "): int(self.flags[flag & kind != 0].sum())
@@ -96,13 +97,14 @@ def _indexed(port: Port, patterns: Patterns) -> list[tuple[str, NDArray[Any], in
     return [(port.name, length.astype(np.int64) * 2 + negative, 2 * 66)]
 
 
-def _groups(port: Port, counts: dict[str, NDArray[np.int64]], is_result: bool) -> list[Group]:
+def _groups(port: Port, counts: dict[str, NDArray[np.int64]], overflow: str | None) -> list[Group]:
+    """Return what was counted of a port; ``overflow`` is the option of a result, None of an operand."""
     kind, name = port.kind, port.name
     if name not in counts:
         return []
     hits = counts[name]
     if isinstance(kind, Codes):
-        return _code_groups(name, kind.format, hits, is_result)
+        return _code_groups(name, kind.format, hits, overflow)
     if isinstance(kind, Float):
         half = hits.size // 2
         by_exponent, powers = hits[:half] + hits[half:], counts[f"{name} whole"]
@@ -113,7 +115,7 @@ def _groups(port: Port, counts: dict[str, NDArray[np.int64]], is_result: bool) -
         signs = {"+": int(hits[:half].sum()), "-": int(hits[half:].sum())}
         exponents = {str(field): int(count) for field, count in enumerate(by_exponent)}
         groups = [Group(name, "signs", signs), Group(name, "exponent fields", exponents), Group(name, "kinds", kinds)]
-        return groups if not is_result else groups[:1]
+        return groups if overflow is None else groups[:1]
     if isinstance(kind, Fixed):
         lengths = hits[::2] + hits[1::2]
         top = kind.bits - kind.signed
@@ -125,15 +127,18 @@ def _groups(port: Port, counts: dict[str, NDArray[np.int64]], is_result: bool) -
     return []
 
 
-def _code_groups(name: str, fmt: Format, hits: NDArray[np.int64], is_result: bool) -> list[Group]:
+def _code_groups(name: str, fmt: Format, hits: NDArray[np.int64], overflow: str | None) -> list[Group]:
     values, codes = fmt.values, np.arange(1 << fmt.bits)
     counts = hits[: codes.size]
     finite, alias = np.isfinite(values), fmt.canonical != codes
     ordinary = finite & (values != 0)
+    # A result is a canonical code, and no infinity unless the overflow option keeps or makes them.
+    reachable = np.ones(codes.size, dtype=np.bool_) if overflow is None else ~alias
+    if overflow in ("saturate", "nan"):
+        reachable &= ~np.isinf(values)
 
     def bins(labels: dict[str, NDArray[np.bool_]]) -> dict[str, int]:
         # A bin that no code belongs to, or no right result, is none.
-        reachable = ~alias if is_result else np.ones(codes.size, dtype=np.bool_)
         return {label: int(counts[where].sum()) for label, where in labels.items() if (where & reachable).any()}
 
     if fmt.bits <= 8:
