@@ -101,8 +101,10 @@ def test_numbers_are_operands_where_the_format_has_them() -> None:
         a + 1j
     with pytest.raises(ValueError, match=r"beyond 2\*\*53"):
         operator.lt(a, 2**60 + 1)
-    infinite = QArray([0x7C], "e5m2")
+    infinite = QArray([0x7C], "e5m2", rounding="nearest-even/propagate")
     assert np.isinf(np.asarray(infinite + np.inf)).all()
+    saturating = QArray([0x7C], "e5m2")  # as every result does, by default
+    np.testing.assert_array_equal(np.asarray(saturating + np.inf), [57344.0])
 
 
 def test_comparisons_are_of_values() -> None:
