@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import rf8sim
+from rf8sim.arithmetic.accumulation import ENGINES
 from rf8sim.arithmetic.linalg import matmul
 
 LM = Path(__file__).parents[1] / "examples" / "lm"
@@ -25,6 +26,7 @@ import numpy_model  # noqa: E402
 
 ACCUMULATORS = ("float32", "float16", "bfloat16", "e4m3fn", "e5m2")
 ORDERS = ("sequential", "blocked:16", "pairwise")
+MATRIX_ENGINES = ("hopper-fp8", "blackwell-fp8")
 ROWS = 128  # rows of activations of each layer, spread over all windows
 COLUMNS = 64  # columns of each weight matrix
 NAMES = ("attn.qkv", "attn.proj", "mlp.up", "mlp.down")
@@ -68,6 +70,9 @@ def growth(pairs: list[tuple[np.ndarray, np.ndarray]], fmt: str) -> dict[tuple[s
     """
     choices = [(held, order, "nearest-even") for held in ACCUMULATORS for order in ORDERS]
     choices.append(("bfloat16", "sequential", "stochastic"))
+    machines = {choice: rf8sim.Accumulation(choice[0], order=choice[1], rounding=choice[2]) for choice in choices}
+    machines |= {(name, str(ENGINES[name].order), str(ENGINES[name].rounding)): ENGINES[name]
+                 for name in MATRIX_ENGINES}  # fmt: skip
     squares: dict[tuple[str, str, str], dict[int, list[float]]] = {}
     for a, b in pairs:
         left, right = rf8sim.quantize(a, f"{fmt}/channel,max"), rf8sim.quantize(b, f"{fmt}/*x1,max")
@@ -76,9 +81,9 @@ def growth(pairs: list[tuple[np.ndarray, np.ndarray]], fmt: str) -> dict[tuple[s
             ideal = matmul(*codes, fmt)
             exact = a[:, :length].astype(np.float64) @ b[:length].astype(np.float64)
             parts = {("inputs", "", ""): (ideal * (left.scale * right.scale), exact)}
-            for held, order, mode in choices:
-                summed = matmul(*codes, fmt, accumulator=rf8sim.Accumulation(held, order=order, rounding=mode))
-                parts[held, order, mode] = summed * (left.scale * right.scale), parts["inputs", "", ""][0]
+            for choice, machine in machines.items():
+                summed = matmul(*codes, fmt, accumulator=machine)
+                parts[choice] = summed * (left.scale * right.scale), parts["inputs", "", ""][0]
             for choice, (got, wanted) in parts.items():
                 share = np.sum(np.square(got - wanted)) / np.sum(np.square(exact))
                 squares.setdefault(choice, {}).setdefault(length, []).append(float(share))
@@ -101,6 +106,7 @@ def draw(panels: list[tuple[str, dict[tuple[str, str, str], dict[int, float]]]],
     from matplotlib.figure import Figure
 
     colours = dict(zip(ACCUMULATORS, ("#1d4ed8", "#0f766e", "#c2410c", "#7e22ce", "#a16207"), strict=True))
+    colours |= dict(zip(MATRIX_ENGINES, ("#be123c", "#4d7c0f"), strict=True))
     styles = dict(zip(ORDERS, ("-", "--", ":"), strict=True))
     options = {"svg.hashsalt": "accumulators", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False,
                "axes.spines.right": False}  # fmt: skip
@@ -112,8 +118,9 @@ def draw(panels: list[tuple[str, dict[tuple[str, str, str], dict[int, float]]]],
                 style = {"color": "#1c2128", "linewidth": 2.5, "label": "RF8 inputs (quantization)"}
                 if held != "inputs":
                     style = {
-                        "color": colours[held], "linestyle": styles[order] if mode == "nearest-even" else "-.",
-                        "label": f"{held}, {order}" + ("" if mode == "nearest-even" else f", {mode}"),
+                        "color": colours[held], "linestyle": styles.get(order, "-") if mode == "nearest-even" else "-.",
+                        "label": held if order not in ORDERS
+                        else f"{held}, {order}" + ("" if mode == "nearest-even" else f", {mode}"),
                     }  # fmt: skip
                 x = [n for n, value in points.items() if value > 0]
                 if x:
@@ -170,7 +177,10 @@ def main() -> None:
         "tokens: 32 columns of the activations times 32 others.", "",
         "Products are exact and each sum is rounded once (`rf8sim.matmul`). float32 shows no error where a sum has at "
         "most 24 bits. The error of quantizing the inputs, black, is there whatever the accumulator: one that stays "
-        "well below it costs nothing.", "",
+        "well below it costs nothing. `hopper-fp8` and `blackwell-fp8` are NVIDIA's matrix engines as MMA-Sim models "
+        "them (arXiv 2511.10909): `aligned:F:K` shifts K products and the running sum to the largest exponent and cuts "
+        "them F bits below it. A float32 accumulator that rounds each sum once, as is often assumed of them, has the "
+        "errors of the rows of float32.", "",
     ]  # fmt: skip
     for title, values in panels:
         lines += [f"## {title}", "", *table(values), ""]

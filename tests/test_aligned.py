@@ -114,7 +114,8 @@ def test_how_far_hopper_is_from_an_exact_sum() -> None:
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"order": "aligned:25"}, "expected 'aligned:F:K'"), ({"order": "aligned:60:4"}, "from 1 to 40 fraction bits"),
-    ({"order": "aligned:40:4096"}, "below 50 together"), ({"order": "aligned:13:32", "accumulator": "rf8"}, "in a float"),
+    ({"order": "aligned:40:4096"}, "below 50 together"),
+    ({"order": "aligned:13:32", "accumulator": "rf8"}, "in a float"),
     ({"order": "aligned:13:32", "rounding": "up"}, "'nearest-even' or 'toward-zero'"),
     ({"order": "aligned:13:32", "products": "float16"}, "leave out `products`"),
 ])  # fmt: skip

@@ -15,9 +15,13 @@ units of the products: the largest power of two that divides every value of the 
 ``rounding`` says.
 
 *order*: with ``sequential`` each exact product is added to the accumulator, which starts at zero, with one rounding, as
-a fused multiply-add does. With ``blocked:K`` each K products are summed exactly, then added with one rounding. (Matrix
-engines do not: they shift the products and the running sum to the largest exponent, and cut them there.) With
-``pairwise`` a tree of adders sums neighbours, each sum rounded once; an odd one out is added to zero.
+a fused multiply-add does. With ``blocked:K`` each K products are summed exactly, then added with one rounding. With
+``pairwise`` a tree of adders sums neighbours, each sum rounded once; an odd one out is added to zero. With
+``aligned:F:K`` K products and the running sum are shifted to the largest exponent among them, cut off F bits below it,
+added without another error, and the sum is rounded into the accumulator, a float: that is how matrix engines sum.
+``hopper-fp8`` and other names of `rf8sim.arithmetic.accumulation.ENGINES` stand for those of NVIDIA's GPUs, as MMA-Sim
+models them (arXiv 2511.10909). The exponent of a product is the sum of its operands' exponents, those of a subnormal
+being that of the smallest normal number and of a zero -126; sums beyond the largest value are infinite.
 
 *products* are exact, unless ``products`` names a floating-point type or a format: then each is first rounded to it, as
 ``product_rounding`` says and an accumulator of that type would, and integer accumulators count in its smallest value.
@@ -106,7 +110,8 @@ def matmul(
         Scales of the operands, for the tensor, channels or blocks.
     accumulator : str, Format, Accumulator or Accumulation
         ``exact``, ``float32``, ``float16``, ``bfloat16``, ``tf32``, ``e{E}m{M}``, ``int:n``, ``int:n:wrap`` or a
-        format. An `Accumulation` has the order of the sums, their rounding and that of products too.
+        format; or a matrix engine, ``hopper-fp8``, ``aligned:F:K``. An `Accumulation` has the order of the sums, their
+        rounding and that of products too.
     result : str or Format, optional
         Format to round the result to; by default it stays as the accumulator has it.
     rounding : str or Rounding

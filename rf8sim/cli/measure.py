@@ -226,7 +226,7 @@ def evaluate(
     ] = None,
     order: Annotated[
         str,
-        typer.Option(metavar="NAME", help="Order of sums: sequential, pairwise, blocked:K (blocks of K) or aligned:F:K."),
+        typer.Option(metavar="NAME", help="Order of sums: sequential, pairwise, blocked:K (K products), aligned:F:K."),
     ] = "sequential",
     accumulator_rounding: Annotated[
         str, typer.Option(metavar="NAME", help="Rounding of the accumulator: nearest-even, toward-zero, stochastic ...")
