@@ -133,7 +133,7 @@ def test_gfloat(name: str, rounding: str) -> None:
         x = x[x >= fmt.smallest]
     options = {"saturate": True}
     if fmt.sides[0].infinity is not None:
-        options["infinity"] = False
+        options["ieee"] = False
     elif fmt.nan is not None and rounding.startswith("nearest"):
         # In a directed mode gfloat stops finite numbers at the largest value even where overflow is NaN.
         options["nan"] = False

@@ -137,6 +137,15 @@ def test_a_scheme_has_a_file(folder):
         rf8sim.as_scheme("mxfp4.csv")
 
 
+@pytest.mark.parametrize("name", ["int(12)", "int12", "posit(16,1)", "posit16", "fp16", "minifloat(5,10)", "takum(12)"])
+def test_any_name_of_a_format_alone_is_a_scale_for_each_channel(name):
+    fmt = rf8sim.get_format(name)
+    assert by_channel(name) == by_channel(fmt)
+    assert by_channel(f"{name}/tensor").scales.block is None
+    with pytest.raises(ValueError, match=r"format 'int\(\)': expected int\(n\), such as int\(12\)"):
+        rf8sim.get_format("int()")
+
+
 # --- the command line ---------------------------------------------------------------------------------------
 
 
@@ -227,6 +236,8 @@ BAD_JSON = {
     '{"values": [0, 1], "nan": 1}': "code 1 is given as NaN, but its value is not NaN",
     '{"values": [0, 1], "nans": 1}': "Object contains unknown field nans",
     '{"values": [0, 1], "depth": "4"}': "field 'depth': expected int | null, got str",
+    '{"values": [0, 1, 2, 3], "beyond": 2}': "'beyond': expected the next magnitude after the largest, 3.0, got 2",
+    '{"values": [0, 1], "family": "banana"}': "field 'family': expected one of user, residual, minifloat",
     '{"values": [0, 1], "name": "a/b"}': "in the name of a format, got 'a/b'",
     "[3]": "item 1: expected a code such as 0x1F, at most 16 bits, got nothing",
     '[{"code": 0, "value": true}]': "item 1: expected a number, inf, -inf, or nothing for NaN, got True",

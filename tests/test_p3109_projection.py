@@ -199,6 +199,10 @@ def test_division_by_zero_is_nan() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="variant 'B' compares one bit more: give `bits` from 1 to 31"):
         Rounding("stochastic", variant="B")
+    with pytest.raises(ValueError, match="variant 'B' is of the mode 'stochastic'"):
+        Rounding(variant="B", bits=8)
+    with pytest.raises(ValueError, match="'ieee' is an overflow option, not a mode: write 'nearest-even/ieee'"):
+        rf8sim.encode([1.0], "e5m2", rounding="ieee")
     with pytest.raises(ValueError, match="variant"):
         Rounding("stochastic", variant="D", bits=3)
     with pytest.raises(ValueError, match="neither infinity nor NaN"):

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -262,3 +264,25 @@ def test_codes_of_another_type_are_refused(tmp_path, name, dtype):
     reheaded(target, change)
     with pytest.raises(CheckpointError, match=f"array 'w' is {dtype} of shape"):
         open_quantized(target)
+
+
+def test_a_wide_format_of_ones_own_is_in_the_file_for_another_process(tmp_path):
+    """What quantized has read the format from a file; what dequantizes has never heard of it."""
+    source = tmp_path / "model.safetensors"
+    weights = np.random.default_rng(0).normal(0, 0.02, (8, 32)).astype(np.float32)
+    save_file({"w": weights}, source)
+    values = rf8sim.get_format("posit16_es1").values
+    text = "code,value\n" + "".join(f"{code},{value!r}\n" for code, value in enumerate(values.tolist()))
+    (tmp_path / "mine16.csv").write_text(text)
+    quantized, back = tmp_path / "q.safetensors", tmp_path / "back.safetensors"
+    for command in (
+        ["quantize", source, "-o", quantized, "-f", f"{tmp_path / 'mine16.csv'}/none"],
+        ["dequantize", quantized, "-o", back],
+        ["check", quantized],
+    ):
+        run = subprocess.run(
+            [sys.executable, "-m", "rf8sim", *map(str, command)], capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, run.stderr
+    wanted = rf8sim.decode(rf8sim.encode(weights, "posit16_es1"), "posit16_es1")
+    np.testing.assert_array_equal(load_file(back)["w"], wanted)

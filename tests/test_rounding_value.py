@@ -98,7 +98,7 @@ def test_it_is_immutable() -> None:
     [
         ("int8", "residual", "rounding 'residual' is for the RF family only"),
         ("int8", "up/nan", "format 'int8' has no NaN code: use overflow='saturate'"),
-        ("rf8", "up/infinity", "format 'rf8' has no infinity: use overflow='saturate', 'ieee' or 'nan'"),
+        ("rf8", "up/infinity", "format 'rf8' has no infinity: use overflow='saturate' or overflow='ieee'"),
     ],
 )
 def test_a_format_refuses_what_it_has_not(fmt: str, text: str, sentence: str) -> None:

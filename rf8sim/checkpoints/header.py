@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..formats import Format, get_format
+from ..formats import Format, get_format, is_built_in
 from ..quantization.records import Count, convert
 from ..quantization.scheme import Scheme
 from .errors import CheckpointError, UnreadableError
@@ -213,7 +213,7 @@ def written_form(header: FileHeader) -> str:
 
 def described(fmt: Format) -> FormatHeader:
     """Return a format as a header has it."""
-    known = _known(fmt.name) if fmt.bits > 8 else None
+    known = _known(fmt.name) if fmt.bits > 8 and is_built_in(fmt.name) else None
     if known is not None and np.array_equal(known.values, fmt.values, equal_nan=True):
         header = FormatHeader(fmt.bits, fmt.family, values_sha256=_digest(fmt.values))
     else:

@@ -32,7 +32,7 @@ import msgspec
 
 from .._base.checks import choose
 from .._base.files import write_files
-from ..formats import Format
+from ..formats import Format, get_format
 from ..quantization.records import Count, convert
 from ..quantization.scheme import Scales, Scheme, as_scheme, with_format_names
 
@@ -114,11 +114,21 @@ def by_channel(scheme: str | Format | Scheme) -> Scheme:
     --------
     >>> str(by_channel("e4m3fn")), str(by_channel("rf8@residual")), str(by_channel("int8/tensor"))
     ('e4m3fn/channel', 'rf8/channel@residual', 'int8')
+    >>> str(by_channel("int(12)")), str(by_channel("mxfp4"))
+    ('int12/channel', 'mxfp4')
     """
     stored = as_scheme(scheme)
     name = with_format_names(scheme).partition("@")[0] if isinstance(scheme, str) else None
-    bare = isinstance(scheme, Format) or name == stored.format.name
+    bare = isinstance(scheme, Format) or (name is not None and _is_name_of(name, stored.format))
     return replace(stored, scales=Scales("channel")) if bare else stored
+
+
+def _is_name_of(name: str, fmt: Format) -> bool:
+    """Return whether a text is the name of a format, another name of it or its parameters: ``int12``, ``int(12)``."""
+    try:
+        return get_format(name) == fmt
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)

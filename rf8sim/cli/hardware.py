@@ -268,8 +268,10 @@ def verify(
     asked = _asked(context)
     with _opened(answers) as stream, progress_bar(quiet) as progress:
         verdict = run(asked, stream, comparison, first=first, allow_text=allow_text, progress=progress)
-    if not verdict.passed and not verdict.cause and answers is not None:
-        verdict.cause = recorded_setting(asked, answers)
+    proved = verdict.received == verdict.expected and any(finding.proved for finding in verdict.findings)
+    explained = verdict.cause or verdict.had_operands or proved
+    if not verdict.passed and not explained and answers is not None:
+        verdict.cause = recorded_setting(asked, answers, verdict.received)
     if junit is not None:
         write_files({junit: verdict_text.as_junit(verdict)})
     if json_:

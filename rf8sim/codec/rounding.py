@@ -115,6 +115,8 @@ class Rounding:
     variant: str = "A"
 
     def __post_init__(self) -> None:
+        if self.mode in list(Overflow):
+            raise ValueError(f"{str(self.mode)!r} is an overflow option, not a mode: write 'nearest-even/{self.mode}'")
         checked = {
             "mode": choose("rounding mode", self.mode, list(RoundingMode)),
             "overflow": choose("overflow option", self.overflow, list(Overflow)),
@@ -123,6 +125,8 @@ class Rounding:
             "variant": choose("variant", self.variant, ["A", "B", "C"]),
             "bits": _integer("bits", self.bits, "from 1 to 32", 1, 32),
         }
+        if self.variant != "A" and not self.stochastic:
+            raise ValueError(f"variant {self.variant!r} is of the mode 'stochastic', not of {self.mode!r}")
         if self.variant != "A" and self.bits > 31:
             raise ValueError(f"variant {self.variant!r} compares one bit more: give `bits` from 1 to 31")
         for name, value in checked.items():
@@ -253,6 +257,6 @@ def _fitting(fmt: Format, mode: str, overflow: str) -> tuple[RoundingMode, Overf
     # P3109 defines SatPropagate for its finite formats too.
     wants_infinity = overflow == Overflow.INFINITY or (overflow == Overflow.PROPAGATE and fmt.family != "p3109")
     if wants_infinity and not has_infinity:
-        other = "" if fmt.nan is None else ", 'ieee' or 'nan'"
+        other = "" if fmt.nan is None else " or overflow='ieee'"
         raise ValueError(f"format {fmt.name!r} has no infinity: use overflow='saturate'{other}")
     return RoundingMode(mode), Overflow(overflow)

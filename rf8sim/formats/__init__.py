@@ -35,7 +35,7 @@ from .takum import takum_format
 __all__ = [
     "FloatLayout", "Format", "Side", "bounded_posit_format", "dlfloat_format", "e8m0_even_format", "fixed_point_format",
     "format_aliases", "format_grammar", "format_names", "get_byte_format", "get_format", "get_layout",
-    "hifloat8_format", "ieee_format", "integer_format", "is_format_file", "layout_names", "lns_format",
+    "hifloat8_format", "ieee_format", "integer_format", "is_built_in", "is_format_file", "layout_names", "lns_format",
     "logarithmic_format", "minifloat_format", "ml_dtypes_format", "p3109_format", "plugin_packages", "posit_format",
     "quantile_format", "register", "residual_format", "takum_format", "unsigned_format",
 ]  # fmt: skip
@@ -87,6 +87,7 @@ _builders: dict[str, _Entry] = {
     "nf4": _Entry(4, nf4_format),
     "nf8": _Entry(8, partial(quantile_format, 8, 2.0, name="nf8")),
 }
+_BUILT_IN = frozenset(_builders)
 _built: dict[str, Format] = {}
 
 _ALIASES = {
@@ -132,6 +133,19 @@ def register(fmt: Format) -> Format:
         raise ValueError(f"a format named {fmt.name!r} exists already: choose another name")
     _builders[fmt.name] = _Entry(fmt.bits, lambda: fmt)
     return fmt
+
+
+def is_built_in(name: str) -> bool:
+    """Return whether a name, or its parameters, mean the same format in every installation of this version.
+
+    A format that was registered, read from a file or is a plug-in's is not built in.
+
+    Examples
+    --------
+    >>> is_built_in("float16"), is_built_in("posit(12,1)"), is_built_in("my_format")
+    (True, True, False)
+    """
+    return name in _BUILT_IN or name in _ALIASES or _in_grammar(name)
 
 
 def _in_grammar(text: str) -> bool:

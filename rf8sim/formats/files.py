@@ -151,6 +151,12 @@ def _written(value: Any) -> Any:
     return None if math.isnan(value) else "inf" if value > 0 else "-inf"
 
 
+_FAMILIES = (
+    "user", "residual", "minifloat", "p3109", "hifloat", "integer", "fixed point", "posit", "takum", "logarithmic",
+    "quantile",
+)  # fmt: skip
+
+
 class _TableError(ValueError):
     """A table that is refused; the text continues the name of the file."""
 
@@ -168,6 +174,17 @@ def _format(record: FormatFile, path: Path) -> Format:
         )
     if not np.any((values > 0) & np.isfinite(values)):
         raise _TableError(": expected at least one positive finite value")
+    finite = values[np.isfinite(values)]
+    for field, beyond, largest in (
+        ("beyond", record.beyond, float(finite.max())),
+        ("beyond_negative", record.beyond_negative, -float(finite.min())),
+    ):
+        if beyond is not None and not float(beyond) > largest:
+            raise _TableError(
+                f": field {field!r}: expected the next magnitude after the largest, {largest!r}, got {float(beyond)!r}"
+            )
+    if record.family not in _FAMILIES:
+        raise _TableError(f": field 'family': expected one of {', '.join(_FAMILIES)}, got {record.family!r}")
     try:
         return Format(
             name=name,

@@ -134,6 +134,8 @@ def parse_format(text: str) -> Format | None:
     if call is not None and call[1] in _CALLS:
         rule = _CALLS[call[1]]
         values, keywords = _arguments(call[2])
+        if not values and not keywords:
+            raise ValueError(f"format {text!r}: expected {rule.form}, such as {rule.example}")
         return _built(text, rule, values, keywords)
     for rule in _SHORT:
         groups = re.fullmatch(rule.pattern, text, re.ASCII)

@@ -481,7 +481,8 @@ def p3109_format(precision: int, bits: int = 8, *, signed: bool = True, extended
     most = bits - signed
     if not 3 <= bits <= 16 or not 1 <= precision <= most:
         raise ValueError(
-            f"{name!r}: a P3109 format has 3 to 16 bits here, and a precision from 1 to its bits (signed: less one)"
+            f"{name!r}: a P3109 format has 3 to 16 bits here, and a precision from 1 to its bits, a signed one to one "
+            f"less; got {bits!r} bits and a precision of {precision!r}"
         )
     record = _Minifloat(
         exponent_bits=most - precision + 1,

@@ -169,6 +169,14 @@ def test_the_record_beside_results_alone(capsys, tmp_path):
     assert "  cause: e.mem.manifest.json beside the answers is of other vectors: seed 3 and not 0\n" in out
     assert run("verify", "encode", answers, "-n", 40, "--seed", 3, "--rounding", "up") == 1
     assert "rounding nearest-even and not up, random vectors 50 and not 40\n" in capsys.readouterr().out
+    # Lines that are cut short, or hold operands, do not answer the vectors of a record that lies beside.
+    (tmp_path / "short.txt").write_bytes(answers.read_bytes()[: answers.stat().st_size // 2 // 3 * 3])
+    for file in ("short.txt", "all.tv"):
+        if file == "all.tv":
+            assert run("vectors", "encode", "-o", tmp_path / file, "--rounding", "down", "-q") == 0
+            (tmp_path / file).write_bytes((tmp_path / file).read_bytes().replace(b"\n", b"\n", 1)[:-6])
+        assert run("verify", "encode", tmp_path / file, "-n", 50) == 1
+        assert "e.mem.manifest.json" not in capsys.readouterr().out
     # A record of the vectors asked, or none of the operation, is nothing to speak of.
     answers.write_text(answers.read_text().replace("\n3F\n", "\n3E\n"))
     assert run("verify", "encode", answers, "-n", 50, "--seed", 3) == 1

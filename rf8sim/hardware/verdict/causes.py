@@ -173,10 +173,14 @@ def _all_drawn(made: VectorSet, seed: int, parts: list[Part]) -> bool:
     return all(_fits(other, part) for part in (*cheap, *parts))
 
 
-def recorded_setting(asked: VectorSet, answers: Path) -> str:
-    """Say that the manifests in the folder of the answers are of other vectors of this operation; else nothing."""
+def recorded_setting(asked: VectorSet, answers: Path, received: int) -> str:
+    """Say that a manifest in the folder of the answers is of other vectors of this operation; else nothing.
+
+    Lines without operands can answer such vectors, if they are as many.
+    """
     wanted, manifests = _told(asked.manifest()), list(_manifests(answers))
-    same = [(path, data) for path, data in manifests if data.get("operation") == asked.model.name]
+    same = [(path, data) for path, data in manifests
+            if data.get("operation") == asked.model.name and data.get("vectors") == received]  # fmt: skip
     differing = [
         (path, {key: (value, wanted[key]) for key, value in _told(data).items() if value != wanted[key]})
         for path, data in same
