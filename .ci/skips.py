@@ -3,7 +3,7 @@
 import sys
 import xml.etree.ElementTree as ElementTree
 
-EXPECTED = {"root may write everywhere"}
+EXPECTED = ("root may write everywhere", "gfloat's source distribution is not available")  # how reasons begin
 
 tests = list(ElementTree.parse(sys.argv[1]).iter("testcase"))
 skipped = [
@@ -14,5 +14,5 @@ skipped = [
 ]
 for where, name, reason in skipped:
     print(f"skipped: {where}::{name}: {reason}")
-unexpected = [reason for _, _, reason in skipped if reason not in EXPECTED]
+unexpected = [reason for _, _, reason in skipped if not (reason or "").startswith(EXPECTED)]
 sys.exit(f"{len(unexpected)} of {len(tests)} tests did not run" if unexpected or not tests else 0)

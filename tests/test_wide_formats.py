@@ -412,16 +412,12 @@ def test_fake_quantization_is_the_codec() -> None:
 
 
 def test_what_takes_8_bits_refuses_more(tmp_path) -> None:
-    from rf8sim.hardware.golden.golden import golden
-    from rf8sim.hardware.sources.c_header import c_header
     from rf8sim.hardware.sources.hdl import write_hdl
 
     refused = {
         "tables are of formats of at most 8 bits": lambda: arithmetic.operation_table("add", "float16"),
         "scale rule 'ggd' is for formats of at most 8 bits": lambda: rf8sim.as_scheme("float16/channel,ggd"),
-        "vectors of add: expected a format of at most 8 bits": lambda: golden("add", "float16"),
         "hardware sources: expected a format of at most 8 bits": lambda: write_hdl(tmp_path, ["float16"]),
-        "the C header: expected a format of at most 8 bits": lambda: c_header("float16"),
     }
     for message, call in refused.items():
         with pytest.raises(ValueError, match=message):
