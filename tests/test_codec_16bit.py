@@ -117,5 +117,5 @@ def check_directly(x: np.ndarray, fmt: rf8sim.Format, rounding: str, overflow: s
     for negative in (False, True) if fmt.signed else (False,):
         order = np.argsort(np.abs(values[(np.signbit(values) == negative) & ~np.isnan(values)]))
         codes = expected[(np.signbit(values) == negative) & ~np.isnan(values)][order]
-        ranks = np.where(codes == fmt.nan, 1000, rank[codes]) if overflow == "nan" else rank[codes]
+        ranks = np.where(codes == fmt.nan, 1000, rank[codes]) if overflow in ("nan", "ieee") else rank[codes]
         assert np.all(np.diff(ranks) >= 0)
