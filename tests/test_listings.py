@@ -308,3 +308,21 @@ def test_plugins_are_not_looked_for_at_import(plugin):
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split("\n")[:2] == ["set()", "True"]
+
+
+@pytest.mark.parametrize("room", [60, 80, 120, 160, 400])
+def test_a_narrow_terminal_shows_fewer_columns_and_cuts_none(room):
+    """What is left out is said; numbers are never broken over lines, nor cut off."""
+    from rf8sim.cli.formats import _DESCRIPTION, _fitting, _widths
+    from rf8sim.report.tables import listings
+
+    table = listings.overview([rf8sim.get_format(name) for name in ("rf8", "e8m0fnu", "binary16p11se")], wide=False)
+    widths = _widths([table])
+    kept, left_out = _fitting(table.columns, widths, room)
+    titles = [table.columns[k].title for k in kept]
+    assert {*titles, *left_out, "family"} == {column.title for column in table.columns}
+    assert titles[0] == "format"
+    assert titles[-1] == "description"
+    shown = sum(max(widths[k], len(table.columns[k].title)) + 3 for k in kept[:-1]) + _DESCRIPTION
+    assert shown <= max(room, 65)
+    assert bool(left_out) == (room < 400)

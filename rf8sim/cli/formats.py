@@ -6,15 +6,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from ._common import app, as_json, print_table
+from ._common import app, as_json, print_table, terminal
 
 if TYPE_CHECKING:
     from ..formats import Format
-    from ..report.tables.table import Table
+    from ..report.tables.table import Column, Table
 
 __all__ = ["list_formats"]
 
@@ -103,10 +103,15 @@ def list_formats(
             listings.overview(members, packages, caption=family, wide=False)
             for family, members in listings.by_family(chosen).items()
         ]
-        widths = _widths(families)
-        for family in families:  # its name is the heading
-            shown = replace(family, columns=_without_family(family.columns))
-            print_table(replace(shown, rows=tuple(map(_without_family, family.rows))), _without_family(widths))
+        widths, room = _widths(families), terminal().width
+        kept, left_out = _fitting(families[0].columns, widths, room)
+        for family in families:
+            columns = tuple(family.columns[k] for k in kept)
+            rows = tuple(tuple(row[k] for k in kept) for row in family.rows)
+            # The description, last, takes what is left of a line, and is folded there.
+            print_table(replace(family, columns=columns, rows=rows), [widths[k] for k in kept[:-1]])
+        if left_out:
+            print(f"Left out, for {room} columns: {'; '.join(left_out)}. A wider terminal, --csv or --json has them.")
         if all_:
             other = [listings.aliases(format_aliases())] if format_aliases() else []
             _print([*other, listings.grammar(format_grammar())], csv, json_)
@@ -151,9 +156,25 @@ def _widths(tables: Sequence[Table]) -> list[int]:
     return [max(len(cell(row[k], column.kind)) for row in rows) for k, column in enumerate(columns)]
 
 
-def _without_family(cells: Sequence[Any]) -> tuple[Any, ...]:
-    """Leave out the second column of the overview."""
-    return (*cells[:1], *cells[2:])
+_LEFT_OUT = ("zero", "values", "NaN", "infinities", "lowest", "octaves", "Gaussian SQNR, dB", "smallest positive")
+_DESCRIPTION = 28  # characters of a line of it, at least
+
+
+def _fitting(columns: Sequence[Column], widths: Sequence[int], room: int) -> tuple[list[int], list[str]]:
+    """Return which columns of the overview are shown, and the titles of those that a narrow terminal has no room for.
+
+    The family is the heading.
+    """
+    kept = [k for k, column in enumerate(columns) if column.title != "family"]
+    needed = {k: max(widths[k], len(columns[k].title)) + 3 for k in kept}
+    needed[kept[-1]] = _DESCRIPTION
+    left_out = []
+    for title in _LEFT_OUT:
+        if sum(needed[k] for k in kept) <= room:
+            break
+        kept = [k for k in kept if columns[k].title != title]
+        left_out.append(title)
+    return kept, left_out
 
 
 def _print(tables: Sequence[Table], csv: bool, json_: bool) -> None:
