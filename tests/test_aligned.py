@@ -79,15 +79,14 @@ def test_every_output_is_the_models(name: str, order: str, layout: str, rounding
     wanted = [[aligned_sum(row, column, smallest_exponent(fmt), parts, layout, rounding == "nearest-even")
                for column in y] for row in x]  # fmt: skip
     np.testing.assert_array_equal(got, np.array(wanted, got.dtype))
-    one = rf8sim.matmul(a, b, fmt, accumulator=accumulation, threads=1)
-    np.testing.assert_array_equal(one, got)
+    np.testing.assert_array_equal(rf8sim.matmul(a, b, fmt, accumulator=accumulation, threads=1), got)
 
 
 def test_a_running_sum_that_is_larger_cuts_the_products() -> None:
     """2**13 and ones: 13 bits below the exponent 13 is 1, and beyond 2**14 it is 2."""
-    one = int(rf8sim.encode(1.0, "e4m3fn"))
+    code = int(rf8sim.encode(1.0, "e4m3fn"))
     for count, wanted in ((2**14, 2.0**14), (2**14 + 64, 2.0**14)):
-        x = np.full(count, one, np.uint8)
+        x = np.full(count, code, np.uint8)
         assert rf8sim.dot(x, x, "e4m3fn", accumulator="aligned:13:1:e8m13") == wanted
     assert rf8sim.dot(x, x, "e4m3fn", accumulator="float32") == 2**14 + 64
 
@@ -125,7 +124,7 @@ def test_refusals(options: dict[str, str], message: str) -> None:
 
 
 def test_block_scales_are_refused() -> None:
-    one = rf8sim.encode(np.ones((1, 4)), "e4m3fn")
+    row = rf8sim.encode(np.ones((1, 4)), "e4m3fn")
     scales = rf8sim.OperandScales(np.ones((1, 2)), np.ones((2, 1)), block_size=2)
     with pytest.raises(ValueError, match="takes no block scales"):
-        rf8sim.matmul(one, one.T, "e4m3fn", scales=scales, accumulator="hopper-fp8")
+        rf8sim.matmul(row, row.T, "e4m3fn", scales=scales, accumulator="hopper-fp8")

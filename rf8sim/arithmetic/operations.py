@@ -40,9 +40,9 @@ from ..formats.base import PRECISION, REACH
 
 __all__ = [
     "OPERATIONS", "WORD", "DrawTable", "Flags", "Formats", "Integers", "Numbers", "Operation", "OperationTable",
-    "cancels_to_minus_zero",
-    "conversion_table", "draw_table", "draws", "each_format", "exact_numbers", "exact_results", "exact_sum", "is_table",
-    "number_in_words", "operation_table", "order", "order_table", "round_exact",
+    "cancels_to_minus_zero", "conversion_table", "draw_table", "draws", "each_format", "exact_numbers",
+    "exact_results", "exact_sum", "is_table", "number_in_words", "operation_table", "order", "order_table",
+    "round_exact",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]

@@ -78,13 +78,13 @@ def ties_of_numbers(
     magnitude, lower, gap = np.abs(x.astype(np.float64)), table.lower[number], table.gap[number]
     low = words & np.uint32((1 << bits) - 1)
     decides = (gap > 0) & (low & np.uint32(1) == 1) & np.isfinite(magnitude)
-    whole = float(2 << bits)
+    steps = float(2 << bits)
     with np.errstate(all="ignore"):
         distance = magnitude - lower
         exact = (distance + lower == magnitude) & (magnitude - distance == lower)
-        scaled = distance * whole
+        scaled = distance * steps
         tie: NDArray[np.bool_] = decides & exact & (np.fmod(scaled, gap) == 0)
-        tie &= scaled / gap + 2.0 * low + 1.0 == whole
+        tie &= scaled / gap + 2.0 * low + 1.0 == steps
     for index in np.flatnonzero(decides & ~exact).tolist():
         way = (Fraction(float(magnitude[index])) - Fraction(float(lower[index]))) / Fraction(float(gap[index]))
         tie[index] = way * (2 << bits) + 2 * int(low[index]) + 1 == 2 << bits

@@ -9,7 +9,7 @@ from ...codec.rounding import Overflow, Rounding, RoundingMode, fits
 from ...codec.thresholds import overflow_code
 from ...formats import Format, get_format
 from .c_header_wide import computes_thresholds, wide_c_header
-from .c_tables import c_number, rows
+from .c_tables import ENCODE, c_number, rows
 from .packages import identifier
 
 __all__ = ["c_dpi", "c_header", "dpi_package"]
@@ -74,36 +74,6 @@ static inline {code} {prefix}_place(int negative, int octave, uint64_t significa
     return {prefix}_ladder[negative][low];
 }}
 
-static inline {code} {prefix}_encode(double x, int rounding, int overflow) {{
-    uint64_t pattern, mantissa;
-    int negative, exponent;
-    memcpy(&pattern, &x, sizeof pattern);
-    negative = (int)(pattern >> 63);
-    exponent = (int)(pattern >> 52 & 0x7ff);
-    mantissa = pattern & 0xfffffffffffffu;
-    if (exponent == 0x7ff) return mantissa ? {nan_code} : {prefix}_infinite[overflow][negative];
-    if (exponent == 0) {{
-        if (mantissa == 0) return {prefix}_ladder[negative][0];
-        for (exponent = 1; !(mantissa >> 52); exponent--) mantissa <<= 1;
-    }}
-    return {prefix}_place(negative, exponent - 1023, (mantissa | 1ull << 52) << 11, rounding, overflow);
-}}
-
-/* x * 2^-fraction. */
-static inline {code} {prefix}_encode_fixed(int64_t x, int fraction, int rounding, int overflow) {{
-    int negative = x < 0, octave = 63 - fraction;
-    uint64_t magnitude = negative ? 0 - (uint64_t)x : (uint64_t)x;
-    if (magnitude == 0) return {prefix}_ladder[0][0];
-    for (; !(magnitude >> 63); octave--) magnitude <<= 1;
-    return {prefix}_place(negative, octave, magnitude, rounding, overflow);
-}}
-
-/* The product of two codes, rounded once: the product of their values is exact as a double. */
-static inline {code} {prefix}_multiply({code} a, {code} b, int rounding, int overflow) {{
-    return {prefix}_encode({prefix}_decode(a) * {prefix}_decode(b), rounding, overflow);
-}}
-
-#endif
 """
 
 _DPI = """\
@@ -239,7 +209,7 @@ def c_header(fmt: str | Format) -> str:
     threshold_length = max(len(side) for sides in placed.values() for side in sides)
     lengths = [side.codes.size for side in fmt.sides]
     first = placed[modes[0]]
-    return _TEMPLATE.format(
+    return (_TEMPLATE + ENCODE).format(
         **fields,
         code=_code_type(fmt),
         modes=", ".join(mode_names),

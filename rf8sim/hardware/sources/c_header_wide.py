@@ -9,7 +9,7 @@ import numpy as np
 from ...codec.boundaries import place
 from ...codec.rounding import RoundingMode
 from ...formats import Format
-from .c_tables import c_number, rows
+from .c_tables import ENCODE, c_number, rows
 
 __all__ = ["computes_thresholds", "wide_c_header"]
 
@@ -94,36 +94,6 @@ static inline uint16_t {prefix}_place(int negative, int octave, uint64_t signifi
     return {prefix}_ladder[negative][low];
 }}
 
-static inline uint16_t {prefix}_encode(double x, int rounding, int overflow) {{
-    uint64_t pattern, mantissa;
-    int negative, exponent;
-    memcpy(&pattern, &x, sizeof pattern);
-    negative = (int)(pattern >> 63);
-    exponent = (int)(pattern >> 52 & 0x7ff);
-    mantissa = pattern & 0xfffffffffffffu;
-    if (exponent == 0x7ff) return mantissa ? {nan_code} : {prefix}_infinite[overflow][negative];
-    if (exponent == 0) {{
-        if (mantissa == 0) return {prefix}_ladder[negative][0];
-        for (exponent = 1; !(mantissa >> 52); exponent--) mantissa <<= 1;
-    }}
-    return {prefix}_place(negative, exponent - 1023, (mantissa | 1ull << 52) << 11, rounding, overflow);
-}}
-
-/* x * 2^-fraction. */
-static inline uint16_t {prefix}_encode_fixed(int64_t x, int fraction, int rounding, int overflow) {{
-    int negative = x < 0, octave = 63 - fraction;
-    uint64_t magnitude = negative ? 0 - (uint64_t)x : (uint64_t)x;
-    if (magnitude == 0) return {prefix}_ladder[0][0];
-    for (; !(magnitude >> 63); octave--) magnitude <<= 1;
-    return {prefix}_place(negative, octave, magnitude, rounding, overflow);
-}}
-
-/* The product of two codes, rounded once: the product of their values is exact as a double. */
-static inline uint16_t {prefix}_multiply(uint16_t a, uint16_t b, int rounding, int overflow) {{
-    return {prefix}_encode({prefix}_decode(a) * {prefix}_decode(b), rounding, overflow);
-}}
-
-#endif
 """
 
 
@@ -159,8 +129,9 @@ def wide_c_header(
     grows = [1 if np.isfinite(side.beyond) else 0 for side in fmt.sides]
     signs = range(1 + fmt.signed)
     counts = [lengths[sign] - 1 + grows[sign] for sign in signs]
-    return _TEMPLATE.format(
+    return (_TEMPLATE + ENCODE).format(
         **fields,
+        code="uint16_t",
         kilobytes=-(-size // 1024),
         modes=", ".join(mode_names),
         overflows=", ".join(option_names),
@@ -201,7 +172,7 @@ def _tables(fmt: Format, prefix: str) -> tuple[str, str, str, int]:
         tables += f"static const uint16_t {prefix}_canonicals[{fmt.values.size}] = {{\n"
         tables += rows([f"{code:#06x}" for code in fmt.canonical.tolist()]) + "\n};\n"
         return tables, middle, f"return {prefix}_canonicals[code{mask}];", size + 2 * fmt.values.size
-    own = f"(uint16_t)(code{mask})" if mask else "code"
+    masked = f"(uint16_t)(code{mask})" if mask else "code"
     if fmt.nan is None:
-        return tables, middle, f"return {own};", size
-    return tables, middle, f"return isnan({prefix}_decode(code)) ? {fmt.nan:#06x} : {own};", size
+        return tables, middle, f"return {masked};", size
+    return tables, middle, f"return isnan({prefix}_decode(code)) ? {fmt.nan:#06x} : {masked};", size
