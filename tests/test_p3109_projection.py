@@ -174,17 +174,25 @@ def test_variants_differ_on_ties_alone() -> None:
     assert drawn.tolist() == given.tolist()
 
 
-@pytest.mark.parametrize(("name", "low", "high"), [("posit(16,5)", 1, 4), ("takum8", 1, 12)])
-def test_draws_between_values_that_lie_far_apart(name: str, low: int, high: int) -> None:
+FAR_APART = {
+    f"2**-{k}": Format(f"apart_{k}", 2, "user", "", np.array([0.0, 2.0**-k * (1 + 2.0**-22), 1.0, np.nan]))
+    for k in (40, 60)
+}
+
+
+@pytest.mark.parametrize("fmt", [*FAR_APART.values(), get_format("posit(16,5)"), get_format("takum8")], ids=str)
+def test_draws_between_values_that_lie_far_apart(fmt: Format) -> None:
     """Their distance has more bits than the kernel's products hold: the word next to the number decides exactly."""
-    fmt = get_format(name)
-    for code in range(low, high):
-        lower, upper = (Fraction(float(fmt.values[c])) for c in (code, code + 1))
-        for word in (1, 1 << 31, 0x9E3779B9):
-            point = lower + (upper - lower) * Fraction((1 << 32) - word, 1 << 32)
-            x = np.nextafter(float(point), [0.0, float(point), math.inf])
-            got = rf8sim.encode(x, fmt, rounding=Rounding("stochastic", words=np.full(3, word, np.uint32)))
-            assert got.tolist() == [reference.round_value(float(v), fmt, "stochastic", word=word) for v in x]
+    rng = np.random.default_rng(0)
+    lower, upper = (Fraction(float(fmt.values[code])) for code in (1, 2))
+    words = rng.integers(0, 1 << 32, 300, dtype=np.uint32)
+    points = [float(lower + (upper - lower) * Fraction((1 << 32) - word, 1 << 32)) for word in words.tolist()]
+    x = np.nextafter(points, rng.choice([0.0, math.inf], 300))
+    x[::3] = np.array(points)[::3]
+    got = rf8sim.encode(x, fmt, rounding=Rounding("stochastic", words=words))
+    pairs = zip(x.tolist(), words.tolist(), strict=True)
+    wanted = [reference.round_value(v, fmt, "stochastic", word=word) for v, word in pairs]
+    assert got.tolist() == wanted
 
 
 def test_division_by_zero_is_nan() -> None:
