@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -58,39 +59,36 @@ def test_the_published_case_of_fixed_4_60() -> None:
 
 
 def test_stochastic_encode_of_64_bits() -> None:
-    """The carry of 32 bits between values of 24 digits: 56 bits decide."""
+    """The carry of 32 bits between values of 24 digits: 56 bits decide, beside the points where words part."""
     rng = np.random.default_rng(5)
     fmt = get_format("nf4")
     model = golden("encode", fmt, source="fixed:2.62", rounding=rf8sim.Rounding("stochastic", bits=32))
     kind = model.operands[0].kind
-    patterns = rng.integers(0, 1 << 64, 2000, dtype=np.uint64)
-    up, first = model.first_word_up([patterns])
-    numbers = [kind.number(pattern) for pattern in patterns.tolist()]
-    for number, drawn, word in zip(numbers, up.tolist(), first.tolist(), strict=True):
-        if drawn:
-            at, below = (reference.round_value(number, fmt, "stochastic", word=w) for w in (word % 2**32, word - 1))
-            assert word == 2**32 or at != below
+    positive = sorted(Fraction(v) for v in fmt.values.tolist() if v >= 0)
+    patterns, words = [], []
+    for lower, upper in pairwise(positive):
+        for steps in rng.integers(1, 1 << 32, 60).tolist():
+            first = math.ceil((lower + (upper - lower) * Fraction(steps, 1 << 32)) * 2**62)
+            patterns += [first - 1, first]
+            words += [(1 << 32) - steps] * 2
+    answers, _ = model.compute([np.array(patterns, np.uint64), np.array(words, np.uint32)])
+    wanted = [reference.round_value(kind.number(pattern), fmt, "stochastic", word=word)
+              for pattern, word in zip(patterns, words, strict=True)]  # fmt: skip
+    assert answers.results.tolist() == wanted
 
 
-@pytest.mark.parametrize("operation", ["add", "div", "dot:3"])
-def test_stochastic_results_of_24_digits(operation: str) -> None:
-    rng = np.random.default_rng(7)
-    fmt, rounding = get_format("nf8"), rf8sim.Rounding("stochastic", bits=32)
-    model = golden(operation, fmt, rounding=rounding)
-    lanes = 3 if operation == "dot:3" else 1
-    a, b = rng.integers(1, 256, (2, 400, lanes)).astype(np.uint8)
-    words = rng.integers(0, 1 << 32, 400, dtype=np.uint32)
-    if lanes == 1:
-        a, b = a[:, 0], b[:, 0]
-    unworded = model.changed(operands=model.operands[:-1])
-    exact, _ = unworded.exact_of([a, b])
-    answers, _ = model.compute([a, b, words])
-    for row in np.flatnonzero(np.isfinite(exact.values)).tolist():
-        values = [[Fraction(v) for v in np.atleast_1d(fmt.values[x[row]]).tolist()] for x in (a, b)]
-        pairs = list(zip(*values, strict=True))
-        number = (sum(x * y for x, y in pairs) if lanes == 3 else pairs[0][0] + pairs[0][1] if operation == "add"
-                  else pairs[0][0] / pairs[0][1])  # fmt: skip
-        assert answers.results[row] == reference.round_value(number, fmt, "stochastic", word=int(words[row]))
+def test_stochastic_quotients_of_24_digits() -> None:
+    """At the word that decides, all pairs: some lie so near to it that 53 bits of the quotient are too few."""
+    fmt = get_format("nf8")
+    model = golden("div", fmt, rounding=rf8sim.Rounding("stochastic", bits=32))
+    codes = np.flatnonzero(fmt.values != 0).astype(np.uint8)
+    a, b = (x.ravel() for x in np.meshgrid(codes, codes))
+    drawn, first = model.first_word_up([a, b])
+    x, y = ([Fraction(v) for v in fmt.values[c].tolist()] for c in (a, b))
+    for index in np.flatnonzero(drawn & (first < 1 << 32)).tolist():
+        word, quotient = int(first[index]), x[index] / y[index]
+        at, below = (reference.round_value(quotient, fmt, "stochastic", word=w) for w in (word, word - 1))
+        assert at != below, (index, word)
 
 
 def spelled(x: Fraction, fmt: Format, lanes: int) -> tuple[np.ndarray, np.ndarray]:
