@@ -44,8 +44,8 @@ class Accumulation:
 
     Examples
     --------
-    >>> Accumulation("float16", order="blocked:16").order
-    Order(name='blocked', block=16)
+    >>> Accumulation("float16", order="blocked:16").order.block
+    16
     >>> import rf8sim
     >>> x = rf8sim.encode([1.25, 0.625], "rf8")
     >>> float(rf8sim.dot(x, x, "rf8", accumulator=Accumulation("float32", products="rf8")))
