@@ -69,12 +69,16 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=10_000_000, help="lines to verify")
     parser.add_argument("--save", type=Path, help="write the result as Markdown")
     arguments = parser.parse_args()
-    asked = vectors("mul", "rf8")
+    asked = vectors("multiply", "rf8")
     list(asked.blocks())  # kernels are compiled, tables made
     rows = [
-        ("65,536 pairs of mul, with answers, as arrays", 65536, timed(lambda: list(vectors("mul", "rf8").blocks()))),
-        ("the same as text", 65536, timed(lambda: b"".join(vectors("mul", "rf8").text()))),
-        ("`rf8sim vectors mul`, the whole command", 65536, command("vectors", "mul")),
+        (
+            "65,536 pairs of multiply, with answers, as arrays",
+            65536,
+            timed(lambda: list(vectors("multiply", "rf8").blocks())),
+        ),
+        ("the same as text", 65536, timed(lambda: b"".join(vectors("multiply", "rf8").text()))),
+        ("`rf8sim vectors multiply`, the whole command", 65536, command("vectors", "multiply")),
         ("`rf8sim vectors fma`, the whole command", len(vectors("fma", "rf8")), command("vectors", "fma")),
     ]
     text = b"".join(vectors("encode", "rf8", n=PIECE).text())
@@ -83,7 +87,7 @@ def main() -> None:
     asked = vectors("encode", "rf8", n=PIECE)
     rows.append(("the same lines verified", count, timed(lambda: verify(asked, io.BytesIO(text)))))
     with tempfile.TemporaryDirectory() as folder:
-        for operation in ("encode", "mul", "accumulate"):
+        for operation in ("encode", "multiply", "accumulate"):
             seconds, memory = verified(operation, arguments.lines, Path(folder))
             what = f"{operation} from a file, verified ({memory / 2**20:.0f} MiB more memory)"
             rows.append((what, arguments.lines, seconds))

@@ -193,10 +193,10 @@ def test_quantize(capsys, folder, checkpoint, mine):
 
 
 def test_vectors_and_verify(capsys, folder, mine):
-    made, usual = (run(capsys, "vectors", "mul", "-f", fmt).out for fmt in (mine, "rf8"))
+    made, usual = (run(capsys, "vectors", "multiply", "-f", fmt).out for fmt in (mine, "rf8"))
     assert made == usual
     (folder / "answers.txt").write_text(made)
-    run(capsys, "verify", "mul", "-f", mine, "answers.txt")
+    run(capsys, "verify", "multiply", "-f", mine, "answers.txt")
 
 
 def test_tradeoff_and_formats(capsys, checkpoint, mine):

@@ -80,7 +80,7 @@ def test_stochastic_encode_of_64_bits() -> None:
 def test_stochastic_quotients_of_24_digits() -> None:
     """At the word that decides, all pairs: some lie so near to it that 53 bits of the quotient are too few."""
     fmt = get_format("nf8")
-    model = golden("div", fmt, rounding=rf8sim.Rounding("stochastic", bits=32))
+    model = golden("divide", fmt, rounding=rf8sim.Rounding("stochastic", bits=32))
     codes = np.flatnonzero(fmt.values != 0).astype(np.uint8)
     a, b = (x.ravel() for x in np.meshgrid(codes, codes))
     drawn, first = model.first_word_up([a, b])

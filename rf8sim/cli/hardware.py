@@ -22,7 +22,8 @@ __all__ = ["vectors", "verify"]
 Operation = Annotated[
     str,
     typer.Argument(
-        metavar="OP", help="decode, encode, add, sub, mul, div, fma, dot:n (n products), or accumulate (a stream)."
+        metavar="OP",
+        help="decode, encode, add, subtract, multiply, divide, fma, dot:n (n products), or accumulate (a stream).",
     ),
 ]
 FormatOption = Annotated[str, typer.Option("--format", "-f", metavar="NAME", help="Format; see 'rf8sim formats'.")]
@@ -124,9 +125,10 @@ def _asked(context: typer.Context) -> VectorSet:
 
 def _formats(given: dict[str, Any]) -> str | tuple[str, ...]:
     """Return the format of all operands, or those of each."""
-    from ..hardware.golden.exact import OPERATIONS
+    from ..hardware.golden.exact import OPERATIONS, SHORT
 
     operation = given["operation"].partition(":")[0]
+    operation = SHORT.get(operation, operation)
     operands = OPERATIONS[operation].operands if operation in OPERATIONS else ()
     formats = {"a": given["fmt"], "b": given.get("fmt_b"), "c": given.get("fmt_c")}
     others = [name for name in ("b", "c") if formats[name] is not None]
@@ -149,8 +151,8 @@ def _rounding(given: dict[str, Any]) -> Rounding | None:
 
 @app.command(
     short_help="Write test vectors for a hardware design.",
-    epilog="Examples: rf8sim vectors mul -o mul.tv; rf8sim vectors encode --from float16 --form csv; "
-    "rf8sim vectors mul --inputs-only | ./dut | rf8sim verify mul",
+    epilog="Examples: rf8sim vectors multiply -o mul.tv; rf8sim vectors encode --from float16 --form csv; "
+    "rf8sim vectors multiply --inputs-only | ./dut | rf8sim verify multiply",
 )
 def vectors(
     context: typer.Context,
@@ -211,7 +213,7 @@ def vectors(
 
 @app.command(
     short_help="Check what a hardware design answered.",
-    epilog="Examples: rf8sim vectors mul --inputs-only | ./dut | rf8sim verify mul; "
+    epilog="Examples: rf8sim vectors multiply --inputs-only | ./dut | rf8sim verify multiply; "
     "rf8sim verify encode answers.txt --from float16 --rounding up --json",
 )
 def verify(

@@ -9,7 +9,7 @@ from rf8sim.hardware.verdict import answers, verify
 from rf8sim.hardware.verdict import text as verdict_text
 from rf8sim.hardware.verdict.comparison import get_comparison
 
-MUL = vectors("mul", "rf6")
+MUL = vectors("multiply", "rf6")
 LINES = b"".join(MUL.text()).splitlines(keepends=True)
 RESULTS = [line.split()[2] + b"\n" for line in LINES]
 

@@ -27,15 +27,15 @@ def run(*arguments):
 
 @pytest.fixture
 def answers(tmp_path):
-    assert run("vectors", "mul", "-f", "rf6", "-o", tmp_path / "a.txt", "-q") == 0
+    assert run("vectors", "multiply", "-f", "rf6", "-o", tmp_path / "a.txt", "-q") == 0
     return tmp_path / "a.txt"
 
 
 def test_vectors_to_files(capsys, tmp_path):
-    assert run("vectors", "mul", "-f", "rf6", "--rounding", "up", "-o", tmp_path / "m.mem", "--no-flags") == 0
+    assert run("vectors", "multiply", "-f", "rf6", "--rounding", "up", "-o", tmp_path / "m.mem", "--no-flags") == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert out.startswith("4,096 vectors of mul\n")
+    assert out.startswith("4,096 vectors of multiply\n")
     assert {path.name for path in tmp_path.iterdir()} == {"m.in.mem", "m.out.mem", "m.mem.manifest.json"}
     assert "// rounding: up" in (tmp_path / "m.in.mem").read_text()
 
@@ -45,18 +45,18 @@ def test_vectors_to_a_pipe_are_those_of_the_library(capfdbinary):
     out, err = capfdbinary.readouterr()
     assert out == b"".join(vectors("dot:2", "rf6", n=5, seed=9).text("tv"))
     assert err == b""
-    assert run("vectors", "mul", "-f", "rf6", "--inputs-only") == 0
+    assert run("vectors", "multiply", "-f", "rf6", "--inputs-only") == 0
     assert capfdbinary.readouterr().out.splitlines()[:2] == [b"00 00", b"00 01"]
 
 
 def test_verify_a_file(capsys, answers):
-    assert run("verify", "mul", answers, "-f", "rf6", "--flags") == 0
+    assert run("verify", "multiply", answers, "-f", "rf6", "--flags") == 0
     out, err = capsys.readouterr()
     assert out.startswith("PASS: all 4,096 results match\n")
     assert "compared: every bit of the result; flags are compared" in out
     assert "Coverage:" in out
     assert err == ""
-    assert run("verify", "mul", answers, "-f", "rf6", "-q") == 0
+    assert run("verify", "multiply", answers, "-f", "rf6", "-q") == 0
     assert capsys.readouterr().out == ""
 
 
@@ -64,16 +64,16 @@ def test_the_exit_code_is_the_verdict(capsys, answers):
     """1 for answers that are wrong or missing, 2 for what one typed."""
     lines = answers.read_text().splitlines(keepends=True)
     answers.write_text("".join(lines[:-1]))
-    assert run("verify", "mul", answers, "-f", "rf6", "-q") == 1
+    assert run("verify", "multiply", answers, "-f", "rf6", "-q") == 1
     answers.write_text("")
-    assert run("verify", "mul", answers, "-f", "rf6", "-q") == 1
+    assert run("verify", "multiply", answers, "-f", "rf6", "-q") == 1
     answers.write_text("".join(lines).replace("1F 1F 1F", "1F 1F 1E"))
-    assert run("verify", "mul", answers, "-f", "rf6", "--no-coverage", "--first", 1) == 1
+    assert run("verify", "multiply", answers, "-f", "rf6", "--no-coverage", "--first", 1) == 1
     out = capsys.readouterr().out
     assert "FAIL: 4,095 of 4,096 results match" in out
     assert "exact 2.25, expected 1F (1.5), got 1E (1.25), 1 place too low" in out
     assert "Coverage" not in out
-    assert run("verify", "mul", answers, "-f", "rf6", "--compare", "ulp:1", "-q") == 0
+    assert run("verify", "multiply", answers, "-f", "rf6", "--compare", "ulp:1", "-q") == 0
 
 
 def test_json_has_its_schema(capsys, answers):
@@ -81,14 +81,14 @@ def test_json_has_its_schema(capsys, answers):
     schema = json.loads(SCHEMA.read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     validate = jsonschema.Draft202012Validator(schema).validate
-    assert run("verify", "mul", answers, "-f", "rf6", "--json") == 0
+    assert run("verify", "multiply", answers, "-f", "rf6", "--json") == 0
     passed = json.loads(capsys.readouterr().out)
     validate(passed)
     assert passed["passed"] is True
     assert passed["counts"]["compared"] == passed["counts"]["expected"] == 4096
     text = answers.read_text().replace("01 1F 01 00", "01 1F 02 00").replace("00 05 00 00", "00 05 zz 00")
     answers.write_text(text.replace("00 03 00 00", "00 04 00 00"))
-    assert run("verify", "mul", answers, "-f", "rf6", "--json", "--flags") == 1
+    assert run("verify", "multiply", answers, "-f", "rf6", "--json", "--flags") == 1
     failed = json.loads(capsys.readouterr().out)
     validate(failed)
     assert failed["passed"] is False
@@ -102,12 +102,12 @@ def test_json_has_its_schema(capsys, answers):
 
 def test_junit(capsys, answers, tmp_path):
     report = tmp_path / "junit.xml"
-    assert run("verify", "mul", answers, "-f", "rf6", "--junit", report, "-q") == 0
+    assert run("verify", "multiply", answers, "-f", "rf6", "--junit", report, "-q") == 0
     root = ElementTree.parse(report).getroot()
     assert (root.tag, root.get("failures")) == ("testsuites", "0")
     assert int(root.get("tests")) == len(root.findall("testsuite/testcase")) == 5
     answers.write_text("\x00\x1b<&>\n" + answers.read_text().replace("1F 1F 1F", "1F 1F 1E"))
-    assert run("verify", "mul", answers, "-f", "rf6", "--junit", report, "-q") == 1
+    assert run("verify", "multiply", answers, "-f", "rf6", "--junit", report, "-q") == 1
     root = ElementTree.parse(report).getroot()
     failures = {case.get("name"): case[0] for case in root.iter("testcase") if len(case)}
     assert set(failures) == {"lines are vectors", "results", "vectors: exhaustive"}
@@ -119,33 +119,33 @@ def test_junit(capsys, answers, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["vectors", "mull"], "unknown operation 'mull': did you mean 'mul'?"),
-        (["vectors", "mul", "-f", "rf9"], "unknown format 'rf9'"),
-        (["vectors", "mul", "--form", "xml"], "unknown form 'xml'"),
-        (["vectors", "mul", "--form", "mem"], "the form mem is two files"),
+        (["vectors", "multipl"], "unknown operation 'multipl': did you mean 'multiply'?"),
+        (["vectors", "multiply", "-f", "rf9"], "unknown format 'rf9'"),
+        (["vectors", "multiply", "--form", "xml"], "unknown form 'xml'"),
+        (["vectors", "multiply", "--form", "mem"], "the form mem is two files"),
         (
-            ["vectors", "mul", "-o", "OUT.hex"],
+            ["vectors", "multiply", "-o", "OUT.hex"],
             ".txt, .tv, .mem, .csv, .json: choose one of these, or a --form",
         ),
-        (["vectors", "mul", "--inputs-only", "-o", "OUT"], "--inputs-only is for standard output"),
-        (["vectors", "mul", "--level", "3"], "Invalid value for '--level'"),
+        (["vectors", "multiply", "--inputs-only", "-o", "OUT"], "--inputs-only is for standard output"),
+        (["vectors", "multiply", "--level", "3"], "Invalid value for '--level'"),
         (["vectors", "encode", "--from", "float8"], "unknown format 'float8'"),
-        (["verify", "mul", "NONE"], "NONE: cannot be read: No such file or directory"),
+        (["verify", "multiply", "NONE"], "NONE: cannot be read: No such file or directory"),
         (
-            ["vectors", "mul", "--inputs-only", "--no-flags"],
+            ["vectors", "multiply", "--inputs-only", "--no-flags"],
             "--no-flags changes nothing: --inputs-only",
         ),
         (
-            ["verify", "mul", "FILE", "--compare", "value", "--any-nan"],
+            ["verify", "multiply", "FILE", "--compare", "value", "--any-nan"],
             "--any-nan changes nothing: by value any NaN",
         ),
         (
-            ["verify", "mul", "FILE", "--compare", "ulp:1", "--any-nan"],
+            ["verify", "multiply", "FILE", "--compare", "ulp:1", "--any-nan"],
             "--any-nan changes nothing: by ulp:1 any NaN",
         ),
         (["hdl", "--area", "--format", "e5m2"], "--format changes nothing without --output: --area compares"),
-        (["verify", "mul", "FILE", "--compare", "almost"], "unknown comparison 'almost'"),
-        (["verify", "div", "FILE", "--result", "fixed:2.2"], "the result of div is a code"),
+        (["verify", "multiply", "FILE", "--compare", "almost"], "unknown comparison 'almost'"),
+        (["verify", "divide", "FILE", "--result", "fixed:2.2"], "the result of divide is a code"),
     ],
 )
 def test_refusals(capsys, tmp_path, answers, arguments, message):
@@ -192,19 +192,19 @@ def test_nothing_is_half_written(capsys, tmp_path, monkeypatch):
 
     monkeypatch.setattr("rf8sim.hardware.vectors.files.lines", breaks)
     (tmp_path / "v").mkdir()
-    assert run("vectors", "mul", "-o", tmp_path / "v" / "m.tv") == 1
+    assert run("vectors", "multiply", "-o", tmp_path / "v" / "m.tv") == 1
     assert "No space left on device" in capsys.readouterr().err
     assert list((tmp_path / "v").iterdir()) == []
 
 
 def pipe(dut: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run ``rf8sim vectors mul | dut | rf8sim verify mul`` as a shell does."""
+    """Run ``rf8sim vectors multiply | dut | rf8sim verify multiply`` as a shell does."""
     command = [sys.executable, "-m", "rf8sim"]
-    asked = subprocess.Popen([*command, "vectors", "mul", *arguments], stdout=subprocess.PIPE)
+    asked = subprocess.Popen([*command, "vectors", "multiply", *arguments], stdout=subprocess.PIPE)
     answered = subprocess.Popen([sys.executable, "-c", dut], stdin=asked.stdout, stdout=subprocess.PIPE)
     asked.stdout.close()
     done = subprocess.run(
-        [*command, "verify", "mul", *(word for word in arguments if word != "--inputs-only")],
+        [*command, "verify", "multiply", *(word for word in arguments if word != "--inputs-only")],
         stdin=answered.stdout, capture_output=True, text=True, check=False,
     )  # fmt: skip
     answered.stdout.close()
@@ -215,7 +215,7 @@ def pipe(dut: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_design_in_a_pipe():
     """A tiny design that gets nothing but operands: right, then with one cell of its table wrong, then cut off."""
-    asked = vectors("mul", "rf6")
+    asked = vectors("multiply", "rf6")
     table = asked.results.reshape(64, 64).tolist()
     right = pipe(f"TABLE = {table}\n{DUT}", "--format", "rf6", "--inputs-only")
     assert (right.returncode, right.stderr) == (0, "")

@@ -10,7 +10,7 @@ from rf8sim.hardware.golden.options import IDLE
 from rf8sim.hardware.vectors import vectors as vectors_module
 from rf8sim.hardware.vectors.vectors import vectors
 
-OPERATIONS = ["decode", "encode", "add", "sub", "mul", "div", "fma", "dot:2", "accumulate"]
+OPERATIONS = ["decode", "encode", "add", "subtract", "multiply", "divide", "fma", "dot:2", "accumulate"]
 STOCHASTIC = {"rounding": "stochastic"}
 SETTINGS = {
     "plain": {},
@@ -110,8 +110,8 @@ def test_an_option_is_taken_if_and_only_if_it_changes_the_vectors(monkeypatch, o
 @pytest.mark.parametrize("command", ["vectors", "verify"])
 @pytest.mark.parametrize("option", VALUES)
 def test_the_command_line_says_its_own_names(capsys, command, option):
-    operation = {"source": "mul", "result": "encode", "rounding": "decode", "overflow": "decode"}
-    words = [command, operation.get(option, "mul"), FLAGS[option], str(VALUES[option][1])]
+    operation = {"source": "multiply", "result": "encode", "rounding": "decode", "overflow": "decode"}
+    words = [command, operation.get(option, "multiply"), FLAGS[option], str(VALUES[option][1])]
     assert cli.main(words) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -124,19 +124,22 @@ def test_the_command_line_says_its_own_names(capsys, command, option):
     ("words", "message"),
     [
         ("decode --format-b int8", "error: --format-b changes nothing: decode has no operand b; leave it out"),
-        ("mul --format-c int8", "error: --format-c changes nothing: mul has no operand c; leave it out"),
+        ("multiply --format-c int8", "error: --format-c changes nothing: multiply has no operand c; leave it out"),
         ("encode --format-b rf6", "error: --format-b changes nothing: encode has no operand b; leave it out"),
         ("decode --overflow saturate", "error: --overflow changes nothing: a result in float32 is exact; leave it out"),
-        ("mul --random-bits 32", "error: --random-bits changes nothing: only stochastic rounding has a random word"),
-        ("mul --overflow infinity", "format 'rf8' has no infinity: use --overflow saturate"),
+        (
+            "multiply --random-bits 32",
+            "error: --random-bits changes nothing: only stochastic rounding has a random word",
+        ),
+        ("multiply --overflow infinity", "format 'rf8' has no infinity: use --overflow saturate"),
         ("encode -f int8 --overflow nan", "format 'int8' has no NaN code: use --overflow saturate"),
-        ("mul --result fixed:2.2", "error: 7.130438461899757e-10 is not a number of fixed:2.2: choose more bits"),
+        ("multiply --result fixed:2.2", "error: 7.130438461899757e-10 is not a number of fixed:2.2: choose more bits"),
         ("decode -f e8m0fnu --result float16", "error: 5.877471754111438e-39 is not a float16 number"),
         ("encode --from rf8", "encode is given numbers: --from is a float or fixed:I.F, got the format 'rf8'"),
-        ("div --result float32", "leave --result out"),
+        ("divide --result float32", "leave --result out"),
         ("encode --seed 99999999999999999999", "--seed must be from 0 to 2**64 - 1"),
-        ("mul -n 5 --level 2", "--level changes nothing: all 65,536 combinations"),
-        ("mul --rounding stochastic -n 5 --level 2", "which -n says"),
+        ("multiply -n 5 --level 2", "--level changes nothing: all 65,536 combinations"),
+        ("multiply --rounding stochastic -n 5 --level 2", "which -n says"),
     ],
 )
 def test_the_words_of_refusals_are_those_of_the_command_line(capsys, words, message):

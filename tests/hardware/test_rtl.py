@@ -157,7 +157,7 @@ MULTIPLIER_FAULTS = {
 
 def verdict_on_multiplier(folder):
     answers = (folder / "answers" / "rf8_multiply.mem").read_text().split()
-    asked = vectors("mul", "rf8")
+    asked = vectors("multiply", "rf8")
     a, b = (patterns.tolist() for patterns in asked.operands)
     lines = "".join(f"{x:02X} {y:02X} {code.upper()}\n" for x, y, code in zip(a, b, answers, strict=True))
     return verify(asked, io.BytesIO(lines.encode()))

@@ -26,12 +26,18 @@ from rf8sim.hardware.verdict.coverage import Coverage
 # --- what must be answered ------------------------------------------------------------------------------------------
 
 
+def test_short_names() -> None:
+    for short, name in {"mul": "multiply", "sub": "subtract", "div": "divide"}.items():
+        assert golden(short, "rf8") == golden(name, "rf8")
+        assert golden(short, "rf8").name == name
+
+
 @pytest.mark.parametrize("fmt", format_names())
 def test_two_operands_are_the_tables(fmt):
     """The whole table of each operation, mode and option; the tables are held against the oracle elsewhere."""
     form = get_format(fmt)
     size = 1 << form.bits
-    names = {"add": "add", "sub": "subtract", "mul": "multiply", "div": "divide"}
+    names = {"add": "add", "subtract": "subtract", "multiply": "multiply", "divide": "divide"}
     choices = [*product(modes(form), ["saturate"]), *product(["nearest-even"], overflows(form)[1:])]
     for (operation, name), (mode, overflow) in product(names.items(), choices):
         asked = vectors(operation, fmt, rounding=rf8sim.Rounding(mode, overflow))
@@ -129,7 +135,7 @@ def test_sums_in_fixed_point_are_integers():
 
 
 def test_weights_times_int8_in_fixed_point():
-    asked = vectors("mul", ("rf8", "int8"), result="fixed:9.19")
+    asked = vectors("multiply", ("rf8", "int8"), result="fixed:9.19")
     a, b = asked.operands
     signed = (asked.results.astype(np.int64) ^ (1 << 27)) - (1 << 27)
     exact = get_format("rf8").values[a] * get_format("int8").values[b] * 2**19
@@ -137,7 +143,7 @@ def test_weights_times_int8_in_fixed_point():
     np.testing.assert_array_equal(signed[good], exact[good])
 
 
-@pytest.mark.parametrize("operation", ["encode", "add", "mul", "div", "fma", "dot:2"])
+@pytest.mark.parametrize("operation", ["encode", "add", "multiply", "divide", "fma", "dot:2"])
 def test_stochastic_is_the_oracle(operation):
     bits = 7
     asked = vectors(operation, "rf8", n=2000, rounding=rf8sim.Rounding("stochastic", bits=bits))
@@ -151,11 +157,11 @@ def test_stochastic_is_the_oracle(operation):
         x, y = numbers[0][0], numbers[-1][0]
         exact = {
             "encode": lambda x=x: x, "add": lambda x=x, y=y: reference.add(x, y),
-            "mul": lambda x=x, y=y: reference.multiply(x, y), "div": lambda x=x, y=y: reference.divide(x, y),
+            "multiply": lambda x=x, y=y: reference.multiply(x, y), "divide": lambda x=x, y=y: reference.divide(x, y),
             "fma": lambda n=numbers: reference.add(reference.multiply(n[0][0], n[1][0]), n[2][0]),
             "dot:2": lambda n=numbers: total(reference.multiply(x, y) for x, y in zip(n[0], n[1], strict=True)),
         }[operation]()  # fmt: skip
-        if math.isinf(exact) and operation == "div":
+        if math.isinf(exact) and operation == "divide":
             exact = math.nan
         word = int(asked.operands[-1][row])
         assert asked.results[row] == reference.round_value(exact, "rf8", "stochastic", word=word, random_bits=bits)
@@ -174,7 +180,7 @@ def test_stochastic_from_float64_and_into_many_digits():
 
 def test_words_of_stochastic_part_up_from_down():
     """The classes of first and last words: one more or less, and the result is the other."""
-    asked = vectors("mul", "rf8", n=0, rounding=rf8sim.Rounding("stochastic", bits=8))
+    asked = vectors("multiply", "rf8", n=0, rounding=rf8sim.Rounding("stochastic", bits=8))
     sizes = list(asked.classes.values())
     assert list(asked.classes) == ["exhaustive", "exhaustive, last word down", "exhaustive, first word up"]
     a, _, words = asked.operands
@@ -191,7 +197,7 @@ def test_words_of_stochastic_part_up_from_down():
 # --- the same everywhere --------------------------------------------------------------------------------------------
 
 PINNED = {
-    ("mul", "rf8", ()): "84e575a3f3b6facc7f699a80e6a3a5a41b4ddf7c56ea00e1e4298503be1c822e",
+    ("multiply", "rf8", ()): "84e575a3f3b6facc7f699a80e6a3a5a41b4ddf7c56ea00e1e4298503be1c822e",
     ("encode", "rf8", (("seed", 3),)): "8dc559080cadc479126baf499bb7c9dc9b362eceb45704f77aebca1ae443b6ec",
     (
         "encode",
@@ -202,7 +208,7 @@ PINNED = {
     ("dot:4", "rf8", (("seed", 2**64 - 1),)): "31994a254d503cf41d47d15211222d475f752317f5d140e19e464d126bff81ce",
     ("accumulate", "rf8", ()): "3c9648388fc682cc6bbeeef4f3786de12230aeb156d279f8025ea541d681e95e",
     (
-        "mul",
+        "multiply",
         "rf8",
         (("rounding", rf8sim.Rounding("stochastic", bits=16)), ("n", 1000)),
     ): "1ab9ab442c568328e677779b17c4e3e40aa1c88bee8f9be804ac0e680467d7b1",
@@ -240,14 +246,15 @@ def test_seed_level_and_count():
     fewer = vectors("encode", "rf8", n=5000).operands[0]
     np.testing.assert_array_equal(fewer, one.operands[0][: structured + 5000])
     assert len(vectors("encode", "rf8", level=2)) > 1 << 20
-    assert len(vectors("mul", "rf8", n=10)) == 65546
-    assert len(vectors("mul", "rf8")) == 65536
+    assert len(vectors("multiply", "rf8", n=10)) == 65546
+    assert len(vectors("multiply", "rf8")) == 65536
 
 
 @pytest.mark.parametrize(
     ("operation", "options"),
     [
-        ("encode", {"n": 40}), ("mul", {"n": 40}), ("fma", {"fmt": "rf6", "n": 40}), ("div", {"fmt": "int8", "n": 200}),
+        ("encode", {"n": 40}), ("multiply", {"n": 40}), ("fma", {"fmt": "rf6", "n": 40}),
+        ("divide", {"fmt": "int8", "n": 200}),
         ("dot:2", {"n": 40}), ("accumulate", {"n": 40}), ("add", {"rounding": "stochastic", "n": 9}),
     ],
 )  # fmt: skip
@@ -388,7 +395,7 @@ def test_files_of_every_form(tmp_path):
 @pytest.mark.hardware
 @pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus Verilog is not installed")
 def test_a_simulator_loads_the_files(tmp_path):
-    asked = vectors("mul", "rf8")
+    asked = vectors("multiply", "rf8")
     asked.write(tmp_path / "mul.tv")
     asked.write(tmp_path / "mul.mem", flags=False)
     (tmp_path / "t.sv").write_text("""module t;
@@ -412,10 +419,10 @@ endmodule
 @pytest.mark.parametrize(
     ("operation", "options", "message"),
     [
-        ("multiply", {}, "unknown operation 'multiply'"),
+        ("multipl", {}, "unknown operation 'multipl'"),
         ("dot", {}, "write dot:n"),
         ("dot:0", {}, "n from 1 to 1024"),
-        ("mul:2", {}, "write dot:n"),
+        ("multiply:2", {}, "write dot:n"),
         ("encode", {"source": "rf8"}, "encode is given numbers"),
         ("encode", {"source": "fixed:3"}, "fixed:I.F"),
         ("encode", {"source": "fixed:40.40"}, "1 to 64 together"),
@@ -424,23 +431,27 @@ endmodule
             {"fmt": ("rf8", "int8")},
             "`fmt` has 2 formats, and the operands of encode are x, which are numbers",
         ),
-        ("mul", {"fmt": ("rf8", "rf8", "int8")}, "`fmt` has 3 formats, and the operands of mul are a, b: give one"),
-        ("fma", {"fmt": ("rf8", "rf8")}, "`fmt` has 2 formats, and the operands of fma are a, b, c: give one"),
-        ("mul", {"rounding": rf8sim.Rounding("stochastic", seed=1)}, "leave out seed, offset and words"),
-        ("mul", {"rounding": rf8sim.Rounding(bits=8)}, "`bits` changes nothing: only stochastic"),
-        ("mul", {"result": "fixed:2.20"}, "choose more bits"),
-        ("dot:2", {"result": "fixed:20.30"}, "give it more bits"),
-        ("div", {"result": "fixed:2.20"}, "the result of div is a code"),
         (
-            "mul",
+            "multiply",
+            {"fmt": ("rf8", "rf8", "int8")},
+            "`fmt` has 3 formats, and the operands of multiply are a, b: give one",
+        ),
+        ("fma", {"fmt": ("rf8", "rf8")}, "`fmt` has 2 formats, and the operands of fma are a, b, c: give one"),
+        ("multiply", {"rounding": rf8sim.Rounding("stochastic", seed=1)}, "leave out seed, offset and words"),
+        ("multiply", {"rounding": rf8sim.Rounding(bits=8)}, "`bits` changes nothing: only stochastic"),
+        ("multiply", {"result": "fixed:2.20"}, "choose more bits"),
+        ("dot:2", {"result": "fixed:20.30"}, "give it more bits"),
+        ("divide", {"result": "fixed:2.20"}, "the result of divide is a code"),
+        (
+            "multiply",
             {"result": "fixed:3.38", "rounding": "up"},
             "`rounding` changes nothing: a result in fixed",
         ),
         ("decode", {"fmt": "e8m0fnu", "result": "float16"}, "is not a float16 number"),
-        ("mul", {"rounding": "residual", "fmt": "int8"}, "RF family only"),
-        ("mul", {"level": 3}, "`level` must be 1 or 2"),
-        ("mul", {"seed": -1}, "`seed` must be from 0"),
-        ("mul", {"n": -1}, "must not be negative"),
+        ("multiply", {"rounding": "residual", "fmt": "int8"}, "RF family only"),
+        ("multiply", {"level": 3}, "`level` must be 1 or 2"),
+        ("multiply", {"seed": -1}, "`seed` must be from 0"),
+        ("multiply", {"n": -1}, "must not be negative"),
     ],
 )
 def test_refusals(operation, options, message):
@@ -483,7 +494,7 @@ def test_each_file_has_its_own_manifest(tmp_path):
 
 def test_unknown_form(tmp_path):
     with pytest.raises(ValueError, match="unknown form 'vcd'"):
-        vectors("mul").write(tmp_path / "x", "vcd")
+        vectors("multiply").write(tmp_path / "x", "vcd")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -27,7 +27,7 @@ def run(asked, text, mode="bits", **options):
 
 @pytest.fixture(scope="module")
 def products():
-    return vectors("mul", "rf8")
+    return vectors("multiply", "rf8")
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,8 @@ def lines(text):
 
 EVERY = [
     ("decode", {}), ("encode", {"n": 300}), ("add", {"fmt": "e5m2"}), ("fma", {"n": 300}), ("dot:3", {"n": 300}),
-    ("dot:2", {"fmt": "rf6", "n": 300}), ("accumulate", {"n": 300}), ("mul", {"result": "fixed:3.38"}),
-    ("encode", {"rounding": rf8sim.Rounding("stochastic", bits=5), "n": 300}), ("div", {"fmt": "int8"}),
+    ("dot:2", {"fmt": "rf6", "n": 300}), ("accumulate", {"n": 300}), ("multiply", {"result": "fixed:3.38"}),
+    ("encode", {"rounding": rf8sim.Rounding("stochastic", bits=5), "n": 300}), ("divide", {"fmt": "int8"}),
     ("encode", {"source": "fixed:30.34", "n": 300}), ("decode", {"result": "fixed:2.19"}),
 ]  # fmt: skip
 
@@ -88,10 +88,12 @@ def test_other_ways_to_write_the_same(products, text, change):
 
 def test_what_the_stream_says_of_results_is_not_believed(products, lines):
     """An expected column that is wrong throughout, as a design would answer it, is wrong throughout."""
-    asked_up = b"".join(vectors("mul", "rf8", rounding="up").text())
+    asked_up = b"".join(vectors("multiply", "rf8", rounding="up").text())
     verdict = run(products, asked_up)
     assert not verdict.passed
-    assert verdict.wrong_results == np.count_nonzero(vectors("mul", "rf8", rounding="up").results != products.results)
+    assert verdict.wrong_results == np.count_nonzero(
+        vectors("multiply", "rf8", rounding="up").results != products.results
+    )
 
 
 @pytest.mark.parametrize(("operation", "size"), [("decode", 1), ("decode", 7), ("decode", 64), ("accumulate", 1000)])
@@ -154,7 +156,7 @@ BROKEN = {
     "broken JSON": (lambda lines: [b"[[1, 2"], "lines are vectors", "1 line is"),
     "JSON of something else": (lambda lines: [b'{"a": 1}'], "lines are vectors", "1 line is"),
     "another format's vectors": (
-        lambda lines: b"".join(vectors("mul", "rf6").text()).splitlines(True),
+        lambda lines: b"".join(vectors("multiply", "rf6").text()).splitlines(True),
         "number of vectors",
         "4,096 answers",
     ),
@@ -180,7 +182,7 @@ def test_a_broken_stream_never_passes(monkeypatch, products, lines, name, slowly
 @pytest.mark.parametrize("slowly", [3, 5000])
 def test_more_bits_than_a_code_has(monkeypatch, slowly):
     monkeypatch.setattr(answers, "_SLOWLY", slowly)
-    asked = vectors("mul", "rf6")
+    asked = vectors("multiply", "rf6")
     verdict = run(asked, b"".join(asked.text()).replace(b"1F 1F 1F", b"1F 1F 5F"))
     assert not verdict.passed
     assert verdict.first_malformed[0].reason == "5F has more than the 6 bits of result"
@@ -188,7 +190,7 @@ def test_more_bits_than_a_code_has(monkeypatch, slowly):
 
 def test_what_has_no_result_is_never_right():
     """INT8 has no NaN, so 1 / 0 is not asked; whoever answers it has answered something else."""
-    asked = vectors("div", "int8")
+    asked = vectors("divide", "int8")
     text = b"".join(asked.text())
     verdict = run(asked, text.replace(b"01 01 01 00", b"01 00 00 00"))
     assert (verdict.misplaced, verdict.wrong_results) == (1, 1)
@@ -269,7 +271,7 @@ def test_a_wrong_answer_is_explained(products, lines):
 
 
 def test_exact_results_are_the_real_ones():
-    asked = vectors("div", "rf8")
+    asked = vectors("divide", "rf8")
     text = b"".join(asked.text()).replace(b"7B 7F 76 01", b"7B 7F 75 01").replace(b"7B 00 80 08", b"7B 00 7F 08")
     first, second = run(asked, text).first_mismatches
     assert "exact inf, expected 80 (NaN), got 7F (1.5)" in first.sentences()[1]
@@ -324,7 +326,7 @@ def test_aliases_are_equal_in_value():
 
 
 def test_zeros_nans_and_places():
-    asked = vectors("mul", "e5m2", rounding=rf8sim.Rounding(overflow="infinity"))
+    asked = vectors("multiply", "e5m2", rounding=rf8sim.Rounding(overflow="infinity"))
     results = asked.results.copy()
     results[results == 0x80] = 0
     assert not run(asked, answered(asked, results)).passed

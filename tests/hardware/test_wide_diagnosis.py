@@ -20,7 +20,7 @@ from rf8sim.hardware.verdict.text import as_data, as_text
 from rf8sim.hardware.verdict.verify import verify
 
 DESIGNS = {
-    "mul": ("float16", float_design.multiply, float_design.MULTIPLIER_FAULTS),
+    "multiply": ("float16", float_design.multiply, float_design.MULTIPLIER_FAULTS),
     "add": ("bfloat16", float_design.add, float_design.ADDER_FAULTS),
 }
 MANTISSA = {"float16": 10, "bfloat16": 7}
@@ -106,10 +106,10 @@ def test_codes_of_an_octave():
 
 
 def test_coverage_of_wide_codes_has_bins_that_can_be_read(asked):
-    verdict = verify(asked["mul"], lines(asked["mul"], asked["mul"].results))
+    verdict = verify(asked["multiply"], lines(asked["multiply"], asked["multiply"].results))
     groups = {f"{group.port} {group.aspect}": group for group in verdict.coverage}
     assert "a codes" not in groups
-    a = asked["mul"].operands[0]
+    a = asked["multiply"].operands[0]
     assert groups["a bits"].bins["10=1"] == np.count_nonzero(a >> 10 & 1)
     assert groups["a first 8 bits"].bins["3C"] == np.count_nonzero(a >> 8 == 0x3C)
     assert groups["a octaves"].bins["0"] == np.count_nonzero((a & 0x7C00) == 0x3C00)
@@ -119,10 +119,10 @@ def test_coverage_of_wide_codes_has_bins_that_can_be_read(asked):
 @pytest.mark.parametrize(
     ("operation", "fmt", "options"),
     [
-        ("add", "float16", {}), ("sub", "int(12)", {}), ("mul", "posit16_es1", {}), ("div", "float16", {}),
-        ("mul", ("bfloat16", "e4m3fn"), {}), ("fma", "bfloat16", {}), ("dot:4", "float16", {}),
+        ("add", "float16", {}), ("subtract", "int(12)", {}), ("multiply", "posit16_es1", {}), ("divide", "float16", {}),
+        ("multiply", ("bfloat16", "e4m3fn"), {}), ("fma", "bfloat16", {}), ("dot:4", "float16", {}),
         ("accumulate", "bfloat16", {}), ("encode", "bfloat16", {"source": "fixed:4.8"}), ("decode", "float16", {}),
-        ("add", "bfloat16", {"rounding": "stochastic"}), ("mul", "int16", {"result": "fixed:32.0"}),
+        ("add", "bfloat16", {"rounding": "stochastic"}), ("multiply", "int16", {"result": "fixed:32.0"}),
     ],
     ids=str,
 )  # fmt: skip
@@ -152,9 +152,9 @@ def test_every_hypothesis_answers_codes_of_the_result(operation, fmt, options):
 
 
 def test_the_first_lines_of_a_wide_verdict(asked):
-    results = asked["mul"].results.copy()
+    results = asked["multiply"].results.copy()
     results[7] ^= 1
-    text = "\n".join(as_text(verify(asked["mul"], lines(asked["mul"], results))))
+    text = "\n".join(as_text(verify(asked["multiply"], lines(asked["multiply"], results))))
     assert f"FAIL: {len(results) - 1:,} of {len(results):,} results match" in text
     assert "line 8 (corners" in text
     assert "1 place too" in text
@@ -163,6 +163,6 @@ def test_the_first_lines_of_a_wide_verdict(asked):
 def test_a_library_is_a_design():
     """Sums of the library itself pass, in modes that numpy does not have."""
     for mode in ("up", "to-odd"):
-        asked = vectors("sub", "posit16_es2", rounding=mode, n=2000)
+        asked = vectors("subtract", "posit16_es2", rounding=mode, n=2000)
         results = rf8sim.subtract(*asked.operands, "posit16_es2", rounding=mode)
         assert verify(asked, lines(asked, results)).passed

@@ -46,11 +46,11 @@ def exact(operation, mode, numbers):
     match operation:
         case "add":
             return reference.add(x, y, mode)
-        case "sub":
+        case "subtract":
             return reference.add(x, -y, mode)
-        case "mul":
+        case "multiply":
             return reference.multiply(x, y)
-        case "div":
+        case "divide":
             return reference.divide(x, y)
     return reference.add(reference.multiply(x, y), numbers[2], mode)
 
@@ -64,7 +64,7 @@ def check_rows(asked, operation, rounding, count, word=False):
         nans = any(isinstance(x, float) and math.isnan(x) for x in numbers)
         invalid = isinstance(result, float) and math.isnan(result) and not nans
         by_zero = False
-        if operation == "div" and not nans and numbers[1] == 0 and numbers[0] != 0 and abs(numbers[0]) != math.inf:
+        if operation == "divide" and not nans and numbers[1] == 0 and numbers[0] != 0 and abs(numbers[0]) != math.inf:
             by_zero, invalid = True, False
             result = result if into.divides_by_zero else math.nan
         where = (operation, rounding.mode, [hex(int(column[row])) for column in asked.operands], asked.class_of(row))
@@ -78,7 +78,7 @@ def check_rows(asked, operation, rounding, count, word=False):
 
 
 @pytest.mark.parametrize("fmt", [*FORMATS, *SLOW], ids=str)
-@pytest.mark.parametrize("operation", ["add", "sub", "mul", "div"])
+@pytest.mark.parametrize("operation", ["add", "subtract", "multiply", "divide"])
 def test_two_wide_operands_are_the_oracle(operation, fmt):
     """Some of every class, in every mode and option of overflow."""
     form = get_format(fmt[0] if isinstance(fmt, tuple) else fmt)
@@ -99,17 +99,17 @@ def test_fused_wide_operands_are_the_oracle(fmt):
         check_rows(asked, "fma", Rounding(mode), 6)
 
 
-@pytest.mark.parametrize("operation", ["add", "mul", "div", "fma"])
+@pytest.mark.parametrize("operation", ["add", "multiply", "divide", "fma"])
 @pytest.mark.parametrize("fmt", ["float16", "bfloat16", "posit16_es1", "int(12)"])
 def test_stochastic_wide_operands_are_the_oracle(fmt, operation):
     """With words of 32 bits, which need all that the exact results hold."""
     rounding = Rounding("stochastic", bits=32)
     asked = vectors(operation, fmt, rounding=rounding, n=500)
-    assert "ties, first word up" in asked.classes or fmt == "int(12)" or operation == "div"
+    assert "ties, first word up" in asked.classes or fmt == "int(12)" or operation == "divide"
     check_rows(asked, operation, rounding, 8, word=True)
 
 
-@pytest.mark.parametrize("operation", ["add", "mul", "div"])
+@pytest.mark.parametrize("operation", ["add", "multiply", "divide"])
 def test_results_of_24_digits_are_drawn(operation):
     asked = vectors(operation, "takum16", rounding=Rounding("stochastic", bits=32), n=500)
     check_rows(asked, operation, Rounding("stochastic", bits=32), 8, word=True)
@@ -117,7 +117,7 @@ def test_results_of_24_digits_are_drawn(operation):
 
 def test_a_stochastic_quotient_of_8_bits_needs_more_than_39_bits():
     """160 / 1.5 lies two thirds of the way from 106 to 107: the 32nd bit of the fraction decides."""
-    model = golden("div", ("e5m2", "e5m2"), result="int8", rounding=Rounding("stochastic", bits=32))
+    model = golden("divide", ("e5m2", "e5m2"), result="int8", rounding=Rounding("stochastic", bits=32))
     a, b = (rf8sim.encode([x], "e5m2") for x in (160.0, 1.5))
     first = 2**32 - (2 * 2**32) // 3
     for word, quotient in ((first, 107), (first - 1, 106)):
@@ -135,7 +135,7 @@ def test_quotients_are_rounded_to_odd():
 
 
 @pytest.mark.parametrize(("fmt", "dtype"), [("float16", np.float16), ("bfloat16", ml_dtypes.bfloat16)])
-@pytest.mark.parametrize("operation", ["add", "sub", "mul", "div"])
+@pytest.mark.parametrize("operation", ["add", "subtract", "multiply", "divide"])
 def test_nearest_even_is_ieee_arithmetic(fmt, dtype, operation):
     """All vectors, against numpy's float16 and ml_dtypes' bfloat16, whose operations go through float32: see below.
 
@@ -143,7 +143,7 @@ def test_nearest_even_is_ieee_arithmetic(fmt, dtype, operation):
     """
     asked = vectors(operation, fmt, rounding=Rounding(overflow="ieee"))
     a, b = (column.view(dtype) for column in asked.operands)
-    function = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}[operation]
+    function = {"add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide}[operation]
     with np.errstate(all="ignore"):
         peer = function(a, b)
     got = asked.results.view(dtype)
@@ -153,7 +153,7 @@ def test_nearest_even_is_ieee_arithmetic(fmt, dtype, operation):
     subnormal = np.abs(peer.astype(np.float64)) <= get_format(fmt).subnormals_below
     assert same[~subnormal].all()
     # Two roundings may differ among subnormal products and quotients of bfloat16, whose float32 is subnormal too.
-    assert same.all() or (fmt == "bfloat16" and operation in ("mul", "div") and np.mean(same) > 0.99)
+    assert same.all() or (fmt == "bfloat16" and operation in ("multiply", "divide") and np.mean(same) > 0.99)
 
 
 @pytest.mark.parametrize("fmt", ["float16", "bfloat16", ("bfloat16", "e4m3fn"), ("rf8", "float16"), "posit16_es1"])
@@ -177,7 +177,7 @@ def test_sums_of_wide_products_are_exact(fmt):
 
 
 def test_products_of_integers_in_fixed_point():
-    asked = vectors("mul", "int16", result="fixed:32.0")
+    asked = vectors("multiply", "int16", result="fixed:32.0")
     a, b = (column.view(np.int16).astype(np.int64) for column in asked.operands)
     np.testing.assert_array_equal(asked.results.view(np.int32).astype(np.int64), a * b)
     assert asked.model.result.bits == 32
@@ -211,7 +211,7 @@ def rows_of(asked, name):
 
 
 @pytest.mark.parametrize("fmt", ["float16", "bfloat16"])
-@pytest.mark.parametrize("operation", ["add", "sub", "mul", "div", "fma"])
+@pytest.mark.parametrize("operation", ["add", "subtract", "multiply", "divide", "fma"])
 def test_structured_classes_of_wide_operands_leave_nothing_out(operation, fmt):
     """Without a random vector: every exponent, special, kind and rounding outcome of operands and result."""
     asked = vectors(operation, fmt, n=0)
@@ -220,7 +220,7 @@ def test_structured_classes_of_wide_operands_leave_nothing_out(operation, fmt):
         coverage.add(block.operands, block.answers)
     missed = {f"{group.port} {group.aspect}": group.missed for group in coverage.groups() if group.missed}
     # A sum of floats is exact where it is subnormal.
-    exact = {"result rounding outcomes": ["underflow"]} if operation in ("add", "sub") else {}
+    exact = {"result rounding outcomes": ["underflow"]} if operation in ("add", "subtract") else {}
     assert missed == exact
 
 
@@ -235,7 +235,7 @@ def test_every_distance_of_exponents_is_asked():
 
 
 def test_ties_are_ties_and_near_ties_are_not():
-    for operation in ("add", "sub", "mul", "fma"):
+    for operation in ("add", "subtract", "multiply", "fma"):
         asked = vectors(operation, "float16", n=0)
         for name, share in (("ties", 1.0), ("near ties", 0.5)):
             operands = rows_of(asked, name)
@@ -249,7 +249,7 @@ def test_ties_are_ties_and_near_ties_are_not():
 
 
 def test_sums_that_cancel_and_those_beside():
-    asked = vectors("sub", "float16", n=0)
+    asked = vectors("subtract", "float16", n=0)
     a, b = rows_of(asked, "cancellation")
     values = get_format("float16").values
     assert np.count_nonzero(values[a] == values[b]) > 4000
@@ -258,25 +258,25 @@ def test_sums_that_cancel_and_those_beside():
 
 
 def test_overflow_and_underflow_lie_at_the_boundary():
-    for operation in ("add", "mul", "div", "fma"):
+    for operation in ("add", "multiply", "divide", "fma"):
         asked = vectors(operation, "float16", rounding=Rounding(overflow="infinity"), n=0)
         answers = asked.model.compute(rows_of(asked, "overflow"))[0]
         finite = np.abs(get_format("float16").values[answers.results]) >= 65472
         assert np.mean(answers.flags & 4 != 0) > 0.05
         assert np.mean(finite & (answers.flags & 4 == 0)) > 0.05
-    for operation in ("mul", "div", "fma"):
+    for operation in ("multiply", "divide", "fma"):
         asked = vectors(operation, "float16", n=0)
         answers = asked.model.compute(rows_of(asked, "underflow"))[0]
         assert np.mean(answers.flags & 2 != 0) > 0.1
 
 
 def test_random_vectors_are_uniform_patterns():
-    asked = vectors("mul", "bfloat16", n=1 << 14, seed=3)
+    asked = vectors("multiply", "bfloat16", n=1 << 14, seed=3)
     for column in rows_of(asked, "random"):
         counts = np.bincount(column >> 8, minlength=256)
         assert counts.min() > 30
         assert counts.max() < 110
-    other = vectors("mul", "bfloat16", n=1 << 14, seed=4)
+    other = vectors("multiply", "bfloat16", n=1 << 14, seed=4)
     assert np.mean(rows_of(asked, "random")[0] == rows_of(other, "random")[0]) < 0.01
     for start, stop in ((0, 3), (len(asked) - 5, len(asked))):
         for piece, whole in zip(asked.operands_between(start, stop), asked.operands, strict=True):
@@ -284,7 +284,7 @@ def test_random_vectors_are_uniform_patterns():
 
 
 def test_level_2_asks_more():
-    first, second = (vectors("mul", "float16", level=level, n=0) for level in (1, 2))
+    first, second = (vectors("multiply", "float16", level=level, n=0) for level in (1, 2))
     assert len(second) > 4 * len(first)
     assert set(first.classes) == set(second.classes)
 
@@ -296,8 +296,8 @@ def test_level_2_asks_more():
     ("operation", "options", "message"),
     [
         ("add", {"fmt": "bfloat16", "result": "float64"}, "have up to 262 digits here, and 53 are computed"),
-        ("mul", {"fmt": "float16", "result": "float32", "level": 3}, "`level` must be 1 or 2"),
-        ("div", {"fmt": "float16", "result": "float32"}, "the result of div is a code, not float32"),
+        ("multiply", {"fmt": "float16", "result": "float32", "level": 3}, "`level` must be 1 or 2"),
+        ("divide", {"fmt": "float16", "result": "float32"}, "the result of divide is a code, not float32"),
     ],
 )
 def test_what_is_not_decided_is_refused(operation, options, message):
@@ -306,7 +306,7 @@ def test_what_is_not_decided_is_refused(operation, options, message):
 
 
 def test_float16_is_a_format_where_results_are_rounded():
-    asked = vectors("div", "e4m3fn", result="float16", rounding="up")
+    asked = vectors("divide", "e4m3fn", result="float16", rounding="up")
     model = asked.model
     assert model.into == get_format("float16")
     a, b = (reference.number(code, get_format("e4m3fn")) for code in (0x38, 0x3C))
@@ -316,9 +316,9 @@ def test_float16_is_a_format_where_results_are_rounded():
 
 
 PINNED = {
-    ("mul", "float16"): "abf8d5a7437e06cddf601b381415ce8012510e9cb8ea1bae4f1409ce9f136381",
+    ("multiply", "float16"): "abf8d5a7437e06cddf601b381415ce8012510e9cb8ea1bae4f1409ce9f136381",
     ("add", "bfloat16"): "8099c95a574cd483029302ed72f760f66eeb03407abb7c1e7c876a0042977644",
-    ("div", ("bfloat16", "e4m3fn")): "2ba80d0443b0d4789b0c58c63a6a56c6cbe7c913c42f4ee2ba126f3e5cb2ec89",
+    ("divide", ("bfloat16", "e4m3fn")): "2ba80d0443b0d4789b0c58c63a6a56c6cbe7c913c42f4ee2ba126f3e5cb2ec89",
     ("fma", "bfloat16"): "693d39cc27f3b74ba59264641c1b78ac4c74b9f802b6317c0e87be51dfae6460",
     ("dot:4", "float16"): "683a682f17d6ff1601baa238a21ae96858b241404ecf0412e61ec8a602749e3f",
     ("accumulate", "bfloat16"): "b0aebde307a0f7ff0f7727c248b91ba0ef04f58ee77701512564cda4dd030bd4",

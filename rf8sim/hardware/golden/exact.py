@@ -23,7 +23,7 @@ from ...formats import Format
 from .model import Model
 from .ports import Fixed
 
-__all__ = ["OPERATIONS", "Exact", "Operation", "State", "accumulate", "unless_nan"]
+__all__ = ["OPERATIONS", "SHORT", "Exact", "Operation", "State", "accumulate", "unless_nan"]
 
 Array = NDArray[np.float64]
 
@@ -143,14 +143,17 @@ OPERATIONS: dict[str, Operation] = {
     "decode": Operation(("a",), _same, "a code's value"),
     "encode": Operation(("x",), _same, "a number rounded to a code"),
     "add": Operation(("a", "b"), _binary("add"), "a + b"),
-    "sub": Operation(("a", "b"), _binary("subtract"), "a - b"),
-    "mul": Operation(("a", "b"), _binary("multiply"), "a * b"),
-    "div": Operation(("a", "b"), _binary("divide"), "a / b"),
+    "subtract": Operation(("a", "b"), _binary("subtract"), "a - b"),
+    "multiply": Operation(("a", "b"), _binary("multiply"), "a * b"),
+    "divide": Operation(("a", "b"), _binary("divide"), "a / b"),
     "fma": Operation(("a", "b", "c"), _fma, "a * b + c, rounded once"),
     "dot": Operation(("a", "b"), _dot, "dot:n, the sum of n products, rounded once"),
     "accumulate": Operation(("clear", "a", "b"), None, "the sum of products since clear was 1, kept exactly"),
 }
 """The operations that vectors are made for."""
+
+SHORT = {"mul": "multiply", "sub": "subtract", "div": "divide"}
+"""Short names of operations."""
 
 
 def accumulate(model: Model, values: Sequence[NDArray[Any]], state: State | None) -> tuple[Exact, State]:

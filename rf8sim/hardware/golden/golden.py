@@ -30,7 +30,7 @@ from ...arithmetic.products import get_operand
 from ...codec.boundaries import place
 from ...codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
 from ...formats import Format, get_format
-from .exact import OPERATIONS, Exact, State, accumulate, unless_nan
+from .exact import OPERATIONS, SHORT, Exact, State, accumulate, unless_nan
 from .model import Model
 from .options import check_given, given_rounding
 from .ports import EXHAUSTIVE_BITS, Bits, Codes, Fixed, Float, Kind, Patterns, Port, get_kind, unsigned
@@ -259,7 +259,7 @@ def golden(
     Parameters
     ----------
     operation : str
-        ``decode``, ``encode``, ``add``, ``sub``, ``mul``, ``div``, ``fma``, ``dot:n`` or ``accumulate``.
+        ``decode``, ``encode``, ``add``, ``subtract``, ``multiply``, ``divide``, ``fma``, ``dot:n`` or ``accumulate``.
     fmt : str, Format or tuple
         Format of the operands, or a tuple with one for each of ``a``, ``b`` and ``c`` that there are. That of ``a`` is
         the result's too, but of ``decode``.
@@ -287,7 +287,7 @@ def golden(
 
     Examples
     --------
-    >>> model = golden("mul", "rf8")
+    >>> model = golden("multiply", "rf8")
     >>> [port.name for port in model.operands], model.bits
     (['a', 'b'], 16)
     >>> answers, _ = model.compute([np.array([0x7B], np.uint8), np.array([0x6F], np.uint8)])
@@ -295,6 +295,7 @@ def golden(
     ('0x6f', 0)
     """
     name, colon, length = operation.partition(":")
+    name = SHORT.get(name, name)
     if name != "dot":
         choose("operation", name, ["dot:n" if known == "dot" else known for known in OPERATIONS])
     lanes = int(length) if length.isdecimal() else 0
@@ -347,10 +348,10 @@ def _result_kind(name: str, result: str | Format | None, first: Format) -> Kind:
 
 
 def _check_exact_result(name: str, kind: Kind, formats: Sequence[Format]) -> None:
-    able = ["decode", "add", "sub", "mul", *(["dot", "accumulate"] if isinstance(kind, Fixed) else [])]
+    able = ["decode", "add", "subtract", "multiply", *(["dot", "accumulate"] if isinstance(kind, Fixed) else [])]
     if name not in able:
         raise ValueError(f"the result of {name} is a code, not {kind.name}: leave `result` out, or name a format")
-    if name in ("add", "sub") and kind.bits > 53:
+    if name in ("add", "subtract") and kind.bits > 53:
         grids = [get_operand(np.zeros(0, np.uint8), fmt).grid for fmt in formats]
         digits = max(grid.unit + grid.bits for grid in grids) + 1 - min(grid.unit for grid in grids)
         if digits > 53:

@@ -84,10 +84,10 @@ def check_given(model: Model, options: Given) -> None:
     Examples
     --------
     >>> from rf8sim.hardware.vectors.vectors import vectors
-    >>> vectors("mul", "rf8", source="float16")
+    >>> vectors("multiply", "rf8", source="float16")
     Traceback (most recent call last):
     ...
-    ValueError: `source` changes nothing: mul is given codes, of `fmt`; leave it out
+    ValueError: `source` changes nothing: multiply is given codes, of `fmt`; leave it out
     """
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:

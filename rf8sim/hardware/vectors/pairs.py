@@ -1,4 +1,4 @@
-"""Classes of vectors of two codes that have more than 16 bits together, for add, sub, mul and div."""
+"""Classes of vectors of two codes that have more than 16 bits together, for add, subtract, multiply and divide."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def wide_pairs(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tup
     yield "corners", _meshed(*(corner_codes(fmt, level) for fmt in formats))
     yield "walking ones", _meshed(*(walking_ones(fmt.bits) for fmt in formats))
     yield "alignments", distinct(alignments(*formats, level))
-    is_sum = model.operation in ("add", "sub")
+    is_sum = model.operation in ("add", "subtract")
     aim = 0.0 if is_sum else 1.0
     codes = ordered_codes(formats[0])
     codes = codes[evenly(codes.size, _SAMPLED[level])]
@@ -85,7 +85,7 @@ def _aimed(model: Golden, formats: Formats, target: Array, known: Array, *, firs
 def _ties(model: Golden, ports: Sequence[Port], formats: Formats, aimed: Targets, level: int) -> Pair:
     """Return operands whose result lies where the nearest modes must choose."""
     candidates: list[Pair] = []
-    if model.operation in ("add", "sub"):
+    if model.operation in ("add", "subtract"):
         for times in (1.0, -1.0, 3.0, -5.0, 9.0, -17.0):
             for first in (True, False):
                 known = aimed.halves * times
@@ -128,9 +128,9 @@ def _beside(formats: Formats, pair: Pair) -> tuple[Codes, ...]:
 def _near_boundaries(model: Golden, formats: Formats, points: Array) -> list[Pair]:
     """Return pairs whose results are as near to points as the second operand allows."""
     match model.operation:
-        case "add" | "sub":
+        case "add" | "subtract":
             base = points
-        case "mul":
+        case "multiply":
             base = np.sqrt(np.abs(points))
         case _:
             base = np.ones(points.size)

@@ -55,9 +55,9 @@ def solved(operation: str, target: Array, known: Array, *, first: bool) -> Array
         match operation:
             case "add":
                 return target - known
-            case "sub":
+            case "subtract":
                 return known - target if first else target + known
-            case "mul":
+            case "multiply":
                 return target / known
         return known / target if first else target * known
 

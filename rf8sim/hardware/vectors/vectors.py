@@ -2,7 +2,7 @@
 
 Examples
 --------
->>> asked = vectors("mul", "rf8")
+>>> asked = vectors("multiply", "rf8")
 >>> len(asked), asked.operands[0].dtype.name, hex(asked.results[0x7B6F])
 (65536, 'uint8', '0x6f')
 """
@@ -294,7 +294,7 @@ def vectors(
     Parameters
     ----------
     operation : str
-        ``decode``, ``encode``, ``add``, ``sub``, ``mul``, ``div``, ``fma``, ``dot:n`` or ``accumulate``.
+        ``decode``, ``encode``, ``add``, ``subtract``, ``multiply``, ``divide``, ``fma``, ``dot:n`` or ``accumulate``.
     fmt, source, result, rounding
         As for `rf8sim.hardware.golden.golden.golden`.
     level : int, optional
@@ -318,7 +318,7 @@ def vectors(
 
     Examples
     --------
-    >>> weights = vectors("mul", ("rf8", "int8"), result="fixed:9.19")
+    >>> weights = vectors("multiply", ("rf8", "int8"), result="fixed:9.19")
     >>> hex(weights.results[0x7B03]), weights.model.result.bits    # 1.0 times 3
     ('0x180000', 28)
     """

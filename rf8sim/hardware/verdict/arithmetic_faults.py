@@ -185,7 +185,7 @@ def _results(model: Golden) -> Found:
 
     yield Hypothesis("sign lost", "the result is always positive", signed_by(lambda own, _: np.zeros_like(own)))
     yield Hypothesis("sign inverted", "the sign of the result is inverted", signed_by(lambda own, _: ~own))
-    if model.operation in ("mul", "div", "add", "sub"):
+    if model.operation in ("multiply", "divide", "add", "subtract"):
         for place, name in enumerate("ab"):
             yield Hypothesis(
                 f"sign of {name}", f"the sign of the result is that of {name} alone",
@@ -202,7 +202,7 @@ def _arithmetic(model: Golden) -> Found:
             f"truncated to {digits} bits", f"the exact result is cut to {digits} significant bits before it is rounded",
             with_exact(model, lambda values, digits=digits: _cut(values, digits)),  # type: ignore[misc]
         )  # fmt: skip
-    if model.operation in ("mul", "fma", "dot", "add", "sub"):
+    if model.operation in ("multiply", "fma", "dot", "add", "subtract"):
         for place in range(4, 40):
             yield Hypothesis(
                 f"truncated below 2**-{place}", f"bits of the exact result below 2**-{place} are cut off",
@@ -214,15 +214,15 @@ def _arithmetic(model: Golden) -> Found:
             f"rounded twice, first to {digits} bits", f"the result is rounded twice, first to {word} ({digits} bits)",
             with_exact(model, lambda values, digits=digits: _nearest(values, digits)),  # type: ignore[misc]
         )  # fmt: skip
-    if model.operation in ("add", "sub") and all(codes_per_octave(fmt) for _, _, fmt in code_ports(model)):
+    if model.operation in ("add", "subtract") and all(codes_per_octave(fmt) for _, _, fmt in code_ports(model)):
         for digits in range(model.into.bits - 1, 0, -1):
             yield Hypothesis(
                 f"smaller operand aligned to {digits} bits",
                 f"the operand of the lower exponent is cut below the {digits} bits that begin at the other's first",
                 with_reading(model, lambda values, _, digits=digits: _aligned(values, digits)),  # type: ignore[misc]
             )
-    if model.operation in ("add", "sub", "mul", "div"):
-        for other in ("add", "sub", "mul", "div"):
+    if model.operation in ("add", "subtract", "multiply", "divide"):
+        for other in ("add", "subtract", "multiply", "divide"):
             if other != model.operation:
                 summary = OPERATIONS[other].summary
                 faulty = model.changed(operation=other)
@@ -259,7 +259,7 @@ def _sums(model: Golden) -> Found:
     into = model.into
     assert into is not None
     if model.operation == "fma":
-        product = model.changed(operation="mul", operands=model.operands[:2])
+        product = model.changed(operation="multiply", operands=model.operands[:2])
         third = model.operands[2]
         total = model.changed(operation="add", operands=(model.result, third))
 

@@ -71,7 +71,7 @@ class Coverage:
         raised = {
             str(kind.name).lower().replace("_", " "): int(self.flags[flag & kind != 0].sum())
             for kind in Flags
-            if kind is not Flags.DIVIDE_BY_ZERO or self.model.operation == "div"
+            if kind is not Flags.DIVIDE_BY_ZERO or self.model.operation == "divide"
         }
         exact = int(self.flags[flag & Flags.INEXACT == 0].sum())
         if self.model.into is not None:

@@ -149,11 +149,11 @@ def exact_result(model: Golden, operands: Sequence[Any], state: State | None) ->
     match model.operation:
         case "add":
             return reference.add(x, y, model.rounding.mode)
-        case "sub":
+        case "subtract":
             return reference.add(x, -y, model.rounding.mode)
-        case "mul":
+        case "multiply":
             return reference.multiply(x, y)
-        case "div":
+        case "divide":
             return reference.divide(x, y)
         case "fma":
             return reference.add(reference.multiply(x, y), numbers[2][0], model.rounding.mode)

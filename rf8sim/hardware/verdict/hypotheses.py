@@ -28,7 +28,7 @@ def hypotheses(model: Golden) -> Iterator[Hypothesis]:
     Examples
     --------
     >>> from rf8sim.hardware.golden.golden import golden
-    >>> names = [hypothesis.name for hypothesis in hypotheses(golden("mul", "rf8"))]
+    >>> names = [hypothesis.name for hypothesis in hypotheses(golden("multiply", "rf8"))]
     >>> names[:3], "aliases not canonical" in names
     (['rounds nearest-away', 'rounds toward-zero', 'rounds up'], True)
     """
