@@ -14,9 +14,9 @@ from ..formats import Format
 from ..quantization.scheme import Scheme, as_scheme
 from ..quantization.tensor import QuantizedTensor, quantize
 from .accumulation import Accumulation, as_accumulation
-from .accumulators import Accumulator, get_accumulator, get_order
+from .accumulators import Accumulator, get_accumulator
 from .linalg import matmul
-from .products import step_count
+from .orders import get_order, step_count
 
 __all__ = ["MatmulError", "accumulation_bound", "matmul_error", "unit_roundoff"]
 

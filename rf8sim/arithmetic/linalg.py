@@ -56,21 +56,11 @@ from ..codec.undecided import is_odd, next_to_boundary, undecided
 from ..formats import Format, get_format
 from ..formats.floats import ARRAY_LAYOUTS
 from .accumulation import Accumulation, OperandScales, as_accumulation
-from .accumulators import Accumulator, get_accumulator, get_order, get_rule
+from .accumulators import Accumulator, get_accumulator, get_rule
+from .operands import FLOAT32_DTYPES, Operand, get_operand, grid_of, nibble_tables
 from .operations import Formats, each_format
-from .products import (
-    FLOAT32_DTYPES,
-    Operand,
-    Outputs,
-    Plan,
-    accumulate,
-    accumulate_blocks,
-    accumulate_rounded,
-    get_operand,
-    grid_of,
-    nibble_tables,
-    scaled_to_odd,
-)
+from .orders import get_order
+from .products import Outputs, Plan, accumulate, accumulate_blocks, accumulate_rounded, scaled_to_odd
 
 __all__ = ["ProductOptions", "dot", "matmul", "matvec", "weight_matvec"]
 
@@ -182,7 +172,9 @@ def matmul(
     first = None if rounded.exact else get_rule(rounded, sum_of.product_rounding, unit)
     summing = as_rounding(sum_of.rounding)
     to_odd = into is not None
-    plan = Plan(layout, get_order(sum_of.order), rule, summing.mode, summing.overflow, to_odd, threads, first)
+    plan = Plan(
+        layout, get_order(sum_of.order), rule, summing.mode, summing.overflow, to_odd, threads, first, scaled.smallest
+    )
     blocks = 1 if block_size is None else _block_count(depth, block_size)
     factors = (
         _scales("scales.a", scaled.a, (*batch, rows, blocks)),

@@ -32,9 +32,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arithmetic.accumulation import Accumulation, OperandScales, as_accumulation, is_aligned
-from ..arithmetic.accumulators import get_accumulator, get_order, get_rule
+from ..arithmetic.accumulation import Accumulation, OperandScales, as_accumulation, is_engine
+from ..arithmetic.accumulators import get_accumulator, get_rule
 from ..arithmetic.linalg import matmul
+from ..arithmetic.orders import get_order
 from ..codec.rounding import Rounding
 from ..formats import Format
 from ..quantization.records import SchemeField
@@ -92,7 +93,7 @@ class Datapath:
         object.__setattr__(self, "weights", as_scheme(self.weights))
         if self.activations is not None:
             object.__setattr__(self, "activations", as_scheme(self.activations))
-        if is_aligned(self.accumulator):
+        if is_engine(self.accumulator):
             summing = as_accumulation(self.accumulator)
             object.__setattr__(self, "accumulator", get_accumulator(summing.accumulator).name)
             object.__setattr__(self, "order", str(summing.order))
@@ -101,7 +102,7 @@ class Datapath:
     def check(self) -> None:
         """Raise ValueError if an option is unknown or options do not fit each other."""
         get_order(self.order)
-        accumulator = get_accumulator(self.accumulator)
+        accumulator = get_accumulator(as_accumulation(self.accumulator).accumulator)
         if not accumulator.exact:
             rounding = Rounding(self.accumulator_rounding, seed=self.seed)
             get_rule(accumulator, rounding, 0)
