@@ -161,6 +161,25 @@ def test_a_running_sum_that_is_larger_cuts_the_products() -> None:
     assert rf8sim.dot(x, x, "e4m3fn", accumulator="float32") == 2**14 + 64
 
 
+def test_a_negative_sum_far_below_the_products_counts_as_one_unit_or_none() -> None:
+    """CDNA3, FP8: -1 beside 2**25 is cut to minus one unit of 2, beside 2**26 it is dropped; 1 is cut to nothing."""
+    for product, first, wanted in ((2.0**25, -1.0, 2.0**25 - 2), (2.0**26, -1.0, 2.0**26), (2.0**25, 1.0, 2.0**25)):
+        a = rf8sim.encode([first, *[0.0] * 15, 2.0**14], "e5m2fnuz")
+        b = rf8sim.encode([1.0, *[0.0] * 15, product / 2.0**14], "e5m2fnuz")
+        assert rf8sim.dot(a, b, "e5m2fnuz", accumulator="cdna3-fp8") == wanted
+        if first < 0:  # without the even and odd products apart, it is cut beside both
+            both = rf8sim.dot(a, b, "e5m2fnuz", accumulator=Accumulation("float32", order="aligned:24:16:then=31"))
+            assert both == product - (2 if product == 2.0**25 else 4)
+
+
+def test_bits_of_the_products_beyond_the_last_are_cut_down() -> None:
+    """CDNA3: beside 1.5, -(2**-24 + 2**-40) is cut to more than half a place of float32, the positive one to half."""
+    for sign, wanted in ((-1.0, 1.5 - 2.0**-23), (1.0, 1.5)):
+        a = rf8sim.encode([1.5, *[0.0] * 7, sign * 2.0**-12, sign * 2.0**-20], "float16")
+        b = rf8sim.encode([1.0, *[0.0] * 7, 2.0**-12, 2.0**-20], "float16")
+        assert rf8sim.dot(a, b, "float16", accumulator="cdna3-fp16") == wanted
+
+
 def test_the_example_of_the_paper() -> None:
     """arXiv 2511.10909: 2**23 and products of -2**23, -0.5, -0.25, -0.125 make -0.875, or what these engines make."""
     first, second = [-(2.0**13), -0.5, -0.25, -0.125], [2.0**10, 1.0, 1.0, 1.0]

@@ -1,8 +1,8 @@
 """Sums of products that are shifted to the largest exponent and cut there, as matrix engines take them.
 
 Values are float64, exponents those that an adder of products sees, far below any other (`NO_EXPONENT`) for a zero. A
-mode is a member of `MODES`, a tuple: each kernel is compiled for its length, without branches. All terms of a block and
-their sum are whole numbers below 2**53 in units of the last place.
+mode is its index in `MODES`. That in which terms are cut is a tuple as long as its index, for which each kernel is
+compiled without branches. All terms of a block and their sum are whole numbers below 2**53 in units of the last place.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-MODES = {"toward-zero": (), "nearest-even": (0,), "to-odd": (0, 0)}
+MODES = ("toward-zero", "nearest-even", "to-odd")
 NO_EXPONENT = -1000  # of a zero: a product with one has less than any other
 _LOWEST = np.int64(-600)  # below the exponent of every product that is not zero
 _FARTHEST = np.int64(-200)  # a shift that leaves nothing of a sum but its sign
@@ -277,7 +277,13 @@ def _sum_to_odd(x: Any, y: Any) -> Any:
 def _rounded(x: Any, precision: Any, emin: Any, mode: Any, largest: Any) -> Any:
     field = (np.float64(x).view(np.int64) >> np.int64(52)) & np.int64(0x7FF)
     place = max(field - np.int64(1023), np.int64(emin)) - (np.int64(precision) - np.int64(1))
-    magnitude = abs(_cut(x * _power_of_two(-place), mode)) * _power_of_two(place)
+    digits = abs(x * _power_of_two(-place))
+    whole = np.floor(digits)
+    if mode == 1:
+        whole = (digits + 4503599627370496.0) - 4503599627370496.0
+    elif mode == 2:
+        whole += 1.0 if whole < digits and np.floor(whole * 0.5) * 2.0 == whole else 0.0
+    magnitude = whole * _power_of_two(place)
     magnitude = magnitude if magnitude <= largest else np.inf
     return magnitude if x > 0 else (-magnitude if x < 0 else x * 0.0 + 0.0)
 

@@ -33,7 +33,7 @@ class Engine(NamedTuple):
     def number(self) -> tuple[Any, ...]:
         """What a sum is rounded to, for the kernels."""
         kind = self.kind
-        return np.int64(kind.precision), np.int64(kind.emin), MODES[self.rounding], kind.max
+        return np.int64(kind.precision), np.int64(kind.emin), np.int64(MODES.index(self.rounding)), kind.max
 
 
 class BlockScales(NamedTuple):
@@ -108,7 +108,7 @@ def engine_sums(a: Operand, b: Operand, engine: Engine, scales: BlockScales | No
     if scales is not None:
         of_product = scales.repeated(a.shape[1])
         left, right = left * scales.a[:, of_product], right * scales.b[of_product]
-    plan: tuple[Any, ...] = np.int64(order.fraction), block, MODES[order.cut]
+    plan: tuple[Any, ...] = np.int64(order.fraction), block, (0,) * MODES.index(order.cut)
     kernel = sum_aligned
     if order.exact > 1:
         kernel, plan = sum_groups, (*plan, np.int64(order.exact))
