@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from engine_model import Spec, dot, smallest_exponent
@@ -180,6 +182,22 @@ def test_bits_of_the_products_beyond_the_last_are_cut_down() -> None:
         assert rf8sim.dot(a, b, "float16", accumulator="cdna3-fp16") == wanted
 
 
+def test_sums_to_odd_keep_the_side_of_an_exact_sum() -> None:
+    """RISC-V: 1 - 2**-60 and 1 + 2**-60 are the float32 numbers beside 1, whose last bits are odd."""
+    for sign, wanted in ((-1.0, 1 - 2.0**-24), (1.0, 1 + 2.0**-23)):
+        a, b = (rf8sim.encode([1.0, *[0.0] * 15, x], "bfloat16") for x in (sign * 2.0**-30, 2.0**-30))
+        assert rf8sim.dot(a, b, "bfloat16", accumulator="riscv-bf16") == wanted
+
+
+def test_subnormal_products_and_sums_count_as_zero() -> None:
+    """CDNA2: 2**-140, and 1.5 * 2**-126 - 2**-126 in a tree, and in two."""
+    for x, y in (([2.0**-70], [2.0**-70]), ([1.5, -1.0], [2.0**-126] * 2), ([1.5, 0.0, -1.0], [2.0**-126] * 3)):
+        a, b = rf8sim.encode(x, "bfloat16"), rf8sim.encode(y, "bfloat16")
+        plain = Accumulation("float32", order="pairwise:2")
+        assert rf8sim.dot(a, b, "bfloat16", accumulator=plain) in (2.0**-140, 2.0**-127)
+        assert rf8sim.dot(a, b, "bfloat16", accumulator="cdna2-bf16") == 0
+
+
 def test_the_example_of_the_paper() -> None:
     """arXiv 2511.10909: 2**23 and products of -2**23, -0.5, -0.25, -0.125 make -0.875, or what these engines make."""
     first, second = [-(2.0**13), -0.5, -0.25, -0.125], [2.0**10, 1.0, 1.0, 1.0]
@@ -203,6 +221,15 @@ def test_names_of_engines() -> None:
     with pytest.raises(ValueError, match="did you mean 'hopper-fp8'") as refusal:
         rf8sim.dot(np.uint8([1]), np.uint8([1]), "rf8", accumulator="hoper-fp8")
     assert all(name in str(refusal.value) for name in ("float32", "aligned:F:K", *ENGINES))
+
+
+def test_the_page_lists_every_engine() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "accumulators.md").read_text(encoding="utf-8")
+    rows = [[cell.strip().strip("`") for cell in line.split("|")[1:5]] for line in page.splitlines() if "| `" in line]
+    listed = {name: tuple(row) for name, *row in rows if name in ENGINES}
+    assert listed == {
+        name: (engine.accumulator.name, str(engine.order), str(engine.rounding)) for name, engine in ENGINES.items()
+    }
 
 
 def test_without_a_block_all_products_are_aligned_at_once() -> None:

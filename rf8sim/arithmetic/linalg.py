@@ -18,10 +18,11 @@ units of the products: the largest power of two that divides every value of the 
 a fused multiply-add does. With ``blocked:K`` each K products are summed exactly, then added with one rounding. With
 ``pairwise`` a tree of adders sums neighbours, each sum rounded once; an odd one out is added to zero. With
 ``aligned:F:K`` K products and the running sum are shifted to the largest exponent among them, cut off F bits below it,
-added without another error, and the sum is rounded into the accumulator, a float: that is how matrix engines sum.
-``hopper-fp8`` and other names of `rf8sim.arithmetic.accumulation.ENGINES` stand for those of NVIDIA's GPUs, as MMA-Sim
-models them (arXiv 2511.10909). The exponent of a product is the sum of its operands' exponents, those of a subnormal
-being that of the smallest normal number and of a zero -126; sums beyond the largest value are infinite.
+added without another error, and the sum is rounded into the accumulator, a float. ``hopper-fp8`` and other names of
+`rf8sim.arithmetic.accumulation.ENGINES` stand for matrix engines of NVIDIA, AMD and RISC-V as published models have
+them, and docs/accumulators.md lists these, their sources and the options of an order. The exponent of a product is the
+sum of its operands' exponents, that of a subnormal being that of the smallest normal number; sums beyond the largest
+value are infinite.
 
 *products* are exact, unless ``products`` names a floating-point type or a format: then each is first rounded to it, as
 ``product_rounding`` says and an accumulator of that type would, and integer accumulators count in its smallest value.

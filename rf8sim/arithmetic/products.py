@@ -53,7 +53,7 @@ class Plan(NamedTuple):
 
     @property
     def engine(self) -> Engine:
-        """What the kernels of matrix engines are told."""
+        """The float, the order and the rounding, for the kernels of matrix engines."""
         assert self.accumulator.floating is not None
         return Engine(self.accumulator.floating, self.order, self.rounding)
 
