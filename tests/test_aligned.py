@@ -182,6 +182,14 @@ def test_bits_of_the_products_beyond_the_last_are_cut_down() -> None:
         assert rf8sim.dot(a, b, "float16", accumulator="cdna3-fp16") == wanted
 
 
+def test_a_zero_product_cuts_no_other() -> None:
+    """0 * 2**120 has no exponent: bits of 2**-40 stay beside it, in bfloat16."""
+    a = rf8sim.encode([0.0, 2.0**-20], "bfloat16")
+    b = rf8sim.encode([2.0**120, 2.0**-20], "bfloat16")
+    for engine in ("hopper-fp16", "cdna3-fp16", "riscv-bf16"):
+        assert rf8sim.dot(a, b, "bfloat16", accumulator=engine) == 2.0**-40
+
+
 def test_sums_to_odd_keep_the_side_of_an_exact_sum() -> None:
     """RISC-V: 1 - 2**-60 and 1 + 2**-60 are the float32 numbers beside 1, whose last bits are odd."""
     for sign, wanted in ((-1.0, 1 - 2.0**-24), (1.0, 1 + 2.0**-23)):
