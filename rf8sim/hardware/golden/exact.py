@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from ..._base.threads import in_pieces
 from ..._kernels.sums import sum_terms
+from ...arithmetic.operands import get_operand
 from ...arithmetic.operations import OPERATIONS as TABLES
 from ...arithmetic.operations import Flags, Numbers, exact_numbers, exact_sum
-from ...arithmetic.products import get_operand
 from ...formats import Format
 from .model import Model
 from .ports import Fixed
