@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from .blocks import Block, Signal
+from .block import Block, Signal
 
 __all__ = ["bench_source"]
 
@@ -74,7 +74,7 @@ def _instance(index: int, block: Block) -> str:
     ports = [f".{name}(in_{index}[{low + bits - 1}:{low}])" for name, low, bits in _slices(block.inputs)]
     ports += [f".{name}(1'b{value})" for name, value in block.constants.items()]
     ports += [f".{name}(out_{index}[{low + bits - 1}:{low}])" for name, low, bits in _slices(block.outputs)]
-    if block.clocked:
+    if block.latency:
         ports.insert(0, f".clk(clk_{index})")
     values = [f'"{value}"' if isinstance(value, str) else value for value in block.parameters.values()]
     given = ", ".join(f".{name}({value})" for name, value in zip(block.parameters, values, strict=True))
@@ -84,11 +84,14 @@ def _instance(index: int, block: Block) -> str:
         if bits % 4
     ]
     width_in, width_out = _width(block.inputs), _width(block.outputs)
+    sizes = f".COUNT({block.count}), .IN({width_in}), .OUT({width_out})"
+    if block.latency > 1:
+        sizes += f", .LATENCY({block.latency})"
     return (
         f"\n  // {block.name}\n  wire clk_{index};\n  wire [{width_in - 1}:0] in_{index};\n"
         f"  wire [{width_out - 1}:0] out_{index};\n  wire [31:0] wrong_{index};\n"
         f"  {block.module} {f'#({given}) ' if given else ''}{block.name} ({', '.join(ports)});\n{''.join(padding)}"
-        f'  check #(.NAME("{block.name}"), .COUNT({block.count}), .IN({width_in}), .OUT({width_out})) check_{index} (\n'
+        f'  check #(.NAME("{block.name}"), {sizes}) check_{index} (\n'
         f"      .clk(clk_{index}), .stimulus(in_{index}), .answer(out_{index}), .done(done[{index}]), "
         f".chosen(chosen[{index}]),\n      .wrong(wrong_{index}));\n"
     )
