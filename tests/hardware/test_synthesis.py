@@ -22,6 +22,7 @@ SYNTHESIZED = sorted(name.removesuffix(".sv") for name in rtl_sources() if name 
 VARIANTS = {
     "rf8_multiply": [("-GRESIDUAL=1",)],
     "float32_to_float8": [(f"-GE5M2={fmt}", f"-GROUNDING={mode}") for fmt in (0, 1) for mode in (0, 1, 2)],
+    "float8_fma": [("-GA_E5M2=1",), ("-GA_E5M2=1", "-GB_E5M2=1")],
     "float8_encode": [("-GE5M2=1", "-GROUNDING=2", "-GRANDOM_BITS=32"), ("-GWIDTH=12", "-GFRACTION=10")],
 }
 

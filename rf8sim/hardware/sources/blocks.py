@@ -17,6 +17,7 @@ from ...codec.rounding import Rounding, RoundingMode
 from ...formats import get_format
 from .block import Block, Signal, signal
 from .float8_blocks import float8_blocks
+from .fma_blocks import fma_blocks
 
 __all__ = ["GUARD", "blocks", "encoded_fixed", "lfsr_words", "multiplication_table", "near_thresholds"]
 
@@ -105,7 +106,7 @@ def blocks() -> tuple[Block, ...]:
     """
     return (
         *_decoders(), *_rounded_multipliers(), *_exact_multipliers(), *_encoders(), *_stochastic_encoders(),
-        *_accumulators(), *float8_blocks(),
+        *_accumulators(), *float8_blocks(), *fma_blocks(),
     )  # fmt: skip
 
 
