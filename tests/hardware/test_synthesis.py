@@ -23,6 +23,8 @@ VARIANTS = {
     "rf8_multiply": [("-GRESIDUAL=1",)],
     "float32_to_float8": [(f"-GE5M2={fmt}", f"-GROUNDING={mode}") for fmt in (0, 1) for mode in (0, 1, 2)],
     "float8_fma": [("-GA_E5M2=1",), ("-GA_E5M2=1", "-GB_E5M2=1")],
+    "dot_product": [(f"-GWEIGHT={weight}", f"-GINT8={weight % 2}", "-GSTAGES=3", "-GSCALED=1") for weight in range(4)],
+    "mxfp8_dot": [("-GFRACTION=13", "-GSTAGES=4"), ("-GLANES=4", "-GFRACTION=40")],
     "float8_encode": [("-GE5M2=1", "-GROUNDING=2", "-GRANDOM_BITS=32"), ("-GWIDTH=12", "-GFRACTION=10")],
 }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Block", "Signal", "signal", "vector_lines"]
+__all__ = ["Block", "Signal", "packed", "signal", "vector_lines"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,9 +18,9 @@ class Signal:
     Attributes
     ----------
     bits : int
-        Width, at most 64.
-    patterns : ndarray of uint64, shape (vectors,)
-        Its bits in each vector.
+        Width.
+    patterns : ndarray of uint64, shape (vectors,) or (vectors, words)
+        Its bits in each vector; of more than 64 bits in words, the most significant one first.
     """
 
     bits: int
@@ -63,7 +63,7 @@ class Block:
     @property
     def count(self) -> int:
         """How many vectors there are."""
-        return int(next(iter(self.inputs.values())).patterns.size)
+        return len(next(iter(self.inputs.values())).patterns)
 
 
 def signal(bits: int, values: ArrayLike) -> Signal:
@@ -79,6 +79,28 @@ def signal(bits: int, values: ArrayLike) -> Signal:
     return Signal(bits, wide & np.uint64((1 << bits) - 1))
 
 
+def packed(bits: int, codes: NDArray[np.integer]) -> Signal:
+    """Make a signal of several codes a vector, the first one in the lowest bits.
+
+    Parameters
+    ----------
+    bits : int
+        Width of a code: 4 or 8.
+    codes : ndarray of int, shape (vectors, lanes)
+        The codes, none negative; lanes of 64 bits, or of a multiple of them.
+
+    Examples
+    --------
+    >>> [hex(word) for word in packed(8, np.array([[1, 2, 3, 4, 5, 6, 7, 255]])).patterns[0]]
+    ['0xff07060504030201']
+    """
+    octets = codes.astype(np.uint8)
+    if bits == 4:
+        octets = octets[:, 0::2] | octets[:, 1::2] << np.uint8(4)
+    words = np.ascontiguousarray(octets[:, ::-1]).view(">u8").astype(np.uint64)
+    return Signal(bits * codes.shape[1], words)
+
+
 def vector_lines(signals: list[Signal]) -> bytes:
     r"""Write vectors as lines of hexadecimal fields joined by underscores, as ``$readmemh`` takes them.
 
@@ -89,7 +111,8 @@ def vector_lines(signals: list[Signal]) -> bytes:
     """
     columns = []
     for index, port in enumerate(signals):
-        text = np.frombuffer(port.patterns.astype(">u8").tobytes().hex().encode(), np.uint8).reshape(-1, 16)
+        text = np.frombuffer(port.patterns.astype(">u8").tobytes().hex().encode(), np.uint8)
+        text = text.reshape(len(port.patterns), -1)
         end = b"\n" if index == len(signals) - 1 else b"_"
-        columns += [text[:, 16 - port.digits :], np.full((len(text), 1), end[0], np.uint8)]
+        columns += [text[:, text.shape[1] - port.digits :], np.full((len(text), 1), end[0], np.uint8)]
     return np.concatenate(columns, axis=1).tobytes()

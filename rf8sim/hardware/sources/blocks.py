@@ -16,6 +16,7 @@ from ...codec.codec import encode
 from ...codec.rounding import Rounding, RoundingMode
 from ...formats import get_format
 from .block import Block, Signal, signal
+from .dot_blocks import dot_blocks
 from .float8_blocks import float8_blocks
 from .fma_blocks import fma_blocks
 
@@ -107,6 +108,7 @@ def blocks() -> tuple[Block, ...]:
     return (
         *_decoders(), *_rounded_multipliers(), *_exact_multipliers(), *_encoders(), *_stochastic_encoders(),
         *_accumulators(), *float8_blocks(), *fma_blocks(),
+        *dot_blocks(),
     )  # fmt: skip
 
 
