@@ -68,10 +68,7 @@ def test_expected_sums_are_the_librarys(name):
 
 @pytest.mark.parametrize("name", ALIGNED)
 def test_expected_aligned_sums_are_the_librarys(name):
-    """Against `rf8sim.dot` in order ``aligned``: scaled elements are those of a format with another bias.
-
-    The library takes the running sum as zero at first; here a first block of one product of two powers makes it.
-    """
+    """Against the kernel of `rf8sim.dot` in order ``aligned``, which takes a running sum."""
     from rf8sim._kernels.aligned import sum_aligned
 
     block = BLOCKS[name]
@@ -82,7 +79,7 @@ def test_expected_aligned_sums_are_the_librarys(name):
     answers = block.outputs["result"].patterns.astype(np.uint32)
     values = rf8sim.get_format("e4m3fn").values
     compared = seen = 0
-    for row in range(0, block.count, 3):
+    for row in range(block.count):
         if (scales[:, row] == 255).any():
             assert answers[row] == 0x7FC00000
             continue
@@ -104,7 +101,7 @@ def test_expected_aligned_sums_are_the_librarys(name):
             assert answers[row] == wanted.view(np.uint32), row
             seen += bool(np.isfinite(wanted) and wanted)
         compared += 1
-    assert compared > 50
+    assert compared > 80
     assert seen > 40
 
 
@@ -125,8 +122,8 @@ def test_the_unit_is_the_engine_of_the_library():
 
 
 FAULTS = {
-    "a lane left out": ("rf8_int8_dot_1", "dot_product.sv", "i < GROUPS; i = i + 1", "i < GROUPS - 1; i = i + 1"),
-    "carries of negative products lost": ("e4m3_dot_1", "dot_product.sv", "rests[4*i+j]};", "1'b0};"),
+    "a lane left out": ("rf8_int8_dot_1", "dot_product.sv", "totals[GROUPS-1]", "totals[GROUPS-2]"),
+    "carries of negative products lost": ("e4m3_dot_1", "dot_product.sv", "rests[lane]};", "1'b0};"),
     "NaN of a lane lost": ("rf8_int8_dot_2", "dot_product.sv", "nan_scale || nans != 0", "nan_scale"),
     "NaN of a scale lost": ("mx_e2m1_dot_2", "dot_product.sv", "|| scale_b == 8'hff", ""),
     "bias of a scale counted once": ("mx_e4m3_dot_2", "dot_product.sv", "10'd254", "10'd127"),
@@ -141,10 +138,10 @@ FAULTS = {
     ),
     "c not among the exponents": ("mxfp8_dot_32_25_0", "mxfp8_dot.sv", "any && product_top > c_exponent", "any"),
     "products of zero among the exponents": (
-        "mxfp8_dot_32_25_0", "mxfp8_dot.sv", "if (significands[i*8+:8] != 8'd0)", "if (1'b1)",
+        "mxfp8_dot_32_25_0", "mxfp8_dot.sv", "there[lane] = significands[lane*8+:8] != 8'd0", "there[lane] = 1'b1",
     ),
     "scale added twice": ("mxfp8_dot_32_25_0", "mxfp8_dot.sv", "({3'd0, scale_b})", "({2'd0, scale_b, 1'b0})"),
-    "c joins after the sum is cut": ("mxfp8_dot_32_13_0", "mxfp8_dot.sv", "k <= LANES; k", "k < LANES; k"),
+    "c joins after the sum is cut": ("mxfp8_dot_32_13_0", "mxfp8_dot.sv", "sums[LANES].thr", "sums[LANES-1].thr"),
     "subnormal results flushed": ("mxfp8_dot_16_23_4", "mxfp8_dot.sv", "small_significand[22:0]}", "23'd0}"),
     "negative terms cut down": (
         "mxfp8_dot_32_13_0", "mxfp8_dot.sv", "c_sign_1, signs_1, top_1", "c_sign_1, {LANES{1'b0}}, top_1",

@@ -48,28 +48,40 @@ module dot_product #(
   pipe #(.WIDTH(LANES * (PRODUCT + 1) + 11), .ON(STAGES >= 2)) first (
       .clk(clk), .d({addends, carries, scale, nan_scale || nans != 0}), .q({products, rests, scale_1, nan_1}));
 
-  logic [GROUPS*PART-1:0] quarters;
-  wire [GROUPS*PART-1:0] parts;
-  integer i, j;
-  always_comb begin
-    for (i = 0; i < GROUPS; i = i + 1) begin
-      quarters[i*PART+:PART] = 0;
-      for (j = 0; j < 4; j = j + 1)
-        quarters[i*PART+:PART] = quarters[i*PART+:PART]
-            + {{2{products[(4*i+j)*PRODUCT+PRODUCT-1]}}, products[(4*i+j)*PRODUCT+:PRODUCT]}
-            + {{(PART - 1) {1'b0}}, rests[4*i+j]};
+  wire [GROUPS*PART-1:0] quarters, parts;
+  generate
+    for (lane = 0; lane < LANES; lane = lane + 1) begin : sums  // of a lane and those before it in its group
+      wire [PART-1:0] earlier;
+      wire [PRODUCT-1:0] product = products[lane*PRODUCT+:PRODUCT];
+      wire [PART-1:0] through = earlier + {{2{product[PRODUCT-1]}}, product} + {{(PART - 1) {1'b0}}, rests[lane]};
+      if (lane % 4 == 0) begin : first
+        assign earlier = {PART{1'b0}};
+      end else begin : later
+        assign earlier = sums[lane-1].through;
+      end
+      if (lane % 4 == 3) begin : last
+        assign quarters[lane/4*PART+:PART] = through;
+      end
     end
-  end
+  endgenerate
   pipe #(.WIDTH(GROUPS * PART + 11), .ON(STAGES >= 3)) second (
       .clk(clk), .d({quarters, scale_1, nan_1}), .q({parts, scale_2, nan_2}));
 
-  logic [WIDTH-1:0] total;
-  integer k;
-  always_comb begin
-    total = 0;
-    for (k = 0; k < GROUPS; k = k + 1)
-      total = total + {{(WIDTH - PART) {parts[k*PART+PART-1]}}, parts[k*PART+:PART]};
-  end
+  wire [WIDTH-1:0] total;
+  generate
+    genvar group;
+    for (group = 0; group < GROUPS; group = group + 1) begin : totals
+      wire [WIDTH-1:0] earlier;
+      wire [PART-1:0] part = parts[group*PART+:PART];
+      wire [WIDTH-1:0] through = earlier + {{(WIDTH - PART) {part[PART-1]}}, part};
+      if (group == 0) begin : first
+        assign earlier = {WIDTH{1'b0}};
+      end else begin : later
+        assign earlier = totals[group-1].through;
+      end
+    end
+  endgenerate
+  assign total = totals[GROUPS-1].through;
   pipe #(.WIDTH(WIDTH + 11), .ON(STAGES >= 1)) last (
       .clk(clk), .d({total, scale_2, nan_2}), .q({sum, exponent, nan}));
 endmodule

@@ -41,10 +41,5 @@ module float8_fma #(
   logic [31:0] sum;
   float32_add add (.a({product_sign, product_field, normalized[6:0], 16'd0}), .b(c), .sum(sum));
 
-  always_comb begin
-    if (nan) result = 32'h7fc00000;
-    else if (product_infinite) result = {product_sign, 31'h7f800000};
-    else if (c_infinite) result = c;
-    else result = sum;
-  end
+  assign result = nan ? 32'h7fc00000 : product_infinite ? {product_sign, 31'h7f800000} : c_infinite ? c : sum;
 endmodule

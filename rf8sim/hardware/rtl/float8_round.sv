@@ -57,15 +57,9 @@ module float8_round #(
   wire zero = !significand[WIDTH-1];
   wire beyond = rounded > {7'd0, LARGEST};
 
-  always_comb begin
-    if (nan || (OVERFLOW == 4 && (infinite || (beyond && !zero)))) code = NAN;
-    else if (infinite && (OVERFLOW == 1 || OVERFLOW == 2 || OVERFLOW == 3))
-      code = E5M2 != 0 ? {sign, INFINITE} : NAN;
-    else if (infinite) code = {sign, LARGEST};
-    else if (zero) code = {sign, 7'd0};
-    else if (beyond && (OVERFLOW == 3 || (OVERFLOW == 2 && ROUNDING != 1)))
-      code = E5M2 != 0 ? {sign, INFINITE} : NAN;
-    else if (beyond) code = {sign, LARGEST};
-    else code = {sign, finite};
-  end
+  wire [7:0] infinity = E5M2 != 0 ? {sign, INFINITE} : NAN;
+  wire [7:0] of_infinite = OVERFLOW == 4 ? NAN : OVERFLOW == 0 ? {sign, LARGEST} : infinity;
+  wire [7:0] of_beyond = OVERFLOW == 4 ? NAN
+      : OVERFLOW == 3 || (OVERFLOW == 2 && ROUNDING != 1) ? infinity : {sign, LARGEST};
+  assign code = nan ? NAN : infinite ? of_infinite : zero ? {sign, 7'd0} : beyond ? of_beyond : {sign, finite};
 endmodule

@@ -38,19 +38,22 @@ module mxfp8_dot #(
           .exponent(exponents[lane*5+:5]), .nan(nans[lane]));
     end
   endgenerate
-  logic [4:0] largest;
-  logic any;
-  integer i;
-  always_comb begin
-    largest = 5'd0;
-    any = 1'b0;
-    for (i = 0; i < LANES; i = i + 1) begin
-      if (significands[i*8+:8] != 8'd0) begin
-        any = 1'b1;
-        if (exponents[i*5+:5] > largest) largest = exponents[i*5+:5];
+  wire [LANES-1:0] there;
+  generate
+    for (lane = 0; lane < LANES; lane = lane + 1) begin : maxima  // of a lane and those before it
+      wire [4:0] earlier;
+      wire [4:0] exponent = exponents[lane*5+:5];
+      wire [4:0] through = there[lane] && exponent > earlier ? exponent : earlier;
+      assign there[lane] = significands[lane*8+:8] != 8'd0;
+      if (lane == 0) begin : first
+        assign earlier = 5'd0;
+      end else begin : later
+        assign earlier = maxima[lane-1].through;
       end
     end
-  end
+  endgenerate
+  wire [4:0] largest = maxima[LANES-1].through;
+  wire any = there != 0;
   // A product's exponent is that of its lane, 0 to 28, and this base.
   wire signed [10:0] base = $signed({3'd0, scale_a}) + $signed({3'd0, scale_b}) - 11'sd266;
   wire c_normal = c[30:23] != 8'd0;
@@ -90,15 +93,21 @@ module mxfp8_dot #(
   pipe #(.WIDTH((LANES + 1) * (TERM + 1) + 14), .ON(STAGES >= 3)) second (
       .clk(clk), .d({terms, c_sign_1, signs_1, top_1, special_1}), .q({terms_2, carries_2, top_2, special_2}));
 
-  logic [WIDTH-1:0] total;
-  wire [WIDTH-1:0] total_3;
-  integer k;
-  always_comb begin
-    total = 0;
-    for (k = 0; k <= LANES; k = k + 1)
-      total = total + {{(WIDTH - TERM) {terms_2[k*TERM+TERM-1]}}, terms_2[k*TERM+:TERM]}
-          + {{(WIDTH - 1) {1'b0}}, carries_2[k]};
-  end
+  wire [WIDTH-1:0] total, total_3;
+  generate
+    for (lane = 0; lane <= LANES; lane = lane + 1) begin : sums
+      wire [WIDTH-1:0] earlier;
+      wire [TERM-1:0] term = terms_2[lane*TERM+:TERM];
+      wire [WIDTH-1:0] carry = {{(WIDTH - 1) {1'b0}}, carries_2[lane]};
+      wire [WIDTH-1:0] through = earlier + {{(WIDTH - TERM) {term[TERM-1]}}, term} + carry;
+      if (lane == 0) begin : first
+        assign earlier = {WIDTH{1'b0}};
+      end else begin : later
+        assign earlier = sums[lane-1].through;
+      end
+    end
+  endgenerate
+  assign total = sums[LANES].through;
   pipe #(.WIDTH(WIDTH + 14), .ON(STAGES >= 2)) third (
       .clk(clk), .d({total, top_2, special_2}), .q({total_3, top_3, special_3}));
 

@@ -177,7 +177,7 @@ def aligned_sums(
 
 def _aligned(lanes: int, fraction: int, stages: int) -> Block:
     rng = np.random.default_rng(_SEED + fraction)
-    size = 800 if stages in (0, 4) else 200
+    size = 320 if stages in (0, 4) else 120
     values = get_format("e4m3fn").values
     a, b = rng.integers(0, 256, (2, size, lanes))
     rare = rng.random(a.shape) < 0.0003

@@ -33,7 +33,7 @@ endmodule
 
 
 def bench_source(blocks: Sequence[Block]) -> str:
-    """Return the testbench: each block with its checker, all run in one simulation.
+    """Return the testbench: each block with its checker, one after another in one simulation.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def bench_source(blocks: Sequence[Block]) -> str:
     assign out_0[27:25] = 0;
     assign out_0[3:1] = 0;
     check #(.NAME("rf8_decode"), .COUNT(256), .IN(8), .OUT(28)) check_0 (
-        .clk(clk_0), .stimulus(in_0), .answer(out_0), .done(done[0]), .chosen(chosen[0]),
+        .start(1'b1), .clk(clk_0), .stimulus(in_0), .answer(out_0), .done(done[0]), .chosen(chosen[0]),
           .wrong(wrong_0));
     """
     total = " + ".join(f"wrong_{index}" for index in range(len(blocks)))
@@ -84,6 +84,7 @@ def _instance(index: int, block: Block) -> str:
         if bits % 4
     ]
     width_in, width_out = _width(block.inputs), _width(block.outputs)
+    start = f"done[{index - 1}]" if index else "1'b1"
     sizes = f".COUNT({block.count}), .IN({width_in}), .OUT({width_out})"
     if block.latency > 1:
         sizes += f", .LATENCY({block.latency})"
@@ -92,6 +93,6 @@ def _instance(index: int, block: Block) -> str:
         f"  wire [{width_out - 1}:0] out_{index};\n  wire [31:0] wrong_{index};\n"
         f"  {block.module} {f'#({given}) ' if given else ''}{block.name} ({', '.join(ports)});\n{''.join(padding)}"
         f'  check #(.NAME("{block.name}"), {sizes}) check_{index} (\n'
-        f"      .clk(clk_{index}), .stimulus(in_{index}), .answer(out_{index}), .done(done[{index}]), "
+        f"      .start({start}), .clk(clk_{index}), .stimulus(in_{index}), .answer(out_{index}), .done(done[{index}]), "
         f".chosen(chosen[{index}]),\n      .wrong(wrong_{index}));\n"
     )

@@ -1,7 +1,8 @@
 // Drives one block with the vectors of a file and compares every answer. A vector is a line of hexadecimal fields, the
 // block's inputs and then its expected outputs. A clocked block is compared after the edge; one with LATENCY of more
 // edges is compared that many edges after the vector was applied.
-// +only=NAME leaves the other blocks out; +answers writes the answers to answers/NAME.mem.
+// Blocks run one after another: each waits for start. +only=NAME leaves the other blocks out; +answers writes the
+// answers to answers/NAME.mem.
 module check #(
     parameter NAME = "",
     parameter integer COUNT = 1,
@@ -9,6 +10,7 @@ module check #(
     parameter integer OUT = 4,
     parameter integer LATENCY = 1
 ) (
+    input  wire              start,
     output reg               clk,
     output reg  [    IN-1:0] stimulus,
     input  wire [   OUT-1:0] answer,
@@ -30,6 +32,7 @@ module check #(
     chosen = 1;
     if ($value$plusargs("only=%s", only)) chosen = only == NAME;
     writing = $test$plusargs("answers") != 0;
+    wait (start);
     if (chosen) begin
       $readmemh({"vectors/", NAME, ".mem"}, vectors);
       if (writing) file = $fopen({"answers/", NAME, ".mem"}, "w");
