@@ -17,9 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import reference
 from .._base.checks import as_codes
 from .._base.threads import in_pieces
-from .._kernels import codec as _kernels
-from .._kernels.aligned import sum_aligned
-from .._kernels.sums import sum_terms
+from ..codec import dispatch as _kernels
 from ..codec.codec import whole_table
 from ..codec.rounding import Rounding, RoundingMode
 from ..codec.undecided import decides, is_odd, undecided
@@ -270,7 +268,7 @@ def _sum_terms(terms: list[Array], odd: bool, threads: int | None) -> Array:
     stack = np.stack(terms).reshape(len(terms), -1)
     out = np.empty(stack.shape[1])
     in_pieces(
-        lambda start, stop: sum_terms(stack[:, start:stop], odd, out[start:stop]),
+        lambda start, stop: _kernels.sum_terms(stack[:, start:stop], odd, out[start:stop]),
         out.size,
         threads,
         weight=8 * len(terms),
@@ -534,7 +532,7 @@ def _aligned(a: Operand, b: Operand, plan: Plan) -> Array:
 
     def work(start: int, stop: int) -> None:
         part = left[0][start:stop], left[1][start:stop]
-        sum_aligned(part, right, steps, number, sums[start:stop])
+        _kernels.sum_aligned(part, right, steps, number, sums[start:stop])
 
     in_pieces(work, a.shape[0], plan.threads, weight=b.data.size)
     return sums
