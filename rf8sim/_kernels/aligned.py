@@ -1,8 +1,8 @@
 """Sums of products that are shifted to the largest exponent and cut there, as matrix engines take them.
 
-Values are float64, exponents those that an adder of products sees, far below any other (`NO_EXPONENT`) for a zero. A
-mode is its index in `MODES`. That in which terms are cut is a tuple as long as its index, for which each kernel is
-compiled without branches. All terms of a block and their sum are whole numbers below 2**53 in units of the last place.
+Values are float64, exponents those that an adder of products sees, far below any other for a zero. A mode is a number:
+0 toward zero, 1 to nearest even, 2 to odd. That in which terms are cut is a tuple of that length, for which each kernel
+is compiled without branches. All terms of a block and their sum are whole numbers below 2**53 in units of the last place.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-MODES = ("toward-zero", "nearest-even", "to-odd")
-NO_EXPONENT = -1000  # of a zero: a product with one has less than any other
 _LOWEST = np.int64(-600)  # below the exponent of every product that is not zero
 _FARTHEST = np.int64(-200)  # a shift that leaves nothing of a sum but its sign
 _TILE = 256  # outputs that are summed side by side

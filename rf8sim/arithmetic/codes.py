@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._base.checks import as_codes, as_output
 from .._base.threads import in_pieces
-from .._kernels import codec as _kernels
+from ..codec import dispatch as _kernels
 from ..codec.boundaries import place
 from ..codec.codec import drawn_words, encode, whole_table
 from ..codec.drawing import adder_words, ties_of_draws

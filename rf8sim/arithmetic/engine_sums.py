@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._base.threads import in_pieces
-from .._kernels.aligned import MODES, sum_aligned, sum_groups, sum_late, sum_trees
+from ..codec import dispatch as _kernels
 from ..formats import FloatLayout
 from .operands import Operand
 from .orders import Order
@@ -18,6 +18,7 @@ __all__ = ["BlockScales", "Engine", "engine_sums"]
 Array = NDArray[np.float64]
 Arrays = tuple[NDArray[Any], ...]  # of values, and of exponents
 
+_MODES = ("toward-zero", "nearest-even", "to-odd")  # by their numbers in the kernels
 _SIGNIFICAND = 53  # bits of float64, in which products are exact and sums are whole numbers
 _NORMAL = np.float32(2.0**-126)  # the smallest float32 number that is not subnormal
 
@@ -33,7 +34,7 @@ class Engine(NamedTuple):
     def number(self) -> tuple[Any, ...]:
         """What a sum is rounded to, for the kernels."""
         kind = self.kind
-        return np.int64(kind.precision), np.int64(kind.emin), np.int64(MODES.index(self.rounding)), kind.max
+        return np.int64(kind.precision), np.int64(kind.emin), np.int64(_MODES.index(self.rounding)), kind.max
 
 
 class BlockScales(NamedTuple):
@@ -100,7 +101,7 @@ def engine_sums(a: Operand, b: Operand, engine: Engine, scales: BlockScales | No
     block = np.int64(order.block or max(a.shape[1], 1))
     if order.name == "pairwise":
         left, right = (_flushed(x) if order.flush else x.values() for x in (a, b))
-        _run(sum_trees, (left,), (right,), (block, _NORMAL if order.flush else np.float32(0.0)), sums, threads)
+        _run(_kernels.sum_trees, (left,), (right,), (block, _NORMAL if order.flush else np.float32(0.0)), sums, threads)
         return sums
     _check_widths(a, b, order, int(block), scales)
     left, right = a.values(), b.values()
@@ -108,12 +109,12 @@ def engine_sums(a: Operand, b: Operand, engine: Engine, scales: BlockScales | No
     if scales is not None:
         of_product = scales.repeated(a.shape[1])
         left, right = left * scales.a[:, of_product], right * scales.b[of_product]
-    plan: tuple[Any, ...] = np.int64(order.fraction), block, (0,) * MODES.index(order.cut)
-    kernel = sum_aligned
+    plan: tuple[Any, ...] = np.int64(order.fraction), block, (0,) * _MODES.index(order.cut)
+    kernel = _kernels.sum_aligned
     if order.exact > 1:
-        kernel, plan = sum_groups, (*plan, np.int64(order.exact))
+        kernel, plan = _kernels.sum_groups, (*plan, np.int64(order.exact))
     elif order.then or order.apart:
-        kernel, plan = sum_late, (*plan, np.int64(order.then), np.int64(2 if order.split else 1))
+        kernel, plan = _kernels.sum_late, (*plan, np.int64(order.then), np.int64(2 if order.split else 1))
     _run(kernel, (left, row_exponents), (right, column_exponents), (plan, engine.number), sums, threads)
     return sums
 

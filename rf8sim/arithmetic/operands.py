@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._base.checks import as_codes
-from .._kernels.aligned import NO_EXPONENT
 from ..codec.codec import whole_table
 from ..formats import Format, get_format, get_layout
 from ..formats.floats import ARRAY_LAYOUTS
@@ -24,6 +23,7 @@ __all__ = [
 Array = NDArray[np.float64]
 
 _FLOAT32 = "float32"
+_NO_EXPONENT = -1000  # of a zero: a product with one has less than any other
 _SMALLEST_NORMAL = 2.0**-126  # of float32 numbers
 
 FLOAT32_DTYPES = frozenset(name for name, layout in ARRAY_LAYOUTS.items() if layout.exact_in(get_layout(_FLOAT32)))
@@ -128,7 +128,7 @@ class Operand(NamedTuple):
 def _exponents_of(values: Array, smallest_normal: float) -> NDArray[np.int16]:
     finite = np.where(np.isfinite(values), values, 1.0)
     exponent = np.frexp(np.maximum(np.abs(finite), smallest_normal))[1] - 1
-    return np.where(values == 0, NO_EXPONENT, exponent).astype(np.int16)
+    return np.where(values == 0, _NO_EXPONENT, exponent).astype(np.int16)
 
 
 @lru_cache(maxsize=64)

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from .. import reference
 from .._base.threads import in_pieces
-from .._kernels import codec as _kernels
-from .._kernels.sums import sum_terms
+from ..codec import dispatch as _kernels
 from ..codec.rounding import Rounding, RoundingMode
 from ..codec.undecided import decides, is_odd, undecided
 from ..formats import Format, get_layout
@@ -118,7 +117,7 @@ def _sum_terms(terms: list[Array], odd: bool, threads: int | None) -> Array:
     stack = np.stack(terms).reshape(len(terms), -1)
     out = np.empty(stack.shape[1])
     in_pieces(
-        lambda start, stop: sum_terms(stack[:, start:stop], odd, out[start:stop]),
+        lambda start, stop: _kernels.sum_terms(stack[:, start:stop], odd, out[start:stop]),
         out.size,
         threads,
         weight=8 * len(terms),

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .._base.checks import as_codes, as_output, dtype_name
 from .._base.threads import in_pieces
-from .._kernels import codec as _kernels
 from ..formats import Format, get_format
 from ..formats.floats import ARRAY_LAYOUTS
+from . import dispatch as _kernels
 from .drawing import adder_words, has_wide_gaps, interval_numbers, mend_wide_gaps, ties_of_numbers
 from .inputs import as_data
 from .rounding import Overflow, Rounding, RoundingMode, as_rounding, check_choices

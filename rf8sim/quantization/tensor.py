@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .._base import display
 from .._base.threads import in_pieces
-from .._kernels import codec as _kernels
+from ..codec import dispatch as _kernels
 from ..codec.codec import decode, encode
 from ..codec.inputs import as_data
 from ..codec.rounding import Rounding

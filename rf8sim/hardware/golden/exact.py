@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._base.threads import in_pieces
-from ..._kernels.sums import sum_terms
 from ...arithmetic.operands import get_operand
 from ...arithmetic.operations import OPERATIONS as TABLES
 from ...arithmetic.operations import Flags, Numbers, exact_numbers, exact_sum
+from ...codec.dispatch import sum_terms
 from ...formats import Format
 from .model import Model
 from .ports import Fixed
