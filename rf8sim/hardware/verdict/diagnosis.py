@@ -37,11 +37,14 @@ class Wrong(NamedTuple):
         What was answered to them.
     upto : int
         How many vectors were answered.
+    unanswered : ndarray of int64
+        Numbers of vectors whose answers cannot be read: nothing is known of them.
     """
 
     numbers: NDArray[np.int64]
     got: Patterns
     upto: int
+    unanswered: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,7 @@ def _tried_on_all(
 
     def count(name: str, sentence: str, predicted: Patterns, got: Patterns, is_wrong: NDArray[np.bool_]) -> None:
         fits = same.right(model.result.kind, predicted, got)
-        pair = np.array([np.count_nonzero(fits & is_wrong), np.count_nonzero(~fits & ~is_wrong)])
+        pair = np.array([np.count_nonzero(fits & is_wrong), np.count_nonzero(~fits & ~is_wrong & answered)])
         tallies[name, sentence] = tallies.get((name, sentence), 0) + pair
 
     def fits_so_far(hypothesis: Hypothesis) -> bool:
@@ -196,11 +199,13 @@ def _tried_on_all(
         return not false and bool(explained == wrong_so_far)
 
     before: Patterns | None = None
+    answered: NDArray[np.bool_] = np.ones(1, dtype=np.bool_)
     state: Any = None
     wrong_so_far = 0
     for start, operands in _whole_stream(asked, upto) if model.streams else _blocks(asked, upto):
         answers, state = model.compute(operands, state)
         got, is_wrong = _as_answered(answers, wrong, start)
+        answered = ~np.isin(np.arange(start, start + got.size), wrong.unanswered)
         wrong_so_far += int(np.count_nonzero(is_wrong))
         for hypothesis in chosen:
             predicted = _predicted(hypothesis, operands)

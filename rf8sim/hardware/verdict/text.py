@@ -43,8 +43,8 @@ def as_text(verdict: Verdict, *, coverage: bool = True) -> Iterator[str]:
     # What one slip put out of place is shown once.
     shown = 1 if verdict.cause and verdict.displaced else None
     notes = []
-    if verdict.malformed and verdict.allow_text:
-        notes.append(f"{verdict.malformed:,} lines of text were passed over")
+    if verdict.malformed > verdict.damaged and verdict.allow_text:
+        notes.append(f"{verdict.malformed - verdict.damaged:,} lines of text were passed over")
     if verdict.comments:
         notes.append(f"{verdict.comments:,} comments and empty lines were passed over")
     if verdict.received and not verdict.had_operands:
@@ -112,9 +112,11 @@ def as_data(verdict: Verdict) -> dict[str, Any]:
             "wrong_flags": verdict.wrong_flags,
             "misplaced": verdict.misplaced,
             "malformed": verdict.malformed,
+            "damaged": verdict.damaged,
+            "undriven": verdict.undriven,
             "comments": verdict.comments,
         },
-        "checks": {name: problem or None for name, problem in verdict.checks.items()},
+        "checks": {name: problem or "passed" for name, problem in verdict.checks.items()},
         "cause": verdict.cause or None,
         "classes": {name: {"compared": done, "wrong": bad} for name, (done, bad) in verdict.by_class.items()},
         "mismatches": [asdict(mismatch) for mismatch in verdict.first_mismatches],
