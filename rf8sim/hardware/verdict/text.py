@@ -12,6 +12,7 @@ from .verify import Verdict
 
 __all__ = ["as_data", "as_junit", "as_text", "headline"]
 
+_SHOWN = 4  # findings in full; the others by name
 _MISSED = 12  # bins named of those that were never hit
 
 
@@ -78,8 +79,12 @@ def _diagnosis(verdict: Verdict) -> Iterator[str]:
         yield "  none while lines are out of place: that comes first"
     elif not verdict.findings:
         yield "  no known fault explains these answers"
-    for finding in verdict.findings:
-        yield f"  {'proved' if finding.proved else 'a guess'}: {finding.statement()}"
+    labels = {"cause": "proved", "location": "located", "part": "in part", "unknown": "unknown"}
+    for finding in verdict.findings[:_SHOWN]:
+        yield f"  {labels[finding.kind]}: {finding.statement()}"
+    if len(verdict.findings) > _SHOWN:
+        others = ", ".join(finding.name for finding in verdict.findings[_SHOWN:])
+        yield f"  and just as well: {others}"
 
 
 def _coverage(verdict: Verdict) -> Iterator[str]:
