@@ -273,7 +273,7 @@ def verify(
     proved = verdict.received == verdict.expected and any(finding.proved for finding in verdict.findings)
     explained = verdict.cause or verdict.had_operands or proved
     if not verdict.passed and not explained and answers is not None:
-        verdict.cause = recorded_setting(asked, answers, verdict.received)
+        verdict.cause = recorded_setting(asked, answers, verdict.evidence)
     if junit is not None:
         write_files({junit: verdict_text.as_junit(verdict)})
     if json_:
