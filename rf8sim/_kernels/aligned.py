@@ -1,8 +1,9 @@
 """Sums of products that are shifted to the largest exponent and cut there, as matrix engines take them.
 
-Values are float64, exponents those that an adder of products sees, far below any other for a zero. A mode is a number:
-0 toward zero, 1 to nearest even, 2 to odd. That in which terms are cut is a tuple of that length, for which each kernel
-is compiled without branches. All terms of a block and their sum are whole numbers below 2**53 in units of the last place.
+Values are float64, exponents those that an adder of products sees, far below any other for a zero. A mode is a
+number: 0 toward zero, 1 to nearest even, 2 to odd. That in which terms are cut is a tuple of that length, for which
+each kernel is compiled without branches. All terms of a block and their sum are whole numbers below 2**53 in units of
+the last place.
 """
 
 from __future__ import annotations

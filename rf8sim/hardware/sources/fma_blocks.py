@@ -71,7 +71,7 @@ def _near(values: Floats, rng: np.random.Generator) -> NDArray[np.uint32]:
     low = rng.integers(0, 1 << 23, values.size, np.uint32)
     low[::3] &= np.uint32(0x700000)  # of few bits: ties
     sign = rng.integers(0, 2, values.size, np.uint32)
-    return sign << np.uint32(31) | fields << np.uint32(23) | low
+    return np.asarray(sign << np.uint32(31) | fields << np.uint32(23) | low, np.uint32)
 
 
 def _against(values: Floats, rng: np.random.Generator) -> NDArray[np.uint32]:
