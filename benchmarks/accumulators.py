@@ -26,7 +26,13 @@ import numpy_model  # noqa: E402
 
 ACCUMULATORS = ("float32", "float16", "bfloat16", "e4m3fn", "e5m2")
 ORDERS = ("sequential", "blocked:16", "pairwise")
-MATRIX_ENGINES = ("hopper-fp8", "blackwell-fp8")
+MATRIX_ENGINES = ("hopper-fp8", "blackwell-fp8", "cdna3-fp8", "riscv-fp8")
+LENGTH = 4096  # of the dot products of stored operands
+STORED = (
+    ("e4m3fn/channel", ("float32", "hopper-fp8", "blackwell-fp8", "cdna3-fp8", "riscv-fp8")),
+    ("mxfp8_e4m3", ("float32", "blackwell-mxfp8")), ("mxfp4", ("float32", "blackwell-mxfp4")),
+    ("nvfp4", ("float32", "blackwell-nvfp4")),
+)  # fmt: skip
 ROWS = 128  # rows of activations of each layer, spread over all windows
 COLUMNS = 64  # columns of each weight matrix
 NAMES = ("attn.qkv", "attn.proj", "mlp.up", "mlp.down")
@@ -92,6 +98,40 @@ def growth(pairs: list[tuple[np.ndarray, np.ndarray]], fmt: str) -> dict[tuple[s
     }
 
 
+def costs(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[list[str]]:
+    """Return a row of a table for each scheme and accumulator: both errors of products of `LENGTH` terms, relative."""
+    rows = []
+    for scheme, accumulators in STORED:
+        shares: dict[str, list[tuple[float, float]]] = {name: [] for name in accumulators}
+        for a, b in pairs:
+            left, right = (rf8sim.quantize(np.ascontiguousarray(x), scheme) for x in (a[:, :LENGTH], b[:LENGTH].T))
+            exact = a[:, :LENGTH].astype(np.float64) @ b[:LENGTH].astype(np.float64)
+            stored = left.dequantize(np.float64) @ right.dequantize(np.float64).T
+            for name in accumulators:
+                error = _summed(left, right, name) - _summed(left, right, "exact")
+                parts = (np.sum(np.square(part)) / np.sum(np.square(exact)) for part in (stored - exact, error))
+                shares[name].append(tuple(map(float, parts)))
+        for name, parts in shares.items():
+            stored_error, summed_error = np.sqrt(np.mean(parts, axis=0))
+            ratio = summed_error / stored_error
+            rows.append([scheme, name, f"{stored_error:.1e}", f"{summed_error:.1e}", f"{ratio:.1e}"])
+    return rows
+
+
+def _summed(left: rf8sim.QuantizedTensor, right: rf8sim.QuantizedTensor, accumulator: str) -> np.ndarray:
+    """Multiply the rows of two matrices; scales of blocks join the products, others multiply the sums."""
+    codes, outer = (left.codes, right.codes.T), 1.0
+    scales = left.scheme.scales
+    if scales is None or scales.block is None or scales.block[1] < 0:
+        return matmul(*codes, left.format, accumulator=accumulator) * (left.scale * right.scale.T)
+    if len(left.scales) > 1:
+        outer = float(left.scales[1]) * float(right.scales[1])
+    size = int(scales.block[1])
+    given = rf8sim.OperandScales(left.scales[0], right.scales[0].T, size, scales.format)
+    machine = rf8sim.Accumulation("float32", f"blocked:{size}") if accumulator == "float32" else accumulator
+    return matmul(*codes, left.format, scales=given, accumulator=machine) * outer
+
+
 def integer_bits(product: Product, fmt: str) -> int:
     """Return the bits of the integers that hold every result of a layer exactly."""
     left = rf8sim.quantize(product.activations, f"{fmt}/channel,max")
@@ -106,7 +146,7 @@ def draw(panels: list[tuple[str, dict[tuple[str, str, str], dict[int, float]]]],
     from matplotlib.figure import Figure
 
     colours = dict(zip(ACCUMULATORS, ("#1d4ed8", "#0f766e", "#c2410c", "#7e22ce", "#a16207"), strict=True))
-    colours |= dict(zip(MATRIX_ENGINES, ("#be123c", "#4d7c0f"), strict=True))
+    colours |= dict(zip(MATRIX_ENGINES, ("#be123c", "#4d7c0f", "#0891b2", "#9d174d"), strict=True))
     styles = dict(zip(ORDERS, ("-", "--", ":"), strict=True))
     options = {"svg.hashsalt": "accumulators", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False,
                "axes.spines.right": False}  # fmt: skip
@@ -177,14 +217,22 @@ def main() -> None:
         "tokens: 32 columns of the activations times 32 others.", "",
         "Products are exact and each sum is rounded once (`rf8sim.matmul`). float32 shows no error where a sum has at "
         "most 24 bits. The error of quantizing the inputs, black, is there whatever the accumulator: one that stays "
-        "well below it costs nothing. `hopper-fp8` and `blackwell-fp8` are NVIDIA's matrix engines as MMA-Sim models "
-        "them (arXiv 2511.10909): `aligned:F:K` shifts K products and the running sum to the largest exponent and cuts "
-        "them F bits below it. A float32 accumulator that rounds each sum once, as is often assumed of them, has the "
-        "errors of the rows of float32.", "",
+        "well below it costs nothing. `hopper-fp8` and the names after it are [matrix engines]"
+        "(../docs/accumulators.md) of NVIDIA, AMD and RISC-V as published models have them: `aligned:F:K` shifts K "
+        "products, and as a rule the running sum, to the largest exponent and cuts them F bits below it. A float32 "
+        "accumulator that rounds each sum once, as is often assumed of them, has the errors of the rows of float32.",
+        "",
     ]  # fmt: skip
     for title, values in panels:
         lines += [f"## {title}", "", *table(values), ""]
     lines += [
+        f"## Stored operands at n = {LENGTH}", "",
+        f"The same sums over tokens, {LENGTH} of them, of operands stored by each scheme, with its scales along the "
+        "tokens. No layer of this model is that long, so these are its activations, not its weights. Errors "
+        "are relative to the exact product of the numbers before they were stored. float32 adds exact sums of a block "
+        "where blocks have scales, else one product after the other.", "",
+        "| scheme | accumulator | error of storing | error of accumulation | ratio |",
+        "|---|---|---:|---:|---:|", *(f"| {' | '.join(row)} |" for row in costs(grams)), "",
         "## Integer accumulators", "",
         "Bits of a two's complement integer, in units of 2^-38, that holds every result exactly: from "
         f"{min(bits.values())} to {max(bits.values())} over the matrices "

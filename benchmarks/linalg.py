@@ -107,6 +107,31 @@ def sequential_rates(rounds: int) -> dict[str, float]:
     return race(contenders, rounds)
 
 
+ENGINES = (
+    ("hopper-fp8", "e4m3fn"), ("hopper-fp16", "float16"), ("blackwell-fp8", "e5m2"), ("blackwell-mxfp4", "e2m1fn"),
+    ("cdna2-fp16", "float16"), ("cdna3-fp16", "float16"), ("cdna3-fp8", "e4m3fnuz"), ("riscv-bf16", "bfloat16"),
+    ("riscv-fp8", "e4m3fn"),
+)  # fmt: skip
+
+
+def engine_rates(rounds: int) -> dict[str, float]:
+    """Multiply and add pairs a second, 512 x 512 x 512, as matrix engines sum them."""
+    rng = np.random.default_rng(1)
+    pairs = {
+        name: (rf8sim.encode(rng.normal(size=(512, 512)), name), rf8sim.encode(rng.normal(size=(512, 512)), name))
+        for _, name in ENGINES
+    }
+    contenders = [
+        Contender(
+            f"rf8sim {engine}, {name}",
+            lambda engine=engine, name=name: rf8sim.matmul(*pairs[name], name, accumulator=engine),
+            512**3,
+        )
+        for engine, name in (("float32", "e4m3fn"), *ENGINES)
+    ]
+    return race(contenders, rounds)
+
+
 def matvec_rates(rounds: int, threads: int) -> dict[str, float]:
     """Weights a second, 4096 x 4096."""
     rng = np.random.default_rng(2)
@@ -147,6 +172,7 @@ def main() -> None:
 
     exact = exact_rates(arguments.rounds)
     sequential = sequential_rates(max(arguments.rounds // 2, 3))
+    engines = engine_rates(arguments.rounds)
     matvec = matvec_rates(3 * arguments.rounds, threads)
     peer = "pychop float32, sequential" if "pychop float32, sequential" in sequential else next(iter(sequential))
     lines = [
@@ -157,6 +183,8 @@ def main() -> None:
         *table(exact, "numpy float64 (dgemm)", "products"), "",
         "## Every sum rounded, 512 x 512 x 512", "",
         *table(sequential, peer, "products"), "",
+        "## Matrix engines, 512 x 512 x 512", "",
+        *table(engines, "rf8sim float32, e4m3fn", "products"), "",
         "## RF8 weights times a float32 vector, 4096 x 4096", "",
         *table(matvec, "numpy float32 (sgemv), all threads", "weights"), "",
     ]  # fmt: skip

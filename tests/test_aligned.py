@@ -210,13 +210,15 @@ def test_the_example_of_the_paper() -> None:
     """arXiv 2511.10909: 2**23 and products of -2**23, -0.5, -0.25, -0.125 make -0.875, or what these engines make."""
     first, second = [-(2.0**13), -0.5, -0.25, -0.125], [2.0**10, 1.0, 1.0, 1.0]
     wanted = {"volta-fp16": 0.0, "turing-fp16": -0.5, "ampere-fp16": -0.5, "hopper-fp16": -0.75, "cdna3-fp16": -0.5,
-              "blackwell-fp16": -0.75, "cdna1-fp16": -0.875, "cdna2-fp16": 0.0, "cdna2-bf16": -0.375}  # fmt: skip
+              "blackwell-fp16": -0.75, "cdna1-fp16": -0.875, "cdna2-fp16": 0.0, "cdna2-bf16": -0.375, "ada-fp8": 0.0,
+              "hopper-fp8": 0.0, "blackwell-fp8": -0.75, "blackwell-mxfp8": -0.75, "cdna3-fp8": -1.0}  # fmt: skip
     for engine, value in wanted.items():
         block = max(get_order(ENGINES[engine].order).block, 4)
         a = np.concatenate([[2.0**13], np.zeros(block - 1), first, np.zeros(block - 4)])
         b = np.concatenate([[2.0**10], np.zeros(block - 1), second, np.zeros(block - 4)])
-        x, y = (rf8sim.encode(v, "float16") for v in (a, b))
-        assert rf8sim.dot(x, y, "float16", accumulator=engine) == value, engine
+        name = "e5m2" if engine.endswith("fp8") else "float16"
+        x, y = (rf8sim.encode(v, name) for v in (a, b))
+        assert rf8sim.dot(x, y, name, accumulator=engine) == value, engine
 
 
 def test_names_of_engines() -> None:
