@@ -122,11 +122,8 @@ def _as_xml(nodes: list[_Node]) -> bytes:
             ElementTree.SubElement(element, f"bin{number}", place)
     root = elements["top"]
     ElementTree.indent(root)
-    return (
-        b'<?xml version="1.0" encoding="UTF-8"?>\n'
-        + ElementTree.tostring(root, encoding="UTF-8", xml_declaration=False)
-        + b"\n"
-    )
+    text: str = ElementTree.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'.encode()
 
 
 def _as_yaml(nodes: list[_Node]) -> bytes:
