@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba  # noqa: F401  (once it is loaded, the compiled loops do all work: they are what is tested)
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(

@@ -85,6 +85,61 @@ def test_a_bound_that_ignored_the_length_would_be_passed(depth, accumulator):
         assert abs(got - exact) > 4 * unit * exact
 
 
+ENGINE_ORDERS = (
+    "aligned:13:32", "aligned:9", "aligned:7:5:nearest", "aligned:10:6:odd:apart", "aligned:9:6:then=12",
+    "aligned:9:6:then=9:split", "aligned:14:16:exact=4", "aligned:20:1", "pairwise:4", "pairwise:8:flush",
+)  # fmt: skip
+
+
+@given(st.data())
+def test_no_error_of_an_engine_passes_the_bound(data):
+    order = data.draw(st.sampled_from(ENGINE_ORDERS))
+    layout = data.draw(st.sampled_from(["e8m13", "float32", "e8m7"])) if order.startswith("aligned") else "float32"
+    mode = (
+        data.draw(st.sampled_from(["toward-zero", "nearest-even", "to-odd"])) if layout != "float32" else "nearest-even"
+    )
+    depth = data.draw(st.sampled_from([1, 2, 7, 16, 33, 100, 257]))
+    fmt = data.draw(st.sampled_from(["rf8", "e4m3fn", "e5m2", "int8"]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    scale, bias = 2.0 ** data.draw(st.integers(-14, 2)), data.draw(st.sampled_from([0.0, 1.0]))
+    a, b = (((rng.normal(size=shape) + bias) * scale).astype(np.float32) for shape in ((4, depth), (depth, 4)))
+    machine = rf8sim.Accumulation(layout, order, mode)
+    error = matmul_error(a, b, f"{fmt}/none", accumulator=machine)
+    assert np.all(np.abs(error.accumulation) <= error.bound)
+
+
+@given(st.integers(2, 16), st.integers(8, 14))
+@example(16, 13)
+def test_the_bound_of_aligned_sums_is_nearly_reached(block, fraction):
+    """Negative control: beside a 1 every product is cut away, in each step all but the running sum."""
+    depth = 16 * block
+    x = np.full(depth, np.float32(2.0**-fraction * (1 - 2.0**-10)), np.float32)
+    x[:block] = 0
+    x[0] = 1.0
+    ones = rf8sim.encode(np.ones((1, depth)), "rf8")
+    machine = rf8sim.Accumulation("float32", f"aligned:{fraction}:{block}", "toward-zero")
+    got = rf8sim.matmul(ones, x, ("rf8", "float32"), accumulator=machine).item()
+    exact = float(np.sum(x, dtype=np.float64))
+    bound = accumulation_bound(exact, depth, machine).item()
+    assert got == 1.0
+    assert exact - got <= bound
+    if depth * 2.0**-fraction < 0.1:
+        assert exact - got > 0.5 * bound
+
+
+def test_bounds_of_engines():
+    """Fewer bits, a larger bound; on real lengths a finite one; none where the steps may err by all there is."""
+    names = ("aligned:30:16", "blackwell-fp16", "ampere-fp16", "volta-fp16")
+    bounds = [accumulation_bound(1.0, 4096, name).item() for name in names]
+    assert bounds == sorted(bounds)
+    assert bounds[1] == pytest.approx(256 * (17 * 2.0**-25 + 2.0**-23), rel=1e-3)
+    assert accumulation_bound(1.0, 1024, "hopper-fp8").item() == pytest.approx(
+        32 * 34 * 2.0**-13 / (1 - 32 * 34 * 2.0**-13), rel=1e-3
+    )
+    assert accumulation_bound(1.0, 32768, "hopper-fp8").item() == np.inf
+    assert accumulation_bound(2.0**127, 4096, "blackwell-fp8").item() < accumulation_bound(2.0**128, 64, "hopper-fp16")
+
+
 def test_bounds_of_orders():
     """More roundings, a larger bound; nothing rounds in exact sums; none where a sum may overflow."""
     orders = ("pairwise", "blocked:64", "blocked:16", "sequential")

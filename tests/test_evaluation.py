@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 import rf8sim
 from rf8sim import cli
+from rf8sim.arithmetic.accumulation import ENGINES
 from rf8sim.checkpoints.checkpoint import CheckpointError
 from rf8sim.models import evaluation
 from rf8sim.models.datapath import Datapath
@@ -182,6 +183,16 @@ def test_accumulators_of_block_scaled_products(model, windows, inputs):
     assert shifted.losses == exact.losses
 
 
+@pytest.mark.parametrize(("scheme", "engine"), [("mxfp4", "blackwell-mxfp4"), ("nvfp4", "blackwell-nvfp4"),
+                                                ("mxfp8_e4m3", "blackwell-mxfp8")])  # fmt: skip
+def test_engines_of_block_scaled_codes(model, windows, scheme, engine):
+    """Codes and the scales of their blocks go in: nearly the exact sums, and far from those of 6 bits."""
+    paths = [Datapath(scheme, scheme, kind) for kind in ("exact", engine, "aligned:6:64")]
+    exact, machine, coarse = evaluate(model, windows[:1], paths)
+    moved = [np.abs(np.subtract(other.losses, exact.losses)).max() for other in (machine, coarse)]
+    assert moved[0] < 1e-4 < 1e-3 < moved[1]
+
+
 def test_shift(model, windows):
     """It rounds nothing by itself, and keeps float16 from overflowing."""
     one = windows[:1]
@@ -345,6 +356,7 @@ def test_help_names_what_each_option_takes(capsys):
     options = page[page.index("Options:") : page.index("Examples:")]
     assert options.count("--") > 10
     assert "<" not in options  # a type's own name, where a metavar is missing
+    assert f"Engines:{','.join(ENGINES)}." in "".join(options.split())
 
 
 def test_command_json_and_quiet(capsys):

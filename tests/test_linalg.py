@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import rf8sim
 from rf8sim import reference
 from rf8sim.arithmetic import linalg
-from rf8sim.arithmetic.products import get_operand, nibble_tables
+from rf8sim.arithmetic.operands import get_operand, nibble_tables
 
 MODES = ("nearest-even", "nearest-away", "toward-zero", "up", "down", "to-odd", "stochastic")
 ORDERS = ("sequential", "pairwise", "blocked:3", "blocked:100")

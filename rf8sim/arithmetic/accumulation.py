@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
+from .._base.checks import choose
 from ..codec.rounding import Rounding, as_rounding
-from ..formats import Format
-from .accumulators import Accumulator, Order, get_accumulator, get_order, get_rule
+from ..formats import Format, get_format
+from .accumulators import Accumulator, accumulator_names, get_accumulator, get_rule
+from .orders import Order, get_order
 
-__all__ = ["ENGINES", "Accumulation", "OperandScales", "as_accumulation", "is_aligned"]
+__all__ = ["ENGINES", "Accumulation", "OperandScales", "as_accumulation", "is_engine"]
 
 
 @dataclass(frozen=True)
@@ -25,9 +29,10 @@ class Accumulation:
         ``exact``, ``float32``, ``float16``, ``bfloat16``, ``tf32``, ``e{E}m{M}``, ``int:n``, ``int:n:wrap`` or a
         format.
     order : str or Order
-        ``sequential``, ``pairwise``, ``blocked:K``, or, for a float, ``aligned:F:K``: K products and the running sum
-        are shifted to the largest exponent among them, cut off (``aligned:F:K:nearest``: rounded) F bits below it, and
-        added without another error. Without effect on ``exact``.
+        ``sequential``, ``pairwise``, ``blocked:K``, or, for a float, an order of matrix engines: ``aligned:F:K``, where
+        K products (all, without K) and the running sum are shifted to the largest exponent among them, cut F bits below
+        it, and added without another error, with the options of `get_order`; or ``pairwise:K``, where a tree of rounded
+        additions sums each K products. Without effect on ``exact``.
     rounding : str or Rounding
         How sums are rounded into the accumulator: a mode of `rf8sim.encode`, for a format with what a sum beyond its
         range becomes. Without effect on ``exact`` and integers. Of ``stochastic`` only the seed can be set.
@@ -68,8 +73,9 @@ class Accumulation:
         ):
             object.__setattr__(self, name, value)
         accumulator, products = get_accumulator(self.accumulator), get_accumulator(self.products)
-        if get_order(self.order).name == "aligned":
-            _check_aligned(accumulator, products, as_rounding(self.rounding))
+        order = get_order(self.order)
+        if order.name == "aligned" or (order.name == "pairwise" and order.block):
+            _check_engine(accumulator, order, products, as_rounding(self.rounding))
         if not accumulator.exact:
             get_rule(accumulator, self.rounding, 0)
         if products.exact:
@@ -85,43 +91,71 @@ class Accumulation:
         get_rule(products, self.product_rounding, 0)
 
 
-def _check_aligned(accumulator: Accumulator, products: Accumulator, rounding: Rounding) -> None:
+def _check_engine(accumulator: Accumulator, order: Order, products: Accumulator, rounding: Rounding) -> None:
+    """Raise ValueError unless an order of matrix engines fits the rest."""
+    name = str(order)
     if accumulator.floating is None:
         raise ValueError(
-            f"order 'aligned' keeps its sums in a float, not in {accumulator.name!r}: choose 'float32' or 'e8m13'"
+            f"order {name!r} keeps its sums in a float, not in {accumulator.name!r}: choose 'float32' or 'e8m13'"
         )
-    if rounding.mode not in ("nearest-even", "toward-zero"):
-        raise ValueError(f"order 'aligned' rounds its sums to 'nearest-even' or 'toward-zero', not {rounding.mode!r}")
+    if order.name == "pairwise" and (rounding.mode, accumulator.name) != ("nearest-even", "float32"):
+        raise ValueError(f"order {name!r} rounds its sums to float32, rounded to 'nearest-even'")
+    if rounding.mode not in ("nearest-even", "toward-zero", "to-odd"):
+        raise ValueError(
+            f"order {name!r} rounds its sums to 'nearest-even', 'toward-zero' or 'to-odd', not {rounding.mode!r}"
+        )
     if not products.exact:
-        raise ValueError("order 'aligned' takes exact products: leave out `products`")
+        raise ValueError(f"order {name!r} takes exact products: leave out `products`")
 
 
-ENGINES: dict[str, Accumulation] = {
-    name: Accumulation(layout, order=order, rounding="toward-zero")
-    for name, layout, order in (
-        ("volta-fp16", "float32", "aligned:23:4"),
-        ("turing-fp16", "float32", "aligned:24:8"),
-        ("ampere-fp16", "float32", "aligned:24:8"),
-        ("ampere-tf32", "float32", "aligned:24:4"),
-        ("ada-fp16", "float32", "aligned:24:8"),
-        ("ada-fp8", "e8m13", "aligned:13:16"),
-        ("hopper-fp16", "float32", "aligned:25:16"),
-        ("hopper-tf32", "float32", "aligned:25:8"),
-        ("hopper-fp8", "e8m13", "aligned:13:32"),
-        ("blackwell-fp16", "float32", "aligned:25:16"),
-        ("blackwell-fp8", "float32", "aligned:25:32"),
-    )
-}
-"""Matrix engines of NVIDIA GPUs by architecture and operands, with float32 results, as MMA-Sim models them (Xie et al.,
-arXiv 2511.10909): bfloat16 is summed as fp16. Ampere's and Ada's instructions of twice these K do two steps."""
+def _engines(table: str) -> dict[str, Accumulation]:
+    """Return matrix engines by name; a line is name, accumulator, order, rounding."""
+    lines = (line.split() for line in table.strip().splitlines())
+    return {name: Accumulation(layout, order=order, rounding=rounding) for name, layout, order, rounding in lines}
 
 
-def is_aligned(name: object) -> bool:
+ENGINES = _engines(
+    """
+    volta-fp16         float32  aligned:23:4                  toward-zero
+    turing-fp16        float32  aligned:24:8                  toward-zero
+    ampere-fp16        float32  aligned:24:8                  toward-zero
+    ampere-tf32        float32  aligned:24:4                  toward-zero
+    ada-fp16           float32  aligned:24:8                  toward-zero
+    ada-tf32           float32  aligned:24:4                  toward-zero
+    ada-fp8            e8m13    aligned:13:16                 toward-zero
+    hopper-fp16        float32  aligned:25:16                 toward-zero
+    hopper-tf32        float32  aligned:25:8                  toward-zero
+    hopper-fp8         e8m13    aligned:13:32                 toward-zero
+    blackwell-fp16     float32  aligned:25:16                 toward-zero
+    blackwell-tf32     float32  aligned:25:8                  toward-zero
+    blackwell-fp8      float32  aligned:25:32                 toward-zero
+    blackwell-mxfp8    float32  aligned:25:32                 toward-zero
+    blackwell-mxfp4    float32  aligned:35:64:exact=16        toward-zero
+    blackwell-nvfp4    float32  aligned:35:64:exact=16        toward-zero
+    cdna1-fp16         float32  blocked:4                     nearest-even
+    cdna1-bf16         float32  blocked:2                     nearest-even
+    cdna2-fp16         float32  pairwise:4:flush              nearest-even
+    cdna2-bf16         float32  pairwise:2:flush              nearest-even
+    cdna2-bf16-1k      float32  pairwise:4:flush              nearest-even
+    cdna3-fp16         float32  aligned:24:8:then=31          nearest-even
+    cdna3-xf32         float32  aligned:24:4:then=31          nearest-even
+    cdna3-fp8          float32  aligned:24:16:then=31:split   nearest-even
+    riscv-bf16         float32  aligned:27:16:odd:apart       to-odd
+    riscv-fp8          float32  aligned:28:32:odd:apart       to-odd
+    """
+)
+"""Matrix engines with float32 results by architecture and operands; docs/accumulators.md has the source of each line.
+
+bfloat16 is summed as fp16 where it has no line of its own. An instruction of a larger K does several steps.
+"""
+
+
+def is_engine(name: object) -> bool:
     """Return whether a name is that of a matrix engine or of aligned sums, which say accumulator, order and rounding.
 
     Examples
     --------
-    >>> is_aligned("hopper-fp8"), is_aligned("aligned:25:16"), is_aligned("float32")
+    >>> is_engine("hopper-fp8"), is_engine("aligned:25:16"), is_engine("float32")
     (True, True, False)
     """
     return isinstance(name, str) and (name in ENGINES or name.startswith("aligned:"))
@@ -133,9 +167,14 @@ def as_accumulation(accumulator: str | Format | Accumulator | Accumulation) -> A
     Parameters
     ----------
     accumulator : str, Format, Accumulator or Accumulation
-        An accumulator, in which products are summed in sequence, rounded to nearest even; ``aligned:F:K`` or
-        ``aligned:F:K:LAYOUT``, a float (by default float32) for aligned sums rounded toward zero; or a matrix engine of
-        `ENGINES`.
+        An accumulator, in which products are summed in sequence, rounded to nearest even; an ``aligned`` order, as
+        ``aligned:F`` or ``aligned:F:K``, whose sums are float32 rounded toward zero, with another float after it
+        (``aligned:F:K:e8m13``) if it is that; or a matrix engine of `ENGINES`.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
 
     Examples
     --------
@@ -146,12 +185,21 @@ def as_accumulation(accumulator: str | Format | Accumulator | Accumulation) -> A
     """
     if isinstance(accumulator, Accumulation):
         return accumulator
-    if isinstance(accumulator, str) and accumulator in ENGINES:
+    if not isinstance(accumulator, str):
+        return Accumulation(accumulator)
+    if accumulator in ENGINES:
         return ENGINES[accumulator]
-    if isinstance(accumulator, str) and accumulator.startswith("aligned:"):
-        parts = accumulator.split(":")
-        return Accumulation(":".join(parts[3:]) or "float32", order=":".join(parts[:3]), rounding="toward-zero")
-    return Accumulation(accumulator)
+    if accumulator.startswith("aligned:"):
+        order, _, layout = accumulator.rpartition(":")
+        if not re.fullmatch(r"e\d+m\d+|[a-z]+\d+", layout):
+            order, layout = accumulator, "float32"
+        return Accumulation(layout, order=order, rounding="toward-zero")
+    try:
+        return Accumulation(accumulator)
+    except ValueError as error:
+        if str(error).startswith("unknown accumulator"):
+            choose("accumulator", accumulator, [*accumulator_names(), "aligned:F", "aligned:F:K", *ENGINES])
+        raise
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +208,8 @@ class OperandScales:
 
     They multiply the sum that is left in the accumulator, as float64: a power of two exactly, another scale with one
     rounding to 53 bits. With ``block_size``, each block of products is summed from zero in the accumulator (exactly for
-    ``blocked:K`` with K the block size), multiplied by its scales, and added to the total with one rounding.
+    ``blocked:K`` with K the block size), multiplied by its scales, and added to the total with one rounding. In
+    ``aligned`` orders scales of blocks multiply the products and add to their exponents before they are aligned.
 
     Parameters
     ----------
@@ -171,6 +220,9 @@ class OperandScales:
         and ``(..., blocks, columns)``.
     block_size : int, optional
         Products that share scales, along the summed axis.
+    format : str or Format, optional
+        Format of the scales of blocks, for ``aligned`` sums: its subnormal numbers count with the exponent of its
+        smallest normal number.
 
     Examples
     --------
@@ -183,3 +235,10 @@ class OperandScales:
     a: ArrayLike | None = None
     b: ArrayLike | None = None
     block_size: int | None = None
+    format: str | Format | None = None
+
+    @property
+    def smallest(self) -> int:
+        """The exponent of the smallest normal scale; -1000, below any, if the format is not given."""
+        fmt = None if self.format is None else get_format(self.format)
+        return -1000 if fmt is None else math.frexp(fmt.subnormals_below or fmt.smallest)[1] - 1

@@ -10,18 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._base.checks import choose, suggestion
+from .._base.checks import choose
 from ..codec.codec import whole_table
 from ..codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
 from ..codec.thresholds import CellTable, StepTable, cell_table, step_table, stochastic_table
 from ..formats import FloatLayout, Format, format_aliases, format_names, get_format, get_layout, layout_names
 
-__all__ = ["Accumulator", "Order", "Rule", "get_accumulator", "get_order", "get_rule"]
+__all__ = ["Accumulator", "Rule", "accumulator_names", "get_accumulator", "get_rule"]
 
 _FLOATS = ("float32", "float16", "bfloat16", "tf32")  # those that messages name, of many
 _SIGNIFICAND = 53  # bits of float64, in which sums are rounded to odd before they are rounded to the accumulator
 _WIDEST_EXPONENT, _WIDEST_MANTISSA = 10, _SIGNIFICAND - 3
-_FRACTION = 40  # bits that the terms of an aligned sum may keep
 _CARRY = 24  # bits of a random word that stochastic rounding adds
 _INTEGER_BITS = 53
 _EXAMPLES = ("e8m13", "int:16", "int:24", "int:32", "int:24:wrap")
@@ -115,8 +114,13 @@ def get_accumulator(name: str | Format | Accumulator, what: str = "accumulator")
     try:
         return Accumulator(name, format=get_format(name))
     except ValueError:
-        choose(what, name, ["exact", *_FLOATS, *_EXAMPLES, *format_names()])
+        choose(what, name, accumulator_names())
         raise
+
+
+def accumulator_names() -> list[str]:
+    """Return names of accumulators, of floats and integers only the usual ones."""
+    return ["exact", *_FLOATS, *_EXAMPLES, *format_names()]
 
 
 def _is_layout(name: object) -> bool:
@@ -136,78 +140,6 @@ def _checked_layout(name: str, what: str) -> FloatLayout:
             f"{_WIDEST_MANTISSA} mantissa bits; use 'exact' for a wider one"
         )
     return layout
-
-
-class Order(NamedTuple):
-    """The order of the sums.
-
-    Attributes
-    ----------
-    name : str
-        ``sequential``, ``pairwise``, ``blocked`` or ``aligned``.
-    block : int
-        Products in a block, of ``blocked`` and ``aligned``.
-    fraction : int
-        Of ``aligned``: bits below the largest exponent that a term keeps.
-    nearest : bool
-        Of ``aligned``: terms are rounded to nearest even there, rather than cut off.
-    """
-
-    name: str
-    block: int = 1
-    fraction: int = 0
-    nearest: bool = False
-
-    def __str__(self) -> str:
-        """Return the text form, which `get_order` reads."""
-        if self.name == "aligned":
-            return f"aligned:{self.fraction}:{self.block}{':nearest' if self.nearest else ''}"
-        return f"blocked:{self.block}" if self.name == "blocked" else self.name
-
-
-def get_order(name: str | Order) -> Order:
-    """Return the order of a name: ``sequential``, ``pairwise``, ``blocked:K`` or ``aligned:F:K``.
-
-    Raises
-    ------
-    ValueError
-        If there is none of that name.
-
-    Examples
-    --------
-    >>> get_order("blocked:16").block, get_order("aligned:25:16").fraction
-    (16, 25)
-    """
-    if isinstance(name, Order):
-        return name
-    kind, colon, block = str(name).partition(":")
-    if kind == "aligned" and colon:
-        return _aligned_order(str(name), block.split(":"))
-    if kind == "blocked" and colon:
-        if not block.isdecimal() or int(block) < 1:
-            raise ValueError(f"order {name!r}: expected 'blocked:K' with K products in a block, K at least 1")
-        return Order("blocked", int(block))
-    if kind not in ("sequential", "pairwise") or colon:
-        hint = suggestion(str(name), ("sequential", "pairwise", "blocked:K", "aligned:F:K"))
-        raise ValueError(
-            f"unknown order {name!r}: {hint}the choices are sequential, pairwise, blocked:K (K products in a block: 1, "
-            "2, …), aligned:F:K (F fraction bits)"
-        )
-    return Order(kind)
-
-
-def _aligned_order(name: str, parts: list[str]) -> Order:
-    """Return the order ``aligned:F:K`` or ``aligned:F:K:nearest``."""
-    numbers, options = parts[:2], parts[2:]
-    if len(numbers) == 2 and all(part.isdecimal() for part in numbers) and options in ([], ["nearest"]):
-        fraction, block = map(int, numbers)
-        # Each term is below 4 in units of the largest exponent, and their sum is an integer of float64.
-        if 1 <= fraction <= _FRACTION and block >= 1 and fraction + 2 + block.bit_length() < _SIGNIFICAND:
-            return Order("aligned", block, fraction, bool(options))
-    raise ValueError(
-        f"order {name!r}: expected 'aligned:F:K' or 'aligned:F:K:nearest', F from 1 to {_FRACTION} fraction bits and K "
-        f"products in a block, 1 or more and, with F bits, below {_SIGNIFICAND - 3} together"
-    )
 
 
 class Rule(NamedTuple):

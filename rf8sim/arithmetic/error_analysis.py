@@ -14,9 +14,9 @@ from ..formats import Format
 from ..quantization.scheme import Scheme, as_scheme
 from ..quantization.tensor import QuantizedTensor, quantize
 from .accumulation import Accumulation, as_accumulation
-from .accumulators import Accumulator, get_accumulator, get_order
+from .accumulators import Accumulator, get_accumulator
 from .linalg import matmul
-from .products import step_count
+from .orders import Order, get_order, step_count
 
 __all__ = ["MatmulError", "accumulation_bound", "matmul_error", "unit_roundoff"]
 
@@ -136,9 +136,21 @@ def matmul_error(
     if result is not None:
         rounded = quantize(summed * scale, result, seed=seed)
         output = rounded.dequantize(np.float64) - summed * scale
+    order = get_order(as_accumulation(accumulator).order)
     values = [np.abs(q.format.values)[q.codes] for q in (left, right)]
-    bound = accumulation_bound(values[0] @ values[1], first.shape[1], accumulator)
+    counted = [_counted(x, q.format) for x, q in zip(values, (left, right), strict=True)]
+    is_engine = order.name == "aligned" or order.flush
+    sizes = counted if is_engine else values
+    bound = accumulation_bound(sizes[0] @ sizes[1], first.shape[1], accumulator)
+    if order.flush:
+        flushed = [np.where(x == size, x, 0.0) for x, size in zip(values, counted, strict=True)]
+        bound = bound + (values[0] @ values[1] - flushed[0] @ flushed[1])
     return MatmulError(exact, ideal * scale - exact, (summed - ideal) * scale, output, bound * np.abs(scale))
+
+
+def _counted(sizes: Array, fmt: Format) -> Array:
+    """Return magnitudes as an adder of products counts them: subnormal ones as the smallest normal number."""
+    return np.where(sizes > 0, np.maximum(sizes, fmt.subnormals_below or fmt.smallest), 0.0)
 
 
 def unit_roundoff(
@@ -208,10 +220,16 @@ def accumulation_bound(
     2002, sections 3.1 and 4.2, with one rounding for a product and its addition). Each of all roundings may add eta
     where it underflows, and later ones enlarge that by at most ``1 + gamma_n``.
 
+    Of ``aligned`` sums, each step cuts t terms by at most ``2**-F`` of the largest, and rounds their sum: it errs by at
+    most ``alpha * largest + beta`` with ``alpha = t * 2**-F + u``, and no term or sum is larger than the magnitudes and
+    the error so far. So s steps err by at most ``s * (alpha * magnitudes + beta) / (1 - s * alpha)``.
+
     Parameters
     ----------
     magnitudes : array_like
-        The exact products of the absolute values, ``abs(a) @ abs(b)``.
+        The exact products of the absolute values, ``abs(a) @ abs(b)``; for ``aligned`` sums with subnormal operands
+        as large as the smallest normal ones, by whose exponents products are aligned. What ``flush`` takes from
+        operands is not in the bound.
     depth : int
         Length of the dot products.
     accumulator
@@ -220,8 +238,7 @@ def accumulation_bound(
     Returns
     -------
     ndarray of float64
-        The bound of each absolute error; infinite where a sum could overflow, or n u is 1 or more, and for ``aligned``
-        sums, of which it is not known.
+        The bound of each absolute error; infinite where a sum could overflow, or n u or s alpha is 1 or more.
 
     Raises
     ------
@@ -232,6 +249,8 @@ def accumulation_bound(
     --------
     >>> float(accumulation_bound(1.0, 100, "float16")) > 100 * 2.0**-11
     True
+    >>> float(accumulation_bound(1.0, 32, "hopper-fp8")) < 34 * 2.0**-13 * 1.01
+    True
     """
     sum_of = as_accumulation(accumulator)
     layout, plan = get_accumulator(sum_of.accumulator), get_order(sum_of.order)
@@ -239,9 +258,11 @@ def accumulation_bound(
     unit, eta = unit_roundoff(layout, sum_of.rounding)
     roundings = step_count(plan, depth) if depth else 0
     passed = max(math.ceil(math.log2(depth)), 1) if plan.name == "pairwise" and depth else roundings
+    if plan.name == "pairwise" and plan.block and depth:  # a product, its way up the tree, the additions of trees
+        passed = roundings + plan.block.bit_length()
+        roundings += 2 * plan.block * roundings
+        eta = 2.0 * math.ldexp(1.0, _emin(layout)) if plan.flush else eta
     gamma = passed * unit / (1 - passed * unit) if passed * unit < 1 else math.inf
-    if plan.name == "aligned":  # what is cut off depends on the exponents of all operands of a block
-        return np.full(sizes.shape, math.inf)
     if layout.exact:
         largest = math.inf
     elif layout.floating is not None:
@@ -250,6 +271,34 @@ def accumulation_bound(
         largest = min(layout.format.max, -layout.format.min)
     else:
         largest = 0.0  # an integer overflows without rounding: there is no bound that does not know its unit
+    constant = roundings * eta * (1 + gamma)
+    if plan.name == "aligned":
+        gamma, constant = _aligned_bound(plan, layout, (unit, eta), depth)
     with np.errstate(invalid="ignore"):
-        bound = np.where(sizes > 0, gamma * sizes, 0.0) + roundings * eta * (1 + gamma)
+        bound = np.where(sizes > 0, gamma * sizes, 0.0) + constant
         return np.where(sizes + bound <= largest, bound, np.inf)  # NaN, of infinite operands, has none
+
+
+def _emin(layout: Accumulator) -> int:
+    assert layout.floating is not None
+    return layout.floating.emin
+
+
+def _aligned_bound(order: Order, layout: Accumulator, rounding: tuple[float, float], depth: int) -> tuple[float, float]:
+    """Return the factor of the magnitudes in the bound of aligned sums, and its constant part.
+
+    A cut is at most one unit of ``2**-F`` of the largest term, or half of it. The running sum is aligned at the
+    smallest normal exponent or above, and groups at the exponent 0 of scales that are not there.
+    """
+    unit, eta = rounding
+    block = min(order.block or depth, depth)
+    step, steps = math.ldexp(0.5 if order.cut == "nearest-even" else 1.0, -order.fraction), step_count(order, depth)
+    terms = -(-block // order.exact) + (0 if order.apart else 1)
+    if order.then:  # besides, the sum of the products is cut, and that of both streams before
+        terms += 3 if order.split else 1
+    alpha = terms * step + (2 * unit if order.apart else unit)
+    smallest = math.ldexp(1.0, 0 if order.exact > 1 else _emin(layout))
+    beta = terms * step * smallest + (2 * eta if order.apart else eta)
+    if steps * alpha >= 1:
+        return math.inf, math.inf
+    return steps * alpha / (1 - steps * alpha), steps * beta / (1 - steps * alpha)

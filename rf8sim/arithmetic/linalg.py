@@ -18,10 +18,11 @@ units of the products: the largest power of two that divides every value of the 
 a fused multiply-add does. With ``blocked:K`` each K products are summed exactly, then added with one rounding. With
 ``pairwise`` a tree of adders sums neighbours, each sum rounded once; an odd one out is added to zero. With
 ``aligned:F:K`` K products and the running sum are shifted to the largest exponent among them, cut off F bits below it,
-added without another error, and the sum is rounded into the accumulator, a float: that is how matrix engines sum.
-``hopper-fp8`` and other names of `rf8sim.arithmetic.accumulation.ENGINES` stand for those of NVIDIA's GPUs, as MMA-Sim
-models them (arXiv 2511.10909). The exponent of a product is the sum of its operands' exponents, those of a subnormal
-being that of the smallest normal number and of a zero -126; sums beyond the largest value are infinite.
+added without another error, and the sum is rounded into the accumulator, a float. ``hopper-fp8`` and other names of
+`rf8sim.arithmetic.accumulation.ENGINES` stand for matrix engines of NVIDIA, AMD and RISC-V as published models have
+them, and docs/accumulators.md lists these, their sources and the options of an order. The exponent of a product is the
+sum of its operands' exponents, that of a subnormal being that of the smallest normal number; sums beyond the largest
+value are infinite.
 
 *products* are exact, unless ``products`` names a floating-point type or a format: then each is first rounded to it, as
 ``product_rounding`` says and an accumulator of that type would, and integer accumulators count in its smallest value.
@@ -56,21 +57,11 @@ from ..codec.undecided import is_odd, next_to_boundary, undecided
 from ..formats import Format, get_format
 from ..formats.floats import ARRAY_LAYOUTS
 from .accumulation import Accumulation, OperandScales, as_accumulation
-from .accumulators import Accumulator, get_accumulator, get_order, get_rule
+from .accumulators import Accumulator, get_accumulator, get_rule
+from .operands import FLOAT32_DTYPES, Operand, get_operand, grid_of, nibble_tables
 from .operations import Formats, each_format
-from .products import (
-    FLOAT32_DTYPES,
-    Operand,
-    Outputs,
-    Plan,
-    accumulate,
-    accumulate_blocks,
-    accumulate_rounded,
-    get_operand,
-    grid_of,
-    nibble_tables,
-    scaled_to_odd,
-)
+from .orders import get_order
+from .products import Outputs, Plan, accumulate, accumulate_blocks, accumulate_rounded, scaled_to_odd
 
 __all__ = ["ProductOptions", "dot", "matmul", "matvec", "weight_matvec"]
 
@@ -182,7 +173,9 @@ def matmul(
     first = None if rounded.exact else get_rule(rounded, sum_of.product_rounding, unit)
     summing = as_rounding(sum_of.rounding)
     to_odd = into is not None
-    plan = Plan(layout, get_order(sum_of.order), rule, summing.mode, summing.overflow, to_odd, threads, first)
+    plan = Plan(
+        layout, get_order(sum_of.order), rule, summing.mode, summing.overflow, to_odd, threads, first, scaled.smallest
+    )
     blocks = 1 if block_size is None else _block_count(depth, block_size)
     factors = (
         _scales("scales.a", scaled.a, (*batch, rows, blocks)),

@@ -5,198 +5,40 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from fractions import Fraction
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from .. import reference
-from .._base.checks import as_codes
 from .._base.threads import in_pieces
 from ..codec import dispatch as _kernels
-from ..codec.codec import whole_table
 from ..codec.rounding import Rounding, RoundingMode
 from ..codec.undecided import decides, is_odd, undecided
-from ..formats import Format, get_format, get_layout
-from ..formats.floats import ARRAY_LAYOUTS
-from .accumulators import Accumulator, Order, Rule
+from ..formats import Format, get_layout
+from .accumulators import Accumulator, Rule
+from .engine_sums import BlockScales, Engine, engine_sums
+from .operands import SLICE_BITS, Grid, Operand, as_operand, table_of
+from .orders import Order, step_count
 
-__all__ = [
-    "FLOAT32_DTYPES", "Operand", "Outputs", "Plan", "accumulate", "accumulate_blocks", "accumulate_rounded",
-    "get_operand", "grid_of", "nibble_tables", "scaled_to_odd", "step_count",
-]  # fmt: skip
+__all__ = ["Outputs", "Plan", "accumulate", "accumulate_blocks", "accumulate_rounded", "scaled_to_odd"]
 
 Array = NDArray[np.float64]
 
-_SLICE = 20  # bits of a slice: 2**13 products of two slices sum exactly in float64
 _PANEL = 1 << 22  # float64 numbers that the terms of one panel of rows may take
 _FLOAT32 = "float32"
 _DRAWN_BITS = 24  # of a random word, that an accumulator adds
-
-FLOAT32_DTYPES = frozenset(name for name, layout in ARRAY_LAYOUTS.items() if layout.exact_in(get_layout(_FLOAT32)))
-"""Names of the dtypes whose numbers are float32 numbers."""
-
-
-# --- operands ---------------------------------------------------------------------------------------------------------
-
-
-class _Grid(NamedTuple):
-    """Of a set of numbers: all are multiples of ``2**unit``, below ``2**(unit + bits)``, with that many digits."""
-
-    unit: int
-    bits: int
-    digits: int
-
-    def slices(self, values: Array) -> list[Array]:
-        """Cut numbers into parts of at most 20 bits that sum to them; the highest part first."""
-        count = max(-(-self.bits // _SLICE), 1)
-        width = -(-self.bits // count)
-        parts, rest = [], values
-        for place in range(count - 1, 0, -1):
-            step = math.ldexp(1.0, self.unit + place * width)
-            parts.append(np.trunc(rest / step) * step)
-            rest = rest - parts[-1]
-        return [*parts, rest]
-
-
-def _grid(values: Array) -> _Grid:
-    fraction, exponent = np.frexp(np.abs(values[np.isfinite(values) & (values != 0)]))
-    if not fraction.size:
-        return _Grid(0, 1, 1)
-    integer = (fraction * 2.0**53).astype(np.int64)
-    zeros = np.bitwise_count((integer & -integer) - 1).astype(np.int64)
-    digits = 53 - zeros
-    unit = int((exponent - digits).min())
-    return _Grid(unit, int(exponent.max()) - unit, int(digits.max()))
-
-
-def grid_of(accumulator: Accumulator) -> tuple[int, int]:
-    """Of the values of a float or a format: all are multiples of ``2**unit``, below ``2**(unit + bits)``."""
-    if accumulator.floating is not None:
-        unit = accumulator.floating.emin - accumulator.floating.mantissa_bits
-        return unit, accumulator.floating.emax + 1 - unit
-    assert accumulator.format is not None
-    return _table(accumulator.format)[1][:2]
-
-
-class Operand(NamedTuple):
-    """A matrix (or a stack of them): codes and the values of their format, or float32 numbers."""
-
-    data: NDArray[Any]
-    table: Array | None
-    grid: _Grid
-    parts: tuple[Array, ...]
-    format: Format | None = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the data."""
-        return self.data.shape
-
-    def along(self, start: int, stop: int, axis: int) -> Operand:
-        """Return a slice along an axis."""
-        return self._replace(data=self.data[:, start:stop] if axis else self.data[start:stop])
-
-    def values(self) -> Array:
-        """Return the numbers."""
-        return self.data.astype(np.float64) if self.table is None else self.table[self.data]
-
-    def exponents(self) -> NDArray[np.int16]:
-        """Return the exponents that an adder of products sees: a subnormal's is that of the smallest normal number.
-
-        A zero counts with -126, as MMA-Sim found of matrix engines (arXiv 2511.10909).
-        """
-        if self.format is not None:
-            exponents: NDArray[np.int16] = _exponents(self.format)[self.data]
-            return exponents
-        return _exponents_of(self.data.astype(np.float64), 2.0**-126)
-
-    def slices(self) -> list[Array]:
-        """Return the finite values cut into parts whose products sum exactly in float64; zero parts left out."""
-        if self.table is None:
-            values = self.values()
-            parts = self.grid.slices(np.where(np.isfinite(values), values, 0.0))
-        else:
-            parts = [part[self.data] for part in self.parts]
-        return [part for part in parts if part.any()] or parts[:1]
-
-    def signs(self) -> Array | None:
-        """Return the signs of finite values and the other values as they are; None if all are finite.
-
-        Sums of products of these are not finite where IEEE arithmetic's are not: infinity times zero is NaN.
-        """
-        values = self.values()
-        finite = np.isfinite(values)
-        return None if finite.all() else np.where(finite, np.sign(values), values)
-
-
-def _exponents_of(values: Array, smallest_normal: float) -> NDArray[np.int16]:
-    finite = np.where(np.isfinite(values), values, 1.0)
-    exponent = np.frexp(np.maximum(np.abs(finite), smallest_normal))[1] - 1
-    return np.where(values == 0, -126, exponent).astype(np.int16)
-
-
-@lru_cache(maxsize=64)
-def _exponents(fmt: Format) -> NDArray[np.int16]:
-    return _exponents_of(whole_table(fmt.values), fmt.subnormals_below or fmt.smallest)
-
-
-@lru_cache(maxsize=64)
-def _table(fmt: Format) -> tuple[Array, _Grid, tuple[Array, ...]]:
-    values = whole_table(fmt.values)
-    grid = _grid(values)
-    return values, grid, tuple(grid.slices(np.where(np.isfinite(values), values, 0.0)))
-
-
-@lru_cache(maxsize=64)
-def nibble_tables(fmt: Format) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-    """Return lower and upper bytes by which `matvec_nibbles` decodes a format; None if it cannot.
-
-    It can if code 0 is zero, 0x80 the only NaN, and the upper half of each other value's float32 pattern is a number
-    that the lower four bits of the code choose, plus the next three bits at bit 8, plus the sign.
-    """
-    if fmt.bits != 8:
-        return None
-    pattern = fmt.values.astype(np.float32).view(np.uint32)
-    code = np.arange(256, dtype=np.uint32)
-    chosen = (pattern >> 16)[0x10:0x20] - (1 << 8)
-    made = ((chosen[code & 15] + ((code >> 4 & 7) << 8)) | (code & 0x80) << 8) << 16
-    ordinary = (code != 0) & (code != 0x80)
-    if fmt.nan != 0x80 or pattern[0] != 0 or not np.array_equal(made[ordinary], pattern[ordinary]):
-        return None
-    return np.tile(chosen.astype(np.uint8), 2), np.tile((chosen >> 8).astype(np.uint8), 2)
-
-
-def get_operand(x: ArrayLike, fmt: str | Format) -> Operand:
-    """Return codes of a format, or numbers for ``"float32"``, as an operand.
-
-    Raises
-    ------
-    ValueError
-        If the format is unknown or a code is out of range.
-    TypeError
-        If the codes are not integers, or the numbers not float32, float16 or bfloat16.
-    """
-    if isinstance(fmt, str) and fmt == _FLOAT32:
-        array = np.asarray(x)
-        if array.dtype.name not in FLOAT32_DTYPES:
-            raise TypeError(f"format 'float32' expects float32 numbers, got dtype {array.dtype.name}: convert first")
-        data = array.astype(np.float32)
-        return Operand(data, None, _grid(data.astype(np.float64)), ())
-    fmt = get_format(fmt)
-    table, grid, parts = _table(fmt)
-    return Operand(as_codes(x, fmt.bits, fmt.name), table, grid, parts, fmt)
-
-
-# --- one matrix product -----------------------------------------------------------------------------------------------
+_ANY_EXPONENT = -1000  # below that of every scale
 
 
 class Plan(NamedTuple):
-    """How products are summed: everything but the operands. ``products`` says how each is rounded first, if it is."""
+    """How products are summed: everything but the operands.
+
+    ``products`` says how each is rounded first, if it is; ``smallest_scale`` is the exponent that smaller scales of
+    blocks count with in aligned sums.
+    """
 
     accumulator: Accumulator
     order: Order
@@ -206,6 +48,13 @@ class Plan(NamedTuple):
     to_odd: bool
     threads: int | None
     products: Rule | None = None
+    smallest_scale: int = _ANY_EXPONENT
+
+    @property
+    def engine(self) -> Engine:
+        """The float, the order and the rounding, for the kernels of matrix engines."""
+        assert self.accumulator.floating is not None
+        return Engine(self.accumulator.floating, self.order, self.rounding)
 
 
 class Outputs(NamedTuple):
@@ -276,9 +125,9 @@ def _sum_terms(terms: list[Array], odd: bool, threads: int | None) -> Array:
     return out.reshape(terms[0].shape)
 
 
-def _chunk(a: _Grid, b: _Grid) -> int:
+def _chunk(a: Grid, b: Grid) -> int:
     """Return how many products of slices sum exactly in float64: their partial sums are integers below 2**53."""
-    widths = [-(-grid.bits // max(-(-grid.bits // _SLICE), 1)) for grid in (a, b)]
+    widths = [-(-grid.bits // max(-(-grid.bits // SLICE_BITS), 1)) for grid in (a, b)]
     return 1 << (53 - sum(widths))
 
 
@@ -379,7 +228,7 @@ def _format_decides(a: Operand, b: Operand, plan: Plan) -> bool:
     assert fmt is not None
     if decides(fmt, Rounding(plan.rounding, bits=_DRAWN_BITS)):
         return True
-    grid, unit = _table(fmt)[1], a.grid.unit + b.grid.unit
+    grid, unit = table_of(fmt)[1], a.grid.unit + b.grid.unit
     top = max(grid.unit + grid.bits, unit + a.grid.bits + b.grid.bits) + 1
     fits = top - min(grid.unit, unit) <= 53
     if plan.rounding == RoundingMode.STOCHASTIC and not fits:
@@ -409,19 +258,6 @@ def _is_plain_float32(a: Operand, b: Operand, plan: Plan) -> bool:
     )
 
 
-def step_count(order: Order, depth: int) -> int:
-    """Return how many sums of one output of that many products are rounded."""
-    if order.name == "sequential":
-        return depth
-    if order.name in ("blocked", "aligned"):
-        return -(-depth // order.block)
-    count, total = depth, 0
-    while count > 1 or not total:
-        count = (count + 1) // 2
-        total += count
-    return total
-
-
 def accumulate(a: Operand, b: Operand, plan: Plan, first: int, step: int = 1) -> Array:
     """Sum the products of two matrices from zero.
 
@@ -441,8 +277,8 @@ def accumulate(a: Operand, b: Operand, plan: Plan, first: int, step: int = 1) ->
     """
     if plan.accumulator.exact:
         return _exact(a, b, None, 0, plan)
-    if plan.order.name == "aligned":
-        return _aligned(a, b, plan)
+    if plan.order.name == "aligned" or (plan.order.name == "pairwise" and plan.order.block):
+        return engine_sums(a, b, plan.engine, None, plan.threads)
     if plan.order.name == "blocked":
         return _blocked(a, b, plan, first, step)
     rows, depth = a.shape
@@ -490,7 +326,7 @@ def accumulate_rounded(a: Operand, b: Operand, rule: Rule, plan: Plan, first: in
     rows, depth = a.shape
     columns = b.shape[1]
     out = np.empty((rows, columns))
-    ones = _numbers(np.ones((1, depth)))
+    ones = as_operand(np.ones((1, depth)))
     panel = max(1, _PANEL // max(depth * columns, 1))
     right = b.values()[:, None, :]
     for start in range(0, rows, panel):
@@ -498,13 +334,9 @@ def accumulate_rounded(a: Operand, b: Operand, rule: Rule, plan: Plan, first: in
         with np.errstate(invalid="ignore"):
             products = a._replace(data=a.data[part]).values().T[:, :, None] * right
         target = out[part]
-        rounded = _numbers(_settled(products, rule, plan.threads).reshape(depth, target.size))
+        rounded = as_operand(_settled(products, rule, plan.threads).reshape(depth, target.size))
         target[...] = accumulate(ones, rounded, plan, first + start * columns).reshape(target.shape)
     return out
-
-
-def _numbers(values: Array) -> Operand:
-    return Operand(values, None, _grid(values), ())
 
 
 def _settled(x: Array, rule: Rule, threads: int | None) -> Array:
@@ -519,23 +351,6 @@ def _settled(x: Array, rule: Rule, threads: int | None) -> Array:
         threads,
     )
     return out.reshape(x.shape)
-
-
-def _aligned(a: Operand, b: Operand, plan: Plan) -> Array:
-    """Sum blocks of products, each shifted with the running sum to the largest exponent and cut there."""
-    kind, order = plan.accumulator.floating, plan.order
-    assert kind is not None
-    sums = np.zeros((a.shape[0], b.shape[1]))
-    left, right = ((np.ascontiguousarray(x.values()), np.ascontiguousarray(x.exponents())) for x in (a, b))
-    steps = np.int64(order.fraction), np.int64(order.block), order.nearest
-    number = np.int64(kind.precision), np.int64(kind.emin), plan.rounding == "nearest-even", kind.max
-
-    def work(start: int, stop: int) -> None:
-        part = left[0][start:stop], left[1][start:stop]
-        _kernels.sum_aligned(part, right, steps, number, sums[start:stop])
-
-    in_pieces(work, a.shape[0], plan.threads, weight=b.data.size)
-    return sums
 
 
 def _transposed(x: Operand) -> Operand:
@@ -644,7 +459,7 @@ def accumulate_blocks(a: Operand, b: Operand, scales: tuple[Array, Array], block
     if plan.accumulator.exact:
         return _exact(a, b, scales, block, plan)
     if plan.order.name == "aligned":
-        raise ValueError("order 'aligned' takes no block scales here: leave out block_size, or use another order")
+        return engine_sums(a, b, plan.engine, BlockScales(*scales, block, plan.smallest_scale), plan.threads)
     depth = a.shape[1]
     sums = np.zeros((a.shape[0], b.shape[1]))
     is_blocked = plan.order == Order("blocked", block)

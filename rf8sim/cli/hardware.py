@@ -283,7 +283,7 @@ def verify(
     proved = verdict.received == verdict.expected and any(finding.proved for finding in verdict.findings)
     explained = verdict.cause or verdict.had_operands or proved
     if not verdict.passed and not explained and answers is not None:
-        verdict.cause = recorded_setting(asked, answers, verdict.received)
+        verdict.cause = recorded_setting(asked, answers, verdict.evidence)
     files = {} if junit is None else {junit: verdict_text.as_junit(verdict)}
     if coverage_file is not None:
         files[coverage_file] = as_coverage(verdict, coverage_file)

@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 __all__ = ["evaluate", "fit", "report"]
 
 _EVALUATED = ["rf8", "e4m3fn", "e5m2", "e3m4", "int8"]
+_ENGINES = (  # as `rf8sim.arithmetic.accumulation.ENGINES` has them, which no help page loads
+    "volta-fp16, turing-fp16, ampere-fp16, ampere-tf32, ada-fp16, ada-tf32, ada-fp8, hopper-fp16, hopper-tf32, "
+    "hopper-fp8, blackwell-fp16, blackwell-tf32, blackwell-fp8, blackwell-mxfp8, blackwell-mxfp4, blackwell-nvfp4, "
+    "cdna1-fp16, cdna1-bf16, cdna2-fp16, cdna2-bf16, cdna2-bf16-1k, cdna3-fp16, cdna3-xf32, cdna3-fp8, riscv-bf16, "
+    "riscv-fp8"
+)
 
 
 def _measure(checkpoints: Sequence[Path], settings: Settings, quiet: bool, **how: Any) -> Experiment:
@@ -220,13 +226,15 @@ def evaluate(
         Optional[list[str]],  # noqa: UP045
         typer.Option(
             metavar="NAME",
-            help="exact (default), float32, bfloat16, tf32, e8m13, ..., int:n, a format, or a matrix engine such as "
-            "hopper-fp8 or aligned:F:K, which says order and rounding too (repeatable).",
+            help="exact (default), float32, bfloat16, tf32, e8m13, ..., int:n, a format, aligned:F:K, or a matrix "
+            f"engine, which says order and rounding too (repeatable). Engines: {_ENGINES}.",
         ),
     ] = None,
     order: Annotated[
         str,
-        typer.Option(metavar="NAME", help="Order of sums: sequential, pairwise, blocked:K (K products), aligned:F:K."),
+        typer.Option(
+            metavar="NAME", help="Order of sums: sequential, pairwise, pairwise:K, blocked:K (K products), aligned:F:K."
+        ),
     ] = "sequential",
     accumulator_rounding: Annotated[
         str, typer.Option(metavar="NAME", help="Rounding of the accumulator: nearest-even, toward-zero, stochastic ...")

@@ -17,7 +17,7 @@ from .._kernels import plain
 __all__ = [
     "LARGE", "PATIENCE", "Kernel", "accumulate", "accumulate_float32", "accumulate_tree", "encode_cells",
     "encode_drawn", "encode_search", "encode_stochastic", "first_above", "look_up", "look_up_drawn", "look_up_pair",
-    "philox_words", "sum_aligned", "sum_terms",
+    "philox_words", "sum_aligned", "sum_groups", "sum_late", "sum_terms", "sum_trees",
 ]  # fmt: skip
 
 LARGE = 1 << 18
@@ -75,4 +75,7 @@ look_up_drawn = Kernel("codec", "look_up_drawn")
 look_up_pair = Kernel("codec", "look_up_pair")
 philox_words = Kernel("codec", "philox_words", sized=3)
 sum_aligned = Kernel("aligned", "sum_aligned")
+sum_groups = Kernel("aligned", "sum_groups")
+sum_late = Kernel("aligned", "sum_late")
 sum_terms = Kernel("sums", "sum_terms")
+sum_trees = Kernel("aligned", "sum_trees")

@@ -9,9 +9,11 @@ Scales
 ------
 Weights are stored by their scheme. Where it has one scale for the tensor or for a channel, codes are multiplied and the
 scale is applied to the sum. Where scales change along the summed axis, can be negative, or have scales or zero points,
-the products are of the numbers that the codes stand for, as float32. An activation scheme with one scale for the tensor
-has a static one for each product, chosen by its rule on the summary of that product's inputs in the float32 run; any
-other chooses its scales on the fly (``int8/channel,max``: one for each token, to fit its largest magnitude).
+the products are of the numbers that the codes stand for, as float32; but an ``aligned`` accumulator takes codes with
+the scales of their blocks, where weights and activations have blocks of one size along that axis. An activation scheme
+with one scale for the tensor has a static one for each product, chosen by its rule on the summary of that product's
+inputs in the float32 run; any other chooses its scales on the fly (``int8/channel,max``: one for each token, to fit its
+largest magnitude).
 
 Shift
 -----
@@ -32,11 +34,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arithmetic.accumulation import Accumulation, OperandScales, as_accumulation, is_aligned
-from ..arithmetic.accumulators import get_accumulator, get_order, get_rule
+from ..arithmetic.accumulation import Accumulation, OperandScales, as_accumulation, is_engine
+from ..arithmetic.accumulators import get_accumulator, get_rule
 from ..arithmetic.linalg import matmul
+from ..arithmetic.orders import get_order
 from ..codec.rounding import Rounding
-from ..formats import Format
+from ..formats import Format, format_names
 from ..quantization.records import SchemeField
 from ..quantization.scaling import Chosen, scales_from_histogram
 from ..quantization.scheme import Scheme, as_scheme
@@ -92,7 +95,7 @@ class Datapath:
         object.__setattr__(self, "weights", as_scheme(self.weights))
         if self.activations is not None:
             object.__setattr__(self, "activations", as_scheme(self.activations))
-        if is_aligned(self.accumulator):
+        if is_engine(self.accumulator):
             summing = as_accumulation(self.accumulator)
             object.__setattr__(self, "accumulator", get_accumulator(summing.accumulator).name)
             object.__setattr__(self, "order", str(summing.order))
@@ -101,7 +104,7 @@ class Datapath:
     def check(self) -> None:
         """Raise ValueError if an option is unknown or options do not fit each other."""
         get_order(self.order)
-        accumulator = get_accumulator(self.accumulator)
+        accumulator = get_accumulator(as_accumulation(self.accumulator).accumulator)
         if not accumulator.exact:
             rounding = Rounding(self.accumulator_rounding, seed=self.seed)
             get_rule(accumulator, rounding, 0)
@@ -136,6 +139,24 @@ def _shifted(fmt: Format, shift: int) -> Format:
     return dataclasses.replace(fmt, name=f"{fmt.name} / 2**{shift}", values=np.ldexp(fmt.values, -shift))
 
 
+def _block_size(path: Datapath) -> int | None:
+    """Return the size of blocks whose scales join the products of codes; None if they do not."""
+    schemes = (path.weights, path.activations)
+    if get_order(path.order).name != "aligned" or not all(scheme and _scales_products(scheme) for scheme in schemes):
+        return None
+    sizes = {scheme.scales.block for scheme in schemes}  # type: ignore[union-attr]
+    return int(sizes.pop()[1]) if len(sizes) == 1 else None  # type: ignore[index]
+
+
+def _scales_products(scheme: Scheme) -> bool:
+    """Whether scales are positive, of blocks along the summed axis, with at most one outer scale."""
+    scales = scheme.scales
+    if scales is None or not isinstance(scales.block, tuple) or len(scales.block) != 2 or scales.zero is not None:
+        return False
+    one_outer = scales.outer is None or scales.outer.block is None
+    return scales.block[0] == 1 and scales.block[1] > 1 and scales.rule != "signed" and one_outer
+
+
 class Machine:
     """A datapath with the weights of a model in it.
 
@@ -166,7 +187,8 @@ class Machine:
         inputs: Mapping[str, MagnitudeHistogram],
     ) -> None:
         self.path = path
-        self.operands = {name: _operand(quantized[f"{name}.weight"]) for name in model.products}
+        self.block_size = _block_size(path)
+        self.operands = {name: self._operand(quantized[f"{name}.weight"]) for name in model.products}
         tables = {name: quantized[name].dequantize() for name in ("embed.weight", "positions.weight")}
         self.weights = {**model.weights, **tables}
         self.indices = {name: index for index, name in enumerate(model.products)}
@@ -190,13 +212,28 @@ class Machine:
         largest = self.operands[name].largest * reach
         return math.ceil(math.log2(largest / kind.max)) + _MARGIN if largest > 0 else 0
 
+    def _operand(self, quantized: QuantizedTensor) -> _Operand:
+        """Return codes with scales, or the numbers that they stand for."""
+        if self.block_size is not None:
+            outer = float(quantized.scales[1]) if len(quantized.scales) > 1 else 1.0
+            return _Operand(quantized.codes, quantized.format, quantized.scales[0], quantized.format.max, outer)
+        if _scales_sums(quantized.scheme):
+            return _Operand(quantized.codes, quantized.format, quantized.scale, quantized.format.max)
+        numbers = quantized.dequantize(np.float32)
+        return _Operand(numbers, "float32", np.ones((1, 1), np.float32), float(np.abs(numbers).max(initial=0.0)))
+
+    def _scales(self, inputs: _Operand, weight: _Operand, shift: int) -> OperandScales:
+        kept = self.path.weights.scales
+        stored = kept.format if kept is not None and self.block_size and kept.format in format_names() else None
+        return OperandScales(np.ldexp(inputs.scale, shift), weight.scale.T, self.block_size, stored)
+
     def __call__(self, name: str, x: Array) -> Array:
         """Apply the matrix of a name to activations of shape (tokens, inputs)."""
         weight, shift = self.operands[name], self.shifts[name]
         if self.path.activations is None:
             inputs = _Operand(np.ldexp(x, -shift), "float32", np.ones((1, 1), np.float32), 0.0)
         else:
-            inputs = _operand(self._quantized(name, x, self.path.activations))
+            inputs = self._operand(self._quantized(name, x, self.path.activations))
             if isinstance(inputs.kind, Format):
                 inputs = inputs._replace(kind=_shifted(inputs.kind, shift))
             else:
@@ -205,13 +242,14 @@ class Machine:
             inputs.data,
             weight.data.T,
             (inputs.kind, weight.kind),
-            scales=OperandScales(np.ldexp(inputs.scale, shift), weight.scale.T),
+            scales=self._scales(inputs, weight, shift),
             accumulator=Accumulation(
                 self.path.accumulator,
                 self.path.order,
                 Rounding(self.path.accumulator_rounding, seed=self.path.seed + self.indices[name]),
             ),
-        ).astype(np.float32)
+        )
+        sums = (sums.astype(np.float64) * (inputs.outer * weight.outer)).astype(np.float32)
         self.sums += sums.size
         self.not_finite += sums.size - int(np.count_nonzero(np.isfinite(sums)))
         return sums
@@ -229,16 +267,10 @@ def _is_static(scheme: Scheme) -> bool:
 
 
 class _Operand(NamedTuple):
-    """Codes of a format, or float32 numbers, with the factor of their sums and the largest value."""
+    """Codes of a format, or float32 numbers, with their scales, the largest value, and what multiplies the sums."""
 
     data: NDArray[Any]
     kind: str | Format
     scale: NDArray[Any]
     largest: float
-
-
-def _operand(quantized: QuantizedTensor) -> _Operand:
-    if _scales_sums(quantized.scheme):
-        return _Operand(quantized.codes, quantized.format, quantized.scale, quantized.format.max)
-    numbers = quantized.dequantize(np.float32)
-    return _Operand(numbers, "float32", np.ones((1, 1), np.float32), float(np.abs(numbers).max(initial=0.0)))
+    outer: float = 1.0

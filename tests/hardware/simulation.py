@@ -6,7 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
-from rf8sim.hardware.sources.blocks import Block, multiplication_table, vector_lines
+from rf8sim.hardware.sources.block import Block, vector_lines
+from rf8sim.hardware.sources.blocks import multiplication_table
 from rf8sim.hardware.sources.hdl import hdl_files, rtl_sources
 from rf8sim.hardware.sources.testbench import bench_source
 

@@ -92,7 +92,9 @@ def test_json_has_its_schema(capsys, answers):
     failed = json.loads(capsys.readouterr().out)
     validate(failed)
     assert failed["passed"] is False
-    assert failed["checks"]["lines are vectors"] == "1 line is no vector"
+    assert failed["checks"]["lines are vectors"] == "1 line is no vector: undriven bits, first in line 6"
+    assert failed["checks"]["number of vectors"] == "passed"
+    assert (failed["counts"]["damaged"], failed["counts"]["undriven"]) == (1, 1)
     assert failed["misplaced"]
     assert failed["malformed"][0]["line"] == 6
     del failed["counts"]["wrong"]
@@ -183,6 +185,17 @@ def test_the_record_beside_results_alone(capsys, tmp_path):
     assert "cause:" not in capsys.readouterr().out
     assert run("verify", "decode", answers) == 1
     assert "cause:" not in capsys.readouterr().out
+
+
+def test_an_unrelated_record_is_no_cause(capsys, tmp_path):
+    """A manifest of as many vectors lies there, and the answers are not to them, but a faulty design's."""
+    assert run("vectors", "multiply", "-f", "rf6", "-o", tmp_path / "m.mem", "--rounding", "up", "-q") == 0
+    asked = vectors("multiply", "rf6")
+    answers = tmp_path / "answers.txt"
+    for results in (vectors("multiply", "rf6", rounding="down").results, asked.results ^ (asked.operands[0] == 9)):
+        answers.write_text("".join(f"{code:02X}\n" for code in results.tolist()))
+        assert run("verify", "multiply", answers, "-f", "rf6") == 1
+        assert "cause:" not in capsys.readouterr().out
 
 
 def test_nothing_is_half_written(capsys, tmp_path, monkeypatch):

@@ -49,27 +49,60 @@ def test_a_fault_of_a_multiplier_is_named(products, fault):
 
 
 def test_two_faults_are_not_proved_to_be_one(products):
-    """Half the wrong answers of one fault, the rest of another: told as a guess, with its share."""
+    """Half the wrong answers of one fault, the rest of another: each in its place."""
     a, b = products.operands
     results = np.where(a < 0x80, multiply(a, b, "ties away"), multiply(a, b, "overflow is NaN"))
     verdict = verdict_on(products, results)
     assert not any(finding.proved for finding in verdict.findings)
-    finding = verdict.findings[0]
-    assert 0 < finding.explained < finding.wrong == verdict.wrong_results
-    assert f"{finding.explained:,} of {finding.wrong:,} wrong results" in finding.statement()
+    first, second = verdict.findings
+    assert (first.name, second.name) == ("rounds nearest-away", "overflow gives NaN")
+    assert first.kind == second.kind == "location"
+    assert first.explained + second.explained == first.wrong == verdict.wrong_results
+    assert f"{first.explained:,} of the {first.wrong:,} wrong ones, and no right one; there" in first.statement()
+    assert "the sign bit of a is 0" in first.where
+    assert second.where == "the sign bit of a is 1 and the result overflows"
 
 
-def test_a_hypothesis_that_predicts_too_much_is_not_proved(products):
+def test_a_cause_that_predicts_too_much_has_a_condition(products):
     """Ties rounded away for positive results alone: rounding away explains every wrong answer, and more."""
     a, b = products.operands
     results = np.where((a ^ b) < 0x80, multiply(a, b, "ties away"), products.results)
     verdict = verdict_on(products, results)
-    finding = verdict.findings[0]
-    assert finding.name == "rounds nearest-away"
+    finding = next(finding for finding in verdict.findings if finding.name == "rounds nearest-away")
     assert finding.explained == finding.wrong == verdict.wrong_results
-    assert finding.false > 0
-    assert not finding.proved
-    assert f"and {finding.false:,} right ones would be wrong" in finding.statement()
+    assert finding.false == 0
+    assert finding.proved
+    assert finding.where == "a and b have the same sign"
+    assert finding.statement().startswith("where a and b have the same sign, the design rounds nearest-away")
+
+
+def test_wrong_exactly_where_a_field_is_7(products):
+    a, b = products.operands
+    field = a >> 3 & 15
+    results = np.where(field == 7, multiply(a, b, "bias one less"), products.results)
+    finding = verdict_on(products, results).findings[0]
+    assert (finding.name, finding.where) == ("exponent one too large", "the exponent field of a is 7")
+    either = (field == 7) | (b >> 3 & 15 == 7)
+    finding = verdict_on(products, np.where(either, multiply(a, b, "bias one less"), products.results)).findings[0]
+    assert finding.proved
+    assert finding.where == "the exponent field of a is 7, or the exponent field of b is 7"
+    # No cause known: its place alone, and how the answers differ.
+    odd = (products.results >> 3 & 15 == 14) & (products.results & 1 == 1) & (a < 128)
+    (finding,) = verdict_on(products, np.where(odd, products.results ^ 2, products.results)).findings
+    count = np.count_nonzero(odd)
+    assert finding.kind == "location"
+    assert finding.statement() == (
+        "answers are wrong exactly where the sign bit of a is 0 and the exponent field of the right result is 14 and "
+        f"bit 0 of the right result is 1: {count} of {count}, and none elsewhere; there, bit 1 of the result is "
+        "inverted"
+    )
+
+
+def test_one_wrong_answer_is_located(products):
+    a, b = products.operands
+    results = products.results ^ ((a == 0x7B) & (b == 0x6F))
+    (finding,) = verdict_on(products, results).findings
+    assert finding.statement() == "answers are wrong exactly where a is 7B and b is 6F: 1 of 1, and none elsewhere"
 
 
 def test_noise_is_not_explained(products):
@@ -78,7 +111,12 @@ def test_noise_is_not_explained(products):
     results[random % results.size] ^= (1 << (random >> 29)).astype(np.uint8)
     verdict = verdict_on(products, results)
     assert not verdict.passed
-    assert not any(finding.proved for finding in verdict.findings)
+    (finding,) = verdict.findings
+    assert finding.kind == "unknown"
+    # What is told is true, counted both ways.
+    assert "no known fault explains these answers" in finding.statement()
+    assert finding.explained < finding.wrong
+    assert f"{finding.explained:,} of {finding.wrong:,} wrong answers are where {finding.where}" in finding.statement()
 
 
 def check_named(asked, results, name):

@@ -36,7 +36,8 @@ def test_every_block_answers_all_its_vectors(tmp_path):
 
 
 def test_the_vectors_are_exhaustive_where_they_say_so():
-    two = [block for block in BLOCKS.values() if set(block.inputs) in ({"a", "b"}, {"weight", "activation"})]
+    bytes_alone = [block for block in BLOCKS.values() if {signal.bits for signal in block.inputs.values()} == {8}]
+    two = [block for block in bytes_alone if set(block.inputs) in ({"a", "b"}, {"weight", "activation"})]
     assert len(two) == 11
     for block in two:
         a, b = (signal.patterns.astype(np.int64) for signal in block.inputs.values())

@@ -16,7 +16,17 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("yosys") is None, reason="needs Yosys (yosys)"),
 ]
 has_library = pytest.mark.skipif(not area.LIBERTY.is_file(), reason="needs qflow-tech-osu018")
+has_verilator = pytest.mark.skipif(shutil.which("verilator") is None, reason="needs Verilator (verilator)")
 SYNTHESIZED = sorted(name.removesuffix(".sv") for name in rtl_sources() if name != "rf8_multiply_table.sv")
+# Parameters that choose other text of a module than the default ones.
+VARIANTS = {
+    "rf8_multiply": [("-GRESIDUAL=1",)],
+    "float32_to_float8": [(f"-GE5M2={fmt}", f"-GROUNDING={mode}") for fmt in (0, 1) for mode in (0, 1, 2)],
+    "float8_fma": [("-GA_E5M2=1",), ("-GA_E5M2=1", "-GB_E5M2=1")],
+    "dot_product": [(f"-GWEIGHT={weight}", f"-GINT8={weight % 2}", "-GSTAGES=3", "-GSCALED=1") for weight in range(4)],
+    "mxfp8_dot": [("-GFRACTION=13", "-GSTAGES=4"), ("-GLANES=4", "-GFRACTION=40")],
+    "float8_encode": [("-GE5M2=1", "-GROUNDING=2", "-GRANDOM_BITS=32"), ("-GWIDTH=12", "-GFRACTION=10")],
+}
 
 
 def yosys(folder, script):
@@ -46,6 +56,29 @@ def test_a_latch_is_seen(tmp_path):
         "select -assert-none t:$dlatch t:$adlatch t:$dlatchsr"
     )
     assert yosys(tmp_path, script)[0] != 0
+
+
+def lint(folder, top, *options):
+    command = ["verilator", "--lint-only", "-Wall", "-Wno-UNUSEDSIGNAL", *options, "--top-module", top]
+    done = subprocess.run([*command, *sorted(folder.glob("*.sv"))], capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+@has_verilator
+@pytest.mark.parametrize("top", SYNTHESIZED)
+def test_no_module_has_a_warning_of_verilator(tmp_path, top):
+    lay_out(tmp_path, [])
+    assert lint(tmp_path / "rtl", top) == (0, "")
+    for options in VARIANTS.get(top, ()):
+        assert lint(tmp_path / "rtl", top, *options) == (0, ""), options
+
+
+@has_verilator
+def test_a_width_that_does_not_match_is_a_warning(tmp_path):
+    lay_out(tmp_path, [], (("e4m3_decode.sv", "{14'd0, significand}", "{13'd0, significand}"),))
+    status, printed = lint(tmp_path / "rtl", "e4m3_decode")
+    assert status != 0
+    assert "%Warning-WIDTH" in printed
 
 
 @pytest.mark.parametrize("proof", ["prove", "prove_residual"])

@@ -86,7 +86,10 @@ def test_an_unknown_fault_is_counted_and_not_explained_falsely(asked, operation)
     count = int(np.count_nonzero(results != asked[operation].results))
     verdict = verify(asked[operation], lines(asked[operation], results))
     assert verdict.wrong_results == count > 0
-    assert not any(finding.proved for finding in verdict.findings)
+    (finding,) = verdict.findings
+    assert finding.kind == "location"
+    assert finding.where == "rounding carries into the next octave"
+    assert f"{count:,} of {count:,}, and none elsewhere" in finding.statement()
 
 
 def test_places_of_65536_codes():

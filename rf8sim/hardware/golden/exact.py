@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._base.threads import in_pieces
+from ...arithmetic.operands import get_operand
 from ...arithmetic.operations import OPERATIONS as TABLES
 from ...arithmetic.operations import Flags, Numbers, exact_numbers, exact_sum
-from ...arithmetic.products import get_operand
 from ...codec.dispatch import sum_terms
 from ...formats import Format
 from .model import Model

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._base.checks import choose
+from ...arithmetic.operands import get_operand
 from ...arithmetic.operations import (
     WORD,
     DrawTable,
@@ -26,7 +27,6 @@ from ...arithmetic.operations import (
     number_in_words,
     round_exact,
 )
-from ...arithmetic.products import get_operand
 from ...codec.boundaries import place
 from ...codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
 from ...formats import Format, get_format

@@ -9,14 +9,20 @@ module lfsr #(
     input  wire         advance,
     output logic [31:0] word
 );
-  logic [31:0] next;
-  integer step;
-
-  always_comb begin
-    next = word;
-    for (step = 0; step < STEPS; step = step + 1)
-      next = (next >> 1) ^ ((next & 32'd1) != 32'd0 ? 32'h80200003 : 32'd0);
-  end
+  wire [31:0] next;
+  generate
+    genvar step;
+    for (step = 0; step < STEPS; step = step + 1) begin : steps
+      wire [31:0] earlier;
+      wire [31:0] through = {1'b0, earlier[31:1]} ^ (earlier[0] ? 32'h80200003 : 32'd0);
+      if (step == 0) begin : first
+        assign earlier = word;
+      end else begin : later
+        assign earlier = steps[step-1].through;
+      end
+    end
+  endgenerate
+  assign next = steps[STEPS-1].through;
 
   always_ff @(posedge clk) begin
     if (load) word <= (seed == 32'd0) ? 32'd1 : seed;

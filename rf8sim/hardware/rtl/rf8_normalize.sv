@@ -12,22 +12,7 @@ module rf8_normalize #(
   localparam integer LEVELS = $clog2(WIDTH);
   localparam integer HIGHEST = WIDTH - 1 - FRACTION + 15;
 
-  wire [LEVELS-1:0] shift;  // how far to the left, a bit a stage, the largest stage first
-
-  generate
-    genvar level;
-    for (level = LEVELS - 1; level >= 0; level = level - 1) begin : stage
-      localparam integer STEP = 1 << level;
-      wire [WIDTH-1:0] given;
-      wire [WIDTH-1:0] shifted = shift[level] ? given << STEP : given;
-      assign shift[level] = given[WIDTH-1-:STEP] == {STEP{1'b0}};
-      if (level == LEVELS - 1) begin : first
-        assign given = magnitude;
-      end else begin : later
-        assign given = stage[level+1].shifted;
-      end
-    end
-  endgenerate
-  assign significand = stage[0].shifted;
+  logic [LEVELS-1:0] shift;
+  normalize #(.WIDTH(WIDTH)) leading (.magnitude(magnitude), .shift(shift), .significand(significand));
   assign octave = $signed(HIGHEST[8:0]) - $signed({{(9 - LEVELS) {1'b0}}, shift});
 endmodule

@@ -3,104 +3,29 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ...arithmetic.codes import multiply
 from ...codec.boundaries import boundaries
 from ...codec.codec import encode
 from ...codec.rounding import Rounding, RoundingMode
 from ...formats import get_format
+from .block import Block, Signal, signal
+from .dot_blocks import dot_blocks
+from .float8_blocks import float8_blocks
+from .fma_blocks import fma_blocks
 
-__all__ = ["GUARD", "Block", "Signal", "blocks", "lfsr_words", "multiplication_table", "vector_lines"]
+__all__ = ["GUARD", "blocks", "encoded_fixed", "lfsr_words", "multiplication_table", "near_thresholds"]
 
 GUARD = 4
 """Guard bits of the accumulators in the vectors: few, so that their overflow is reached too."""
 
 _SEED = 0x5EED
-
-
-@dataclass(frozen=True, eq=False)
-class Signal:
-    """A port of a block over all vectors.
-
-    Attributes
-    ----------
-    bits : int
-        Width, at most 64.
-    patterns : ndarray of uint64, shape (vectors,)
-        Its bits in each vector.
-    """
-
-    bits: int
-    patterns: NDArray[np.uint64]
-
-    @property
-    def digits(self) -> int:
-        """Hexadecimal digits that hold all bits."""
-        return -(-self.bits // 4)
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """A module with stated parameters, and vectors that say what it must answer.
-
-    Attributes
-    ----------
-    name : str
-        Of the vector file and of the instance in the testbench.
-    module : str
-        The SystemVerilog module.
-    inputs, outputs : dict of str to Signal
-        Ports by name; the outputs are the expected ones.
-    parameters : dict
-        Of the module.
-    constants : dict of str to int
-        Input ports of one bit that keep one value.
-    clocked : bool
-        Whether an answer is there after the clock's edge.
-    """
-
-    name: str
-    module: str
-    inputs: Mapping[str, Signal]
-    outputs: Mapping[str, Signal]
-    parameters: Mapping[str, int | str] = field(default_factory=dict)
-    constants: Mapping[str, int] = field(default_factory=dict)
-    clocked: bool = False
-
-    @property
-    def count(self) -> int:
-        """How many vectors there are."""
-        return int(next(iter(self.inputs.values())).patterns.size)
-
-
-def _signal(bits: int, values: ArrayLike) -> Signal:
-    """Make a signal of integers, negative ones in two's complement."""
-    array = np.asarray(values)
-    wide = array.astype(np.int64).view(np.uint64) if array.dtype.kind in "ib" else array.astype(np.uint64)
-    return Signal(bits, wide & np.uint64((1 << bits) - 1))
-
-
-def vector_lines(signals: list[Signal]) -> bytes:
-    r"""Write vectors as lines of hexadecimal fields joined by underscores, as ``$readmemh`` takes them.
-
-    Examples
-    --------
-    >>> vector_lines([_signal(5, [1, 31]), _signal(8, [255, 0])])
-    b'01_ff\n1f_00\n'
-    """
-    columns = []
-    for index, signal in enumerate(signals):
-        text = np.frombuffer(signal.patterns.astype(">u8").tobytes().hex().encode(), np.uint8).reshape(-1, 16)
-        end = b"\n" if index == len(signals) - 1 else b"_"
-        columns += [text[:, 16 - signal.digits :], np.full((len(text), 1), end[0], np.uint8)]
-    return np.concatenate(columns, axis=1).tobytes()
 
 
 def multiplication_table(rounding: str | Rounding = "nearest-even") -> NDArray[np.uint8]:
@@ -182,7 +107,8 @@ def blocks() -> tuple[Block, ...]:
     """
     return (
         *_decoders(), *_rounded_multipliers(), *_exact_multipliers(), *_encoders(), *_stochastic_encoders(),
-        *_accumulators(),
+        *_accumulators(), *float8_blocks(), *fma_blocks(),
+        *dot_blocks(),
     )  # fmt: skip
 
 
@@ -222,20 +148,20 @@ def _decoders() -> Iterator[Block]:
     codes = np.arange(256)
     for fmt in _operands()[:2]:
         outputs = {
-            "sign": _signal(1, codes >> 7),
-            "magnitude": _signal(fmt.bits, np.abs(fmt.units)),
-            "nan": _signal(1, fmt.nan),
+            "sign": signal(1, codes >> 7),
+            "magnitude": signal(fmt.bits, np.abs(fmt.units)),
+            "nan": signal(1, fmt.nan),
         }
-        yield Block(f"{fmt.name}_decode", f"{fmt.name}_decode", {"code": _signal(8, codes)}, outputs)
+        yield Block(f"{fmt.name}_decode", f"{fmt.name}_decode", {"code": signal(8, codes)}, outputs)
 
 
 def _rounded_multipliers() -> Iterator[Block]:
     a, b = _pairs()
-    both = {"a": _signal(8, a), "b": _signal(8, b)}
+    both = {"a": signal(8, a), "b": signal(8, b)}
     for residual, mode in enumerate(("nearest-even", "residual")):
         for nan_overflow, option in enumerate(("saturate", "nan")):
             codes = multiply(a.astype(np.uint8), b.astype(np.uint8), "rf8", rounding=Rounding(mode, option))
-            answer = {"code": _signal(8, codes)}
+            answer = {"code": signal(8, codes)}
             suffix = ("_residual" if residual else "") + ("_nan" if nan_overflow else "")
             choices = {"RESIDUAL": residual, "NAN_OVERFLOW": nan_overflow}
             yield Block(f"rf8_multiply{suffix}", "rf8_multiply", both, answer, choices)
@@ -246,24 +172,24 @@ def _rounded_multipliers() -> Iterator[Block]:
 
 def _exact_multipliers() -> Iterator[Block]:
     a, b = _pairs()
-    both = {"a": _signal(8, a), "b": _signal(8, b)}
+    both = {"a": signal(8, a), "b": signal(8, b)}
     mixed = {"weight": both["a"], "activation": both["b"]}
     rf8, e4m3, int8 = _operands()
     for fmt in (rf8, e4m3):
         exact = fmt.units[a] * fmt.units[b]
         outputs = {
-            "sign": _signal(1, (a ^ b) >> 7),
-            "magnitude": _signal(2 * fmt.bits, np.abs(exact)),
-            "nan": _signal(1, fmt.nan[a] | fmt.nan[b]),
+            "sign": signal(1, (a ^ b) >> 7),
+            "magnitude": signal(2 * fmt.bits, np.abs(exact)),
+            "nan": signal(1, fmt.nan[a] | fmt.nan[b]),
         }
         yield Block(f"{fmt.name}_multiply_exact", f"{fmt.name}_multiply_exact", both, outputs)
-        outputs = {"product": _signal(fmt.bits + 8, fmt.units[a] * int8.units[b]), "nan": _signal(1, fmt.nan[a])}
+        outputs = {"product": signal(fmt.bits + 8, fmt.units[a] * int8.units[b]), "nan": signal(1, fmt.nan[a])}
         yield Block(f"{fmt.name}_times_int8", f"{fmt.name}_times_int8", mixed, outputs)
-    yield Block("int8_multiply", "int8_multiply", both, {"product": _signal(16, int8.units[a] * int8.units[b])})
+    yield Block("int8_multiply", "int8_multiply", both, {"product": signal(16, int8.units[a] * int8.units[b])})
 
 
 def _fixed(width: int, magnitudes: NDArray[np.uint64], negative: NDArray[np.bool_]) -> dict[str, Signal]:
-    return {"sign": _signal(1, negative), "magnitude": _signal(width, magnitudes)}
+    return {"sign": signal(1, negative), "magnitude": signal(width, magnitudes)}
 
 
 def _finite_float16() -> NDArray[np.float16]:
@@ -314,7 +240,7 @@ def _encoders() -> Iterator[Block]:
             given = {"WIDTH": width, "FRACTION": fraction, "RESIDUAL": residual} | more  # noqa: B023
             constants = {port: 0 for port in ("sticky", "nan") if port not in inputs}
             name = f"rf8_encode_{name}{suffix}"  # noqa: B023
-            return Block(name, "rf8_encode", inputs, {"code": _signal(8, codes)}, given, constants)
+            return Block(name, "rf8_encode", inputs, {"code": signal(8, codes)}, given, constants)
 
         inputs = _fixed(41, units, np.signbit(halves))
         yield block("float16", 41, 24, inputs, encode(halves, "rf8", rounding=mode))
@@ -332,12 +258,12 @@ def _encoders() -> Iterator[Block]:
     near = near_thresholds("nearest-even", 20, 24)
     cut = np.repeat([False, True], near.size)
     codes = np.concatenate([encoded_fixed(near, 20, "nearest-even", sticky) for sticky in (False, True)])
-    both = _fixed(24, np.tile(near, 2), np.zeros(cut.size, np.bool_)) | {"sticky": _signal(1, cut)}
+    both = _fixed(24, np.tile(near, 2), np.zeros(cut.size, np.bool_)) | {"sticky": signal(1, cut)}
     choices = {"WIDTH": 24, "FRACTION": 20}
-    yield Block("rf8_encode_sticky", "rf8_encode", both, {"code": _signal(8, codes)}, choices, {"nan": 0})
+    yield Block("rf8_encode_sticky", "rf8_encode", both, {"code": signal(8, codes)}, choices, {"nan": 0})
     numbers = np.arange(1 << 6)
-    inputs = _fixed(2, (numbers & 3).astype(np.uint64), numbers >= 32) | {"nan": _signal(1, np.ones(64, np.int64))}
-    answer = {"code": _signal(8, np.full(64, 0x80))}
+    inputs = _fixed(2, (numbers & 3).astype(np.uint64), numbers >= 32) | {"nan": signal(1, np.ones(64, np.int64))}
+    answer = {"code": signal(8, np.full(64, 0x80))}
     yield Block("rf8_encode_of_nan", "rf8_encode", inputs, answer, {"WIDTH": 2, "FRACTION": 0}, {"sticky": 0})
 
 
@@ -352,9 +278,9 @@ def _stochastic_encoders() -> Iterator[Block]:
     for bits, option, numbers in ((8, "saturate", halves), (3, "nan", halves[some]), (32, "saturate", halves[some])):
         words = rng.integers(0, 1 << bits, numbers.size, np.uint64).astype(np.uint32)
         codes = encode(numbers, "rf8", rounding=Rounding("stochastic", option, words=words, bits=bits))
-        answer = {"code": _signal(8, codes)}
+        answer = {"code": signal(8, codes)}
         given = {"WIDTH": 41, "FRACTION": 24, "RANDOM_BITS": bits, "NAN_OVERFLOW": int(option == "nan")}
-        drawn = inputs(numbers) | {"random": _signal(bits, words)}
+        drawn = inputs(numbers) | {"random": signal(bits, words)}
         yield Block(f"rf8_encode_stochastic_{bits}", "rf8_encode_stochastic", drawn, answer, given, {"nan": 0})
     numbers = halves[some[:1024]]
     words = lfsr_words(_SEED, numbers.size)
@@ -362,11 +288,11 @@ def _stochastic_encoders() -> Iterator[Block]:
     # The first clock loads the seed, whose word is the first element's.
     later = np.arange(numbers.size) > 0
     stream = inputs(numbers) | {
-        "load": _signal(1, ~later), "seed": _signal(32, np.full(numbers.size, _SEED)), "valid": _signal(1, later)
+        "load": signal(1, ~later), "seed": signal(32, np.full(numbers.size, _SEED)), "valid": signal(1, later)
     }  # fmt: skip
     given = {"WIDTH": 41, "FRACTION": 24, "RANDOM_BITS": 12}
-    answer = {"code": _signal(8, codes)}
-    yield Block("rf8_encode_lfsr", "rf8_encode_lfsr", stream, answer, given, {"nan": 0}, clocked=True)
+    answer = {"code": signal(8, codes)}
+    yield Block("rf8_encode_lfsr", "rf8_encode_lfsr", stream, answer, given, {"nan": 0}, latency=1)
 
 
 def _accumulators() -> Iterator[Block]:
@@ -401,13 +327,13 @@ def _accumulator(name: str, first: _Operand, second: _Operand, product: int, gua
         clear = np.append(clear, np.arange(run + back) == 0)
         valid = np.append(valid, np.ones(run + back, np.bool_))
     sums, overflow = _saturating_sums(first.units[a] * second.units[b], clear, valid, product + guard + 1)
-    flags = {"overflow": _signal(1, overflow)}
+    flags = {"overflow": signal(1, overflow)}
     if first.nan.any():
-        flags["nan"] = _signal(1, _since_clear(first.nan[a] | second.nan[b], clear, valid))
+        flags["nan"] = signal(1, _since_clear(first.nan[a] | second.nan[b], clear, valid))
     ports = ("weight", "activation") if second is not first else ("a", "b")
-    inputs = {"clear": _signal(1, clear), "valid": _signal(1, valid), ports[0]: _signal(8, a), ports[1]: _signal(8, b)}
-    outputs = {"sum": _signal(product + guard + 1, sums)} | flags
-    return Block(f"{name}_{guard}", name, inputs, outputs, {"GUARD": guard}, clocked=True)
+    inputs = {"clear": signal(1, clear), "valid": signal(1, valid), ports[0]: signal(8, a), ports[1]: signal(8, b)}
+    outputs = {"sum": signal(product + guard + 1, sums)} | flags
+    return Block(f"{name}_{guard}", name, inputs, outputs, {"GUARD": guard}, latency=1)
 
 
 def _saturating_sums(

@@ -15,7 +15,9 @@ from pathlib import Path, PurePosixPath
 from ..._version import __version__
 from ...formats import Format, get_byte_format
 from . import c_header, packages
-from .blocks import blocks, lfsr_words, multiplication_table, vector_lines
+from .block import vector_lines
+from .blocks import blocks, lfsr_words, multiplication_table
+from .float8_blocks import ENCODER_PROOFS, prove_encoder
 from .testbench import bench_source
 
 __all__ = ["hdl_files", "lfsr_words", "rtl_sources", "write_hdl"]
@@ -75,6 +77,8 @@ def hdl_files(formats: Sequence[str | Format] = ("rf8",)) -> dict[str, bytes]:
     for mode, suffix in (("nearest-even", ""), ("residual", "_residual")):
         rows = "".join(f"{code:02x}\n" for code in multiplication_table(mode).tolist())
         files[f"rtl/rf8_multiply{suffix}.mem"] = rows.encode()
+    for name, mode in ENCODER_PROOFS:
+        files[f"bench/prove_{name}_{mode.replace('-', '_')}.ys"] = prove_encoder(name, mode).encode()
     every = blocks()
     files["bench/tb_rf8.sv"] = bench_source(every).encode()
     for block in every:

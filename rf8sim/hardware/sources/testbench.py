@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from .blocks import Block, Signal
+from .block import Block, Signal
 
 __all__ = ["bench_source"]
 
@@ -33,7 +33,7 @@ endmodule
 
 
 def bench_source(blocks: Sequence[Block]) -> str:
-    """Return the testbench: each block with its checker, all run in one simulation.
+    """Return the testbench: each block with its checker, one after another in one simulation.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def bench_source(blocks: Sequence[Block]) -> str:
     assign out_0[27:25] = 0;
     assign out_0[3:1] = 0;
     check #(.NAME("rf8_decode"), .COUNT(256), .IN(8), .OUT(28)) check_0 (
-        .clk(clk_0), .stimulus(in_0), .answer(out_0), .done(done[0]), .chosen(chosen[0]),
+        .start(1'b1), .clk(clk_0), .stimulus(in_0), .answer(out_0), .done(done[0]), .chosen(chosen[0]),
           .wrong(wrong_0));
     """
     total = " + ".join(f"wrong_{index}" for index in range(len(blocks)))
@@ -74,7 +74,7 @@ def _instance(index: int, block: Block) -> str:
     ports = [f".{name}(in_{index}[{low + bits - 1}:{low}])" for name, low, bits in _slices(block.inputs)]
     ports += [f".{name}(1'b{value})" for name, value in block.constants.items()]
     ports += [f".{name}(out_{index}[{low + bits - 1}:{low}])" for name, low, bits in _slices(block.outputs)]
-    if block.clocked:
+    if block.latency:
         ports.insert(0, f".clk(clk_{index})")
     values = [f'"{value}"' if isinstance(value, str) else value for value in block.parameters.values()]
     given = ", ".join(f".{name}({value})" for name, value in zip(block.parameters, values, strict=True))
@@ -84,11 +84,15 @@ def _instance(index: int, block: Block) -> str:
         if bits % 4
     ]
     width_in, width_out = _width(block.inputs), _width(block.outputs)
+    start = f"done[{index - 1}]" if index else "1'b1"
+    sizes = f".COUNT({block.count}), .IN({width_in}), .OUT({width_out})"
+    if block.latency > 1:
+        sizes += f", .LATENCY({block.latency})"
     return (
         f"\n  // {block.name}\n  wire clk_{index};\n  wire [{width_in - 1}:0] in_{index};\n"
         f"  wire [{width_out - 1}:0] out_{index};\n  wire [31:0] wrong_{index};\n"
         f"  {block.module} {f'#({given}) ' if given else ''}{block.name} ({', '.join(ports)});\n{''.join(padding)}"
-        f'  check #(.NAME("{block.name}"), .COUNT({block.count}), .IN({width_in}), .OUT({width_out})) check_{index} (\n'
-        f"      .clk(clk_{index}), .stimulus(in_{index}), .answer(out_{index}), .done(done[{index}]), "
+        f'  check #(.NAME("{block.name}"), {sizes}) check_{index} (\n'
+        f"      .start({start}), .clk(clk_{index}), .stimulus(in_{index}), .answer(out_{index}), .done(done[{index}]), "
         f".chosen(chosen[{index}]),\n      .wrong(wrong_{index}));\n"
     )

@@ -236,11 +236,15 @@ def _look_up(table: NDArray[Any], index: NDArray[Any]) -> NDArray[Any]:
 
 
 def _stream(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[str, Columns]]:
-    """Streams into an accumulator: sums of one product, long ones, cancellation, specials; each starts with clear."""
+    """Streams into an accumulator: sums of one product, long ones, cancellation, specials; each starts with clear.
+
+    Specials come last: what a clear does not take away would hide all that comes after.
+    """
     fa, fb = (format_of(port) for port in ports[1:3])
     (_, small, large, low), (_, small_b, large_b, _) = extremes(fa), extremes(fb)
-    grids = [grid.ravel() for grid in np.meshgrid(core_codes(fa), core_codes(fb), indexing="ij")]
-    yield "one product", (np.ones(grids[0].size), *grids)
+    all_a, all_b = (grid.ravel() for grid in np.meshgrid(core_codes(fa), core_codes(fb), indexing="ij"))
+    finite = np.isfinite(fa.values[all_a]) & np.isfinite(fb.values[all_b])
+    yield "one product", (np.ones(np.count_nonzero(finite)), all_a[finite], all_b[finite])
     length = _STREAM[level]
     start = np.arange(length) == 0
     for name, x, y in (("largest", large, large_b), ("lowest", low, large_b), ("smallest", small, small_b)):
@@ -254,6 +258,8 @@ def _stream(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[
         terms = np.stack(alignments(fa, fa, level), axis=1).ravel()
         beside = np.full(terms.size, nearest_codes(fb, np.ones(1))[0])
         yield "alignments", (np.arange(terms.size) % 2 == 0, terms, beside)
+    if not finite.all():
+        yield "specials alone", (np.ones(np.count_nonzero(~finite)), all_a[~finite], all_b[~finite])
     ordinary = np.full(4, large)
     for fmt, is_first in ((fa, True), (fb, False)):
         for code in special_codes(fmt)[:8]:

@@ -2,15 +2,15 @@
 
 A line holds the operands, the result and the flags, or less: operands and result, result and flags, the result alone.
 Fields are separated by blanks, underscores or commas and have their full number of digits, so that a line cut short is
-never taken for another. Lines that begin with ``//`` or ``#`` are comments, and a byte order mark of UTF-8 is passed
-over. Any other line is reported by its number and text.
+never taken for another; ``0x`` may stand before the digits. Lines that begin with ``//`` or ``#`` are comments, and a
+byte order mark of UTF-8 is passed over. Any other line is reported by its number and text. One that could be an answer
+(undriven bits, a digit too few) is *damaged*: it keeps its place among the answers.
 """
 
 from __future__ import annotations
 
 import codecs
 import json
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..golden.golden import Golden
-from ..golden.ports import Patterns, Port
+from ..golden.ports import Patterns
 from ..vectors.files import FLAGS, from_digits
+from .lines import HEX_VALUES, Lines, Malformed, Status, shapes_of, shown
 
 __all__ = ["Batch", "Malformed", "read_answers"]
 
@@ -27,30 +28,10 @@ _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _IS_WIDE = "the file is UTF-16, which PowerShell's > writes: write it as ASCII or UTF-8"
 _BUFFER = 1 << 22
 _LONGEST = 1 << 16  # bytes of a line
-_SLOWLY = 512  # lines read one by one before trying in bulk again
-_VALUE = np.full(256, 255, dtype=np.uint8)
-for _digits in (b"0123456789abcdef", b"0123456789ABCDEF"):
-    _VALUE[list(_digits)] = np.arange(16)
-_HEX = re.compile(rb"[0-9A-Fa-f]+")
-_UNKNOWN = re.compile(rb"[0-9A-Fa-fXxZz?]+")
-
-
-class Malformed(NamedTuple):
-    """A line that is no answer.
-
-    Attributes
-    ----------
-    line : int
-        Its number, from 1.
-    text : str
-        The line, shortened.
-    reason : str
-        What is wrong with it.
-    """
-
-    line: int
-    text: str
-    reason: str
+_FIRST = 1 << 16  # bytes from which the layout of the lines is inferred
+_SLOWLY = 1 << 12  # lines read by their shapes before trying in bulk again
+_WINDOW = 1 << 16  # bytes first tried in bulk
+_NO_LINES: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
 
 class Batch(NamedTuple):
@@ -66,8 +47,14 @@ class Batch(NamedTuple):
         Bit patterns.
     flags : ndarray of uint8, or None
         Where the lines hold them.
+    damaged : ndarray of bool, or None
+        Which of these lines could be answers and cannot be read: their fields are 0 here. None if there are none.
     malformed : list of Malformed
-        Lines among these that are no answers.
+        Lines among these that are no answers, damaged ones included: the first ones, with what is wrong.
+    malformed_count : int
+        How many there are.
+    undriven : ndarray of int64
+        Numbers of the damaged lines that have unknown bits.
     comments : int
         How many comments and empty lines were passed over.
     """
@@ -76,119 +63,38 @@ class Batch(NamedTuple):
     operands: tuple[Patterns, ...] | None
     results: Patterns
     flags: NDArray[np.uint8] | None
+    damaged: NDArray[np.bool_] | None
     malformed: list[Malformed]
+    malformed_count: int
+    undriven: NDArray[np.int64]
     comments: int
 
 
-class _Layout(NamedTuple):
-    """Which ports the fields of a line are, and where the digits of the last line stood."""
-
-    ports: tuple[Port, ...]
-    template: bytes
-
-    def spans(self) -> list[tuple[int, int]]:
-        return [match.span() for match in _HEX.finditer(self.template)]
-
-
 class _Reader:
-    def __init__(self, model: Golden) -> None:
-        self.model = model
-        self.layout: _Layout | None = None
-        self.header: list[str] | None = None
+    def __init__(self, model: Golden, named: int) -> None:
+        self.model, self.named = model, named
+        self.lines: Lines | None = None
         self.line = 0
+        self.template: bytes = b""
+        self.spans: list[tuple[int, int]] = []
 
-    # --- one line ---
-
-    def candidates(self) -> list[tuple[Port, ...]]:
-        operands, result = self.model.operands, self.model.result
-        return [(*operands, result), (*operands, result, FLAGS), (result,), (result, FLAGS)]
-
-    def parse(self, text: bytes) -> list[bytes] | str:
-        """Return the fields of a line, or what is wrong with it."""
-        words: list[bytes] = re.split(rb"[\s_,]+", text.strip())
-        if self.layout is None and self.header is None:
-            names = [field.decode("ascii", "replace").lower() for field in words]
-            known = {port.name for port in (*self.model.operands, self.model.result, FLAGS)}
-            asked = {port.name for port in self.model.operands}
-            complete = asked <= set(names) or not asked & set(names)
-            if "result" in names and complete and set(names) <= known and len(set(names)) == len(names):
-                self.header = names
-                return []
-        for field in words:
-            if not _HEX.fullmatch(field):
-                if (_UNKNOWN.fullmatch(field) and len(words) > 1) or not field.lower().strip(b"xz?"):
-                    return f"{field.decode()!r} has unknown bits: the design's output is not driven or not reset"
-                return "it is no line of hexadecimal fields"
-        digits = [len(field) for field in words]
-        if self.layout is None:
-            ports = self._choose(digits)
-            if ports is None:
-                return self._wrong_fields(digits)
-            self.layout = _Layout(ports, text)
-        if digits != [port.digits for port in self.layout.ports]:
-            return self._wrong_fields(digits)
-        for port, field in zip(self.layout.ports, words, strict=True):
-            if int(field, 16) >> port.bits:
-                return f"{field.decode()} has more than the {port.bits} bits of {port.name}"
-        return words
-
-    def _choose(self, digits: list[int]) -> tuple[Port, ...] | None:
-        if self.header is not None:
-            by_name = {port.name: port for port in (*self.model.operands, self.model.result, FLAGS)}
-            return tuple(by_name[name] for name in self.header)
-        return next((ports for ports in self.candidates() if [port.digits for port in ports] == digits), None)
-
-    def _wrong_fields(self, digits: list[int]) -> str:
-        shown = [self.layout.ports] if self.layout is not None else self.candidates()[1::2]
-        wanted = " or ".join(" ".join(f"{port.name}({port.digits})" for port in ports) for ports in shown)
-        return f"its fields have {', '.join(map(str, digits))} digits, expected {wanted}"
-
-    # --- many lines ---
-
-    def slowly(self, texts: Sequence[bytes]) -> Batch:
-        kept: list[list[bytes]] = []
-        numbers: list[int] = []
-        malformed: list[Malformed] = []
-        comments = 0
-        for text in texts:
-            self.line += 1
-            stripped = text.strip()
-            if not stripped or stripped.startswith((b"//", b"#")):
-                comments += 1
-                continue
-            parsed = self.parse(text) if len(text) < _LONGEST else "it is too long for a vector"
-            if isinstance(parsed, str):
-                malformed.append(Malformed(self.line, _shown(stripped), parsed))
-            elif parsed:
-                kept.append(parsed)
-                numbers.append(self.line)
-                assert self.layout is not None
-                self.layout = self.layout._replace(template=text)
-        columns = []
-        for place, port in enumerate(self.layout.ports if self.layout else ()):
-            digits = _VALUE[np.frombuffer(b"".join(row[place] for row in kept), np.uint8)]
-            columns.append(from_digits(port, digits.reshape(len(kept), port.digits))[0])
-        return self.batch(np.array(numbers, dtype=np.int64), columns, malformed, comments)
+    def start(self, data: bytes) -> Lines:
+        """Infer the layout from the first lines, once."""
+        if self.lines is None:
+            ports = (*self.model.operands, self.model.result, FLAGS)
+            self.lines = Lines(ports, data.split(b"\n"))
+        return self.lines
 
     def in_bulk(self, data: NDArray[np.uint8]) -> tuple[Batch | None, int]:
         """Read lines that look like the last one until one does not; return them and how many bytes they had."""
-        if self.layout is None or not data.size:
+        if not self.template or not data.size:
             return None, 0
-        template = np.frombuffer(self.layout.template, np.uint8)
+        template = np.frombuffer(self.template, np.uint8)
         count = data.size // template.size
         if not count:
             return None, 0
         table = np.ascontiguousarray(data[: count * template.size].reshape(count, -1).T)
-        fine = np.ones(count, dtype=np.bool_)
-        is_digit = np.zeros(template.size, dtype=np.bool_)
-        columns = []
-        for port, (start, stop) in zip(self.layout.ports, self.layout.spans(), strict=True):
-            digits = _VALUE[table[start:stop]]
-            fine &= (digits < 16).all(axis=0)
-            is_digit[start:stop] = True
-            patterns, beyond = from_digits(port, digits.T)
-            fine &= ~beyond
-            columns.append(patterns)
+        columns, fine, is_digit = self._columns(table)
         for place in np.flatnonzero(~is_digit):
             fine &= table[place] == template[place]
         good = count if fine.all() else int(np.argmin(fine))
@@ -196,19 +102,88 @@ class _Reader:
             return None, 0
         numbers = np.arange(self.line + 1, self.line + 1 + good)
         self.line += good
-        return self.batch(numbers, [column[:good] for column in columns], [], 0), good * template.size
+        return self._batch(numbers, [column[:good] for column in columns]), good * template.size
 
-    def batch(
-        self, lines: NDArray[np.int64], columns: Sequence[Patterns], malformed: list[Malformed], comments: int
-    ) -> Batch:
-        by_name = {port.name: column for port, column in zip(self.layout.ports if self.layout else (), columns)}  # noqa: B905
+    def _columns(self, table: NDArray[np.uint8]) -> tuple[list[Patterns], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return the fields of lines of one shape, a line a column, where they are right, and the places of digits."""
+        assert self.lines is not None
+        fine = np.ones(table.shape[1], dtype=np.bool_)
+        is_digit = np.zeros(table.shape[0], dtype=np.bool_)
+        columns = []
+        for port, (start, stop) in zip(self.lines.ports, self.spans, strict=True):
+            digits = HEX_VALUES[table[start:stop]]
+            fine &= (digits < 16).all(axis=0)
+            is_digit[start:stop] = True
+            patterns, beyond = from_digits(port, digits.T)
+            fine &= ~beyond
+            columns.append(patterns)
+        return columns, fine, is_digit
+
+    def by_shape(self, texts: Sequence[bytes]) -> Batch:
+        """Read any lines, those of one shape together."""
+        lines = self.start(b"")
+        shapes = shapes_of(texts)
+        inverse: dict[bytes, int] = {}
+        which = np.array([inverse.setdefault(shape, len(inverse)) for shape in shapes], dtype=np.int64)
+        found = [lines.status(shape, _LONGEST) for shape in inverse]
+        status = np.array([each.status for each in found], dtype=np.int8)[which]
+        header = lines.header if lines.header is not None and self.line < lines.header <= self.line + len(texts) else 0
+        if header:
+            status[header - self.line - 1] = Status.COMMENT
+        reasons: dict[int, str] = {}
+        placed = np.flatnonzero((status == Status.ANSWER) | (status == Status.DAMAGED))
+        place = np.zeros(len(texts), dtype=np.int64)
+        place[placed] = np.arange(placed.size)
+        columns = [from_digits(port, np.zeros((placed.size, port.digits), np.uint8))[0] for port in lines.ports]
+        for number, each in enumerate(found):
+            if each.status is not Status.ANSWER:
+                continue
+            here = np.flatnonzero((which == number) & (status == Status.ANSWER))
+            if not here.size:
+                continue
+            self.template, self.spans = texts[here[-1]], each.spans
+            table = np.frombuffer(b"".join(texts[i] for i in here.tolist()), np.uint8).reshape(here.size, -1).T
+            read, fine, _ = self._columns(table)
+            for column, values in zip(columns, read, strict=True):
+                column[place[here[fine]]] = values[fine]
+            for i in here[~fine].tolist():
+                reasons[i] = lines.beyond(texts[i], each.spans)
+            status[here[~fine]] = Status.DAMAGED
+        malformed = np.flatnonzero((status == Status.TEXT) | (status == Status.DAMAGED))
+        named = []
+        for i in malformed[: self.named].tolist():
+            reason = reasons.get(i) or found[which[i]].reason(texts[i])
+            named.append(Malformed(self.line + i + 1, shown(texts[i].strip()), reason))
+        self.named -= len(named)
+        damaged = status[placed] == Status.DAMAGED
+        undriven = np.array([each.undriven for each in found], dtype=np.bool_)[which] & (status == Status.DAMAGED)
+        batch = self._batch(placed + self.line + 1, columns)
+        comments = int(np.count_nonzero(status == Status.COMMENT)) - bool(header)
+        first = self.line + 1
+        self.line += len(texts)
+        return batch._replace(
+            damaged=damaged if damaged.any() else None,
+            malformed=named,
+            malformed_count=malformed.size,
+            undriven=np.flatnonzero(undriven) + first,
+            comments=comments,
+        )
+
+    def _batch(self, numbers: NDArray[np.int64], columns: Sequence[Patterns]) -> Batch:
+        by_name = {port.name: column for port, column in zip(self.lines.ports if self.lines else (), columns)}  # noqa: B905
         names = [port.name for port in self.model.operands]
         operands = tuple(by_name[name] for name in names) if names[0] in by_name else None
         empty: Patterns = np.zeros(0, np.uint8)
-        return Batch(lines, operands, by_name.get("result", empty), by_name.get("flags"), malformed, comments)
+        return Batch(numbers, operands, by_name.get("result", empty), by_name.get("flags"), None, [], 0, _NO_LINES, 0)
+
+    def refused(self, text: bytes, reason: str) -> Batch:
+        """Return what stands for a file that cannot be read at all."""
+        self.line += 1
+        malformed = [Malformed(self.line, shown(text), reason)]
+        return self._batch(np.zeros(0, np.int64), [])._replace(malformed=malformed, malformed_count=1)
 
 
-def read_answers(stream: BinaryIO, model: Golden) -> Iterator[Batch]:
+def read_answers(stream: BinaryIO, model: Golden, named: int = 1 << 10) -> Iterator[Batch]:
     """Read a design's answers a block at a time.
 
     Parameters
@@ -217,29 +192,35 @@ def read_answers(stream: BinaryIO, model: Golden) -> Iterator[Batch]:
         Lines, or a JSON object with ``vectors`` or an array of them.
     model : Golden
         What the fields are.
+    named : int
+        Lines that are no answers to be returned with what is wrong; the others are counted.
 
     Yields
     ------
     Batch
         Successive answers, and the lines that are none.
     """
-    reader = _Reader(model)
+    reader = _Reader(model, named)
     rest = b""
     first = True
     while True:
         piece = stream.read(_BUFFER)
+        while first and piece and len(rest) + len(piece) < _FIRST:
+            rest, piece = rest + piece, stream.read(_BUFFER)
         if first:
-            piece = piece.removeprefix(codecs.BOM_UTF8)
-            if piece.startswith(_WIDE):
-                yield reader.batch(np.zeros(0, np.int64), [], [Malformed(1, _shown(piece), _IS_WIDE)], 0)
-                while stream.read(_BUFFER):  # whoever writes it is not cut off
+            rest = (rest + piece).removeprefix(codecs.BOM_UTF8)
+            if rest.startswith(_WIDE):
+                yield reader.refused(rest, _IS_WIDE)
+                while stream.read(_BUFFER):  # a pipe is read to its end
                     pass
                 return
-        if first and piece.lstrip()[:1] in (b"{", b"["):
-            yield from _read_json(piece + stream.read(), reader)
-            return
-        first = False
-        data = rest + piece
+            if rest.lstrip()[:1] in (b"{", b"["):
+                yield from _read_json(rest + stream.read(), reader)
+                return
+            reader.start(rest[:_FIRST])
+            data, first = rest, False
+        else:
+            data = rest + piece
         end = len(data) if not piece else data.rfind(b"\n") + 1
         if piece and not end and len(data) >= _LONGEST:
             end = len(data)  # one endless line
@@ -251,19 +232,24 @@ def read_answers(stream: BinaryIO, model: Golden) -> Iterator[Batch]:
 
 def _block(data: bytes, reader: _Reader) -> Iterator[Batch]:
     array = np.frombuffer(data, np.uint8)
-    place = 0
+    place, window = 0, _WINDOW
     while place < len(data):
-        batch, used = reader.in_bulk(array[place:])
+        window = max(window, len(reader.template))
+        batch, used = reader.in_bulk(array[place : place + window])
         if batch is not None:
             yield batch
             place += used
+            if used > window - len(reader.template):  # all of it
+                window = min(2 * window, _BUFFER)
+                continue
+        window = _WINDOW
         texts: list[bytes] = []
         while place < len(data) and len(texts) < _SLOWLY:
             stop = data.find(b"\n", place) + 1 or len(data)
             texts.append(data[place:stop])
             place = stop
         if texts:
-            yield reader.slowly(texts)
+            yield reader.by_shape(texts)
 
 
 def _read_json(data: bytes, reader: _Reader) -> Iterator[Batch]:
@@ -272,19 +258,11 @@ def _read_json(data: bytes, reader: _Reader) -> Iterator[Batch]:
         rows = document["vectors"] if isinstance(document, dict) else document
         texts = [_row(row, reader) for row in rows]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        text = _shown(data)
-        reader.line += 1
-        nothing: Patterns = np.zeros(0, np.uint8)
-        reason = f"the JSON cannot be read: {type(error).__name__}: {error}"
-        yield Batch(np.zeros(0, np.int64), None, nothing, None, [Malformed(1, text, reason)], 0)
+        yield reader.refused(data, f"the JSON cannot be read: {type(error).__name__}: {error}")
         return
-    yield from _block(b"".join(text + b"\n" for text in texts), reader)
-
-
-def _shown(text: bytes) -> str:
-    """Return the beginning of a line, of printable characters alone."""
-    characters = (chr(byte) if 32 <= byte < 127 else "?" for byte in text[:60])
-    return "".join(characters) + ("..." if len(text) > 60 else "")
+    text = b"".join(text + b"\n" for text in texts)
+    reader.start(text[:_FIRST])
+    yield from _block(text, reader)
 
 
 def _row(row: Any, reader: _Reader) -> bytes:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..golden.golden import golden
 from ..golden.ports import Patterns
 from ..vectors.classes import LEVELS
 from ..vectors.vectors import VectorSet
@@ -33,10 +36,13 @@ class Part(NamedTuple):
         Number of the first, from 0, among the answers.
     columns : tuple of ndarray
         What they hold: operands, or results if there are no operands.
+    legible : ndarray of bool
+        Which can be read.
     """
 
     start: int
     columns: tuple[Patterns, ...]
+    legible: NDArray[np.bool_]
 
     @property
     def stop(self) -> int:
@@ -47,15 +53,20 @@ class Part(NamedTuple):
         """Return the lines with numbers from ``start`` to ``stop``, perhaps none."""
         first = min(max(start, self.start), self.stop)
         last = max(min(stop, self.stop), first)
-        return Part(first, tuple(column[first - self.start : last - self.start] for column in self.columns))
+        inside = slice(first - self.start, last - self.start)
+        return Part(first, tuple(column[inside] for column in self.columns), self.legible[inside])
 
     def joined(self, after: Part) -> Part:
         """Return these lines and those after them."""
-        return Part(self.start, tuple(map(np.concatenate, zip(self.columns, after.columns, strict=True))))
+        columns = tuple(map(np.concatenate, zip(self.columns, after.columns, strict=True)))
+        return Part(self.start, columns, np.concatenate([self.legible, after.legible]))
 
     def same(self, columns: tuple[Patterns, ...]) -> bool:
-        """Say whether the lines hold just that."""
-        return all(np.array_equal(got, wanted) for got, wanted in zip(self.columns, columns, strict=True))
+        """Say whether the lines that can be read hold just that."""
+        return all(
+            got.shape == wanted.shape and np.array_equal(got[self.legible], wanted[self.legible])
+            for got, wanted in zip(self.columns, columns, strict=True)
+        )
 
 
 class Evidence:
@@ -69,19 +80,26 @@ class Evidence:
         Whether they hold operands.
     line : int
         Number in the file, from 1, of the first line of ``opening``.
+    damaged : int
+        Number in the file of the last damaged line before ``line`` or at most a few after it, 0 if there is none.
     opening, end : Part, optional
         From the first line out of place on (without operands: from the first wrong result on); the last lines.
     """
 
     def __init__(self) -> None:
-        self.received, self.line, self.operands = 0, 0, False
+        self.received, self.line, self.damaged, self.operands = 0, 0, 0, False
         self.opening: Part | None = None
         self.end: Part | None = None
 
     def add(self, batch: Batch, start: int, suspicious: int | None) -> None:
         """Keep what is needed of answers from number ``start`` on; ``suspicious`` is the first out of place."""
         self.operands = batch.operands is not None
-        here = Part(start, batch.operands if batch.operands is not None else (batch.results,))
+        legible = np.ones(len(batch.results), np.bool_) if batch.damaged is None else ~batch.damaged
+        here = Part(start, batch.operands if batch.operands is not None else (batch.results,), legible)
+        if self.opening is None and not legible.all():
+            upto = legible.size if suspicious is None else suspicious - start + 1
+            before = np.flatnonzero(~legible[:upto])
+            self.damaged = int(batch.lines[before[-1]]) if before.size else self.damaged
         self.received = here.stop
         if self.opening is not None:
             self.opening = self.opening.joined(here.cut(start, self.opening.start + _KEPT))
@@ -109,6 +127,9 @@ def shift(asked: VectorSet, evidence: Evidence) -> str:
                 continue
             further = "" if counted and _is_off(asked, evidence, after, off) else ", and there is more of that later"
             first = evidence.line
+            if off < 0 and evidence.damaged and not evidence.operands:
+                more = "" if count == 1 else f"{count} lines "
+                return f"line {evidence.damaged}, which is damaged, seems to be {more}too many{further}"
             if off < 0:
                 lines = f"line {first} seems" if count == 1 else f"lines {first} to {first + count - 1} seem"
                 return f"{lines} to have come twice{further}"
@@ -173,26 +194,58 @@ def _all_drawn(made: VectorSet, seed: int, parts: list[Part]) -> bool:
     return all(_fits(other, part) for part in (*cheap, *parts))
 
 
-def recorded_setting(asked: VectorSet, answers: Path, received: int) -> str:
-    """Say that a manifest in the folder of the answers is of other vectors of this operation; else nothing.
+def recorded_setting(asked: VectorSet, answers: Path, evidence: Evidence) -> str:
+    """Say that these are answers to the vectors of a manifest in their folder, if they are; else nothing.
 
-    Lines without operands can answer such vectors, if they are as many.
+    Lines without operands can answer such vectors, if they are as many and fit where they are compared.
     """
-    wanted, manifests = _told(asked.manifest()), list(_manifests(answers))
-    same = [(path, data) for path, data in manifests
-            if data.get("operation") == asked.model.name and data.get("vectors") == received]  # fmt: skip
-    differing = [
-        (path, {key: (value, wanted[key]) for key, value in _told(data).items() if value != wanted[key]})
-        for path, data in same
-    ]
-    if not differing or any(not differs for _, differs in differing):
+    wanted = _setting(asked.manifest())
+    differing = []
+    for path, data in _manifests(answers):
+        if data.get("operation") != asked.model.name or data.get("vectors") != evidence.received:
+            continue
+        differs = {key: (value, wanted[key]) for key, value in _setting(data).items() if value != wanted[key]}
+        if not differs:
+            return ""
+        made = _made(asked, data)
+        if made is not None and _answers_fit(made, evidence):
+            differing.append((path, differs))
+    if not differing:
         return ""
-    path, differs = min(differing, key=lambda one: len(one[1]))
+    path, differs = min(differing, key=lambda pair: len(pair[1]))
     differences = ", ".join(f"{key} {was} and not {here}" for key, (was, here) in differs.items())
     return f"{path.name} beside the answers is of other vectors: {differences}"
 
 
-def _told(manifest: dict[str, Any]) -> dict[str, Any]:
+def _answers_fit(made: VectorSet, evidence: Evidence) -> bool:
+    """Say whether lines without operands are right answers to other vectors."""
+    if len(made) != evidence.received or evidence.operands or made.model.streams:
+        return False
+    parts = [part for part in (evidence.opening, evidence.end) if part is not None]
+    return all(
+        part.same((made.model.compute(made.operands_between(part.start, part.stop))[0].results,)) for part in parts
+    )
+
+
+def _made(asked: VectorSet, manifest: dict[str, Any]) -> VectorSet | None:
+    """Return the vectors of a manifest; None if this version cannot make them."""
+    try:
+        model, rounding = asked.model, asked.model.rounding
+        if manifest["formats"] != asked.manifest()["formats"]:
+            ports = dict(port.split(":", 1) for port in manifest["formats"].split(" -> ")[0].split())
+            result = manifest["formats"].split(" -> ")[1]
+            formats = tuple(ports[name] for name in "abc" if name in ports) or result
+            model = golden(manifest["operation"], formats, source=ports.get("x"),
+                           result=None if "x" in ports else result)  # fmt: skip
+        if model.into is not None:
+            rounding = replace(rounding, mode=manifest["rounding"], overflow=manifest["overflow"])
+        return VectorSet(model.changed(rounding=rounding), manifest["level"], manifest["seed"],
+                         manifest["classes"].get("random", 0))  # fmt: skip
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        return None
+
+
+def _setting(manifest: dict[str, Any]) -> dict[str, Any]:
     keys = {key: manifest.get(key) for key in ("formats", "rounding", "overflow", "level", "seed")}
     random = manifest["classes"].get("random", 0)
     return {**keys, "random vectors": random}

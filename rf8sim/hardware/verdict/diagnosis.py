@@ -1,89 +1,29 @@
-"""A guess at the fault of a design, proved by predicting its answers.
+"""The fault of a design, proved by predicting its answers, or at least the place of its wrong answers.
 
-A hypothesis (`hypotheses`) is proved if it reproduces every answer of the design, right and wrong, over
-all vectors. If none is, the best one is reported with the share that it explains.
+A hypothesis (`hypotheses`) is proved if it reproduces every answer of the design, right and wrong, over all vectors; so
+is one that does so where a condition holds, if the other answers are right. If none is, the condition under which
+answers are wrong is told, if it is exact, and else that the fault is unknown. A cause that contradicts an answer is
+never named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..golden.golden import Answers
-from ..golden.ports import Patterns
 from ..vectors.vectors import VectorSet
+from .cases import Case, Trial, Wrong, collect, confirmed, predicted, tried
 from .comparison import Comparison
+from .findings import Finding
 from .hypotheses import Hypothesis, hypotheses
+from .inferred_faults import inferred
+from .location import located
 
 __all__ = ["Finding", "Wrong", "diagnose"]
 
-_SAMPLE = 1 << 12  # wrong answers that a hypothesis must explain before it is tried on all vectors
-_SHOWN = 3
-_LATEST = 4  # vectors that an answer may come late
-
-
-class Wrong(NamedTuple):
-    """The wrong answers of a design.
-
-    Attributes
-    ----------
-    numbers : ndarray of int64
-        Numbers of the vectors, ascending.
-    got : ndarray
-        What was answered to them.
-    upto : int
-        How many vectors were answered.
-    """
-
-    numbers: NDArray[np.int64]
-    got: Patterns
-    upto: int
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a hypothesis explains.
-
-    Attributes
-    ----------
-    name, sentence : str
-        The hypothesis.
-    explained, wrong : int
-        How many of the wrong answers it predicts.
-    false : int
-        How many right answers it predicts to be wrong, or otherwise wrong.
-    vectors : int
-        Over how many vectors that was tried.
-    """
-
-    name: str
-    sentence: str
-    explained: int
-    wrong: int
-    false: int
-    vectors: int
-
-    @property
-    def proved(self) -> bool:
-        """Whether it predicts every answer."""
-        return self.explained == self.wrong and not self.false
-
-    def statement(self) -> str:
-        """Say it in words."""
-        if self.proved:
-            return (
-                f"{self.sentence}: this explains all {self.wrong:,} wrong results and predicts every one of the "
-                f"{self.vectors:,} results"
-            )
-        share = 100 * self.explained / self.wrong
-        false = f", and {self.false:,} right ones would be wrong" if self.false else ""
-        return (
-            f"{self.sentence}: this explains {self.explained:,} of {self.wrong:,} wrong results ({share:.0f} %){false}"
-        )
+_LATEST = 64  # vectors that an answer may come late
+_EARLIEST = 4
 
 
 def diagnose(
@@ -92,7 +32,7 @@ def diagnose(
     comparison: Comparison | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Finding]:
-    """Find what fault explains wrong answers.
+    """Find what fault explains wrong answers, or where they are.
 
     Parameters
     ----------
@@ -108,138 +48,81 @@ def diagnose(
     Returns
     -------
     list of Finding
-        The hypotheses that are proved, at most three; if there is none, the best, unless it explains next to nothing.
+        All causes that predict every answer; if there is none, where the wrong answers are, with the causes that
+        explain them there; if that is not exact, what is true of them.
     """
-    same = comparison or Comparison()
-    model = asked.model
-    # Of more wrong answers than were remembered, the vectors up to the last one tell.
-    upto = min(wrong.upto, int(wrong.numbers[-1]) + 1) if wrong.numbers.size >= 1 << 20 else wrong.upto
-    tried: list[tuple[int, Hypothesis]] = []
-    every = list(hypotheses(model))
-    sample = _sample(asked, wrong, upto)
-    for count, hypothesis in enumerate(every):
+    case = collect(asked, wrong, comparison or Comparison())
+    everything = [*_suggested(case), *hypotheses(asked.model)]
+    trials: list[Trial] = []
+    for count, hypothesis in enumerate(everything):
         if progress is not None:
-            progress("diagnosing", count, len(every))
-        predicted = _predicted(hypothesis, sample.operands)
-        if predicted is None:
-            continue
-        fits = same.right(model.result.kind, predicted[sample.places], sample.got)
-        tried.append((int(np.count_nonzero(fits)), hypothesis))
-    full = [hypothesis for explained, hypothesis in tried if explained == sample.got.size]
-    best = max(tried, key=lambda pair: pair[0], default=(0, None))
-    partial = [best[1]] if not full and best[1] is not None and best[0] * 4 >= sample.got.size else []
-    findings = _tried_on_all(asked, wrong, upto, full or partial, same, late=not full)
-    proved = [finding for finding in findings if finding.proved]
+            progress("diagnosing", count, len(everything))
+        trial = tried(case, hypothesis)
+        if trial is not None:
+            trials.append(trial)
+    proved = [finding for hypothesis, finding in _proved(case, trials) if confirmed(asked, wrong, case, hypothesis)]
     if proved:
-        return proved[:_SHOWN]
-    ranked = sorted(findings, key=lambda finding: finding.explained - finding.false, reverse=True)
-    return [finding for finding in ranked[:1] if finding.explained * 4 >= finding.wrong]
+        return proved
+    return _other_nans(asked, wrong, case, progress) or located(case, trials)
 
 
-class _Sample(NamedTuple):
-    """Operands to try hypotheses on, the places of wrong answers among them, and these."""
-
-    operands: tuple[Patterns, ...]
-    places: NDArray[np.int64]
-    got: Patterns
+def _suggested(case: Case) -> Iterator[Hypothesis]:
+    known = case.answered
+    operands = tuple(patterns[known] for patterns in case.operands)
+    yield from inferred(case.model, operands, case.answers.results[known], case.got[known])
 
 
-def _sample(asked: VectorSet, wrong: Wrong, upto: int) -> _Sample:
-    """Return some wrong vectors; of a stream all vectors, for each depends on those before."""
-    if asked.model.streams:
-        operands = tuple(map(np.concatenate, zip(*(block for _, block in _blocks(asked, upto)), strict=True)))
-        return _Sample(operands, wrong.numbers, wrong.got)
-    step = max(1, wrong.numbers.size // _SAMPLE)
-    chosen, got = wrong.numbers[::step], wrong.got[::step]
-    parts = []
-    for start, block in _blocks(asked, upto):
-        inside = chosen[(chosen >= start) & (chosen < start + len(block[0]))] - start
-        if inside.size:
-            parts.append(tuple(patterns[inside] for patterns in block))
-    operands = tuple(map(np.concatenate, zip(*parts, strict=True)))
-    return _Sample(operands, np.arange(chosen.size), got)
+def _proved(case: Case, trials: list[Trial]) -> Iterator[tuple[Hypothesis, Finding]]:
+    for trial in trials:
+        if trial.explains_all:
+            results = predicted(trial.hypothesis, case.operands)
+            finding = None if results is None else case.finding(trial.hypothesis, results)
+            if finding is not None and finding.proved:
+                yield trial.hypothesis, finding
+    if case.complete:
+        yield from _shifted(case)
 
 
-def _blocks(asked: VectorSet, upto: int) -> Iterator[tuple[int, tuple[Patterns, ...]]]:
-    start = 0
-    for operands in asked.operand_blocks():
-        size = min(len(operands[0]), upto - start)
-        if size <= 0:
+def _shifted(case: Case) -> Iterator[tuple[Hypothesis, Finding]]:
+    """Yield that answers come late or early, if they do."""
+    right, got = case.answers.results, case.got
+    for by in (*range(1, _LATEST + 1), *range(-1, -_EARLIEST - 1, -1)):
+        if abs(by) >= got.size:
             return
-        yield start, tuple(patterns[:size] for patterns in operands)
-        start += size
+        # What came before the first answer, or comes after the last, is unknown.
+        answers = np.concatenate([got[:by], right[:-by]]) if by > 0 else np.concatenate([right[-by:], got[by:]])
+        far = f"{abs(by)} vector{'s' * (abs(by) > 1)}"
+        name = f"late by {by}" if by > 0 else f"early by {-by}"
+        words = f"answers lag by {far} (unaccounted pipeline stage?)" if by > 0 else f"answers come {far} early"
+        hypothesis = Hypothesis(name, words, lambda _, answers=answers: answers)  # type: ignore[misc]
+        finding = case.finding(hypothesis, answers)
+        if finding.proved and 2 * abs(by) < got.size:
+            yield hypothesis, finding
 
 
-def _predicted(hypothesis: Hypothesis, operands: Sequence[Patterns]) -> Patterns | None:
-    """Return what a hypothesis predicts; None where it has no sense (a result that its type cannot hold)."""
-    try:
-        with np.errstate(all="ignore"):
-            return hypothesis.answer(operands)
-    except ValueError:
-        return None
-
-
-def _tried_on_all(
-    asked: VectorSet, wrong: Wrong, upto: int, chosen: Sequence[Hypothesis], same: Comparison, *, late: bool
+def _other_nans(
+    asked: VectorSet, wrong: Wrong, case: Case, progress: Callable[[str, int, int], None] | None
 ) -> list[Finding]:
-    """Try hypotheses, and those of a late answer, on all vectors."""
-    model = asked.model
-    tallies: dict[tuple[str, str], NDArray[np.int64]] = {}
-
-    def count(name: str, sentence: str, predicted: Patterns, got: Patterns, is_wrong: NDArray[np.bool_]) -> None:
-        fits = same.right(model.result.kind, predicted, got)
-        pair = np.array([np.count_nonzero(fits & is_wrong), np.count_nonzero(~fits & ~is_wrong)])
-        tallies[name, sentence] = tallies.get((name, sentence), 0) + pair
-
-    def fits_so_far(hypothesis: Hypothesis) -> bool:
-        explained, false = tallies.get((hypothesis.name, hypothesis.sentence), (0, 0))
-        return not false and bool(explained == wrong_so_far)
-
-    before: Patterns | None = None
-    state: Any = None
-    wrong_so_far = 0
-    for start, operands in _whole_stream(asked, upto) if model.streams else _blocks(asked, upto):
-        answers, state = model.compute(operands, state)
-        got, is_wrong = _as_answered(answers, wrong, start)
-        wrong_so_far += int(np.count_nonzero(is_wrong))
-        for hypothesis in chosen:
-            predicted = _predicted(hypothesis, operands)
-            if predicted is not None:
-                count(hypothesis.name, hypothesis.sentence, predicted, got, is_wrong)
-        # Those that have predicted every answer so far go on; if there are none, a few that were tried first.
-        chosen = [trial for trial in chosen if fits_so_far(trial)] or list(chosen[:_SHOWN])
-        if late:
-            results = answers.results if before is None else np.concatenate([before, answers.results])
-            for by in range(1, _LATEST + 1):
-                known = results.size - answers.results.size
-                # What came before the first answer is unknown: those are taken as predicted.
-                shifted = results[max(known - by, 0) : results.size - by]
-                first = got.size - shifted.size
-                predicted = np.concatenate([got[:first], shifted])
-                words = f"answers lag by {by} vector{'s' * (by > 1)} (unaccounted pipeline stage?)"
-                count(f"late by {by}", words, predicted, got, is_wrong)
-            before = results[-_LATEST:]
-    total = wrong.numbers.size
-    complete = {(trial.name, trial.sentence) for trial in chosen}
-    return [
-        Finding(*key, int(found), total, int(false), upto)
-        for key, (found, false) in tallies.items()
-        if key in complete or key[0].startswith("late by")
-    ]
-
-
-def _whole_stream(asked: VectorSet, upto: int) -> Iterator[tuple[int, tuple[Patterns, ...]]]:
-    """Yield a stream as one block."""
-    yield 0, tuple(map(np.concatenate, zip(*(block for _, block in _blocks(asked, upto)), strict=True)))
-
-
-def _as_answered(answers: Answers, wrong: Wrong, start: int) -> tuple[Patterns, NDArray[np.bool_]]:
-    """Return what the design answered, and where that was wrong."""
-    size = answers.results.size
-    first, last = np.searchsorted(wrong.numbers, [start, start + size])
-    places = wrong.numbers[first:last] - start
-    got = answers.results.copy()
-    got[places] = wrong.got[first:last]
-    is_wrong = np.zeros(size, dtype=np.bool_)
-    is_wrong[places] = True
-    return got, is_wrong
+    """Set other codes of NaN apart, if there are some among the wrong answers; the rest has a diagnosis of its own."""
+    kind = case.model.result.kind
+    nans = case.is_wrong & kind.is_nan(case.got) & kind.is_nan(case.answers.results)
+    count, total = int(np.count_nonzero(nans)), case.wrong
+    if not count or not case.complete or case.same.any_nan:
+        return []
+    codes = np.unique(case.got[nans])
+    digits = case.model.result.digits
+    shown = ", ".join(f"{int(code):0{digits}X}" for code in codes[:4]) + (", ..." if codes.size > 4 else "")
+    canonical = int(case.answers.results[nans][0])
+    sentence = (
+        f"other codes of NaN ({shown}) are answered than the canonical {canonical:0{digits}X}, which --any-nan accepts"
+    )
+    apart = Finding(
+        "other NaN codes", sentence, count, total, 0, case.size, kind="part" if count < total else "location"
+    )
+    if count == total:
+        return [apart]
+    is_nan = np.isin(wrong.numbers, np.flatnonzero(nans))
+    unanswered = np.concatenate([wrong.unanswered, wrong.numbers[is_nan]])
+    rest = Wrong(wrong.numbers[~is_nan], wrong.got[~is_nan], wrong.upto, unanswered)
+    others = diagnose(asked, rest, case.same, progress)
+    return [apart, *others] if any(finding.proved for finding in others) else []

@@ -116,6 +116,8 @@ def show_flags(flags: int) -> str:
     ('inexact+overflow', 'none')
     """
     names = [flag.name.lower().replace("_", " ") for flag in Flags if flags & flag and flag.name]
+    known = sum(Flags)
+    names += [f"bit {bit}" for bit in range(8) if flags & ~known & 1 << bit]
     return "+".join(names) or "none"
 
 

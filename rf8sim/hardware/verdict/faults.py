@@ -15,7 +15,7 @@ from ..golden.ports import Codes, Patterns, Port
 
 __all__ = [
     "Answer", "Found", "Hypothesis", "code_ports", "codes_per_octave", "computed_by", "is_exact", "misread",
-    "residual_fields", "with_codes", "with_exact", "with_reading", "with_result", "words_of",
+    "residual_fields", "rounded_to", "with_codes", "with_exact", "with_reading", "with_result", "words_of",
 ]  # fmt: skip
 
 Answer = Callable[[Sequence[Patterns]], Patterns]
@@ -130,3 +130,12 @@ def residual_fields(fmt: Format) -> tuple[NDArray[np.int64], int]:
     assert fmt.depth is not None
     codes: NDArray[np.int64] = np.arange(1 << fmt.bits)
     return codes, (1 << fmt.depth.bit_length()) - 1
+
+
+def rounded_to(values: NDArray[np.float64], digits: int) -> NDArray[np.float64]:
+    """Round numbers to so many significant bits, to nearest even; what is not finite stays."""
+    drop = np.uint64(53 - digits)
+    bits = values.view(np.uint64)
+    half = (np.uint64(1) << drop - np.uint64(1)) - np.uint64(1)
+    rounded = bits + half + (bits >> drop & np.uint64(1)) >> drop << drop
+    return np.where(np.isfinite(values), rounded.view(np.float64), values)

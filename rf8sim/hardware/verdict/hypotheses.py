@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ..golden.golden import Golden
-from . import arithmetic_faults, code_faults
+from . import arithmetic_faults, code_faults, rounding_faults, sum_faults
 from .faults import Hypothesis
 
 __all__ = ["FAMILIES", "Hypothesis", "hypotheses"]
 
 FAMILIES: tuple[Callable[[Golden], Iterator[Hypothesis]], ...] = (
-    *arithmetic_faults.FAMILIES[:2],  # rounding and overflow: the first that comes to mind
+    *rounding_faults.FAMILIES,  # the first that comes to mind
     *code_faults.FAMILIES,
-    *arithmetic_faults.FAMILIES[2:],
+    *arithmetic_faults.FAMILIES[:1],
+    *sum_faults.FAMILIES,
+    *arithmetic_faults.FAMILIES[1:],
 )
 """The families of faults: of several that explain the same, the first is reported."""
 

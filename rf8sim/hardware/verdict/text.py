@@ -12,6 +12,7 @@ from .verify import Verdict
 
 __all__ = ["as_data", "as_junit", "as_text", "headline"]
 
+_SHOWN = 4  # findings in full; the others by name
 _MISSED = 12  # bins named of those that were never hit
 
 
@@ -43,8 +44,8 @@ def as_text(verdict: Verdict, *, coverage: bool = True) -> Iterator[str]:
     # What one slip put out of place is shown once.
     shown = 1 if verdict.cause and verdict.displaced else None
     notes = []
-    if verdict.malformed and verdict.allow_text:
-        notes.append(f"{verdict.malformed:,} lines of text were passed over")
+    if verdict.malformed > verdict.damaged and verdict.allow_text:
+        notes.append(f"{verdict.malformed - verdict.damaged:,} lines of text were passed over")
     if verdict.comments:
         notes.append(f"{verdict.comments:,} comments and empty lines were passed over")
     if verdict.received and not verdict.had_operands:
@@ -78,8 +79,12 @@ def _diagnosis(verdict: Verdict) -> Iterator[str]:
         yield "  none while lines are out of place: that comes first"
     elif not verdict.findings:
         yield "  no known fault explains these answers"
-    for finding in verdict.findings:
-        yield f"  {'proved' if finding.proved else 'a guess'}: {finding.statement()}"
+    labels = {"cause": "proved", "location": "located", "part": "in part", "unknown": "unknown"}
+    for finding in verdict.findings[:_SHOWN]:
+        yield f"  {labels[finding.kind]}: {finding.statement()}"
+    if len(verdict.findings) > _SHOWN:
+        others = ", ".join(finding.name for finding in verdict.findings[_SHOWN:])
+        yield f"  and just as well: {others}"
 
 
 def _coverage(verdict: Verdict) -> Iterator[str]:
@@ -112,9 +117,11 @@ def as_data(verdict: Verdict) -> dict[str, Any]:
             "wrong_flags": verdict.wrong_flags,
             "misplaced": verdict.misplaced,
             "malformed": verdict.malformed,
+            "damaged": verdict.damaged,
+            "undriven": verdict.undriven,
             "comments": verdict.comments,
         },
-        "checks": {name: problem or None for name, problem in verdict.checks.items()},
+        "checks": {name: problem or "passed" for name, problem in verdict.checks.items()},
         "cause": verdict.cause or None,
         "classes": {name: {"compared": done, "wrong": bad} for name, (done, bad) in verdict.by_class.items()},
         "mismatches": [asdict(mismatch) for mismatch in verdict.first_mismatches],

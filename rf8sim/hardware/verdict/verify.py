@@ -77,8 +77,10 @@ class Verdict:
         How many results and flags were wrong.
     misplaced, not_in_set : int
         Answers out of their place, and those beyond the number expected.
-    malformed, comments : int
-        Lines that are no vectors, and comments.
+    malformed, damaged, comments : int
+        Lines that are no vectors; those of them that could be answers and keep their place; comments.
+    undriven, first_undriven : int
+        Damaged lines with unknown bits, and the number of the first, 0 if there is none.
     first_mismatches, first_malformed, first_misplaced : list
         The first of each, explained.
     by_class : dict
@@ -91,6 +93,8 @@ class Verdict:
         Whether the lines had flags, and operands.
     cause : str
         Fault of the whole stream, if it is known: see `rf8sim.hardware.verdict.causes`.
+    evidence : Evidence
+        Lines from which causes are inferred.
     displaced : bool
         Whether answers are out of place, so that wrong results say nothing of the design.
     """
@@ -105,6 +109,9 @@ class Verdict:
     wrong_flags: int = 0
     misplaced: int = 0
     malformed: int = 0
+    damaged: int = 0
+    undriven: int = 0
+    first_undriven: int = 0
     comments: int = 0
     had_flags: bool = False
     had_operands: bool = False
@@ -116,6 +123,7 @@ class Verdict:
     by_class: dict[str, tuple[int, int]] = field(default_factory=dict)
     coverage: list[Group] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    evidence: causes.Evidence = field(default_factory=causes.Evidence)
 
     @property
     def expected(self) -> int:
@@ -126,7 +134,7 @@ class Verdict:
     def checks(self) -> dict[str, str]:
         """What must hold: the name of each check, and what is wrong, or nothing."""
         checks = {
-            "lines are vectors": _some(0 if self.allow_text else self.malformed, "line", "no vector"),
+            "lines are vectors": self._lines(),
             "number of vectors": self._count(),
             "operands in order": _some(self.misplaced, "line", "out of place"),
             "results": _some(self.wrong_results, "result", "wrong"),
@@ -136,6 +144,13 @@ class Verdict:
             if not self.had_flags:
                 checks["flags"] = "flags are to be compared, and the lines have none"
         return checks
+
+    def _lines(self) -> str:
+        bad = _some(self.damaged if self.allow_text else self.malformed, "line", "no vector")
+        if not self.undriven:
+            return bad
+        many = "" if self.undriven == self.malformed else f" in {self.undriven:,} of them"
+        return f"{bad}: undriven bits{many}, first in line {self.first_undriven}"
 
     def _count(self) -> str:
         if self.received == self.expected and self.expected:
@@ -228,7 +243,7 @@ def verify(
     comparison = comparison or Comparison()
     verdict = Verdict(asked, comparison, allow_text)
     run = _Run(asked, verdict, first)
-    for batch in read_answers(stream, asked.model):
+    for batch in read_answers(stream, asked.model, max(first, 1)):
         run.add(batch)
         if progress is not None:
             progress("verifying", min(verdict.received, verdict.expected), verdict.expected)
@@ -242,7 +257,8 @@ def verify(
         verdict.cause = slipped or causes.other_setting(asked, run.evidence)
     if run.remembered and not verdict.displaced:
         numbers, got = (np.concatenate(column) for column in zip(*run.remembered, strict=True))
-        wrong = Wrong(numbers, got, min(verdict.received, verdict.expected))
+        unanswered = np.concatenate([np.zeros(0, np.int64), *run.unanswered])
+        wrong = Wrong(numbers, got, min(verdict.received, verdict.expected), unanswered)
         verdict.findings = diagnose(asked, wrong, comparison, progress)
     return verdict
 
@@ -253,10 +269,11 @@ class _Run:
     def __init__(self, asked: VectorSet, verdict: Verdict, first: int) -> None:
         self.asked, self.verdict, self.first = asked, verdict, first
         self.cursor = _Cursor(asked)
-        self.evidence = causes.Evidence()
+        self.evidence = verdict.evidence
         self.coverage = Coverage(asked.model)
         self.state: State | None = None
         self.remembered: list[tuple[NDArray[np.int64], Patterns]] = []
+        self.unanswered: list[NDArray[np.int64]] = []
         self.kept = 0
         self.ends = np.cumsum(list(asked.classes.values()))
         self.done = np.zeros(self.ends.size, dtype=np.int64)
@@ -265,7 +282,7 @@ class _Run:
     def add(self, batch: Batch) -> None:
         verdict = self.verdict
         verdict.comments += batch.comments
-        verdict.malformed += len(batch.malformed)
+        verdict.malformed += batch.malformed_count
         verdict.first_malformed += batch.malformed[: self.first - len(verdict.first_malformed)]
         size = len(batch.results)
         if not size:
@@ -274,10 +291,12 @@ class _Run:
         verdict.received += size
         verdict.had_flags |= batch.flags is not None
         verdict.had_operands |= batch.operands is not None
+        self._count_damaged(batch, start)
         wanted = self.cursor.take(size)
         suspicious = None
         if wanted is not None:  # beyond the set, that they are too many is said by the count
             size = len(wanted[0])
+            batch = _repaired(batch, wanted)
             operands = wanted if batch.operands is None else tuple(patterns[:size] for patterns in batch.operands)
             displaced = None
             if batch.operands is not None:
@@ -288,6 +307,16 @@ class _Run:
             self.coverage.add(operands, answers)
             suspicious = wrong if batch.operands is None else displaced
         self.evidence.add(batch, start, suspicious)
+
+    def _count_damaged(self, batch: Batch, start: int) -> None:
+        verdict = self.verdict
+        if batch.damaged is None:
+            return
+        verdict.damaged += int(np.count_nonzero(batch.damaged))
+        if batch.undriven.size:
+            verdict.first_undriven = verdict.first_undriven or int(batch.undriven[0])
+            verdict.undriven += batch.undriven.size
+        self.unanswered.append(np.flatnonzero(batch.damaged) + start)
 
     def _check_order(
         self, lines: NDArray[np.int64], operands: Sequence[Patterns], wanted: Sequence[Patterns], start: int
@@ -328,16 +357,18 @@ class _Run:
         right = verdict.comparison.right(model.result.kind, got, answers.results)
         # A vector without a result is none of the set: it is out of place, and never right.
         right &= ~answers.missing
-        verdict.compared += size
+        answered = np.ones(size, np.bool_) if batch.damaged is None else ~batch.damaged[:size]
+        right |= ~answered
+        verdict.compared += int(np.count_nonzero(answered))
         result_wrong = ~right
         verdict.wrong_results += int(np.count_nonzero(result_wrong))
         compare_flags = verdict.comparison.flags and batch.flags is not None
         if compare_flags:
             assert batch.flags is not None
-            flags_wrong = batch.flags[:size] != answers.flags
+            flags_wrong = (batch.flags[:size] != answers.flags) & answered
             verdict.wrong_flags += int(np.count_nonzero(flags_wrong))
             right = right & ~flags_wrong
-        self._count_classes(np.arange(start, start + size), self.done)
+        self._count_classes(np.flatnonzero(answered) + start, self.done)
         wrong = np.flatnonzero(~right)
         first_wrong = start + int(np.argmax(result_wrong)) if result_wrong.any() else None
         if not wrong.size:
@@ -353,13 +384,27 @@ class _Run:
             state = model.exact_of([x[: place + 1] for x in operands], before)[1] if model.streams else None
             number, asked = start + place, [patterns[single] for patterns in operands]
             stimulus = Stimulus(number, int(batch.lines[place]), self.asked.class_of(number), asked)
-            flags = int(batch.flags[place]) if compare_flags and batch.flags is not None else None
+            flags = (
+                int(batch.flags[place]) if compare_flags and batch.flags is not None and flags_wrong[place] else None
+            )
             verdict.first_mismatches.append(explain(model, stimulus, answers.at(single), int(got[place]), flags, state))
         return first_wrong
 
     def _count_classes(self, numbers: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
         hits = np.bincount(np.searchsorted(self.ends, numbers, side="right"), minlength=counts.size)
         counts += hits[: counts.size]
+
+
+def _repaired(batch: Batch, wanted: Sequence[Patterns]) -> Batch:
+    """Put the operands of the vectors in place of those that cannot be read."""
+    if batch.damaged is None or batch.operands is None:
+        return batch
+    size = len(wanted[0])
+    places = np.flatnonzero(batch.damaged[:size])
+    operands = tuple(patterns.copy() for patterns in batch.operands)
+    for got, right in zip(operands, wanted, strict=True):
+        got[places] = right[places]
+    return batch._replace(operands=operands)
 
 
 def _same(operands: Sequence[Patterns], wanted: Sequence[Patterns]) -> NDArray[np.bool_]:
