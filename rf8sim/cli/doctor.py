@@ -22,7 +22,7 @@ REQUIRED = ("numpy", "numba", "scipy", "matplotlib", "ml_dtypes", "msgspec", "sa
 PACKAGES = (
     _Part("torch", "training, .pt checkpoints", "pip install torch"),
     _Part("distributed", "--scheduler and --workers", "pip install distributed"),
-    _Part("cocotb", "the cocotb testbench of rf8sim hdl", "pip install cocotb"),
+    _Part("cocotb", "the scoreboard rf8sim.hardware.cocotb, the bench of rf8sim hdl", "pip install cocotb"),
 )
 
 PROGRAMS = (

@@ -256,6 +256,13 @@ def verify(
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FILE", help="Write JUnit XML too."),
     ] = None,
+    coverage_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            metavar="FILE",
+            help="Write functional coverage too: .xml, .yml or .yaml in the forms of cocotb-coverage.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing: see the exit status.")] = False,
 ) -> None:
     """Check what a design answered: exit 0 only if every vector came in, in order, with the right answer, else 1."""
@@ -263,10 +270,13 @@ def verify(
     from ..hardware.verdict import text as verdict_text
     from ..hardware.verdict.causes import recorded_setting
     from ..hardware.verdict.comparison import get_comparison
+    from ..hardware.verdict.coverage_file import as_coverage, check_suffix
     from ..hardware.verdict.verify import verify as run
 
     with _own_words(context):
         comparison = get_comparison(compare, any_nan=any_nan, flags=flags)
+    if coverage_file is not None:
+        check_suffix(coverage_file)
     asked = _asked(context)
     with _opened(answers) as stream, progress_bar(quiet) as progress:
         verdict = run(asked, stream, comparison, first=first, allow_text=allow_text, progress=progress)
@@ -274,8 +284,10 @@ def verify(
     explained = verdict.cause or verdict.had_operands or proved
     if not verdict.passed and not explained and answers is not None:
         verdict.cause = recorded_setting(asked, answers, verdict.evidence)
-    if junit is not None:
-        write_files({junit: verdict_text.as_junit(verdict)})
+    files = {} if junit is None else {junit: verdict_text.as_junit(verdict)}
+    if coverage_file is not None:
+        files[coverage_file] = as_coverage(verdict, coverage_file)
+    write_files(files)
     if json_:
         print(as_json(verdict_text.as_data(verdict)))
     elif not quiet:
