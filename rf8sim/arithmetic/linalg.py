@@ -50,7 +50,6 @@ from numpy.typing import ArrayLike, NDArray
 from .. import reference
 from .._base.checks import as_codes
 from .._base.threads import in_pieces
-from .._kernels.matvec import DECODED, matvec_nibbles, matvec_table
 from ..codec.codec import drawn_words, encode, whole_table
 from ..codec.rounding import Rounding, as_rounding, check_choices
 from ..codec.undecided import is_odd, next_to_boundary, undecided
@@ -340,6 +339,8 @@ def weight_matvec(
     >>> rf8sim.arithmetic.linalg.weight_matvec(codes, np.float32([0.1, 10.0]), "rf8", scale=2.0)
     array([ 10.2 , -29.95], dtype=float32)
     """
+    from .._kernels.matvec import DECODED, matvec_nibbles, matvec_table
+
     chosen = get_format(fmt)
     weights = np.ascontiguousarray(as_codes(codes, chosen.bits, chosen.name))
     vector = np.asarray(x)

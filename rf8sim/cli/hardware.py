@@ -23,7 +23,8 @@ Operation = Annotated[
     str,
     typer.Argument(
         metavar="OP",
-        help="decode, encode, add, subtract, multiply, divide, fma, dot:n (n products), or accumulate (a stream).",
+        help="decode, encode, convert, add, subtract, multiply, divide, sqrt, minimum, maximum, compare, fma, dot:n "
+        "(n products), block_dot:n (with scales), or accumulate (a stream).",
     ),
 ]
 FormatOption = Annotated[str, typer.Option("--format", "-f", metavar="NAME", help="Format; see 'rf8sim formats'.")]
@@ -33,7 +34,41 @@ FormatB = Annotated[
 ]
 FormatC = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--format-c", metavar="NAME", help="Format of operand c of fma, if it is another."),
+    typer.Option(
+        "--format-c",
+        metavar="NAME",
+        help="Format of operand c, if it is another: a format, float32, tf32, e{E}m{M}, int32 or fixed:I.F; adds c to "
+        "dot:n and block_dot:n.",
+    ),
+]
+Scale = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--scale", metavar="NAME", help="Format of the scales of block_dot:n (default: e8m0fnu)."),
+]
+Accumulator = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--accumulator",
+        metavar="NAME",
+        help="What dot:n, block_dot:n and fma sum in (default: exact): float32, e8m13, int:24, a format, aligned:F:K, "
+        "or a matrix engine such as hopper-fp8.",
+    ),
+]
+Profile = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--profile", metavar="NAME", help="Conventions for overflow, NaN and tininess: riscv, cuda, ocp or p3109."
+    ),
+]
+Tininess = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--tininess", metavar="WHEN", help="Underflow is decided before (default) or after rounding."),
+]
+Signalling = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--signalling-nan", metavar="RULE", help="Signalling NaN operands are quiet (default) or raise invalid."
+    ),
 ]
 Source = Annotated[
     Optional[str],  # noqa: UP045
@@ -49,7 +84,8 @@ Result = Annotated[
     typer.Option(
         "--result",
         metavar="TYPE",
-        help="Result type: another format; fixed:I.F for exact results; float32 for decode (default).",
+        help="Result type: another format, or float32, tf32, e{E}m{M}, rounded; fixed:I.F for exact results; of decode "
+        "float32 (default), float16, bfloat16, float64, exact.",
     ),
 ]
 RoundingMode = Annotated[
@@ -64,8 +100,8 @@ Overflow = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
         metavar="RULE",
-        help="Result on overflow: saturate (default), propagate (infinities stay), ieee (as the rounding direction "
-        "says), infinity or nan.",
+        help="Result on overflow: saturate (default for formats), ieee (as the rounding direction says; default for "
+        "float32 and other wide floats), propagate (infinities stay), infinity or nan.",
     ),
 ]
 RandomBits = Annotated[
@@ -91,7 +127,9 @@ Count = Annotated[
 ]
 
 
-_SETTING = ("operation", "source", "result", "level", "seed", "n")
+_SETTING = (
+    "operation", "source", "result", "scale", "accumulator", "profile", "tininess", "signalling", "level", "seed", "n"
+)  # fmt: skip
 _ROUNDING = ("rounding", "overflow", "random_bits")
 _FIELDS = {"random_bits": "bits"}  # options whose names in the library are others
 
@@ -129,8 +167,10 @@ def _formats(given: dict[str, Any]) -> str | tuple[str, ...]:
 
     operation = given["operation"].partition(":")[0]
     operation = SHORT.get(operation, operation)
-    operands = OPERATIONS[operation].operands if operation in OPERATIONS else ()
+    operands: tuple[str, ...] = OPERATIONS[operation].operands if operation in OPERATIONS else ()
     formats = {"a": given["fmt"], "b": given.get("fmt_b"), "c": given.get("fmt_c")}
+    if operands and OPERATIONS[operation].addend and formats["c"] is not None:
+        operands = (*operands, "c")
     others = [name for name in ("b", "c") if formats[name] is not None]
     for name in others:
         if operands and name not in operands:
@@ -140,18 +180,26 @@ def _formats(given: dict[str, Any]) -> str | tuple[str, ...]:
     return tuple(str(formats[name] or given["fmt"]) for name in ("a", "b", "c") if name in operands)
 
 
-def _rounding(given: dict[str, Any]) -> Rounding | None:
-    """Return the rounding that the options ask for; None if it is the usual one."""
+def _rounding(given: dict[str, Any]) -> str | Rounding | None:
+    """Return the rounding that the options ask for, overflow left out unless it is given; None if it is the usual."""
     from ..codec.rounding import Rounding
+    from ..hardware.golden.conventions import get_profile
 
-    fields = {"rounding": "mode", "overflow": "overflow", "random_bits": "bits"}
-    chosen = Rounding(**{field: given[name] for name, field in fields.items() if name in given})
-    return None if chosen == Rounding() else chosen
+    mode, overflow = given.get("rounding"), given.get("overflow")
+    if "random_bits" in given:
+        usual = get_profile(given["profile"]).overflow if "profile" in given else "saturate"
+        return Rounding(mode or "nearest-even", overflow or usual, bits=given["random_bits"])
+    if overflow is None:
+        return None if mode is None else str(mode)
+    return f"{mode or 'nearest-even'}/{overflow}"
 
 
 @app.command(
     short_help="Write test vectors for a hardware design.",
     epilog="Examples: rf8sim vectors multiply -o mul.tv; rf8sim vectors encode --from float16 --form csv; "
+    "rf8sim vectors dot:4 -f e4m3fn --result float32; "
+    "rf8sim vectors fma -f e4m3fn --format-c float32 --result float32; "
+    "rf8sim vectors block_dot:32 -f e2m1fn --result float32; "
     "rf8sim vectors multiply --inputs-only | ./dut | rf8sim verify multiply",
 )
 def vectors(
@@ -165,6 +213,11 @@ def vectors(
     rounding: RoundingMode = None,
     overflow: Overflow = None,
     random_bits: RandomBits = None,
+    scale: Scale = None,
+    accumulator: Accumulator = None,
+    profile: Profile = None,
+    tininess: Tininess = None,
+    signalling: Signalling = None,
     level: Level = None,
     seed: Seed = None,
     n: Count = None,
@@ -233,6 +286,11 @@ def verify(
     rounding: RoundingMode = None,
     overflow: Overflow = None,
     random_bits: RandomBits = None,
+    scale: Scale = None,
+    accumulator: Accumulator = None,
+    profile: Profile = None,
+    tininess: Tininess = None,
+    signalling: Signalling = None,
     level: Level = None,
     seed: Seed = None,
     n: Count = None,

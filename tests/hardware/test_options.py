@@ -31,10 +31,16 @@ VALUES = {
     "bits": (4, 7),
     "level": (1, 2),
     "seed": (1, 2),
+    "scale": ("e8m0fnu", "e4m3fn"),
+    "accumulator": ("float32", "int:6"),
+    "tininess": ("before", "after"),
+    "signalling": ("quiet", "invalid"),
 }
 FLAGS = {
     "source": "--from", "result": "--result", "rounding": "--rounding", "overflow": "--overflow",
     "bits": "--random-bits", "level": "--level", "seed": "--seed", "n": "-n",
+    "scale": "--scale", "accumulator": "--accumulator", "profile": "--profile", "tininess": "--tininess",
+    "signalling": "--signalling-nan",
 }  # fmt: skip
 
 
@@ -70,7 +76,7 @@ def refusal(operation, options):
 
 
 def test_every_option_is_here():
-    assert set(VALUES) == set(IDLE)
+    assert set(VALUES) | {"profile"} == set(IDLE)  # what a profile changes is in test_widening.py
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -127,6 +133,20 @@ def test_the_command_line_says_its_own_names(capsys, command, option):
         ("multiply --format-c int8", "error: --format-c changes nothing: multiply has no operand c; leave it out"),
         ("encode --format-b rf6", "error: --format-b changes nothing: encode has no operand b; leave it out"),
         ("decode --overflow saturate", "error: --overflow changes nothing: a result in float32 is exact; leave it out"),
+        ("compare --rounding up", "error: --rounding changes nothing: compare rounds nothing; leave it out"),
+        ("compare --result int8", "--result changes nothing: the result of compare is a relation; leave it out"),
+        ("multiply --scale e8m0fnu", "error: --scale changes nothing: multiply has no scales; leave it out"),
+        ("add --accumulator float32", "--accumulator changes nothing: add sums no products in an accumulator"),
+        ("multiply --tininess after", "--tininess changes nothing: a result in rf8 has no underflow that rounding"),
+        ("dot:2 -f e4m3fn --signalling-nan invalid", "operands of dot:2 have no signalling NaN; leave it out"),
+        ("compare --profile riscv", "--profile changes nothing: results in relation are the same by each; leave it"),
+        ("convert -f float32", "convert goes into another format: --result says which"),
+        ("dot:2 --result float32 --rounding residual", "rounding 'residual' is not for a result in float32"),
+        ("dot:2 --format-c float64", "operand c is a number of at most 53 digits, not float64"),
+        ("dot:2 --accumulator aligned:13:16 --format-c float32", "an operand c is for exact sums, and for floats"),
+        ("block_dot:2 --accumulator int:24", "scaled sums are no integers, choose a float"),
+        ("block_dot:2 --accumulator hopper-fp8", "takes no scales: choose a float or exact"),
+        ("multiply --profile arm", "unknown profile 'arm': the choices are riscv, cuda, ocp, p3109"),
         (
             "multiply --random-bits 32",
             "error: --random-bits changes nothing: only stochastic rounding has a random word",
@@ -136,7 +156,7 @@ def test_the_command_line_says_its_own_names(capsys, command, option):
         ("multiply --result fixed:2.2", "error: 7.130438461899757e-10 is not a number of fixed:2.2: choose more bits"),
         ("decode -f e8m0fnu --result float16", "error: 5.877471754111438e-39 is not a float16 number"),
         ("encode --from rf8", "encode is given numbers: --from is a float or fixed:I.F, got the format 'rf8'"),
-        ("divide --result float32", "leave --result out"),
+        ("divide --result float64", "rounded, and not to float64: choose float32 or narrower"),
         ("encode --seed 99999999999999999999", "--seed must be from 0 to 2**64 - 1"),
         ("multiply -n 5 --level 2", "--level changes nothing: all 65,536 combinations"),
         ("multiply --rounding stochastic -n 5 --level 2", "which -n says"),

@@ -297,7 +297,7 @@ def test_level_2_asks_more():
     [
         ("add", {"fmt": "bfloat16", "result": "float64"}, "have up to 262 digits here, and 53 are computed"),
         ("multiply", {"fmt": "float16", "result": "float32", "level": 3}, "`level` must be 1 or 2"),
-        ("divide", {"fmt": "float16", "result": "float32"}, "the result of divide is a code, not float32"),
+        ("divide", {"fmt": "float16", "result": "float64"}, "the result of divide is rounded, and not to float64"),
     ],
 )
 def test_what_is_not_decided_is_refused(operation, options, message):

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from ..._base.threads import in_pieces
 from ...arithmetic.operands import get_operand
 from ...arithmetic.operations import OPERATIONS as TABLES
-from ...arithmetic.operations import Flags, Numbers, exact_numbers, exact_sum
+from ...arithmetic.operations import Flags, Numbers, exact_numbers, exact_sum, order
 from ...codec.dispatch import sum_terms
 from ...formats import Format
 from .model import Model
 from .ports import Fixed
+from .summing import sum_products
 
 __all__ = ["OPERATIONS", "SHORT", "Exact", "Operation", "State", "accumulate", "unless_nan"]
 
@@ -85,26 +86,61 @@ def _binary(name: str) -> Callable[[Model, Sequence[Array]], Exact]:
     return operation
 
 
+def _unary(name: str) -> Callable[[Model, Sequence[Array]], Exact]:
+    exact = TABLES[name].exact
+
+    def operation(model: Model, values: Sequence[Array]) -> Exact:
+        a = values[0]
+        result = exact(a, a)
+        return Exact(result, _invalid(result, (a,)), exact_numbers(name, a, a))
+
+    return operation
+
+
+def _compare(model: Model, values: Sequence[Array]) -> Exact:
+    placed = order(*values[:2]).astype(np.int64)
+    return Exact(placed, np.zeros(placed.shape, np.int64))
+
+
 def _fma(model: Model, values: Sequence[Array]) -> Exact:
     a, b, c = values[:3]
+    if isinstance(model.result.kind, Fixed) or model.accumulation is not None:
+        return _dot(model, (a[:, None], b[:, None], c))
     result = -exact_sum(-(a * b), -c) if model.rounding.mode == "down" else exact_sum(a * b, c)
     product = a * b
     return Exact(result, _invalid(result, (a, b, c)), lambda index: Fraction(product[index]) + Fraction(c[index]))
 
 
 def _dot(model: Model, values: Sequence[Array]) -> Exact:
-    a, b = values[:2]
-    products = a * b
-    finite = np.isfinite(products)
-    special = np.where(finite, 0.0, products).sum(axis=1)
-    flags = _invalid(special, (a, b))
-    kept = np.where(finite, products, 0.0)
+    """Sum products, times the scales of both operands and with the addend c if there are any."""
+    lanes = [value if value.ndim == 2 else value[:, None] for value in values[:2]]
+    place = {name: model.find(name) for name in ("c", "scale_a", "scale_b")}
+    extra = {name: values[index] for name, index in place.items() if index is not None}
+    scales = [extra[name] for name in ("scale_a", "scale_b") if name in extra]
+    operands = (*lanes, *extra.values())
+    if model.accumulation is not None:
+        total = sum_products(model.accumulation, lanes, model.formats[:2], extra.get("c"), scales)
+        return Exact(total, _invalid(total, operands))
+    terms = lanes[0] * lanes[1]
+    for scale in scales:
+        terms = terms * scale[:, None]
+    if "c" in extra:
+        terms = np.concatenate([terms, extra["c"][:, None]], axis=1)
+    return _sum(model, terms, operands)
+
+
+def _sum(model: Model, terms: Array, operands: Sequence[Array]) -> Exact:
+    """Sum the columns of exact terms."""
+    finite = np.isfinite(terms)
+    special = np.where(finite, 0.0, terms).sum(axis=1)
+    flags = _invalid(special, operands)
+    kept = np.where(finite, terms, 0.0)
     if isinstance(model.result.kind, Fixed):
         integers = _whole(kept, model.result.kind).sum(axis=1)
         return unless_nan(integers, np.isnan(special), flags)
     total = np.empty(len(kept))
-    terms = np.ascontiguousarray(kept.T)
-    in_pieces(lambda start, stop: sum_terms(terms[:, start:stop], True, total[start:stop]), total.size)
+    columns = np.ascontiguousarray(kept.T)
+    in_pieces(lambda start, stop: sum_terms(columns[:, start:stop], True, total[start:stop]), total.size)
     return Exact(np.where(special == 0, total, special), flags, lambda index: sum(map(Fraction, kept[index])))
 
 
@@ -132,11 +168,14 @@ class Operation(NamedTuple):
         From the model and the operands' values to the exact results; None for ``accumulate``, which has a memory.
     summary : str
         What it does.
+    addend : bool
+        Whether there may be an operand ``c`` that is added.
     """
 
     operands: tuple[str, ...]
     exact: Callable[[Model, Sequence[Array]], Exact] | None
     summary: str
+    addend: bool = False
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -147,7 +186,15 @@ OPERATIONS: dict[str, Operation] = {
     "multiply": Operation(("a", "b"), _binary("multiply"), "a * b"),
     "divide": Operation(("a", "b"), _binary("divide"), "a / b"),
     "fma": Operation(("a", "b", "c"), _fma, "a * b + c, rounded once"),
-    "dot": Operation(("a", "b"), _dot, "dot:n, the sum of n products, rounded once"),
+    "sqrt": Operation(("a",), _unary("sqrt"), "the square root of a"),
+    "minimum": Operation(("a", "b"), _binary("minimum"), "the smaller, NaN if one is (IEEE 754-2019, 9.6)"),
+    "maximum": Operation(("a", "b"), _binary("maximum"), "the larger, NaN if one is (IEEE 754-2019, 9.6)"),
+    "compare": Operation(("a", "b"), _compare, "less 1, equal 2, greater 4, unordered 8"),
+    "convert": Operation(("a",), _same, "a in another format"),
+    "dot": Operation(("a", "b"), _dot, "dot:n, the sum of n products, rounded once", True),
+    "block_dot": Operation(
+        ("a", "b", "scale_a", "scale_b"), _dot, "block_dot:n, the sum of n products times both scales", True
+    ),
     "accumulate": Operation(("clear", "a", "b"), None, "the sum of products since clear was 1, kept exactly"),
 }
 """The operations that vectors are made for."""

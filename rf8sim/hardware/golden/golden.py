@@ -9,31 +9,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._base.checks import choose
-from ...arithmetic.operands import get_operand
 from ...arithmetic.operations import (
     WORD,
     DrawTable,
+    Flags,
     Formats,
     Integers,
     as_integers,
     draws,
-    each_format,
     number_in_words,
-    round_exact,
 )
-from ...codec.boundaries import place
-from ...codec.rounding import Rounding, RoundingMode, as_rounding, check_choices
-from ...formats import Format, get_format
-from .exact import OPERATIONS, SHORT, Exact, State, accumulate, unless_nan
+from .answers import Answers, joined, round_result, with_conventions
+from .choosing import (
+    accumulation_of,
+    check_result,
+    conventions_of,
+    operand_ports,
+    parsed,
+    result_kind,
+    rounding_of,
+    states_overflow,
+)
+from .conventions import get_profile, signalling_nans
+from .exact import OPERATIONS, Exact, State, accumulate, unless_nan
 from .model import Model
-from .options import check_given, given_rounding
-from .ports import EXHAUSTIVE_BITS, Bits, Codes, Fixed, Float, Kind, Patterns, Port, get_kind, unsigned
+from .options import Options, check_given, given_rounding
+from .ports import EXHAUSTIVE_BITS, Bits, Codes, Fixed, Patterns, Port, unsigned
 
 __all__ = ["OPERATIONS", "Answers", "Exact", "Golden", "State", "all_operands", "golden", "joined"]
 
@@ -41,37 +47,6 @@ Array = NDArray[np.float64]
 
 _PIECE = 1 << 15  # vectors that are float64 at one time
 _TINY = 2.0**-900  # a random word of 32 bits does not bring so little to the smallest value of any format
-
-
-class Answers(NamedTuple):
-    """What a design must answer to some vectors.
-
-    Attributes
-    ----------
-    results : ndarray of unsigned integers
-        Bit patterns.
-    flags : ndarray of uint8
-        IEEE 754's exceptions, as bits of `rf8sim.arithmetic.codes.Flags` (TestFloat's).
-    missing : ndarray of bool
-        Where the result is NaN and its format has no code for it: such vectors are never asked.
-    ties : ndarray of bool
-        Where the exact result lies where the nearest modes must choose.
-    """
-
-    results: Patterns
-    flags: NDArray[np.uint8]
-    missing: NDArray[np.bool_]
-    ties: NDArray[np.bool_]
-
-    def at(self, where: NDArray[Any] | slice) -> Answers:
-        """Return the answers to some of the vectors."""
-        return Answers(self.results[where], self.flags[where], self.missing[where], self.ties[where])
-
-
-def joined(pieces: Sequence[Answers]) -> Answers:
-    """Return the answers of successive pieces as one."""
-    results, flags, missing, ties = zip(*pieces, strict=True)
-    return Answers(np.concatenate(results), np.concatenate(flags), np.concatenate(missing), np.concatenate(ties))
 
 
 class Golden(Model):
@@ -103,21 +78,22 @@ class Golden(Model):
         kind, patterns = self.operands[0].kind, operands[0]
         if self.operation == "encode" and isinstance(kind, Fixed) and kind.bits > 53:
             exact = exact._replace(exactly=lambda index: kind.number(int(patterns[index])))
+        if self.conventions.signalling:
+            exact = exact._replace(flags=exact.flags | self._signals(operands))
         return exact, state
+
+    def _signals(self, operands: Sequence[Patterns]) -> NDArray[np.int64]:
+        """Raise ``invalid`` where an operand is a signalling NaN."""
+        signals = np.zeros(len(operands[0]), np.bool_)
+        for port, patterns in zip(self.operands, operands, strict=True):
+            signalling = signalling_nans(port.kind, patterns)
+            signals |= signalling.any(axis=1) if port.lanes > 1 else signalling
+        return np.where(signals, Flags.INVALID, 0).astype(np.int64)
 
     def round(self, exact: Exact, words: Patterns | None = None) -> Answers:
         """Round exact results; ``words`` are the random words of ``stochastic``."""
-        values, flags, exactly = exact
-        nowhere = np.zeros(values.shape, dtype=np.bool_)
-        kind = self.result.kind
-        if isinstance(kind, Fixed):
-            return Answers(kind.wrapped(values), flags.astype(np.uint8), nowhere, nowhere)
-        if isinstance(kind, Float):
-            return Answers(kind.patterns(values), flags.astype(np.uint8), nowhere, nowhere)
-        assert isinstance(kind, Codes)
         if not self.stochastic:
-            rounded = round_exact(values, flags, kind.format, self.rounding, exactly)
-            return Answers(*rounded, _ties(values, kind.format))
+            return with_conventions(self, round_result(self, exact))
         assert words is not None
         return self._drawn(self._draws(exact), words)
 
@@ -128,7 +104,8 @@ class Golden(Model):
         assert self.into is not None
         codes = (table.codes >> shift).astype(self.into.code_dtype)
         raised = (table.flags >> shift).astype(np.uint8)
-        return Answers(codes, raised, table.missing, np.zeros(codes.shape, dtype=np.bool_))
+        nowhere = np.zeros(codes.shape, dtype=np.bool_)
+        return with_conventions(self, Answers(codes, raised, table.missing, nowhere))
 
     def _draws(self, exact: Exact) -> DrawTable:
         values, flags, exactly = exact
@@ -192,22 +169,6 @@ class Golden(Model):
         return joined(pieces), state
 
 
-@lru_cache(maxsize=16)
-def _midpoints(fmt: Format, negative: bool) -> Array:
-    return place(fmt, RoundingMode.NEAREST_AWAY, negative).point
-
-
-def _ties(values: Array, fmt: Format) -> NDArray[np.bool_]:
-    """Say which numbers lie exactly where the nearest modes choose between two neighbours."""
-    ties = np.zeros(values.shape, dtype=np.bool_)
-    for negative in (False, True)[: 1 + fmt.signed]:
-        points = np.append(_midpoints(fmt, negative), np.inf)
-        magnitudes = -values if negative else values
-        place = np.searchsorted(points[:-1], magnitudes)
-        ties |= (points[place] == magnitudes) & np.isfinite(values) & (values != 0)
-    return ties
-
-
 def _index(ports: Sequence[Port], operands: Sequence[Patterns]) -> NDArray[np.uint32]:
     index: NDArray[np.uint32] = np.zeros(len(operands[0]), dtype=np.uint32)
     for port, patterns in zip(ports, operands, strict=True):
@@ -249,30 +210,43 @@ def all_operands(ports: Sequence[Port]) -> tuple[Patterns, ...]:
 def golden(
     operation: str,
     fmt: Formats = "rf8",
-    *,
-    source: str | None = None,
-    result: str | Format | None = None,
-    rounding: str | Rounding | None = None,
+    **options: Unpack[Options],
 ) -> Golden:
     """Make the golden model of an operation.
 
     Parameters
     ----------
     operation : str
-        ``decode``, ``encode``, ``add``, ``subtract``, ``multiply``, ``divide``, ``fma``, ``dot:n`` or ``accumulate``.
+        A key of `OPERATIONS`; ``dot:n`` and ``block_dot:n`` with the number of products.
     fmt : str, Format or tuple
         Format of the operands, or a tuple with one for each of ``a``, ``b`` and ``c`` that there are. That of ``a`` is
-        the result's too, but of ``decode``.
-    source : str, optional
-        What ``encode`` is given: ``float32`` (default), ``float16``, ``bfloat16``, ``float64`` or fixed point,
-        ``fixed:I.F``.
-    result : str or Format, optional
-        What the result is: by default ``fmt``, and float32 for ``decode``. ``fixed:I.F`` for exact sums and products,
-        which wrap around; other results that do not fit are refused. ``float16`` and ``bfloat16`` are formats, to which
-        results are rounded, but for ``decode``.
-    rounding : str or Rounding, optional
-        As for `rf8sim.encode`: by default ``nearest-even``, with saturation. Of ``stochastic`` the random word is the
-        last operand, as wide as the ``bits`` of the rounding; it has no seed, offset or words.
+        the result's too, but of ``decode``, ``convert`` and ``compare``. Of ``dot`` and ``block_dot`` a third one makes
+        an operand ``c``, which is added. Operand ``c``, and ``a`` of ``convert``, may be floats (``float32``, ``tf32``,
+        ``e8m13``) or integers (``int32``, ``fixed:I.F``).
+    **options
+        ``source``: what ``encode`` is given: ``float32`` (default), ``float16``, ``bfloat16``, ``float64`` or fixed
+        point, ``fixed:I.F``.
+
+        ``result``: what the result is: by default ``fmt``, float32 for ``decode``, the accumulator's float where there
+        is one. ``fixed:I.F`` for exact sums and products, which wrap around; other results that do not fit are refused.
+        Results in formats and in floats of at most 32 bits are rounded, but of ``decode``.
+
+        ``rounding``: as for `rf8sim.encode`: by default ``nearest-even``. A text without overflow means ``saturate``
+        for formats, ``ieee`` for floats of more than 16 bits. Of ``stochastic`` the random word is the last operand, as
+        wide as the ``bits`` of the rounding; it has no seed, offset or words.
+
+        ``scale``: format of the scales of ``block_dot``, or of each of two: ``e8m0fnu`` by default.
+
+        ``accumulator``: what ``dot``, ``block_dot`` and ``fma`` sum in, as `rf8sim.dot` takes it, before the sum is
+        rounded to the result; by default sums are exact. The flags are then those of that last rounding, and
+        ``invalid``.
+
+        ``profile``: conventions of `rf8sim.hardware.golden.conventions.PROFILES`: overflow, NaN patterns, tininess,
+        signalling NaN.
+
+        ``tininess``: ``before`` (default) or ``after`` rounding.
+
+        ``signalling``: ``invalid`` if signalling NaNs raise that flag, or ``quiet`` (default).
 
     Returns
     -------
@@ -294,67 +268,20 @@ def golden(
     >>> hex(answers.results[0]), int(answers.flags[0])
     ('0x6f', 0)
     """
-    name, colon, length = operation.partition(":")
-    name = SHORT.get(name, name)
-    if name != "dot":
-        choose("operation", name, ["dot:n" if known == "dot" else known for known in OPERATIONS])
-    lanes = int(length) if length.isdecimal() else 0
-    if (name == "dot") != bool(colon) or (colon and not 1 <= lanes <= 1024):
-        raise ValueError(f"operation {operation!r}: write dot:n for a dot product of n products, n from 1 to 1024")
-    chosen = as_rounding("nearest-even" if rounding is None else rounding)
-    formats = _formats(name, fmt)
-    first = formats[0]
-    kinds: dict[str, Kind] = {key: get_kind(value) for key, value in zip("abc", formats, strict=False)}
-    kinds |= {"clear": Bits("bits:1", 1)} | ({"x": _source(source or "float32")} if name == "encode" else {})
-    ports = [Port(key, kinds[key], lanes if name == "dot" and lanes > 1 else 1) for key in OPERATIONS[name].operands]
-    given = {"source": source, "result": result, **given_rounding(rounding)}
-    kind = _result_kind(name, result, first)
-    if isinstance(kind, Codes):
-        check_choices(kind.format, chosen)
-        if chosen.stochastic:
-            ports.append(Port("word", Bits(f"bits:{chosen.bits}", chosen.bits)))
-    else:
-        _check_exact_result(name, kind, formats)
-    model = Golden(name, tuple(ports), Port("result", kind), chosen)
-    check_given(model, given)
+    asked = parsed(operation)
+    named = options.get("profile")
+    profile = None if named is None else get_profile(named)
+    ports = operand_ports(asked, fmt, options)
+    accumulation = accumulation_of(asked, ports, options)
+    kind = result_kind(asked, ports, fmt, accumulation, options)
+    chosen = rounding_of(kind, options.get("rounding"), profile)
+    if isinstance(kind, Codes) and chosen.stochastic:
+        ports.append(Port("word", Bits(f"bits:{chosen.bits}", chosen.bits)))
+    conventions = conventions_of(kind, profile, options)
+    model = Golden(asked.name, tuple(ports), Port("result", kind), chosen, accumulation, conventions)
+    stated = given_rounding(options.get("rounding"))
+    check_given(model, {**options, "rounding": None, **stated, "stated": states_overflow(options.get("rounding"))})
+    check_result(model)
     if not isinstance(kind, Codes) and model.exhaustive:
         _whole_answers(model)  # a result that does not hold every answer is refused now
     return model
-
-
-def _formats(name: str, fmt: Formats) -> list[Format]:
-    """Return the formats of the operands that hold codes; of ``encode``, which has none, that of the result."""
-    codes = [operand for operand in OPERATIONS[name].operands if operand in ("a", "b", "c")]
-    if not isinstance(fmt, (str, Format)) and len(tuple(fmt)) != max(len(codes), 1):
-        operands = ", ".join(codes) or "x, which are numbers,"
-        raise ValueError(f"`fmt` has {len(tuple(fmt))} formats, and the operands of {name} are {operands}: give one "
-                         "format, or one for each")  # fmt: skip
-    return [get_format(each) for each in each_format(fmt, max(len(codes), 1))]
-
-
-def _source(name: str) -> Kind:
-    kind = get_kind(name)
-    if isinstance(kind, Codes):
-        raise ValueError(f"encode is given numbers: `source` is a float or fixed:I.F, got the format {name!r}")
-    return kind
-
-
-def _result_kind(name: str, result: str | Format | None, first: Format) -> Kind:
-    """Return what the result is: ``float16`` and ``bfloat16`` are formats, but for ``decode``, which rounds nothing."""
-    if result is None:
-        return get_kind("float32" if name == "decode" else first)
-    kind = get_kind(result)
-    return get_kind(get_format(kind.name)) if name != "decode" and kind.name in ("float16", "bfloat16") else kind
-
-
-def _check_exact_result(name: str, kind: Kind, formats: Sequence[Format]) -> None:
-    able = ["decode", "add", "subtract", "multiply", *(["dot", "accumulate"] if isinstance(kind, Fixed) else [])]
-    if name not in able:
-        raise ValueError(f"the result of {name} is a code, not {kind.name}: leave `result` out, or name a format")
-    if name in ("add", "subtract") and kind.bits > 53:
-        grids = [get_operand(np.zeros(0, np.uint8), fmt).grid for fmt in formats]
-        digits = max(grid.unit + grid.bits for grid in grids) + 1 - min(grid.unit for grid in grids)
-        if digits > 53:
-            raise ValueError(
-                f"exact results of {name} have up to {digits} digits here, and 53 are computed: leave `result` out"
-            )

@@ -5,11 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from ...arithmetic.accumulation import Accumulation
 from ...codec.rounding import Rounding
 from ...formats import Format
+from .conventions import Conventions
 from .ports import EXHAUSTIVE_BITS, Codes, Float, Port
 
-__all__ = ["Model"]
+__all__ = ["LONG", "Model"]
+
+_USUAL = Conventions()
+
+LONG = ("dot", "block_dot")
+"""Operations of so many products as their name says: ``dot:n``."""
 
 
 @dataclass(frozen=True)
@@ -26,17 +33,41 @@ class Model:
         What it answers.
     rounding : Rounding
         How the result is rounded; of ``stochastic`` its ``bits`` are the width of the random word, the last operand.
+    accumulation : Accumulation, optional
+        How products are summed; None if exactly.
+    conventions : Conventions
+        NaN patterns, tininess, signalling NaN.
     """
 
     operation: str
     operands: tuple[Port, ...]
     result: Port
     rounding: Rounding
+    accumulation: Accumulation | None = None
+    conventions: Conventions = _USUAL
 
     @property
     def name(self) -> str:
         """The operation as it is asked for: with the length of a dot product."""
-        return f"dot:{self.operands[0].lanes}" if self.operation == "dot" else self.operation
+        return f"{self.operation}:{self.operands[0].lanes}" if self.operation in LONG else self.operation
+
+    def find(self, name: str) -> int | None:
+        """Return the place of an operand; None if there is none of that name."""
+        return next((place for place, port in enumerate(self.operands) if port.name == name), None)
+
+    @property
+    def rounds(self) -> bool:
+        """Whether the result may be rounded: it is a code, or a float that does not hold every exact result."""
+        kind = self.result.kind
+        if self.operation in ("minimum", "maximum") and all(port.kind == kind for port in self.operands):
+            return False
+        return isinstance(kind, Codes) or (isinstance(kind, Float) and not self.keeps)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the result is a float into which nothing is rounded: of ``decode``, and float64."""
+        kind = self.result.kind
+        return isinstance(kind, Float) and (self.operation == "decode" or kind.bits == 64)
 
     @property
     def into(self) -> Format | None:
@@ -57,7 +88,7 @@ class Model:
     @property
     def stochastic(self) -> bool:
         """Whether a random word is the last operand."""
-        return self.rounding.stochastic
+        return self.rounding.stochastic and self.into is not None
 
     @property
     def bits(self) -> int:

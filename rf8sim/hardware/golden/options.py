@@ -3,26 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
-from ...codec.rounding import Rounding, as_rounding
-from .model import Model
-from .ports import EXHAUSTIVE_BITS
+from ...arithmetic.accumulation import Accumulation
+from ...arithmetic.operations import Formats
+from ...codec.rounding import Rounding, as_rounding, fits
+from ...formats import Format
+from .conventions import PROFILES, has_signalling, has_subnormals
+from .model import LONG, Model
+from .ports import EXHAUSTIVE_BITS, Codes, Relation
 
-__all__ = ["IDLE", "check_given", "given_rounding"]
+__all__ = ["IDLE", "Options", "check_given", "given_rounding"]
 
 Given = Mapping[str, Any]
 
 
+class Options(TypedDict, total=False):
+    """Options of a golden model, all of which may be None: see `rf8sim.hardware.golden.golden.golden`."""
+
+    source: str | None
+    result: str | Format | None
+    rounding: str | Rounding | None
+    scale: Formats | None
+    accumulator: str | Format | Accumulation | None
+    profile: str | None
+    tininess: str | None
+    signalling: str | None
+
+
 def _if_exact(model: Model, given: Given) -> str:
-    return f"a result in {model.result.kind.name} is exact" if model.into is None else ""
+    if isinstance(model.result.kind, Relation):
+        return f"{model.name} rounds nothing"
+    return "" if model.rounds else f"a result in {model.result.kind.name} is exact"
+
+
+def _accumulator(model: Model, given: Given) -> str:
+    return "" if model.operation in (*LONG, "fma") else f"{model.name} sums no products in an accumulator"
+
+
+def _tininess(model: Model, given: Given) -> str:
+    kind = model.result.kind
+    if model.rounds and has_subnormals(kind):
+        return ""
+    return f"a result in {kind.name} has no underflow that rounding decides"
+
+
+def _signalling(model: Model, given: Given) -> str:
+    kinds = [port.kind for port in model.operands]
+    return "" if any(map(has_signalling, kinds)) else f"operands of {model.name} have no signalling NaN"
+
+
+def _profile(model: Model, given: Given) -> str:
+    kind = model.result.kind
+    patterns = any(kind.name in profile.nans for profile in PROFILES.values())
+    overflows = not given.get("stated") and not _if_exact(model, given)
+    overflows &= not isinstance(kind, Codes) or fits(kind.format, Rounding(overflow="ieee"))
+    if patterns or overflows or not (_tininess(model, given) and _signalling(model, given)):
+        return ""
+    return f"results in {kind.name} are the same by each"
 
 
 def _level(model: Model, given: Given) -> str:
     if model.exhaustive:
         return f"all {1 << model.bits:,} combinations of operands are asked at every level"
     unworded = model.bits - (model.rounding.bits if model.stochastic else 0)
-    grows = model.streams or model.operation in ("fma", "dot") or unworded > EXHAUSTIVE_BITS
+    grows = model.streams or model.operation in ("fma", *LONG) or unworded > EXHAUSTIVE_BITS
     return "" if grows or "n" not in given else "the level is but the number of random vectors, which `n` says"
 
 
@@ -31,12 +76,19 @@ def _seed(model: Model, given: Given) -> str:
     return "there are no random vectors, unless `n` asks for some" if random == 0 else ""
 
 
+_FIXED_RESULTS = {"encode": "the result of encode is a code of `fmt`", "compare": "the result of compare is a relation"}
+
 IDLE: dict[str, Callable[[Model, Given], str]] = {
     "source": lambda model, given: "" if model.operation == "encode" else f"{model.name} is given codes, of `fmt`",
-    "result": lambda model, given: "the result of encode is a code of `fmt`" if model.operation == "encode" else "",
+    "result": lambda model, given: _FIXED_RESULTS.get(model.operation, ""),
     "rounding": _if_exact,
     "overflow": _if_exact,
     "bits": lambda model, given: "" if model.stochastic else "only stochastic rounding has a random word",
+    "scale": lambda model, given: "" if model.operation == "block_dot" else f"{model.name} has no scales",
+    "accumulator": _accumulator,
+    "profile": _profile,
+    "tininess": _tininess,
+    "signalling": _signalling,
     "level": _level,
     "seed": _seed,
 }
@@ -70,6 +122,8 @@ def given_rounding(rounding: str | Rounding | None) -> dict[str, Any]:
     fields = {"rounding": (chosen.mode, usual.mode), "overflow": (chosen.overflow, usual.overflow),
               "bits": (chosen.bits, usual.bits)}  # fmt: skip
     given = {name: value for name, (value, default) in fields.items() if value != default}
+    if isinstance(rounding, str) and "/" in rounding:
+        given["overflow"] = chosen.overflow
     return given or {"rounding": chosen.mode}
 
 

@@ -12,14 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...codec.codec import whole_table
-from ...formats import FloatLayout, Format, get_format
+from ...formats import FloatLayout, Format, get_format, get_layout
 from ...formats.floats import ARRAY_LAYOUTS
 from ...reference import Number
 
-__all__ = ["EXHAUSTIVE_BITS", "Bits", "Codes", "Fixed", "Float", "Kind", "Patterns", "Port", "get_kind", "unsigned"]
+__all__ = [
+    "EXHAUSTIVE_BITS",
+    "Bits",
+    "Codes",
+    "Fixed",
+    "Float",
+    "Kind",
+    "Patterns",
+    "Port",
+    "Relation",
+    "get_kind",
+    "unsigned",
+]
 
 Patterns = NDArray[np.unsignedinteger[Any]]
 """Bit patterns, one a vector; of an operand of several lanes, of shape (vectors, lanes)."""
+
+_WIDEST_LAYOUT = 32  # bits of a float that has no dtype
 
 EXHAUSTIVE_BITS = 16
 """Operands of at most so many bits together are asked in all combinations."""
@@ -73,29 +87,25 @@ class Codes(Kind):
 
 @dataclass(frozen=True)
 class Float(Kind):
-    """Patterns of a binary floating-point type that numpy or ml_dtypes has."""
+    """Patterns of a binary floating-point layout."""
 
-    @property
-    def layout(self) -> FloatLayout:
-        """What the bits of a pattern mean."""
-        return ARRAY_LAYOUTS[self.name]
-
-    @property
-    def _dtype(self) -> np.dtype[Any]:
-        dtype = self.layout.dtype
-        assert dtype is not None
-        return dtype
+    layout: FloatLayout
 
     def values(self, patterns: Patterns) -> NDArray[np.float64]:
         """Widen."""
+        if self.layout.dtype is None:
+            return self.layout.values(patterns)
         with np.errstate(invalid="ignore"):  # a signalling NaN
-            values: NDArray[np.float64] = np.ascontiguousarray(patterns).view(self._dtype).astype(np.float64)
+            values: NDArray[np.float64] = np.ascontiguousarray(patterns).view(self.layout.dtype).astype(np.float64)
         return values
 
     def patterns(self, values: NDArray[np.float64]) -> Patterns:
         """Return the patterns of numbers, NaN the quiet one; raise ValueError if one is not a number of this type."""
+        dtype = self.layout.dtype
+        if dtype is None:
+            raise ValueError(f"{self.name} is a result that is rounded: decode into float32 or float64")
         with np.errstate(over="ignore", invalid="ignore"):
-            narrow = np.where(np.isnan(values), np.nan, values).astype(self._dtype)
+            narrow = np.where(np.isnan(values), np.nan, values).astype(dtype)
             same = (narrow.astype(np.float64) == values) | np.isnan(values)
         if not same.all():
             value = float(values[~same].flat[0])
@@ -163,6 +173,20 @@ class Bits(Kind):
 
 
 @dataclass(frozen=True)
+class Relation(Kind):
+    """How two numbers compare, one bit each: less 1, equal 2, greater 4, unordered 8."""
+
+    def patterns(self, order: NDArray[Any]) -> Patterns:
+        """Return the patterns of -1 (less), 0 (equal), 1 (greater) and 2 (unordered)."""
+        return (np.uint8(1) << (order + 1).astype(np.uint8)).astype(np.uint8)
+
+    def words(self, pattern: int) -> str:
+        """Return the names of the bits that are set."""
+        names = ("less", "equal", "greater", "unordered")
+        return " and ".join(name for bit, name in enumerate(names) if pattern >> bit & 1) or "nothing"
+
+
+@dataclass(frozen=True)
 class Port:
     """An operand or a result: its name, what each lane carries, and how many lanes there are.
 
@@ -184,14 +208,28 @@ class Port:
         return -(-self.bits // 4)
 
 
+def _layout(name: str) -> FloatLayout | None:
+    """Return the layout of a float that is no format of at most 16 bits, or that arrays have; None if it is neither."""
+    if name in ARRAY_LAYOUTS:
+        return ARRAY_LAYOUTS[name]
+    if name != "tf32" and re.fullmatch(r"e\d+m\d+", name) is None:
+        return None
+    try:
+        layout = get_layout(name)
+    except ValueError:
+        return None
+    return layout if 16 < layout.bits <= _WIDEST_LAYOUT else None
+
+
 def get_kind(name: str | Format) -> Kind:
     """Return the kind of a name.
 
     Parameters
     ----------
     name : str or Format
-        A format; ``float16``, ``bfloat16``, ``float32``, ``float64``; ``fixed:I.F`` or ``ufixed:I.F`` with I integer
-        bits (the sign included) and F fraction bits, 64 together at most.
+        A format; ``float16``, ``bfloat16``, ``float32``, ``float64``, ``tf32``, or ``e{E}m{M}`` of 17 to 32 bits;
+        ``fixed:I.F`` or ``ufixed:I.F`` with I integer bits (the sign's included) and F fraction bits, at most 64;
+        ``int32`` and other integers of more than 16 bits, which are ``fixed:32.0``.
 
     Returns
     -------
@@ -207,12 +245,18 @@ def get_kind(name: str | Format) -> Kind:
     --------
     >>> get_kind("fixed:2.19").bits, get_kind("bfloat16").bits, get_kind("rf8").name
     (21, 16, 'rf8')
+    >>> get_kind("tf32").bits, get_kind("e8m13").bits, get_kind("int32").name
+    (19, 22, 'fixed:32.0')
     >>> float(get_kind("fixed:2.2").values(np.array([0xF], np.uint8))[0])
     -0.25
     """
     if isinstance(name, str):
-        if name in ARRAY_LAYOUTS:
-            return Float(name, ARRAY_LAYOUTS[name].bits)
+        layout = _layout(name)
+        if layout is not None:
+            return Float(layout.name, layout.bits, layout)
+        integer = re.fullmatch(r"(u?)int(\d+)", name)
+        if integer is not None and 16 < int(integer[2]) <= 64:
+            name = f"{integer[1]}fixed:{integer[2]}.0"
         if name.split(":")[0] in ("fixed", "ufixed"):
             match = re.fullmatch(r"u?fixed:(\d+)\.(\d+)", name)
             width = sum(map(int, match.groups())) if match else 0

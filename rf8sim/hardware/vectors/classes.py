@@ -16,8 +16,9 @@ from ...codec.boundaries import BEYOND, Boundaries, place
 from ...codec.codec import random_words
 from ...codec.rounding import Overflow, RoundingMode
 from ...codec.thresholds import step_table
+from ...formats import Format
 from ..golden.golden import Golden, all_operands
-from ..golden.ports import EXHAUSTIVE_BITS, Fixed, Float, Patterns, Port, unsigned
+from ..golden.ports import EXHAUSTIVE_BITS, Codes, Fixed, Float, Patterns, Port, unsigned
 from .code_sets import (  # fmt: skip
     any_codes,
     core_codes,
@@ -31,6 +32,7 @@ from .code_sets import (  # fmt: skip
 from .fused import wide_fused
 from .pairs import wide_pairs
 from .targets import alignments
+from .widening import layout_points, nearest_patterns, wide_addends, wide_sums, with_scales
 
 __all__ = ["LEVELS", "structured"]
 
@@ -81,19 +83,17 @@ def _with_words(model: Golden, name: str, operands: Operands) -> Iterator[tuple[
 
 
 def _numbers(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[str, Columns]]:
-    kind, into = ports[0].kind, model.into
-    assert into is not None
+    kind = ports[0].kind
     if ports[0].bits <= EXHAUSTIVE_BITS:
         yield "exhaustive", all_operands(ports)
         return
     spread = np.arange(-level * level, level * level + 1)
     width = kind.bits
     dtype = unsigned(width)
-    modes = [mode for mode in _DETERMINISTIC if into.depth is not None or mode is not RoundingMode.RESIDUAL]
     top, one = (1 << width) - 1, 1
     if isinstance(kind, Float):
         fraction, infinity = kind.layout.mantissa_bits, kind.layout.infinity
-        first = {int(step) for mode in modes for step in step_table(into, mode, Overflow.SATURATE, kind.name).first}
+        first = _float_steps(model, kind)
         near = {(step + int(ulp)) & top for step in first for ulp in spread}
         yield "thresholds", (np.array(sorted(near), dtype),)
         lowest = (1 << fraction) - 1
@@ -106,12 +106,7 @@ def _numbers(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple
         yield "specials", (np.array(patterns, dtype),)
     else:
         assert isinstance(kind, Fixed)
-        points = {
-            (-1 if negative else 1) * step
-            for negative in (False, True)[: 1 + kind.signed]
-            for mode in modes
-            for step in _steps(kind, place(into, mode, negative))
-        }
+        points = _fixed_steps(model, kind)
         low, high = (-(1 << (width - 1)), (1 << (width - 1)) - 1) if kind.signed else (0, top)
         near = {point + int(ulp) for point in (*points, 0, low, high) for ulp in spread}
         inside = sorted(value & top for value in near if low <= value <= high)
@@ -121,6 +116,37 @@ def _numbers(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple
         ones += [high | low for high in ones for low in ones if low < high]
     walking = sorted({*ones, *(top ^ value for value in ones), *(top >> bit for bit in range(width))})
     yield "walking ones", (np.array(walking, dtype),)
+
+
+def _modes(into: Format) -> list[RoundingMode]:
+    return [mode for mode in _DETERMINISTIC if into.depth is not None or mode is not RoundingMode.RESIDUAL]
+
+
+def _float_steps(model: Golden, kind: Float) -> set[int]:
+    """Return the first patterns of a float that go up, in any mode; of a layout some at each exponent."""
+    if model.into is None:
+        assert isinstance(model.result.kind, Float)
+        return set(nearest_patterns(kind, layout_points(model.result.kind.layout)).tolist())
+    into, dtype = model.into, kind.layout.dtype_name
+    if dtype is not None:
+        tables = (step_table(into, mode, Overflow.SATURATE, dtype) for mode in _modes(into))
+        return {int(step) for table in tables for step in table.first}
+    placed = (place(into, mode, False).patterns(kind.layout).tolist() for mode in _modes(into))
+    return {int(step) for steps in placed for step in steps}
+
+
+def _fixed_steps(model: Golden, kind: Fixed) -> set[int]:
+    """Return the first integers that go up, in any mode; of a layout some at each exponent."""
+    signs = (1, -1)[: 1 + kind.signed]
+    if model.into is None:
+        assert isinstance(model.result.kind, Float)
+        scaled = np.ldexp(layout_points(model.result.kind.layout), kind.fraction)
+        scaled = scaled[(scaled >= 1) & (scaled < 2.0**63)]
+        return {sign * int(step) for sign in signs for step in np.ceil(scaled).tolist()}
+    into = model.into
+    return {
+        sign * step for sign in signs for mode in _modes(into) for step in _steps(kind, place(into, mode, sign < 0))
+    }
 
 
 def _steps(kind: Fixed, placed: Boundaries) -> list[int]:
@@ -146,6 +172,9 @@ def _pairs(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[s
 
 def _fused(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[str, Columns]]:
     """Three codes: the core of each, sums that cancel, and sums halfway between two values."""
+    if not isinstance(ports[2].kind, Codes) or not isinstance(model.result.kind, Codes):
+        yield from wide_addends(model, ports, level)
+        return
     if _is_wide(ports[:2]):
         yield from wide_fused(model, ports, level)
         return
@@ -225,6 +254,14 @@ def _sums(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[st
             yield "alignments", _shaped(ports, [(a, b)])
 
 
+def _wide_sums(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[str, Columns]]:
+    """Add scales and an addend to the classes of sums, and the classes of wide results."""
+    for name, columns in _sums(model, ports[:2], level):
+        yield name, with_scales(ports, columns)
+    if len(ports) > 2 or model.into != format_of(ports[0]) or model.accumulation is not None:
+        yield from wide_sums(model, ports, level)
+
+
 def _shaped(ports: Sequence[Port], rows: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> Columns:
     columns = [np.concatenate(list(column)) for column in zip(*rows, strict=True)]
     return tuple(column if port.lanes > 1 else column[:, 0] for port, column in zip(ports, columns, strict=True))
@@ -271,6 +308,8 @@ def _stream(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[
 _CLASSES: dict[str, Callable[[Golden, Sequence[Port], int], Iterator[tuple[str, Columns]]]] = {
     "encode": _numbers,
     "fma": _fused,
-    "dot": _sums,
+    "dot": _wide_sums,
+    "block_dot": _wide_sums,
+    "convert": _numbers,
     "accumulate": _stream,
 }

@@ -13,6 +13,7 @@ from ..golden.golden import Golden
 from ..golden.ports import Port
 from .code_sets import any_codes, corner_codes, format_of, nearest_codes, ordered_codes, walking_ones
 from .targets import (  # fmt: skip
+    COMPARING,
     FACTORS,
     Targets,
     alignments,
@@ -45,16 +46,17 @@ def wide_pairs(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tup
     yield "corners", _meshed(*(corner_codes(fmt, level) for fmt in formats))
     yield "walking ones", _meshed(*(walking_ones(fmt.bits) for fmt in formats))
     yield "alignments", distinct(alignments(*formats, level))
-    is_sum = model.operation in ("add", "subtract")
-    aim = 0.0 if is_sum else 1.0
+    aim, name = (0.0, "cancellation") if model.operation in ("add", "subtract") else (1.0, "results near one")
+    if model.operation in COMPARING:
+        aim, name = 0.0, "equal and neighbours"
     codes = ordered_codes(formats[0])
     codes = codes[evenly(codes.size, _SAMPLED[level])]
     close = [
         _aimed(model, formats, np.full(codes.size, aim), formats[0].values[codes], first=True, further=by)
         for by in range(-level, level + 1)
     ]
-    yield "cancellation" if is_sum else "results near one", _joined(close)
-    if model.into is None:
+    yield name, _joined(close)
+    if model.into is None or model.operation in COMPARING:
         return
     aimed = targets(model.into, _AIMED[level])
     ties = _ties(model, ports, formats, aimed, level)

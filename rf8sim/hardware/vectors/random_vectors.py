@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from ...codec.codec import random_words
 from ..golden.golden import Golden
+from ..golden.model import LONG
 from ..golden.ports import Bits, Codes, Fixed, Float, Patterns, Port, unsigned
-from .code_sets import finite_codes, format_of, shrunk_codes
+from .code_sets import finite_codes, format_of, nearest_codes, shrunk_codes
 
 __all__ = ["random_count", "random_operands"]
 
@@ -41,11 +42,13 @@ def random_operands(model: Golden, seed: int, start: int, stop: int) -> tuple[Pa
     words = random_words(seed, (stop - start) * each, start * each).reshape(stop - start, each)
     control, place = words[:, 0], 1
     operands: list[Patterns] = []
-    sums = model.operation in ("dot", "accumulate")
+    sums = model.operation in (*LONG, "accumulate")
     for port, count in zip(model.operands, counts, strict=True):
         part = words[:, place : place + count]
         place += count
-        if isinstance(port.kind, Codes):
+        if port.name.startswith("scale"):
+            operands.append(_random_scales(port, part, control))
+        elif isinstance(port.kind, Codes):
             operands.append(_random_codes(port, part, control, sums))
         elif isinstance(port.kind, Bits):
             mask = np.uint32((1 << port.bits) - 1)
@@ -72,6 +75,29 @@ def _random_codes(port: Port, words: NDArray[np.uint32], control: NDArray[np.uin
     return patterns
 
 
+def _random_scales(port: Port, words: NDArray[np.uint32], control: NDArray[np.uint32]) -> Patterns:
+    """Draw scales of any size in one vector of four, and near 1 in the others, so that sums stay in range."""
+    fmt = format_of(port)
+    uniform = (words[:, 0] & np.uint32((1 << fmt.bits) - 1)).astype(fmt.code_dtype)
+    near = nearest_codes(fmt, np.ldexp(1.0, (words[:, 0] >> np.uint32(16)).astype(np.int64) % 17 - 8))
+    patterns: Patterns = np.where(control % 4 == 0, uniform, near)
+    return patterns
+
+
+def _bounds(model: Golden) -> NDArray[np.int64]:
+    """Return the exponents between which a float operand lies in most vectors: those that the result tells apart."""
+    kind, formats = model.result.kind, model.formats
+    low, high = 0.0, 0.0
+    if len(formats) > 1:
+        low, high = formats[0].smallest * formats[1].smallest, formats[0].max * formats[1].max
+    elif isinstance(kind, Codes):
+        low, high = kind.format.smallest, kind.format.max
+    elif isinstance(kind, Float):
+        low, high = kind.layout.smallest_subnormal, kind.layout.max
+    bounds: NDArray[np.int64] = np.frexp([low / 8, high * 4])[1].astype(np.int64)
+    return bounds
+
+
 def _random_floats(model: Golden, kind: Float, words: NDArray[np.uint32], control: NDArray[np.uint32]) -> Patterns:
     uniform = words[:, 0].astype(np.uint64)
     if kind.bits == 64:
@@ -79,9 +105,7 @@ def _random_floats(model: Golden, kind: Float, words: NDArray[np.uint32], contro
     uniform &= np.uint64((1 << kind.bits) - 1)
     layout = kind.layout
     fraction = layout.mantissa_bits
-    into = model.into
-    assert into is not None
-    bounds = np.frexp([into.smallest / 8, into.max * 4])[1] + layout.bias - 1
+    bounds = _bounds(model) + layout.bias - 1
     lowest = max(int(bounds[0]), 0)
     span = min(int(bounds[1]), layout.largest_pattern >> fraction) - lowest + 1
     field = np.uint64(lowest) + (words[:, -1] >> np.uint32(8)).astype(np.uint64) % np.uint64(max(span, 1))

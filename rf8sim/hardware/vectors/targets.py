@@ -17,16 +17,19 @@ from ...codec.boundaries import place
 from ...codec.rounding import Rounding, RoundingMode
 from ...formats import Format
 from ..golden.golden import Golden
-from ..golden.ports import Port
+from ..golden.ports import Port, unsigned
 from .code_sets import corner_codes, nearest_codes, ordered_codes
 
 __all__ = [
-    "FACTORS", "Targets", "alignments", "are_ties", "digits", "distinct", "edges", "evenly", "neighbours", "octaves",
-    "solved", "targets",
+    "COMPARING", "FACTORS", "Targets", "alignments", "are_ties", "digits", "distinct", "edges", "evenly", "neighbours",
+    "octaves", "solved", "targets",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
 Codes = NDArray[Any]
+
+COMPARING = ("minimum", "maximum", "compare")
+"""Operations that look at the difference of their operands, and round nothing."""
 
 FACTORS = np.array([0.5, -0.75, 1.5, 0.25, -3.0, 0.015625, 1.25, -0.001953125, 1.0625, 0.6, -1.7, 96.0, -0.9, 0.1])
 """How far an operand lies from the result that is aimed at."""
@@ -55,7 +58,7 @@ def solved(operation: str, target: Array, known: Array, *, first: bool) -> Array
         match operation:
             case "add":
                 return target - known
-            case "subtract":
+            case "subtract" | "minimum" | "maximum" | "compare":
                 return known - target if first else target + known
             case "multiply":
                 return target / known
@@ -147,7 +150,7 @@ def targets(into: Format, count: int) -> Targets:
 def are_ties(model: Golden, ports: Sequence[Port], operands: Sequence[Codes]) -> NDArray[np.bool_]:
     """Say where the exact result lies where the nearest modes must choose."""
     nearest = model.changed(operands=tuple(ports), rounding=Rounding("nearest-even"))
-    patterns = [column.astype(np.uint16) for column in operands]
+    patterns = [column.astype(unsigned(port.kind.bits)) for port, column in zip(ports, operands, strict=True)]
     ties: NDArray[np.bool_] = nearest.compute(patterns)[0].ties
     return ties
 

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,8 @@ from ..._base.checks import choose
 from ..._base.files import write_files
 from ..._version import __version__
 from ...arithmetic.operations import Formats
-from ...codec.rounding import Rounding
-from ...formats import Format
 from ..golden.golden import Answers, Golden, State, golden, joined
-from ..golden.options import check_given
+from ..golden.options import Options, check_given
 from ..golden.ports import Patterns, Port
 from . import classes
 from . import files as vector_files
@@ -278,12 +276,10 @@ def vectors(
     operation: str,
     fmt: Formats = "rf8",
     *,
-    source: str | None = None,
-    result: str | Format | None = None,
-    rounding: str | Rounding | None = None,
     level: int | None = None,
     seed: int | None = None,
     n: int | None = None,
+    **options: Unpack[Options],
 ) -> VectorSet:
     """Make the test vectors of an operation.
 
@@ -294,8 +290,8 @@ def vectors(
     Parameters
     ----------
     operation : str
-        ``decode``, ``encode``, ``add``, ``subtract``, ``multiply``, ``divide``, ``fma``, ``dot:n`` or ``accumulate``.
-    fmt, source, result, rounding
+        A key of `rf8sim.hardware.golden.exact.OPERATIONS`; ``dot:n`` and ``block_dot:n`` with the number of products.
+    fmt
         As for `rf8sim.hardware.golden.golden.golden`.
     level : int, optional
         1 (default), or 2 for many more vectors.
@@ -304,6 +300,9 @@ def vectors(
     n : int, optional
         How many random vectors: by default 2**14 at level 1 and 2**20 at level 2, none where all combinations are
         asked anyway.
+    **options
+        ``source``, ``result``, ``rounding``, ``scale``, ``accumulator``, ``profile``, ``tininess`` and ``signalling``,
+        as for `rf8sim.hardware.golden.golden.golden`.
 
     Returns
     -------
@@ -322,7 +321,7 @@ def vectors(
     >>> hex(weights.results[0x7B03]), weights.model.result.bits    # 1.0 times 3
     ('0x180000', 28)
     """
-    model = golden(operation, fmt, source=source, result=result, rounding=rounding)
+    model = golden(operation, fmt, **options)
     asked = VectorSet(model, 1 if level is None else level, 0 if seed is None else seed, n)
     check_given(model, {"level": level, "seed": seed, "n": n})
     return asked

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...formats import Format
-from ..golden.ports import Codes, Fixed, Kind, Patterns, unsigned
+from ..golden.ports import Codes, Fixed, Kind, Patterns, Relation, unsigned
 
 __all__ = ["Comparison", "get_comparison", "places"]
 
@@ -107,6 +107,8 @@ def places(kind: Kind, got: Patterns, wanted: Patterns) -> tuple[NDArray[np.int6
         order, has = _code_places(kind.format)
         off = order[got].astype(np.int64) - order[wanted]
         return off, has[got] & has[wanted]
+    if isinstance(kind, Relation):
+        return np.zeros(got.shape, np.int64), np.zeros(got.shape, np.bool_)
     if isinstance(kind, Fixed):
         return kind.integers(got) - kind.integers(wanted), np.ones(got.shape, dtype=np.bool_)
     sign = np.int64(1) << np.int64(kind.bits - 1)

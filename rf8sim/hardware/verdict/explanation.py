@@ -14,7 +14,8 @@ from ... import reference
 from ...arithmetic.operations import Flags
 from ...reference import Number
 from ..golden.golden import Answers, Golden, State
-from ..golden.ports import Bits, Codes, Kind, Patterns, Port
+from ..golden.model import LONG
+from ..golden.ports import Bits, Codes, Kind, Patterns, Port, Relation
 from .comparison import places
 
 __all__ = ["Mismatch", "Stimulus", "Value", "explain", "hexadecimal", "show_flags", "show_number"]
@@ -128,6 +129,8 @@ def _value(port: Port, pattern: Any) -> Value:
 
 
 def _lane(kind: Kind, pattern: int) -> str:
+    if isinstance(kind, Relation):
+        return kind.words(pattern)
     alias = isinstance(kind, Codes) and int(kind.format.canonical[pattern]) != pattern
     nan = isinstance(kind, Codes) and kind.format.nan is not None and math.isnan(kind.format.values[pattern])
     return show_number(kind.number(pattern)) + (", alias" if alias and not nan else "")
@@ -141,30 +144,43 @@ def exact_result(model: Golden, operands: Sequence[Any], state: State | None) ->
             return math.nan
         partial = sum(map(Fraction, state.parts.tolist()), Fraction(0))
         return math.inf if plus else -math.inf if minus else partial or 0.0
-    numbers = [
-        [port.kind.number(lane) for lane in np.atleast_1d(pattern).tolist()]
+    numbers = {
+        port.name: [port.kind.number(lane) for lane in np.atleast_1d(pattern).tolist()]
         for port, pattern in zip(model.operands, operands, strict=True)
         if not isinstance(port.kind, Bits)
-    ]
-    x = numbers[0][0]
-    y = numbers[1][0] if len(numbers) > 1 else 0.0
+    }
+    if model.operation in LONG:
+        return _exact_sum(numbers)
+    x, y, c = (numbers[name][0] if name in numbers else 0.0 for name in "abc")
     match model.operation:
         case "add":
             return reference.add(x, y, model.rounding.mode)
-        case "subtract":
+        case "subtract" | "compare":
             return reference.add(x, -y, model.rounding.mode)
         case "multiply":
             return reference.multiply(x, y)
         case "divide":
             return reference.divide(x, y)
         case "fma":
-            return reference.add(reference.multiply(x, y), numbers[2][0], model.rounding.mode)
-        case "dot":
-            total: Number = 0.0
-            for a, b in zip(numbers[0], numbers[1], strict=True):
-                total = reference.add(total, reference.multiply(a, b))
-            return total
-    return x
+            return reference.add(reference.multiply(x, y), c, model.rounding.mode)
+        case "sqrt":
+            return reference.sqrt(x)
+        case "minimum":
+            return reference.minimum(x, y)
+        case "maximum":
+            return reference.maximum(x, y)
+    return next(iter(numbers.values()))[0]
+
+
+def _exact_sum(numbers: dict[str, list[Number]]) -> Number:
+    """Return the sum of the products of a and b, times their scales, and of c, whatever there is of these."""
+    total: Number = 0.0
+    for factors in zip(numbers["a"], numbers["b"], strict=True):
+        term = reference.multiply(*factors)
+        for name in ("scale_a", "scale_b"):
+            term = reference.multiply(term, numbers[name][0]) if name in numbers else term
+        total = reference.add(total, term)
+    return reference.add(total, numbers["c"][0]) if "c" in numbers else total
 
 
 class Stimulus(NamedTuple):
