@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import CheckpointError
+from .others.recognition import as_weights, quantization_of
 from .readers.numpy import read_npy, read_npz
 from .readers.safetensors import read_safetensors
 from .readers.torch import read_torch
@@ -52,7 +53,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     Returns
     -------
     Checkpoint
-        Its tensors.
+        Its tensors. A weight that another tool quantized is one float32 tensor, the numbers that its codes and scales
+        stand for (`rf8sim.checkpoints.others.recognition.LAYOUTS`).
 
     Raises
     ------
@@ -64,6 +66,11 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         path = _in_folder(path)
     elif not path.exists():
         raise CheckpointError(f"{path}: no such file or folder")
+    return Checkpoint(path, as_weights(_in_file(path), quantization_of(path)))
+
+
+def _in_file(path: Path) -> tuple[TensorInfo, ...]:
+    """Return the tensors of a file as they are stored."""
     reader = next((read for suffix, read in _READERS.items() if path.name.lower().endswith(suffix)), None)
     if reader is None:
         known = ", ".join(_READERS)
@@ -74,7 +81,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
     if not tensors:
         raise CheckpointError(f"{path}: holds no tensors")
-    return Checkpoint(path, tensors)
+    return tensors
 
 
 def _in_folder(folder: Path) -> Path:
@@ -107,7 +114,7 @@ def _read_index(path: Path) -> Iterator[TensorInfo]:
             raise CheckpointError(f"{path}: names {shard!r}, which is not a file beside the index")
         if not file.is_file():
             raise CheckpointError(f"{path}: names the file {shard!r}, which is missing: put it beside the index")
-        tensors = {tensor.name: tensor for tensor in open_checkpoint(file)}
+        tensors = {tensor.name: tensor for tensor in _in_file(file)}
         missing = [name for name, owner in weight_map.items() if owner == shard and name not in tensors]
         if missing:
             raise CheckpointError(f"{file}: lacks the tensor {missing[0]!r} that the index places there")

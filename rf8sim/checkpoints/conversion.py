@@ -252,7 +252,7 @@ def _copy(task: Task, writer: Writer) -> None:
         writer.put(entry.name, np.zeros(0, np.uint8))
         return
     writer.begin(entry.name)
-    if task.info.source.suffix == ".safetensors":
+    if task.info.source.suffix == ".safetensors" and task.info.coded is None:
         with read_header(task.info.source).open_at(entry.name) as file:
             left = entry.end - entry.begin
             while left:
@@ -284,8 +284,10 @@ def _finish_folder(
     config = source.path.parent / "config.json"
     if config.is_file():
         data, added = config.read_bytes(), _config([task for task, _ in tasks])
-        if added is not None:
-            data = json.dumps({**json.loads(data), "quantization_config": added}, indent=2, ensure_ascii=False).encode()
-            data += b"\n"
+        others = any(task.info.coded for task, _ in tasks)
+        if added is not None or others:
+            said = {key: value for key, value in json.loads(data).items() if key != "quantization_config"}
+            said |= {} if added is None else {"quantization_config": added}
+            data = json.dumps(said, indent=2, ensure_ascii=False).encode() + b"\n"
         write_flushed(target / "config.json", data)
     flush(target)

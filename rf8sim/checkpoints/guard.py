@@ -155,7 +155,7 @@ def quantize_checkpoint(
     check_place(output)
     if not single and output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"{output}: exists and is not empty: name a new folder or a .safetensors file")
-    for file in dict.fromkeys(tensor.source for tensor in checkpoint):
+    for file in dict.fromkeys(file for tensor in checkpoint for file in tensor.files):
         if output.exists() and single and os.path.samefile(file, output):
             raise ValueError(f"{output}: output would overwrite the input; choose another path")
     with staged(output) as (beside, place):
@@ -307,7 +307,7 @@ def _manifest(
     compared: Sequence[Comparison],
     protection: Protection | None,
 ) -> Manifest:
-    sources = dict.fromkeys(tensor.source for tensor in checkpoint)
+    sources = dict.fromkeys(file for tensor in checkpoint for file in tensor.files)
     return Manifest(
         output=output.name,
         source=checkpoint.path.name,

@@ -100,7 +100,7 @@ def read_sources(tensors: Sequence[TensorInfo]) -> Sources:
         If a file carries an origin that is damaged.
     """
     sources = Sources()
-    for path in dict.fromkeys(tensor.source for tensor in tensors):
+    for path in dict.fromkeys(file for tensor in tensors for file in tensor.files):
         sources.files[path.name] = file_sha256(path)
         if path.suffix != ".safetensors":
             continue
@@ -174,7 +174,7 @@ def _choice(info: TensorInfo, plan: Plan | None, origin: Origin | None) -> Recip
 
 
 def _kept_entry(info: TensorInfo) -> Entry:
-    if info.source.suffix == ".safetensors":
+    if info.source.suffix == ".safetensors" and info.coded is None:
         return read_header(info.source).entries[info.name]
     return Entry(info.name, stored_type(info.dtype), info.shape)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..quantization.blocks import matrix_shape
 from .errors import CheckpointError
 
-__all__ = ["CHUNK_ELEMENTS", "NOT_MEASURED", "Chunk", "Stream", "TensorInfo"]
+__all__ = ["CHUNK_ELEMENTS", "NOT_MEASURED", "Chunk", "Coded", "Stream", "TensorInfo"]
 
 CHUNK_ELEMENTS = 1 << 20
 """The most elements that are held in memory at a time."""
@@ -45,6 +45,27 @@ class Chunk(NamedTuple):
     values: NDArray[Any]
 
 
+class Coded(NamedTuple):
+    """How another tool stored a weight.
+
+    Attributes
+    ----------
+    words : str
+        The format of its codes and its scales, for people.
+    parts : tuple of str
+        Names of its tensors in the file: codes, scales, zero points.
+    bits : float
+        Stored bits for each element.
+    files : tuple of Path
+        The files that hold its tensors.
+    """
+
+    words: str
+    parts: tuple[str, ...]
+    bits: float
+    files: tuple[Path, ...] = ()
+
+
 @dataclass(frozen=True)
 class TensorInfo:
     """A tensor of a checkpoint: what it is, and how to read it.
@@ -63,6 +84,8 @@ class TensorInfo:
         Why it cannot be measured (integers, for one); None for a tensor that can.
     divisible : bool
         Whether reading can begin at any row at no cost: not in an archive, nor in Fortran order.
+    coded : Coded or None
+        How another tool stored it, if it is quantized: it is read as the numbers that its codes and scales stand for.
     """
 
     name: str
@@ -72,11 +95,17 @@ class TensorInfo:
     skipped: str | None = None
     _stream: Stream | None = field(default=None, repr=False, compare=False)
     divisible: bool = field(default=False, repr=False, compare=False)
+    coded: Coded | None = None
 
     @property
     def size(self) -> int:
         """The number of elements."""
         return math.prod(self.shape)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that it is read from."""
+        return (self.source,) if self.coded is None else self.coded.files
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
@@ -159,6 +188,19 @@ class TensorInfo:
             data = self._stream((len(piece) * columns for piece in pieces), pieces[0].start * columns)
             for piece, flat in zip(pieces, data, strict=True):
                 yield Chunk(piece.start, 0, flat.reshape(len(piece), columns))
+
+    def elements(self, start: int, count: int) -> NDArray[Any]:
+        """Read successive elements of the flat tensor as they are stored, also of one that is not measured.
+
+        Raises
+        ------
+        CheckpointError
+            If it is of a type that numpy has not, or the file is damaged.
+        """
+        if self._stream is None:
+            raise CheckpointError(f"{self.source}: tensor {self.name!r} cannot be read: {self.skipped}")
+        [piece] = self._stream([count], start)
+        return piece
 
     def stored(self, elements: int = CHUNK_ELEMENTS) -> Iterator[NDArray[Any]]:
         """Read the tensor as it is stored, also one that is not measured, to carry it over.

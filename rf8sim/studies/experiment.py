@@ -224,6 +224,11 @@ class TensorRecord(Record, frozen=True):
         In the order of the settings.
     channels : tuple of ChannelRecord
         Of the schemes in which channels have an error; empty for a vector and in the record of all.
+    stored_as : str
+        How another tool stored it, if it was quantized already: its numbers are those that its codes and scales stand
+        for. Else empty.
+    stored_bits : float
+        The bits for each element that it takes so.
     """
 
     checkpoint: str
@@ -243,6 +248,8 @@ class TensorRecord(Record, frozen=True):
     fit_doubt: str
     schemes: tuple[SchemeRecord, ...]
     channels: tuple[ChannelRecord, ...] = ()
+    stored_as: str = ""
+    stored_bits: float = 0.0
 
     def scheme(self, scheme: str | Scheme) -> SchemeRecord:
         """Return the record of one scheme."""

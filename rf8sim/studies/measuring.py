@@ -386,6 +386,8 @@ def _record(
         fit=fit,
         fit_doubt=doubt,
         schemes=schemes,
+        stored_as="" if tensor is None or tensor.coded is None else tensor.coded.words,
+        stored_bits=0.0 if tensor is None or tensor.coded is None else tensor.coded.bits,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ...formats.floats import SAFETENSORS_LAYOUTS
 from ..errors import CheckpointError
+from ..safetensors import DTYPES, dtype_of
 from ..tensor_info import NOT_MEASURED, TensorInfo
 from .streams import byte_stream, open_at
 
@@ -33,9 +34,11 @@ def read_safetensors(path: Path) -> Iterator[TensorInfo]:
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         stored, shape = entry["dtype"], tuple(entry["shape"])
         layout = SAFETENSORS_LAYOUTS.get(stored)
-        if layout is None or layout.dtype is None or layout.dtype_name is None:
-            yield TensorInfo(name, stored, shape, path, f"{stored} {NOT_MEASURED}")
+        measured = layout is not None and layout.dtype is not None
+        skipped = None if measured else f"{stored} {NOT_MEASURED}"
+        if stored not in DTYPES:
+            yield TensorInfo(name, stored, shape, path, skipped)
             continue
-        dtype, known = layout.dtype.newbyteorder("<"), layout.dtype_name
         opener = partial(open_at, path, 8 + length + entry["data_offsets"][0])
-        yield TensorInfo(name, known, shape, path, None, byte_stream(path, name, dtype, opener), divisible=True)
+        stream = byte_stream(path, name, dtype_of(stored), opener)
+        yield TensorInfo(name, DTYPES[stored], shape, path, skipped, stream, divisible=True)

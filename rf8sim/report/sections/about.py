@@ -29,6 +29,6 @@ def about(contents: Contents, _: bool) -> Section:
         words.append(f"Command that makes the same files: {contents.command}")
     columns = (Column("file"), Column("bytes", "count"), Column("SHA-256"))
     files = Table("Files that were read", columns, tuple((f.name, f.bytes, f.sha256) for f in contents.inputs))
-    optional = (files, tables.not_finite(experiment), tables.skipped(experiment))
+    optional = (files, tables.quantized(experiment), tables.not_finite(experiment), tables.skipped(experiment))
     shown = (tables.settings(experiment), *(table for table in optional if table.rows))
     return Section("about", "How this was measured, and how to repeat it", tuple(words), shown)

@@ -181,7 +181,7 @@ def hash_inputs(checkpoints: Sequence[Path]) -> tuple[InputFile, ...]:
     CheckpointError
         If a checkpoint cannot be read.
     """
-    files = dict.fromkeys(tensor.source for path in checkpoints for tensor in open_checkpoint(path))
+    files = dict.fromkeys(file for path in checkpoints for tensor in open_checkpoint(path) for file in tensor.files)
 
     def digest(path: Path) -> InputFile:
         with path.open("rb") as file:

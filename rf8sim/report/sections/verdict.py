@@ -70,7 +70,9 @@ def _measured(experiment: Experiment) -> str:
     zeros = f", {_percent(total.zeros / total.count)} zero" if total.zeros else ""
     what = f"{_counted(total.count, 'weight')} in {_counted(len(experiment.tensors), 'tensor')}{zeros}"
     left = f"; {_counted(len(experiment.skipped), 'tensor')} not measured" if experiment.skipped else ""
-    return f"{_listed(experiment.checkpoints)}: {what}{left}."
+    coded = sum(tensor.count for tensor in experiment.tensors if tensor.stored_as)
+    already = f"; {_percent(coded / total.count)} quantized already, measured as codes times scales" if coded else ""
+    return f"{_listed(experiment.checkpoints)}: {what}{already}{left}."
 
 
 def _distribution(experiment: Experiment, fit: FitRecord) -> str:

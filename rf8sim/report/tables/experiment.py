@@ -186,6 +186,21 @@ def settings(experiment: Experiment) -> Table:
     return Table("Settings and versions", (Column("what"), Column("value", "note")), tuple(rows))
 
 
+def quantized(experiment: Experiment) -> Table:
+    """List how the weights that were quantized already are stored, and what that takes."""
+    ways: dict[str, list[TensorRecord]] = {}
+    for tensor in experiment.tensors:
+        if tensor.stored_as:
+            ways.setdefault(tensor.stored_as, []).append(tensor)
+    rows = []
+    for words, tensors in ways.items():
+        count = sum(tensor.count for tensor in tensors)
+        bits = sum(tensor.stored_bits * tensor.count for tensor in tensors) / max(count, 1)
+        rows.append((words, len(tensors), count, bits))
+    columns = (Column("stored as", "note"), Column("tensors", "count"), Column("weights", "count"), STORED)
+    return Table("Weights that were quantized already: their numbers are codes times scales", columns, tuple(rows))
+
+
 def not_finite(experiment: Experiment) -> Table:
     """List the tensors with NaN or infinities."""
     odd = [tensor for tensor in experiment.tensors if tensor.nans or tensor.infinities]

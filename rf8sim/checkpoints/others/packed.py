@@ -1,0 +1,95 @@
+"""Codes of 1 to 8 bits packed into bytes or words, row by row: compressed-tensors, ModelOpt, gpt-oss."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...formats import get_format
+from ..packing import unpack
+from .parts import Decode, Meaning, Parts, block_of, exponents, read, row_scales, row_words
+from .scaled import block_words, scale_words
+
+__all__ = ["four_bit_floats", "packed_integers"]
+
+
+def four_bit_floats(parts: Parts, config: dict[str, Any]) -> Meaning | None:
+    """Read E2M1 codes, two to a byte, with scales of 16 (E4M3, and one for the tensor) or 32 (E8M0)."""
+    codes = parts["codes"]
+    scale = next(part for suffix, part in parts.items() if suffix.strip("_") in ("scale", "scales"))
+    divides = parts.get("_global_scale")
+    outer = divides or parts.get("_scale_2")
+    if codes.dtype != "uint8" or len(codes.shape) < 2:
+        return None
+    # gpt-oss has the codes of each block on an axis of their own.
+    shape = codes.shape[:-1] if len(codes.shape) == len(scale.shape) + 1 else codes.shape
+    inside = codes.shape[-1] if shape != codes.shape else 1
+    shape = (*shape[:-1], 2 * shape[-1] * inside)
+    block = block_of(shape[-1], scale.shape[-1]) if scale.shape[:-1] == shape[:-1] else None
+    kind = {"float8_e4m3fn": 16, "uint8": 32, "float8_e8m0fnu": 32}.get(scale.dtype)
+    if block is None or block != kind or (kind == 16) != (outer is not None) or (outer is not None and outer.size != 1):
+        return None
+    blocks = (*[1] * (len(shape) - 1), block)
+    words = f"e2m1fn, {scale_words(scale.dtype)} {block_words(blocks, shape)}"
+    words += "" if outer is None else ", a float32 scale for the tensor"
+
+    def decode() -> Decode:
+        table = get_format("e2m1fn").values
+        stored = read(scale)
+        values = exponents(stored) if kind == 32 else stored
+        if outer is not None:
+            factor = read(outer).astype(np.float64).reshape(())
+            values = values / factor if divides is not None else values * factor
+        scales = row_scales(values.astype(np.float64), shape, blocks)
+        flat = dataclasses.replace(codes, shape=(*shape[:-1], shape[-1] // 2))
+
+        def numbers(rows: range) -> NDArray[np.float32]:
+            product = table[row_words(flat, rows, shape[-1], 4)] * scales(rows)
+            return np.asarray(product, np.float32)
+
+        return numbers
+
+    return Meaning(shape, words, decode)
+
+
+def packed_integers(parts: Parts, config: dict[str, Any]) -> Meaning | None:
+    """Read compressed-tensors' ``pack-quantized``: integers from -2**(b-1), in words of 32 bits along a row."""
+    codes, scale = parts["codes"], parts["_scale"]
+    size, zero, order = parts.get("_shape"), parts.get("_zero_point"), parts.get("_g_idx")
+    if codes.dtype != "int32" or len(codes.shape) != 2 or scale.dtype not in ("float32", "float16", "bfloat16"):
+        return None
+    columns = int(read(size).reshape(-1)[-1]) if size is not None else 8 * codes.shape[1]
+    bits = next((bits for bits in (4, 8, 2, 3, 5, 6, 7, 1) if -(-columns * bits // 32) == codes.shape[1]), None)
+    shape = (codes.shape[0], columns)
+    block = block_of(columns, scale.shape[-1]) if len(scale.shape) == 2 and scale.shape[0] == shape[0] else None
+    if bits is None or block is None:
+        return None
+    words = f"int{bits}, {scale_words(scale.dtype)} {block_words((1, block), shape)}"
+
+    def decode() -> Decode:
+        scales = read(scale).astype(np.float32)
+        middle = 1 << bits - 1
+        zeros = np.zeros(scales.shape, np.float32)
+        if zero is not None:
+            zeros = read(zero).astype(np.float32) if zero.dtype == "int8" else _packed_zeros(read(zero), shape[0], bits)
+            zeros = zeros if zero.dtype == "int8" else zeros - middle
+        groups = np.arange(columns) // block if order is None else read(order).astype(np.int64)
+
+        def numbers(rows: range) -> NDArray[np.float32]:
+            codes_here = row_words(codes, rows, columns, bits).astype(np.float32) - middle
+            here = slice(rows.start, rows.stop)
+            product: NDArray[np.float32] = (codes_here - zeros[here][:, groups]) * scales[here][:, groups]
+            return product
+
+        return numbers
+
+    return Meaning(shape, words, decode)
+
+
+def _packed_zeros(words: NDArray[Any], rows: int, bits: int) -> NDArray[np.float32]:
+    """Return zero points packed along the rows, of shape (rows, groups)."""
+    columns = np.ascontiguousarray(words.T).view(np.uint8).reshape(words.shape[1], -1)
+    return unpack(columns[:, : -(-rows * bits // 8)], rows, bits).T.astype(np.float32)

@@ -1,0 +1,205 @@
+"""Which tensors of a checkpoint are the codes, scales and zero points of a weight that another tool quantized."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CheckpointError
+from ..safetensors import dtype_of, stored_type
+from ..tensor_info import Coded, TensorInfo
+from .grouped import awq, gptq
+from .normal_float import four_bit_table
+from .packed import four_bit_floats, packed_integers
+from .parts import Decode, Meaning, Parts, rows_in
+from .scaled import scaled, scaled_by_columns
+
+__all__ = ["LAYOUTS", "Layout", "as_weights", "quantization_of"]
+
+_PIECE = 1 << 18  # elements decoded at a time
+
+
+class Layout(NamedTuple):
+    """How the tensors of one weight are named.
+
+    Attributes
+    ----------
+    codes, weight : str
+        What the name of the codes ends in, and that of the weight instead.
+    needs, may : tuple of str
+        What the names of the companions end in instead: those that must be there, those that can be.
+    meaning : callable
+        From the tensors and the model's ``quantization_config`` to what they stand for; None if it is another layout.
+    """
+
+    codes: str
+    weight: str
+    needs: tuple[str, ...]
+    may: tuple[str, ...]
+    meaning: Callable[[Parts, dict[str, Any]], Meaning | None]
+
+
+_BITSANDBYTES = (
+    ".nested_absmax",
+    ".nested_quant_map",
+    ".quant_state.bitsandbytes__nf4",
+    ".quant_state.bitsandbytes__fp4",
+)
+
+LAYOUTS = (
+    # DeepSeek, Qwen: transformers' fine-grained FP8
+    Layout("", "", ("_scale_inv",), (), scaled),
+    # ModelOpt NVFP4
+    Layout("", "", ("_scale", "_scale_2"), (), four_bit_floats),
+    # compressed-tensors float- and int-quantized, ModelOpt FP8, our own files without their header
+    Layout("", "", ("_scale",), ("_zero_point",), scaled),
+    # compressed-tensors nvfp4- and mxfp4-pack-quantized, then pack-quantized
+    Layout("_packed", "", ("_scale",), ("_global_scale",), four_bit_floats),
+    Layout("_packed", "", ("_scale",), ("_shape", "_zero_point", "_g_idx"), packed_integers),
+    # gpt-oss
+    Layout("_blocks", "", ("_scales",), (), four_bit_floats),
+    # GPTQ, AWQ
+    Layout("qweight", "weight", ("qzeros", "scales"), ("g_idx",), gptq),
+    Layout("qweight", "weight", ("qzeros", "scales"), (), awq),
+    # bitsandbytes
+    Layout("", "", (".absmax", ".quant_map"), _BITSANDBYTES, four_bit_table),
+    Layout("weight", "weight", ("SCB",), ("weight_format",), scaled_by_columns),
+    # Quanto int8 and float8; torchao Float8Tensor, Int8Tensor and IntxUnpackedToInt8Tensor
+    Layout("._data", "", ("._scale",), (), scaled),
+    Layout("_weight_qdata", "weight", ("_weight_scale",), ("_weight_zero_point",), scaled),
+)
+"""How tools name and store quantized weights; the first that fits is taken."""
+
+_COMPANIONS = (
+    "scale", "scales", "scale_inv", "scale_2", "global_scale", "zero_point", "qzeros", "g_idx", "absmax", "quant_map",
+    "SCB", "shift",
+)  # fmt: skip
+_ACTIVATIONS = (
+    "input_scale", "output_scale", "input_global_scale", "input_zero_point", "input_scale_inv", "k_scale", "v_scale",
+    "q_scale", "activation_scale", "pre_quant_scale",
+)  # fmt: skip
+_CODE_TYPES = ("int8", "uint8", "int32", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")
+
+
+def quantization_of(path: Path) -> dict[str, Any]:
+    """Return the ``quantization_config`` of a model's ``config.json`` beside a checkpoint; empty if there is none."""
+    try:
+        said = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))["quantization_config"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def as_weights(tensors: Sequence[TensorInfo], config: dict[str, Any]) -> tuple[TensorInfo, ...]:
+    """Put weights in place of the codes and companions that stand for them.
+
+    Parameters
+    ----------
+    tensors : sequence of TensorInfo
+        As the files have them.
+    config : dict
+        The model's ``quantization_config``.
+
+    Returns
+    -------
+    tuple of TensorInfo
+        The weights are float32, and say in ``coded`` how they are stored. What looks like codes or scales and is not
+        recognized is not measured: its ``skipped`` says so.
+    """
+    by_name = {tensor.name: tensor for tensor in tensors}
+    weights: dict[str, TensorInfo] = {}
+    taken: set[str] = set()
+    for tensor in tensors:
+        found = None if tensor.name in taken else _weight_of(tensor, by_name, config)
+        if found is not None:
+            weights[tensor.name] = found
+            assert found.coded is not None
+            taken.update(found.coded.parts)
+    left = {name: tensor for name, tensor in by_name.items() if name not in taken}
+    reasons = dict(_not_weights(left, [tensor.name for tensor in weights.values()]))
+    clash = next((tensor for tensor in weights.values() if tensor.name in left), None)
+    if clash is not None:
+        raise CheckpointError(f"{clash.source}: has the tensor {clash.name!r} twice, plain and quantized: remove one")
+    whole = (weights.get(tensor.name, tensor) for tensor in tensors if tensor.name in weights or tensor.name in left)
+    return tuple(
+        dataclasses.replace(tensor, skipped=reasons[tensor.name]) if tensor.name in reasons else tensor
+        for tensor in whole
+    )
+
+
+def _weight_of(codes: TensorInfo, by_name: Mapping[str, TensorInfo], config: dict[str, Any]) -> TensorInfo | None:
+    if codes.dtype not in _CODE_TYPES:
+        return None
+    for layout in LAYOUTS:
+        if not codes.name.endswith(layout.codes):
+            continue
+        stem = codes.name.removesuffix(layout.codes)
+        parts = {"codes": codes} | {
+            suffix: by_name[stem + suffix] for suffix in (*layout.needs, *layout.may) if stem + suffix in by_name
+        }
+        meaning = layout.meaning(parts, config) if all(suffix in parts for suffix in layout.needs) else None
+        if meaning is not None:
+            return _decoded(stem + layout.weight, meaning, parts)
+    return None
+
+
+def _decoded(name: str, meaning: Meaning, parts: Parts) -> TensorInfo:
+    codes, size = parts["codes"], rows_in(meaning.shape) * meaning.shape[-1]
+    nbytes = sum(part.size * dtype_of(stored_type(part.dtype)).itemsize for part in parts.values())
+    files = tuple(dict.fromkeys(part.source for part in parts.values()))
+    coded = Coded(meaning.words, tuple(part.name for part in parts.values()), 8 * nbytes / max(size, 1), files)
+
+    def stream(sizes: Iterable[int], skip: int = 0) -> Iterator[NDArray[Any]]:
+        decode, columns, place = meaning.decode(), meaning.shape[-1], skip
+        for wanted in sizes:
+            yield _flat(decode, columns, place, wanted)
+            place += wanted
+
+    divisible = codes.divisible and meaning.by_rows
+    return TensorInfo(name, "float32", meaning.shape, codes.source, None, stream, divisible, coded)
+
+
+def _flat(decode: Decode, columns: int, start: int, count: int) -> NDArray[np.float32]:
+    """Return elements of the flat weight: whole rows, a piece at a time, cut at both ends."""
+    numbers = np.empty(count, np.float32)
+    step, done = max(1, _PIECE // max(columns, 1)), 0
+    while done < count:
+        row = (start + done) // columns
+        last = min(row + step, -(-(start + count) // columns))
+        piece = decode(range(row, last)).reshape(-1)[start + done - row * columns :][: count - done]
+        numbers[done : done + piece.size] = piece
+        done += piece.size
+    return numbers
+
+
+def _not_weights(left: Mapping[str, TensorInfo], weights: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the tensors that are no weights, and why: scales of activations, and what is not recognized."""
+    modules = {name.rpartition(".")[0] for name in weights}
+    for name, tensor in left.items():
+        last = name.rpartition(".")[2]
+        if weights and last in _ACTIVATIONS and (name.rpartition(".")[0] in modules or tensor.size <= 1):
+            yield name, "a scale of activations"
+        for suffix in _COMPANIONS:
+            stem = name.removesuffix(suffix).rstrip("._")
+            if not name.endswith((f"_{suffix}", f".{suffix}")) or stem == name:
+                continue
+            owner = next((one for one in _owners(stem) if one in left and _may_be_codes(left[one])), None)
+            if owner is not None:
+                yield owner, f"quantized in a way that is not recognized ({last!r} is beside it)"
+                yield name, f"belongs to {owner!r}, which is quantized in a way that is not recognized"
+                break
+
+
+def _owners(stem: str) -> Iterator[str]:
+    yield from (stem, f"{stem}.weight", f"{stem}.qweight", f"{stem}_packed", f"{stem}_blocks", f"{stem}._data",
+                f"{stem}_qdata", f"{stem}._data._data", f"{stem}._data._packed")  # fmt: skip
+
+
+def _may_be_codes(tensor: TensorInfo) -> bool:
+    return tensor.dtype in _CODE_TYPES and tensor.size > 1
