@@ -10,8 +10,8 @@ import numpy as np
 from ..._base.checks import choose
 from ...arithmetic.accumulation import Accumulation, as_accumulation
 from ...arithmetic.accumulators import get_accumulator
-from ...arithmetic.operations import Formats, each_format
 from ...arithmetic.operands import get_operand
+from ...arithmetic.operations import Formats, each_format
 from ...codec.rounding import Rounding, as_rounding, check_choices, fits
 from ...formats import Format, get_format
 from .conventions import SIGNALLING, Conventions, Profile

@@ -96,7 +96,7 @@ def _codes(values: Array, fmt: Format) -> NDArray[np.unsignedinteger[Any]]:
 
 def _from_addend(accumulation: Accumulation, lanes: Sequence[Array], addend: Array) -> Array:
     """Sum from an addend: as the first product, times one, of a block of its own."""
-    block = get_order(accumulation.order).block
+    block = max(get_order(accumulation.order).block, 1)
     first, ones = np.zeros((addend.size, block)), np.zeros((addend.size, block))
     first[:, 0], ones[:, 0] = addend, 1.0
     a, b = (np.concatenate(columns, axis=1).astype(np.float32) for columns in ((first, lanes[0]), (ones, lanes[1])))
