@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from ...arithmetic.accumulation import Accumulation
-from ...codec.rounding import Rounding
+from ...arithmetic.accumulators import get_accumulator, get_order
+from ...codec.rounding import Rounding, as_rounding
 from ...formats import Format
 from .conventions import Conventions
 from .ports import EXHAUSTIVE_BITS, Codes, Float, Port
@@ -50,6 +51,19 @@ class Model:
     def name(self) -> str:
         """The operation as it is asked for: with the length of a dot product."""
         return f"{self.operation}:{self.operands[0].lanes}" if self.operation in LONG else self.operation
+
+    def particulars(self) -> dict[str, str]:
+        """Return what differs from the usual in how sums are taken, and in conventions, for people and for JSON."""
+        given = {}
+        if self.accumulation is not None:
+            kind, order = get_accumulator(self.accumulation.accumulator), get_order(self.accumulation.order)
+            given["accumulator"] = f"{kind.name}, {order}, {as_rounding(self.accumulation.rounding)}"
+        chosen = self.conventions
+        if chosen != _USUAL:
+            nan = "canonical" if chosen.nan is None else f"{chosen.nan:X}"
+            signalling = "invalid" if chosen.signalling else "quiet"
+            given["conventions"] = f"tininess {chosen.tininess} rounding, signalling NaN {signalling}, NaN {nan}"
+        return given
 
     def find(self, name: str) -> int | None:
         """Return the place of an operand; None if there is none of that name."""

@@ -169,13 +169,14 @@ class VectorSet:
         """Return what the set is, for people and for JSON."""
         model = self.model
         formats = {p.name: p.kind.name for p in model.operands}
-        exact = model.into is None
+        exact = not model.rounds
         return {
             "made by": f"rf8sim {__version__}",
             "operation": model.name,
             "formats": " ".join(f"{name}:{kind}" for name, kind in formats.items()) + f" -> {model.result.kind.name}",
             "rounding": "none, the result is exact" if exact else model.rounding.mode,
             "overflow": "none" if exact else model.rounding.overflow,
+            **model.particulars(),
             "level": self.level,
             "seed": self.seed,
             "vectors": len(self),

@@ -19,7 +19,7 @@ from ..golden.floats import round_to_layout
 from ..golden.golden import Golden, all_operands
 from ..golden.ports import EXHAUSTIVE_BITS, Codes, Fixed, Float, Kind, Patterns, Port, unsigned
 from .code_sets import any_codes, core_codes, extremes, finite_codes, format_of, nearest_codes, special_codes
-from .targets import are_ties, digits, evenly
+from .targets import are_ties, digits, evenly, neighbours
 
 __all__ = ["layout_points", "nearest_patterns", "special_patterns", "wide_addends", "wide_sums", "with_scales"]
 
@@ -145,7 +145,7 @@ def _carries(kind: Kind, a: NDArray[Any], b: NDArray[Any], products: Array) -> C
 
 
 def _ties(model: Golden, ports: Sequence[Port], factors: Columns, products: Array) -> Iterator[tuple[str, Columns]]:
-    """Yield sums halfway between two results, and those a place of the addend beside them."""
+    """Yield sums halfway between two results, and those a place of a factor beside them."""
     if not model.rounds:
         return
     kind, places = ports[2].kind, _places(model)
@@ -159,8 +159,8 @@ def _ties(model: Golden, ports: Sequence[Port], factors: Columns, products: Arra
     ties = are_ties(model, ports, columns)
     a, b, c = (column[ties] for column in columns)
     yield "ties", (a, b, c)
-    addends = kind.values(c)
-    yield "near ties", _stacked([(a, b, nearest_patterns(kind, addends, by)) for by in (-1, 1)])
+    fmt = format_of(ports[1])
+    yield "near ties", _stacked([(a, neighbours(fmt, b, by), c) for by in (-1, 1)])
 
 
 def _lowest(values: Array) -> NDArray[np.int64]:

@@ -74,7 +74,7 @@ class Coverage:
             if kind is not Flags.DIVIDE_BY_ZERO or self.model.operation == "divide"
         }
         exact = int(self.flags[flag & Flags.INEXACT == 0].sum())
-        if self.model.into is not None:
+        if self.model.rounds:
             ties = {} if self.model.stochastic else {"tie": self.ties}
             groups.append(Group("result", "rounding outcomes", {"exact": exact, **ties, **raised}))
         return groups
