@@ -129,8 +129,10 @@ def packed_int(bits: int = 4, columns: int = 64, group: int = 32, asymmetric: bo
 
 def nvfp4(divide: bool = True):
     nibbles, scale, outer = codes(0, 16, 6, 64), fp8(6, 4).abs(), scale_like(1) * 100
-    name = {"l.weight_packed": two_to_a_byte(nibbles), "l.weight_global_scale": outer} if divide else {
-        "l.weight": two_to_a_byte(nibbles), "l.weight_scale_2": outer.reshape(()), "l.input_scale": scale_like()}  # fmt: skip
+    packed = two_to_a_byte(nibbles)
+    name = {"l.weight_packed": packed, "l.weight_global_scale": outer}
+    if not divide:
+        name = {"l.weight": packed, "l.weight_scale_2": outer.reshape(()), "l.input_scale": scale_like()}
     factor = scale.double() / outer.double() if divide else scale.double() * outer.double()
     return {**name, "l.weight_scale": scale}, "l.weight", (
         e2m1(nibbles).double() * repeated(factor, nibbles.shape, 1, 16)).float()  # fmt: skip

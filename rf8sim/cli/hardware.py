@@ -297,7 +297,9 @@ def verify(
     compare: Annotated[
         str,
         typer.Option(
-            metavar="MODE", help="Equality: bits; value, in which aliases are equal; or ulp:n, at most n ulp apart."
+            metavar="MODE",
+            help="Equality: bits; value, in which aliases are equal; faithful, either neighbour of the exact result; "
+            "or ulp:n, at most n ulp apart.",
         ),
     ] = "bits",
     any_nan: Annotated[bool, typer.Option("--any-nan", help="Treat all NaN codes as equal.")] = False,

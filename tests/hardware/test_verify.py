@@ -351,7 +351,7 @@ def test_ulps():
     ranks = rf8sim.get_format("rf8").rank[asked.results]
     nothing = run(asked, answered(asked, np.zeros_like(asked.results)), "ulp:1")
     assert nothing.wrong_results == np.count_nonzero((ranks > 1) | (ranks < 0))
-    with pytest.raises(ValueError, match="expected bits, value, or ulp:n"):
+    with pytest.raises(ValueError, match="expected bits, value, faithful, or ulp:n"):
         get_comparison("ulps")
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from ...arithmetic.accumulation import Accumulation
-from ...arithmetic.accumulators import get_accumulator, get_order
+from ...arithmetic.accumulators import get_accumulator
+from ...arithmetic.orders import get_order
 from ...codec.rounding import Rounding, as_rounding
 from ...formats import Format
 from .conventions import Conventions

@@ -1,4 +1,4 @@
-"""When an answer counts as right: every bit, the same value, or near enough."""
+"""When an answer counts as right: every bit, the same value, near enough, or a faithful rounding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Comparison:
     Attributes
     ----------
     mode : str
-        ``bits``, ``value`` or ``ulp``.
+        ``bits``, ``value``, ``ulp`` or ``faithful``.
     ulps : int
         Of ``ulp``: how many places an answer may be off.
     any_nan : bool
@@ -46,13 +46,14 @@ class Comparison:
         how = {
             "bits": "every bit of the result",
             "value": "the values of the results: aliases are equal, and so are zeros of either sign",
+            "faithful": "results that are one of the two values next to the exact one, and that one if there is one",
             "ulp": f"results at most {self.ulps} place{'s' * (self.ulps != 1)} apart in the order of all values",
         }[self.mode]
         nan = "; any NaN is as good as another" if self.any_nan and self.mode == "bits" else ""
         return f"{how}{nan}; flags are {'' if self.flags else 'not '}compared"
 
     def right(self, kind: Kind, got: Patterns, wanted: Patterns) -> NDArray[np.bool_]:
-        """Say which results are right."""
+        """Say which results are right; of ``faithful`` one of the two neighbours is ``wanted``."""
         same: NDArray[np.bool_] = got == wanted
         if self.mode == "bits" and not self.any_nan:
             return same
@@ -71,7 +72,7 @@ def get_comparison(mode: str, *, any_nan: bool = False, flags: bool = False) -> 
     Parameters
     ----------
     mode : str
-        ``bits``, ``value`` or ``ulp:n``.
+        ``bits``, ``value``, ``faithful`` or ``ulp:n``.
     any_nan, flags : bool
         As for `Comparison`.
 
@@ -90,9 +91,9 @@ def get_comparison(mode: str, *, any_nan: bool = False, flags: bool = False) -> 
     >>> get_comparison("ulp:1").ulps
     1
     """
-    match = re.fullmatch(r"(bits|value)|ulp:(\d+)", mode)
+    match = re.fullmatch(r"(bits|value|faithful)|ulp:(\d+)", mode)
     if match is None:
-        raise ValueError(f"unknown comparison {mode!r}: expected bits, value, or ulp:n such as ulp:1")
+        raise ValueError(f"unknown comparison {mode!r}: expected bits, value, faithful, or ulp:n such as ulp:1")
     if any_nan and mode != "bits":
         raise ValueError(f"`any_nan` changes nothing: by {mode} any NaN is as good as another; leave it out")
     return Comparison(match[1] or "ulp", int(match[2] or 0), any_nan, flags)

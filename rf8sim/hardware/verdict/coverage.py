@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...arithmetic.operations import Flags
 from ...formats import Format
-from ..golden.golden import Answers, Golden
+from ..golden.golden import Answers, Golden, all_operands
 from ..golden.ports import Codes, Fixed, Float, Patterns, Port
 
 __all__ = ["Coverage", "Group"]
@@ -62,7 +63,21 @@ class Coverage:
         self.ties += int(np.count_nonzero(answers.ties))
 
     def groups(self) -> list[Group]:
-        """Return what was counted."""
+        """Return what was counted, without bins that no vector can hit."""
+        groups = self._counted()
+        if not self.model.exhaustive:
+            return groups
+        reachable = {(group.port, group.aspect): group.bins for group in _of_all(self.model)}
+        kept = [
+            group._replace(bins={
+                name: count for name, count in group.bins.items()
+                if count or reachable[group.port, group.aspect].get(name)
+            })
+            for group in groups
+        ]  # fmt: skip
+        return [group for group in kept if group.bins]
+
+    def _counted(self) -> list[Group]:
         groups = []
         for port in (*self.model.operands, self.model.result):
             overflow = self.model.rounding.overflow if port is self.model.result else None
@@ -71,13 +86,39 @@ class Coverage:
         raised = {
             str(kind.name).lower().replace("_", " "): int(self.flags[flag & kind != 0].sum())
             for kind in Flags
-            if kind is not Flags.DIVIDE_BY_ZERO or self.model.operation == "divide"
+            if _possible(self.model, kind)
         }
         exact = int(self.flags[flag & Flags.INEXACT == 0].sum())
         if self.model.rounds:
             ties = {} if self.model.stochastic else {"tie": self.ties}
             groups.append(Group("result", "rounding outcomes", {"exact": exact, **ties, **raised}))
         return groups
+
+
+@lru_cache(maxsize=8)
+def _of_all(model: Golden) -> list[Group]:
+    """Return the coverage of all combinations of operands."""
+    operands = all_operands(model.operands)
+    counted = Coverage(model)
+    answers = model.compute(operands)[0]
+    asked = ~answers.missing
+    counted.add([patterns[asked] for patterns in operands], answers.at(asked))
+    return counted._counted()
+
+
+def _possible(model: Golden, kind: Flags) -> bool:
+    """Say whether an operation can raise a flag: what is not counted otherwise."""
+    if kind is Flags.DIVIDE_BY_ZERO:
+        return model.operation == "divide"
+    if kind is Flags.INVALID and model.operation in ("add", "subtract", "multiply", "fma", "dot", "accumulate"):
+        # Of numbers alone no NaN comes.
+        signed = model.into is None or model.into.signed or any(fmt.signed for fmt in model.formats)
+        return bool(any(np.isinf(fmt.values).any() for fmt in model.formats)) or not signed or _no_nan(model)
+    return True
+
+
+def _no_nan(model: Golden) -> bool:
+    return model.into is None or model.into.nan is None
 
 
 def _indexed(port: Port, patterns: Patterns) -> list[tuple[str, NDArray[Any], int]]:

@@ -128,10 +128,9 @@ def _there(case: Case, trials: Sequence[Trial], wrong: Mask) -> tuple[str, str]:
     count = int(np.count_nonzero(wrong))
     causes = list(_explaining(case, trials, wrong)) if count >= _NAMED else []
     if causes:
-        # The one that changes the fewest right answers elsewhere says the most about this place.
-        causes.sort(key=lambda explained: int(np.count_nonzero(explained.changes)))
-        chosen = causes[0].trial.hypothesis
-        return chosen.name, f"; there, {chosen.sentence}"
+        chosen, *others = (cause.trial.hypothesis for cause in causes[:_CAUSES])
+        or_else = f" (or: {'; '.join(other.sentence for other in others)})" if others else ""
+        return chosen.name, f"; there, {chosen.sentence}{or_else}"
     words = difference(case.model.result.kind, case.answers.results[wrong], case.got[wrong], case.model.result.digits)
     return "", f"; there, {words}" if words and count > 1 else ""
 

@@ -6,8 +6,8 @@ stream passes only if every line is a vector of the set, in its place, with the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 import numpy as np
@@ -23,7 +23,7 @@ from .coverage import Coverage, Group
 from .diagnosis import Finding, Wrong, diagnose
 from .explanation import Mismatch, Stimulus, explain, hexadecimal
 
-__all__ = ["Misplaced", "Verdict", "verify"]
+__all__ = ["Misplaced", "Verdict", "judge", "verify"]
 
 _REMEMBERED = 1 << 20  # wrong answers kept for the diagnosis
 _SEARCHED = 1 << 20  # vectors among which the place of a misplaced line is looked for
@@ -240,10 +240,27 @@ def verify(
     >>> verdict.passed, verdict.wrong_results, verdict.first_mismatches[0].sentences()[1].strip()
     (False, 1, 'exact 1, expected 080000 (1), got 080001 (1.0000019073486328), 1 place too high')
     """
+    batches = read_answers(stream, asked.model, max(first, 1))
+    return judge(asked, batches, comparison, first=first, allow_text=allow_text, progress=progress)
+
+
+def judge(
+    asked: VectorSet,
+    batches: Iterable[Batch],
+    comparison: Comparison | None = None,
+    *,
+    first: int = 10,
+    allow_text: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Verdict:
+    """Compare answers that have been read; the parameters are those of `verify`."""
     comparison = comparison or Comparison()
+    if comparison.mode == "faithful" and (asked.model.into is None or asked.model.stochastic):
+        how = "drawn" if asked.model.stochastic else "exact"
+        raise ValueError(f"the comparison faithful has no sense here: results are {how}; compare bits or value")
     verdict = Verdict(asked, comparison, allow_text)
     run = _Run(asked, verdict, first)
-    for batch in read_answers(stream, asked.model, max(first, 1)):
+    for batch in batches:
         run.add(batch)
         if progress is not None:
             progress("verifying", min(verdict.received, verdict.expected), verdict.expected)
@@ -355,6 +372,11 @@ class _Run:
         size = len(answers.results)
         got = batch.results[:size]
         right = verdict.comparison.right(model.result.kind, got, answers.results)
+        if verdict.comparison.mode == "faithful":
+            for mode in ("up", "down"):
+                directed = model.changed(rounding=replace(model.rounding, mode=mode))
+                neighbour = directed.compute(operands, before)[0].results
+                right |= verdict.comparison.right(model.result.kind, got, neighbour)
         # A vector without a result is none of the set: it is out of place, and never right.
         right &= ~answers.missing
         answered = np.ones(size, np.bool_) if batch.damaged is None else ~batch.damaged[:size]
