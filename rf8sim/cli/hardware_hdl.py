@@ -57,6 +57,9 @@ def hdl(
     area: Annotated[
         bool, typer.Option("--area", help="Print what the blocks cost in gates, synthesized by Yosys (a minute).")
     ] = False,
+    dot: Annotated[
+        bool, typer.Option("--dot", help="With --area: dot products of 16 in RF8, E4M3, MXFP8, INT8, MXFP4 (minutes).")
+    ] = False,
     liberty: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FILE", help="Library of cells for --area; default: Debian's qflow-tech-osu018."),
@@ -75,6 +78,8 @@ def hdl(
         raise ValueError("say where to write, with --output DIR, or ask for --area")
     if formats and output is None:
         raise ValueError("--format changes nothing without --output: --area compares the blocks of RF8, E4M3 and INT8")
+    if dot and not area:
+        raise ValueError("--dot is for --area")
     if liberty is not None and not area:
         raise ValueError("--liberty is for --area")
     if json_ and (not area or (output is not None and not quiet)):
@@ -86,10 +91,11 @@ def hdl(
         if not quiet:
             print(f"wrote {output}: read {Path(output) / 'README.md'}, then make -C {output} test")
     if area:
-        from ..hardware.sources.area import area_table, find_liberty
+        from ..hardware.sources.area import WAYS, area_table, dot_subjects, find_liberty, subjects
         from ..report.tables.listings import as_records
 
-        table = area_summary(area_table(liberty), find_liberty(liberty))
+        areas = area_table(liberty, dot_subjects(), WAYS[:1]) if dot else area_table(liberty, subjects())
+        table = area_summary(areas, find_liberty(liberty))
         if json_:
             print(as_json({"caption": table.caption, "blocks": as_records(table)}))
         else:

@@ -142,6 +142,16 @@ def test_the_table_sets_formats_side_by_side():
     assert row[-1] == pytest.approx(row[1] / row[2])
 
 
+@has_library
+def test_formats_of_one_module_are_told_apart_by_their_parameters():
+    choices = {"int8": {"WEIGHT": 2}, "mxfp4": {"WEIGHT": 3, "SCALED": 1}}
+    subject = area.Subject("dot of 4", dict.fromkeys(choices, "dot_product"), {"LANES": 4, "INT8": 0}, choices)
+    [(same, areas)] = area.area_table(chosen=[subject], ways=area.WAYS[:1])
+    assert same is subject
+    assert 1.5 * areas["mxfp4"].gates < areas["int8"].gates
+    assert all(set(choice) <= {"WEIGHT", "SCALED"} for each in area.dot_subjects() for choice in each.choices.values())
+
+
 def test_what_is_missing_is_said(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="there is no such liberty file"):
         area.synthesize("rf8_decode", liberty=tmp_path / "none.lib")

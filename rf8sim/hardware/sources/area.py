@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .hdl import rtl_sources
 
-__all__ = ["LIBERTY", "Area", "Subject", "area_table", "find_liberty", "subjects", "synthesize"]
+__all__ = ["LIBERTY", "Area", "Subject", "area_table", "dot_subjects", "find_liberty", "subjects", "synthesize"]
 
 LIBERTY = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
 """Where Debian's package qflow-tech-osu018 puts its library: 0.18 um, made at universities, free to use."""
@@ -49,11 +50,24 @@ class Area:
 
 @dataclass(frozen=True)
 class Subject:
-    """One block to compare: for each format the module and its parameters, None where there is none."""
+    """One block to compare: for each format the module, the parameters of all, and those of each format.
+
+    Attributes
+    ----------
+    title : str
+        What the block is.
+    modules : dict of str to str
+        The module by format.
+    parameters : dict of str to int
+        Parameters that all modules are given.
+    choices : dict of str to dict
+        Parameters by format, beside those.
+    """
 
     title: str
     modules: Mapping[str, str]
     parameters: Mapping[str, int] = field(default_factory=dict)
+    choices: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def subjects() -> tuple[Subject, ...]:
@@ -75,6 +89,25 @@ def subjects() -> tuple[Subject, ...]:
         Subject("weight x INT8 activation, exact: fixed point", of("times_int8", "int8_multiply")),
         Subject(f"MAC, exact, {GUARD} guard bits", of("mac", "int8_mac"), {"GUARD": GUARD}),
         Subject(f"MAC of weight x INT8, exact, {GUARD} guard bits", of("int8_mac", "int8_mac"), {"GUARD": GUARD}),
+    )
+
+
+def dot_subjects() -> tuple[Subject, ...]:
+    """Return the exact dot products of 16 that are compared: with INT8 operands, and with both operands in the format.
+
+    Those of MX blocks add the exponents of their scales; their like of INT8 is MXINT8.
+
+    Examples
+    --------
+    >>> [sorted(subject.modules) for subject in dot_subjects()][0]
+    ['e4m3fn', 'int8', 'mxfp4', 'mxfp8', 'rf8']
+    """
+    weights = {"rf8": (0, 0), "e4m3fn": (1, 0), "mxfp8": (1, 1), "int8": (2, 0), "mxfp4": (3, 1)}
+    modules = dict.fromkeys(weights, "dot_product")
+    choices = {name: {"WEIGHT": weight, "SCALED": scaled} for name, (weight, scaled) in weights.items()}
+    return tuple(
+        Subject(f"dot of 16, {title}", modules, {"LANES": 16, "STAGES": 0, "INT8": mixed}, choices)
+        for title, mixed in (("weights x INT8 activations", 1), ("both operands in the format", 0))
     )
 
 
@@ -120,11 +153,16 @@ def _nand_area(liberty: Path) -> float:
     return min(areas)
 
 
-def synthesize(module: str, parameters: Mapping[str, int] | None = None, liberty: str | Path | None = None) -> Area:
+def synthesize(
+    module: str,
+    parameters: Mapping[str, int] | None = None,
+    liberty: str | Path | None = None,
+    ways: Sequence[str] = WAYS,
+) -> Area:
     """Synthesize one shipped module and count its cells.
 
     Yosys optimizes, ABC maps to the library's cells with its default script: for area, no timing constraint, no
-    wires. Of the ways in `WAYS` the smallest result counts.
+    wires. Of several ways the smallest result counts.
 
     Parameters
     ----------
@@ -134,6 +172,8 @@ def synthesize(module: str, parameters: Mapping[str, int] | None = None, liberty
         Its parameters.
     liberty : path, optional
         A liberty file; by default Debian's osu018.
+    ways : sequence of str
+        Ways through Yosys, at least one.
 
     Returns
     -------
@@ -156,7 +196,7 @@ def synthesize(module: str, parameters: Mapping[str, int] | None = None, liberty
     if shutil.which("yosys") is None:
         raise ValueError("area needs Yosys: install it (apt install yosys) and try again")
     _nand_area(library)  # what is no library is refused before the work, by its name
-    return min((_synthesized(module, parameters, library, way) for way in WAYS), key=lambda found: found.area)
+    return min((_synthesized(module, parameters, library, way) for way in ways), key=lambda found: found.area)
 
 
 def _synthesized(module: str, parameters: Mapping[str, int] | None, library: Path, way: str) -> Area:
@@ -188,7 +228,7 @@ def _synthesized(module: str, parameters: Mapping[str, int] | None, library: Pat
 
 
 def area_table(
-    liberty: str | Path | None = None, chosen: Sequence[Subject] | None = None
+    liberty: str | Path | None = None, chosen: Sequence[Subject] | None = None, ways: Sequence[str] = WAYS
 ) -> list[tuple[Subject, dict[str, Area]]]:
     """Synthesize every block that is compared, for each of its formats.
 
@@ -198,6 +238,8 @@ def area_table(
         A liberty file.
     chosen : sequence of Subject, optional
         By default `subjects`.
+    ways : sequence of str
+        Ways through Yosys, as `synthesize` takes them.
 
     Returns
     -------
@@ -209,14 +251,19 @@ def area_table(
     >>> area_table(chosen=[])
     []
     """
-    known: dict[tuple[str, tuple[tuple[str, int], ...]], Area] = {}
-    table = []
-    for subject in chosen if chosen is not None else subjects():
-        row = {}
-        for fmt, module in subject.modules.items():
-            key = module, tuple(subject.parameters.items())
-            if key not in known:
-                known[key] = synthesize(module, subject.parameters, liberty)
-            row[fmt] = known[key]
-        table.append((subject, row))
-    return table
+    wanted = chosen if chosen is not None else subjects()
+    blocks = {
+        (title, fmt): (module, {**subject.parameters, **subject.choices.get(fmt, {})})
+        for title, subject in enumerate(wanted)
+        for fmt, module in subject.modules.items()
+    }
+    distinct = {(module, tuple(given.items())): (module, given) for module, given in blocks.values()}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        areas = pool.map(lambda block: synthesize(*block, liberty, ways), distinct.values())
+        known = dict(zip(distinct, areas, strict=True))
+
+    def area(title: int, fmt: str) -> Area:
+        module, given = blocks[title, fmt]
+        return known[module, tuple(given.items())]
+
+    return [(subject, {fmt: area(title, fmt) for fmt in subject.modules}) for title, subject in enumerate(wanted)]
