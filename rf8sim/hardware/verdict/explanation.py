@@ -173,7 +173,7 @@ def exact_result(model: Golden, operands: Sequence[Any], state: State | None) ->
 
 
 def _exact_sum(numbers: dict[str, list[Number]]) -> Number:
-    """Return the sum of the products of a and b, times their scales, and of c, whatever there is of these."""
+    """Return the sum of the products of a and b, times their scales, and of c, as far as there are any."""
     total: Number = 0.0
     for factors in zip(numbers["a"], numbers["b"], strict=True):
         term = reference.multiply(*factors)
