@@ -72,6 +72,9 @@ def as_text(verdict: Verdict, *, coverage: bool = True) -> Iterator[str]:
 
 
 def _diagnosis(verdict: Verdict) -> Iterator[str]:
+    if verdict.flag_findings:
+        yield "Flags:"
+        yield from (f"  {finding.statement()}" for finding in verdict.flag_findings)
     if not verdict.wrong_results:
         return
     yield "Diagnosis:"
@@ -130,6 +133,10 @@ def as_data(verdict: Verdict) -> dict[str, Any]:
         "diagnosis": [
             {**asdict(finding), "proved": finding.proved, "statement": finding.statement()}
             for finding in verdict.findings
+        ],
+        "flag_diagnosis": [
+            {**asdict(finding), "proved": finding.proved, "statement": finding.statement()}
+            for finding in verdict.flag_findings
         ],
         "coverage": [group._asdict() for group in verdict.coverage],
     }

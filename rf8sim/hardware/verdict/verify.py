@@ -22,6 +22,7 @@ from .comparison import Comparison
 from .coverage import Coverage, Group
 from .diagnosis import Finding, Wrong, diagnose
 from .explanation import Mismatch, Stimulus, explain, hexadecimal
+from .flag_faults import diagnose_flags
 
 __all__ = ["Misplaced", "Verdict", "judge", "verify"]
 
@@ -89,6 +90,8 @@ class Verdict:
         What was exercised.
     findings : list of Finding
         What fault explains the wrong answers.
+    flag_findings : list of Finding
+        Where flags are wrong.
     had_flags, had_operands : bool
         Whether the lines had flags, and operands.
     cause : str
@@ -123,6 +126,7 @@ class Verdict:
     by_class: dict[str, tuple[int, int]] = field(default_factory=dict)
     coverage: list[Group] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    flag_findings: list[Finding] = field(default_factory=list)
     evidence: causes.Evidence = field(default_factory=causes.Evidence)
 
     @property
@@ -272,9 +276,13 @@ def judge(
     verdict.displaced = bool(verdict.misplaced or slipped)
     if not verdict.passed:
         verdict.cause = slipped or causes.other_setting(asked, run.evidence)
+    unanswered = np.concatenate([np.zeros(0, np.int64), *run.unanswered])
+    if run.flagged and not verdict.displaced:
+        numbers, raised = (np.concatenate(column) for column in zip(*run.flagged, strict=True))
+        wrong = Wrong(numbers, raised, min(verdict.received, verdict.expected), unanswered)
+        verdict.flag_findings = diagnose_flags(asked, wrong)
     if run.remembered and not verdict.displaced:
         numbers, got = (np.concatenate(column) for column in zip(*run.remembered, strict=True))
-        unanswered = np.concatenate([np.zeros(0, np.int64), *run.unanswered])
         wrong = Wrong(numbers, got, min(verdict.received, verdict.expected), unanswered)
         verdict.findings = diagnose(asked, wrong, comparison, progress)
     return verdict
@@ -291,6 +299,7 @@ class _Run:
         self.state: State | None = None
         self.remembered: list[tuple[NDArray[np.int64], Patterns]] = []
         self.unanswered: list[NDArray[np.int64]] = []
+        self.flagged: list[tuple[NDArray[np.int64], NDArray[np.uint8]]] = []
         self.kept = 0
         self.ends = np.cumsum(list(asked.classes.values()))
         self.done = np.zeros(self.ends.size, dtype=np.int64)
@@ -389,6 +398,9 @@ class _Run:
             assert batch.flags is not None
             flags_wrong = (batch.flags[:size] != answers.flags) & answered
             verdict.wrong_flags += int(np.count_nonzero(flags_wrong))
+            places = np.flatnonzero(flags_wrong)
+            if places.size and sum(part[0].size for part in self.flagged) < _REMEMBERED:
+                self.flagged.append((places + start, batch.flags[places]))
             right = right & ~flags_wrong
         self._count_classes(np.flatnonzero(answered) + start, self.done)
         wrong = np.flatnonzero(~right)
