@@ -259,7 +259,7 @@ def area_table(
     }
     distinct = {(module, tuple(given.items())): (module, given) for module, given in blocks.values()}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        areas = pool.map(lambda block: synthesize(*block, liberty, ways), distinct.values())
+        areas = pool.map(lambda block: synthesize(block[0], block[1], liberty, ways), distinct.values())
         known = dict(zip(distinct, areas, strict=True))
 
     def area(title: int, fmt: str) -> Area:

@@ -29,9 +29,7 @@ def rounded_sum(a: Floats, b: Floats) -> NDArray[np.uint32]:
     --------
     >>> import numpy as np
     >>> rounded_sum(np.array([1.0, 1.0]), np.array([2.0**-24, 2.0**-24 + 2.0**-70])).view(np.float32).tolist()
-    [1.0, 1.0]
-    >>> rounded_sum(np.array([1.0]), np.array([2.0**-24 + 2.0**-52])).view(np.float32).tolist()
-    [1.0000001192092896]
+    [1.0, 1.0000001192092896]
     """
     with np.errstate(invalid="ignore", over="ignore"):
         total = exact_sum(a, b)
@@ -71,7 +69,8 @@ def _near(values: Floats, rng: np.random.Generator) -> NDArray[np.uint32]:
     low = rng.integers(0, 1 << 23, values.size, np.uint32)
     low[::3] &= np.uint32(0x700000)  # of few bits: ties
     sign = rng.integers(0, 2, values.size, np.uint32)
-    return np.asarray(sign << np.uint32(31) | fields << np.uint32(23) | low, np.uint32)
+    patterns: NDArray[np.uint32] = sign << np.uint32(31) | fields << np.uint32(23) | low
+    return patterns
 
 
 def _against(values: Floats, rng: np.random.Generator) -> NDArray[np.uint32]:
