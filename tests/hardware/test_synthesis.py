@@ -37,7 +37,7 @@ def yosys(folder, script):
 def test_every_module_synthesizes_without_a_latch(tmp_path):
     lay_out(tmp_path, [])
     each = "".join(
-        f"design -load sources; hierarchy -check -top {top}; synth -flatten -run begin:fine; check -assert; "
+        f"design -load sources; hierarchy -check -top {top}; synth -flatten -noshare -run begin:fine; check -assert; "
         "select -assert-none t:$dlatch t:$adlatch t:$dlatchsr; "
         for top in SYNTHESIZED
     )
