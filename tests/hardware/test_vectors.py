@@ -284,11 +284,11 @@ def test_structured_classes_leave_nothing_out(n):
         assert missed(vectors("encode", fmt, source="fixed:20.20", n=n)).keys() <= {
             "result rounding outcomes", "result kinds", "result codes",
         }  # fmt: skip
-    # RF8 has no infinity: nothing is invalid. A sum of products of three values can underflow.
-    assert missed(vectors("fma", "rf8", n=n)) == {"result rounding outcomes": ["invalid"]}
+    # RF8 has no infinity: nothing is invalid, and no vector can hit that bin. A sum of products of three can underflow.
+    assert missed(vectors("fma", "rf8", n=n)) == {}
     left = missed(vectors("dot:4", "rf8", n=n))
     assert left.get("a codes", []) == []
-    assert left.get("result rounding outcomes") == ["invalid"]
+    assert left.keys() <= {"result codes"}
 
 
 def test_thresholds_hold_every_boundary_and_its_neighbours():
