@@ -145,7 +145,7 @@ def test_the_command_line_says_its_own_names(capsys, command, option):
         ("dot:2 --format-c float64", "operand c is a number of at most 53 digits, not float64"),
         ("dot:2 --accumulator aligned:13:16 --format-c float32", "an operand c is for exact sums, and for floats"),
         ("block_dot:2 --accumulator int:24", "scaled sums are no integers, choose a float"),
-        ("block_dot:2 --accumulator hopper-fp8", "takes no scales: choose a float or exact"),
+        ("block_dot:2 --accumulator hopper-fp8 --format-c float32", "starts from zero here"),
         ("multiply --profile arm", "unknown profile 'arm': the choices are riscv, cuda, ocp, p3109"),
         (
             "multiply --random-bits 32",

@@ -140,7 +140,10 @@ def accumulation_of(asked: Asked, ports: Sequence[Port], options: Options) -> Ac
     if get_accumulator(accumulation.accumulator).exact:
         return None
     addend = any(port.name == "c" for port in ports)
-    check_accumulation(accumulation, addend=addend, scaled=asked.name == "block_dot")
+    scales = [
+        port.kind.format for port in ports if port.name in ("scale_a", "scale_b") and isinstance(port.kind, Codes)
+    ]
+    check_accumulation(accumulation, addend=addend, scales=scales)
     return accumulation
 
 

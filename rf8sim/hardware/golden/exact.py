@@ -119,7 +119,7 @@ def _dot(model: Model, values: Sequence[Array]) -> Exact:
     scales = [extra[name] for name in ("scale_a", "scale_b") if name in extra]
     operands = (*lanes, *extra.values())
     if model.accumulation is not None:
-        total = sum_products(model.accumulation, lanes, model.formats[:2], extra.get("c"), scales)
+        total = sum_products(model.accumulation, lanes, model.formats, extra.get("c"), scales)
         return Exact(total, _invalid(total, operands))
     terms = lanes[0] * lanes[1]
     for scale in scales:

@@ -22,19 +22,19 @@ __all__ = ["check_accumulation", "sum_products"]
 Array = NDArray[np.float64]
 
 
-def check_accumulation(accumulation: Accumulation, *, addend: bool, scaled: bool) -> None:
+def check_accumulation(accumulation: Accumulation, *, addend: bool, scales: Sequence[Format]) -> None:
     """Raise ValueError if vectors have no such accumulator, or none that starts from an addend or has scales."""
     kind, order = get_accumulator(accumulation.accumulator), get_order(accumulation.order)
     if as_rounding(accumulation.rounding).stochastic:
         raise ValueError(f"accumulator {kind.name!r} rounds stochastically: vectors have no random words for its sums")
-    if addend and (scaled or order.name not in ("sequential", "blocked") or kind.integer is not None):
+    if addend and (scales or order.name not in ("sequential", "blocked") or kind.integer is not None):
         raise ValueError(
             f"accumulator {kind.name!r} of order {str(order)!r} starts from zero here: an operand c is for exact sums, "
             "and for floats and formats that sum in sequence or in blocks, without scales"
         )
-    if scaled and order.name == "aligned":
-        raise ValueError(f"accumulator {kind.name!r} of order {str(order)!r} takes no scales: choose a float or exact")
-    if scaled and kind.integer is not None:
+    if order.name == "aligned" and len({fmt.name for fmt in scales}) > 1:
+        raise ValueError(f"accumulator {kind.name!r} of order {str(order)!r} aligns scales of one format: give one")
+    if scales and kind.integer is not None:
         raise ValueError(f"accumulator {kind.name!r}: scaled sums are no integers, choose a float")
 
 
@@ -54,7 +54,7 @@ def sum_products(
     lanes : sequence of ndarray of float64, each of shape (vectors, n)
         The values of both operands.
     formats : sequence of Format
-        Their formats.
+        Their formats, and those of the scales.
     addend : ndarray of float64, shape (vectors,), optional
         What the accumulator holds before the first product.
     scales : sequence of ndarray of float64, each of shape (vectors,)
@@ -110,14 +110,16 @@ def _scaled(
     """Sum one block of products and multiply it by both scales, as `rf8sim.OperandScales` says.
 
     A negative scale is the opposite one of opposite factors; a scale of zero, an infinity or NaN multiplies the sum of
-    ones in place of it. Engines that align scaled products have their place here.
+    ones in place of it. Products that are aligned have their scales before.
     """
     ordinary = [np.isfinite(scale) & (scale != 0) for scale in scales]
     kept = [np.where(usual, np.abs(scale), 1.0) for usual, scale in zip(ordinary, scales, strict=True)]
     negative = [np.signbit(scale) & usual for usual, scale in zip(ordinary, scales, strict=True)]
     first = np.where((negative[0] ^ negative[1])[:, None], -lanes[0], lanes[0])
-    by_vector = OperandScales(kept[0][:, None, None], kept[1][:, None, None], max(lanes[0].shape[1], 1))
-    total = _sums(accumulation, (first, lanes[1]), formats, by_vector)
+    size, fmt = max(lanes[0].shape[1], 1), formats[2]
+    by_vector = OperandScales(kept[0][:, None, None], kept[1][:, None, None], size, fmt)
+    total = _sums(accumulation, (first, lanes[1]), formats[:2], by_vector)
     for usual, scale in zip(ordinary, scales, strict=True):
         total = np.where(usual, total, total * scale)
-    return total
+    # An adder of terms that are all zero gives +0.
+    return total + 0.0 if get_order(accumulation.order).name == "aligned" else total
