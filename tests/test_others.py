@@ -397,8 +397,8 @@ def test_a_report_says_what_was_quantized(tmp_path):
     assert record.stored_as == "e4m3fn, a float32 scale for 128 x 128"
     assert record.stored_bits == pytest.approx(8 + 32 * 9 / numbers.numel())
     page = REPORT.page(Contents(experiment), figures=False)
-    assert "97% quantized already, measured as codes times scales" in " ".join(page.verdict)
-    [table] = [table for section in page.sections for table in section.tables if "quantized already" in table.title]
+    assert "97.44 % quantized already, measured as codes times scales" in " ".join(page.verdict)
+    [table] = [table for section in page.sections for table in section.tables if "quantized already" in table.caption]
     assert table.rows == (("e4m3fn, a float32 scale for 128 x 128", 1, numbers.numel(), record.stored_bits),)
 
 

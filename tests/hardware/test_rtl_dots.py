@@ -87,13 +87,13 @@ def test_expected_aligned_sums_are_the_librarys(name):
         for codes, scale in ((a[row], scales[0, row]), (b[row], scales[1, row])):
             x = values[codes]
             exponent = np.maximum(np.frexp(np.where(np.isfinite(x), x, 1.0))[1] - 1, -6) + scale - 127
-            exponents.append(np.where(x == 0, -600, exponent).astype(np.int16))
+            exponents.append(np.where(x == 0, -1000, exponent).astype(np.int16))
             terms.append(np.ldexp(x, scale - 127))
         sums = np.array([[np.float64(c[row])]])
-        number = np.int64(24), np.int64(-126), False, float(np.finfo(np.float32).max)
+        number = np.int64(24), np.int64(-126), np.int64(0), float(np.finfo(np.float32).max)
         left = terms[0][None], exponents[0][None]
         right = np.ascontiguousarray(terms[1][:, None]), np.ascontiguousarray(exponents[1][:, None])
-        sum_aligned(left, right, (np.int64(fraction), np.int64(lanes), False), number, sums)
+        sum_aligned(left, right, (np.int64(fraction), np.int64(lanes), ()), number, sums)
         wanted = sums.astype(np.float32)[0, 0]
         if np.isnan(wanted):
             assert answers[row] == 0x7FC00000
