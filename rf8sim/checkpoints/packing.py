@@ -111,10 +111,16 @@ def unpack(data: NDArray[np.uint8], columns: int, bits: int) -> NDArray[Any]:
     [[1, 2, 15]]
     """
     octets = data
+    if bits in (1, 2, 4):  # whole codes in a byte: no bit goes alone
+        several = 8 // bits
+        codes = np.empty((*data.shape, several), np.uint8)
+        for place in range(several):
+            codes[..., place] = data >> np.uint8(bits * place) & np.uint8((1 << bits) - 1)
+        return np.ascontiguousarray(codes.reshape(len(data), several * data.shape[1])[:, :columns])
     if bits not in (8, 16):
         stream = np.unpackbits(data, axis=1, bitorder="little")[:, : columns * bits]
         octets = np.packbits(stream.reshape(len(data), columns, bits), axis=2, bitorder="little")
     if bits <= 8:
         return octets.reshape(len(data), columns)
-    codes = np.ascontiguousarray(octets).reshape(len(data), 2 * columns).view("<u2")
-    return codes.astype(np.uint16, copy=False)
+    wide = np.ascontiguousarray(octets).reshape(len(data), 2 * columns).view("<u2")
+    return wide.astype(np.uint16, copy=False)
