@@ -156,7 +156,7 @@ class Scoreboard:
         """Drive a design with every vector and record what it answers.
 
         Inputs change at falling edges of the clock, which must be running; outputs are read just after that, when
-        everything has settled. Reset the design before.
+        they are stable. Reset the design before.
 
         Parameters
         ----------

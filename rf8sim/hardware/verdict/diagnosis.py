@@ -2,7 +2,7 @@
 
 A hypothesis (`hypotheses`) is proved if it reproduces every answer of the design, right and wrong, over all vectors; so
 is one that does so where a condition holds, if the other answers are right. If none is, the condition under which
-answers are wrong is told, if it is exact, and else that the fault is unknown. A cause that contradicts an answer is
+answers are wrong is reported, if it is exact, and else that the fault is unknown. A cause that contradicts an answer is
 never named.
 """
 

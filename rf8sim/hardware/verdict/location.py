@@ -1,7 +1,7 @@
 """Where the wrong answers are, and which causes explain them there.
 
 Tried in turn: a cause under a condition; a condition that is exact; two or three causes that contradict no answer; a
-few conditions that are exact together. What is left is unknown, and only what is true of it is told.
+few conditions that are exact together. What is left is unknown, and only what is true of it is reported.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def _rounding(model: Golden) -> Found:
         for rule, above, below in _TIES:
             yield Hypothesis(f"ties {rule}", f"the design rounds ties {rule}", _ties_by(model, above, below))
     yield Hypothesis(
-        "rounds away from zero", "the design rounds away from zero whatever is not exact", _between(model, _always)
+        "rounds away from zero", "the design rounds every inexact result away from zero", _between(model, _always)
     )
     yield Hypothesis(
         "boundary at the geometric mean", "the design rounds up from the geometric mean of two values on, not from the "
