@@ -62,13 +62,13 @@ def product(x: float, y: float, smallest: tuple[int, int], scales: tuple[float, 
 
 
 def to_integer(x: Fraction, mode: str) -> int:
-    whole = math.floor(x)
-    if whole == x or mode == "down":
-        return whole
+    floor = math.floor(x)
+    if floor == x or mode == "down":
+        return floor
     if mode == "nearest-even":
         return round(x)
     if mode == "to-odd":
-        return whole if whole % 2 else whole + 1
+        return floor if floor % 2 else floor + 1
     return math.trunc(x)
 
 

@@ -245,9 +245,9 @@ def test_the_page_lists_every_engine() -> None:
 def test_without_a_block_all_products_are_aligned_at_once() -> None:
     rng = np.random.default_rng(0)
     x, y = (rf8sim.encode(rng.normal(size=300) * 8, "e5m2") for _ in range(2))
-    whole = rf8sim.dot(x, y, "e5m2", accumulator="aligned:9:300")
-    assert rf8sim.dot(x, y, "e5m2", accumulator="aligned:9") == whole
-    assert rf8sim.dot(x, y, "e5m2", accumulator="aligned:9:150") != whole
+    one_step = rf8sim.dot(x, y, "e5m2", accumulator="aligned:9:300")
+    assert rf8sim.dot(x, y, "e5m2", accumulator="aligned:9") == one_step
+    assert rf8sim.dot(x, y, "e5m2", accumulator="aligned:9:150") != one_step
     assert rf8sim.dot(x[:0], y[:0], "e5m2", accumulator="aligned:9") == 0
 
 

@@ -410,3 +410,39 @@ def test_inputs_are_all_files(tmp_path):
     index = {"weight_map": {part: f"{number}.safetensors" for number, part in enumerate(tensors)}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     assert [file.name.rpartition("/")[2] for file in hash_inputs([tmp_path])] == ["0.safetensors", "1.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "part", "value"),
+    [
+        (gptq, "l.g_idx", torch.full((64,), 99, dtype=torch.int32)),
+        (lambda: packed_int(asymmetric=True), "l.weight_zero_point", torch.zeros(1, 1, dtype=torch.int32)),
+        (lambda: nf4(nested=True), "l.weight.nested_quant_map", torch.zeros(3)),
+    ],
+)
+def test_companions_that_do_not_fit_are_refused_in_words(tmp_path, layout, part, value):
+    tensors, name, _ = layout()
+    save_file({**tensors, part: value}, tmp_path / "model.safetensors")
+    [tensor] = [tensor for tensor in open_checkpoint(tmp_path) if tensor.name == name]
+    with pytest.raises(CheckpointError, match=r"codes and scales of 'l\.weight' do not belong together"):
+        list(tensor.stored())
+
+
+@pytest.mark.parametrize("state", [b"{", b"[]", b'{"shape": 3, "blocksize": 64}', b'{"shape": ["a"], "blocksize": 64}'])
+def test_a_description_that_is_none_is_not_recognized(tmp_path, state):
+    tensors, name, _ = nf4()
+    tensors["l.weight.quant_state.bitsandbytes__nf4"] = torch.tensor(list(state), dtype=torch.uint8)
+    save_file(tensors, tmp_path / "model.safetensors")
+    found = {tensor.name: tensor.skipped or "" for tensor in open_checkpoint(tmp_path)}
+    assert "not recognized" in found[name]
+
+
+def test_an_e8m0_scale_can_be_nan_and_a_product_infinite(tmp_path):
+    weight, exponent = torch.full((2, 64), 448.0).to(torch.float8_e4m3fn), torch.tensor([[255, 127], [254, 0]])
+    save_file({"l.weight": weight, "l.weight_scale": exponent.to(torch.uint8)}, tmp_path / "model.safetensors")
+    [tensor] = open_checkpoint(tmp_path)
+    numbers = np.concatenate(list(tensor.stored())).reshape(2, 2, 32)
+    assert np.isnan(numbers[0, 0]).all()
+    assert (numbers[0, 1] == 448).all()
+    assert np.isinf(numbers[1, 0]).all()
+    assert (numbers[1, 1] == np.float32(448 * 2.0**-127)).all()

@@ -50,3 +50,11 @@ def counts(printed: str) -> dict[str, tuple[int, int]]:
         name: (int(vectors), int(wrong))
         for name, vectors, wrong in re.findall(r"^(\w+): (\d+) vectors, (\d+) wrong$", printed, re.MULTILINE)
     }
+
+
+def assert_seen(folder: Path, block: Block, change: tuple[str, str, str]) -> None:
+    """Put a fault into a source and check that the testbench counts wrong answers of a block and fails."""
+    lay_out(folder, [block], (change,))
+    status, printed = simulate(folder)
+    assert counts(printed)[block.name][1] > 0
+    assert status != 0

@@ -272,10 +272,10 @@ def test_a_coverage_file_is_read_by_cocotb_coverage(suffix, tmp_path):
         assert (size, hit, bins) == (len(group.bins), group.hit, group.bins), name
     assert any(hit < size for size, hit, _ in before.values())
     # The whole set hits what the half does and twice as much.
-    whole = points(two)
+    merged = points(two)
     for name, (size, hit, bins) in after.items():
-        assert (size, hit) == whole[name][:2]
-        assert bins == {label: hits + whole[name][2][label] for label, hits in before[name][2].items()}
+        assert (size, hit) == merged[name][:2]
+        assert bins == {label: hits + merged[name][2][label] for label, hits in before[name][2].items()}
 
 
 def points(path):

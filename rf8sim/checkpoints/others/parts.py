@@ -65,7 +65,7 @@ def exponents(codes: NDArray[Any]) -> NDArray[np.float32]:
     """Return the powers of two of E8M0 codes; NaN for 255."""
     if codes.dtype.kind not in "iu":
         return codes.astype(np.float32)
-    powers = np.ldexp(np.float32(1), codes.astype(np.int32) - 127)
+    powers = np.ldexp(np.float32(1), np.minimum(codes.astype(np.int32), 254) - 127)
     return np.where(codes == 255, np.float32(np.nan), powers).astype(np.float32)
 
 

@@ -143,10 +143,19 @@ def _weight_of(codes: TensorInfo, by_name: Mapping[str, TensorInfo], config: dic
         parts = {"codes": codes} | {
             suffix: by_name[stem + suffix] for suffix in (*layout.needs, *layout.may) if stem + suffix in by_name
         }
-        meaning = layout.meaning(parts, config) if all(suffix in parts for suffix in layout.needs) else None
+        meaning = _meaning(layout, parts, config) if all(suffix in parts for suffix in layout.needs) else None
         if meaning is not None:
             return _decoded(stem + layout.weight, meaning, parts)
     return None
+
+
+def _meaning(layout: Layout, parts: Parts, config: dict[str, Any]) -> Meaning | None:
+    try:
+        return layout.meaning(parts, config)
+    except CheckpointError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError):  # a description that is none
+        return None
 
 
 def _decoded(name: str, meaning: Meaning, parts: Parts) -> TensorInfo:
@@ -156,10 +165,18 @@ def _decoded(name: str, meaning: Meaning, parts: Parts) -> TensorInfo:
     coded = Coded(meaning.words, tuple(part.name for part in parts.values()), 8 * nbytes / max(size, 1), files)
 
     def stream(sizes: Iterable[int], skip: int = 0) -> Iterator[NDArray[Any]]:
-        decode, columns, place = meaning.decode(), meaning.shape[-1], skip
-        for wanted in sizes:
-            yield _flat(decode, columns, place, wanted)
-            place += wanted
+        columns, place = meaning.shape[-1], skip
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                decode = meaning.decode()
+                for wanted in sizes:
+                    yield _flat(decode, columns, place, wanted)
+                    place += wanted
+        except CheckpointError:
+            raise
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            what = f"the codes and scales of {name!r} do not belong together"
+            raise CheckpointError(f"{codes.source}: {what}: {error}") from None
 
     divisible = codes.divisible and meaning.by_rows
     return TensorInfo(name, "float32", meaning.shape, codes.source, None, stream, divisible, coded)

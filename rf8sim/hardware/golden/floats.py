@@ -133,8 +133,8 @@ def round_to_layout(values: Array, layout: FloatLayout, rounding: Rounding, *, t
 def _parts(magnitude: Array, exponent: NDArray[np.int64], layout: FloatLayout) -> tuple[NDArray[np.int64], Array]:
     """Return magnitudes in units of the last place at an exponent: whole units, and the fraction of one."""
     scaled = np.ldexp(magnitude, layout.mantissa_bits - exponent)
-    whole = np.floor(scaled)
-    return whole.astype(np.int64), scaled - whole
+    integers = np.floor(scaled)
+    return integers.astype(np.int64), scaled - integers
 
 
 def _beyond(layout: FloatLayout, rounding: Rounding, negative: Booleans, infinite: Booleans) -> NDArray[np.int64]:
