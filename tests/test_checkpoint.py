@@ -180,12 +180,6 @@ def test_sharded_lacking_a_tensor(sharded):
         open_checkpoint(sharded)
 
 
-def test_sharded_with_a_tensor_twice(sharded):
-    save_file({name: arrays()[name] for name in ("conv", "scalar", "layer.bias")}, sharded / "b.safetensors")
-    owners = [tensor.source.name for tensor in open_checkpoint(sharded) if tensor.name == "layer.bias"]
-    assert owners == ["a.safetensors"]
-
-
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": [1]}}', "\x00\xff"])
 def test_bad_index(tmp_path, text):
     (tmp_path / "m.index.json").write_text(text)

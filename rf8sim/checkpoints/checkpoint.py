@@ -7,11 +7,13 @@ Nothing here runs code from a file: NumPy pickles are refused, PyTorch files are
 from __future__ import annotations
 
 import json
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import CheckpointError
+from .errors import CheckpointError, CheckpointWarning
 from .others.recognition import as_weights, quantization_of
 from .readers.numpy import read_npy, read_npz
 from .readers.safetensors import read_safetensors
@@ -26,13 +28,27 @@ _FOLDER_PATTERNS = (
     "*.npz", "*.npy",
 )  # fmt: skip
 
+# What a training loop leaves beside the weights.
+_NOT_WEIGHTS = ("training_args.bin", "optimizer.*", "scheduler.*", "scaler.*", "rng_state*")
+
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The tensors of one checkpoint, in the order of its files. Iterable; no file is held open."""
+    """The tensors of one checkpoint, in the order of its files. Iterable; no file is held open.
+
+    Attributes
+    ----------
+    path : Path
+        The file, or the index of several.
+    tensors : tuple of TensorInfo
+        Its tensors.
+    notes : tuple of str
+        What is left out: a sentence each.
+    """
 
     path: Path
     tensors: tuple[TensorInfo, ...]
+    notes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[TensorInfo]:
         return iter(self.tensors)
@@ -56,6 +72,11 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         Its tensors. A weight that another tool quantized is one float32 tensor, the numbers that its codes and scales
         stand for (`rf8sim.checkpoints.others.recognition.LAYOUTS`).
 
+    Warns
+    -----
+    CheckpointWarning
+        For each of ``notes``: what is left out, such as the state of an optimizer.
+
     Raises
     ------
     CheckpointError
@@ -66,28 +87,35 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         path = _in_folder(path)
     elif not path.exists():
         raise CheckpointError(f"{path}: no such file or folder")
-    return Checkpoint(path, as_weights(_in_file(path), quantization_of(path)))
+    tensors, notes = _in_file(path)
+    for note in notes:
+        warnings.warn(note, CheckpointWarning, stacklevel=2)
+    return Checkpoint(path, as_weights(tensors, quantization_of(path)), notes)
 
 
-def _in_file(path: Path) -> tuple[TensorInfo, ...]:
-    """Return the tensors of a file as they are stored."""
+def _in_file(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[str, ...]]:
+    """Return the tensors of a file as they are stored, and sentences on what is left out."""
     reader = next((read for suffix, read in _READERS.items() if path.name.lower().endswith(suffix)), None)
     if reader is None:
         known = ", ".join(_READERS)
         raise CheckpointError(f"{path}: unknown kind of file: expected one of {known}, or a folder")
     try:
-        tensors = tuple(reader(path))
+        contents = list(reader(path))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
+    tensors = tuple(item for item in contents if isinstance(item, TensorInfo))
     if not tensors:
         raise CheckpointError(f"{path}: holds no tensors")
-    return tensors
+    name, count = Counter(tensor.name for tensor in tensors).most_common(1)[0]
+    if count > 1:
+        raise CheckpointError(f"{path}: has {count} tensors named {name!r}: rename or remove all but one")
+    return tensors, tuple(item for item in contents if isinstance(item, str))
 
 
 def _in_folder(folder: Path) -> Path:
     """Return the one file of a folder that is its checkpoint."""
     for pattern in _FOLDER_PATTERNS:
-        files = sorted(folder.glob(pattern))
+        files = sorted(file for file in folder.glob(pattern) if not any(map(file.match, _NOT_WEIGHTS)))
         if len(files) > 1:
             names = ", ".join(file.name for file in files[:3]) + (", ..." if len(files) > 3 else "")
             raise CheckpointError(
@@ -99,10 +127,10 @@ def _in_folder(folder: Path) -> Path:
     raise CheckpointError(f"{folder}: this folder holds no checkpoint (looked for {patterns})")
 
 
-def _read_index(path: Path) -> Iterator[TensorInfo]:
+def _read_index(path: Path) -> Iterator[TensorInfo | str]:
     """List a checkpoint in several files by its Hugging Face index (``weight_map``: tensor name to file)."""
     try:
-        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        weight_map = json.loads(path.read_text(encoding="utf-8-sig"))["weight_map"]
         shards = sorted(set(weight_map.values()))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(
@@ -114,14 +142,26 @@ def _read_index(path: Path) -> Iterator[TensorInfo]:
             raise CheckpointError(f"{path}: names {shard!r}, which is not a file beside the index")
         if not file.is_file():
             raise CheckpointError(f"{path}: names the file {shard!r}, which is missing: put it beside the index")
-        tensors = {tensor.name: tensor for tensor in _in_file(file)}
+        contents, notes = _in_file(file)
+        tensors = {tensor.name: tensor for tensor in contents}
+        yield from notes
         missing = [name for name, owner in weight_map.items() if owner == shard and name not in tensors]
         if missing:
             raise CheckpointError(f"{file}: lacks the tensor {missing[0]!r} that the index places there")
-        yield from (tensor for name, tensor in tensors.items() if weight_map.get(name, shard) == shard)
+        for name, tensor in tensors.items():
+            owner = weight_map.get(name, shard)
+            if owner == shard:
+                yield tensor
+            else:
+                yield f"{shard}: its tensor {name!r} is left out: {path.name} places it in {owner!r}"
+    suffix = Path(shards[0]).suffix
+    others = sorted(file.name for file in path.parent.glob(f"*{suffix}") if file.name not in shards)
+    if others and suffix == ".safetensors":
+        names = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        yield f"{path.name} does not name {names}, which is not read"
 
 
-_READERS: dict[str, Callable[[Path], Iterator[TensorInfo]]] = {
+_READERS: dict[str, Callable[[Path], Iterator[TensorInfo | str]]] = {
     ".safetensors": read_safetensors,
     ".index.json": _read_index,
     ".npz": read_npz,

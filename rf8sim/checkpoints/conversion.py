@@ -274,7 +274,7 @@ def _finish_folder(
 ) -> None:
     """Write the index of several files, and the source's config.json with what compressed-tensors wants in it."""
     if source.path.name.endswith(".index.json"):
-        metadata = json.loads(source.path.read_text(encoding="utf-8")).get("metadata") or {}
+        metadata = json.loads(source.path.read_text(encoding="utf-8-sig")).get("metadata") or {}
         metadata = {key: value for key, value in metadata.items() if key not in ("rf8sim_files", SEAL)}
         metadata["total_size"] = sum(data_size(target / name) for name in seals)
         placed = {entry.name: file for task, file in tasks for entry in task.entries}

@@ -22,7 +22,7 @@ from .plan import Recipe
 
 __all__ = [
     "FORM", "FileHeader", "FormatHeader", "IndexHeader", "IndexMetadata", "ScalesHeader", "SchemeHeader",
-    "TensorHeader", "described", "formats_of", "read_form", "read_index", "recipe_of", "written_form",
+    "TensorHeader", "described", "formats_of", "has_form", "read_form", "read_index", "recipe_of", "written_form",
 ]  # fmt: skip
 
 FORM = 2
@@ -160,6 +160,15 @@ class IndexHeader(msgspec.Struct):
 
     metadata: IndexMetadata
     weight_map: dict[str, str]
+
+
+def has_form(metadata: Mapping[str, str]) -> bool:
+    """Return whether the strings of a safetensors header hold that of a quantized file, not somebody's text."""
+    try:
+        data = msgspec.json.decode(metadata.get("rf8sim", ""))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return isinstance(data, dict) and "form" in data
 
 
 def read_form(path: object, text: str) -> FileHeader:

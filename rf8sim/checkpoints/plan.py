@@ -239,7 +239,7 @@ def read_plan(path: str | Path) -> Plan:
     ('int8/channel', ['a', 'b'])
     """
     try:
-        data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        data = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ValueError(f"{path}: the plan cannot be read: {error.strerror}") from None
     except ValueError as error:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from .arrays import tensor_arrays
 from .errors import CheckpointError, UnreadableError
-from .header import FileHeader, TensorHeader, formats_of, read_form, read_index, recipe_of
+from .header import FileHeader, TensorHeader, formats_of, has_form, read_form, read_index, recipe_of
 from .plan import Recipe
 from .safetensors import DTYPES, SEAL, Header, read_header, seal_of
 from .stored import StoredTensor
@@ -199,11 +199,11 @@ def _open_file(path: Path) -> tuple[Header, dict[str, StoredTensor]]:
         raise UnreadableError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise CheckpointError(str(error)) from None
-    if "rf8sim" not in header.metadata and (SEAL not in header.metadata or seal_of(header.raw)):
+    if not has_form(header.metadata) and (SEAL not in header.metadata or seal_of(header.raw)):
         raise UnreadableError(f"{path}: {_PLAIN}")
     if seal_of(header.raw) is None:
         raise CheckpointError(f"{path}: its header is damaged: its seal does not match")
-    if "rf8sim" not in header.metadata:
+    if not has_form(header.metadata):
         raise CheckpointError(f"{path}: its header is damaged: it has no key 'rf8sim'")
     form = read_form(path, header.metadata["rf8sim"])
     formats = formats_of(path, form)

@@ -174,7 +174,7 @@ def read_header(path: Path) -> Header:
         raw = prefix + file.read(length)
     try:
         table = json.loads(raw[8:])
-        metadata = table.pop("__metadata__", {})
+        metadata = table.pop("__metadata__", None) or {}
         entries = {
             name: Entry(name, entry["dtype"], tuple(entry["shape"]), *entry["data_offsets"])
             for name, entry in table.items()

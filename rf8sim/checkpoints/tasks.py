@@ -176,7 +176,10 @@ def _choice(info: TensorInfo, plan: Plan | None, origin: Origin | None) -> Recip
 def _kept_entry(info: TensorInfo) -> Entry:
     if info.source.suffix == ".safetensors" and info.coded is None:
         return read_header(info.source).entries[info.name]
-    return Entry(info.name, stored_type(info.dtype), info.shape)
+    try:
+        return Entry(info.name, stored_type(info.dtype), info.shape)
+    except ValueError as error:
+        raise CheckpointError(f"{info.source}: tensor {info.name!r} cannot be carried over: {error}") from None
 
 
 def _sized(task: Task) -> Task:

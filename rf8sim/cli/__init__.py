@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
-from collections.abc import Sequence
-from typing import Annotated, Any, cast
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 
 from .._version import __version__
+from ..checkpoints.errors import CheckpointWarning
 from ._common import Command, app
 
 # Each module of commands registers its own in the app; help lists them in this order.
@@ -40,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bases = typer.BadParameter.__mro__
     usage_error = cast("type[Exception]", next(base for base in bases if base.__name__ == "ClickException"))
     try:
-        code = app(None if arguments is None else list(arguments), prog_name="rf8sim", standalone_mode=False)
+        with _notes_on_checkpoints():
+            code = app(None if arguments is None else list(arguments), prog_name="rf8sim", standalone_mode=False)
         sys.stdout.flush()
         return _fail("interrupted", 130) if code == 130 else code if isinstance(code, int) else 0
     except usage_error as error:
@@ -56,6 +60,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename}: cannot be written: {error.strerror}" if error.filename else str(error), 1)
     except (KeyboardInterrupt, typer.Abort):  # which of these an interrupt becomes depends on the version of typer
         return _fail("interrupted", 130)
+
+
+@contextlib.contextmanager
+def _notes_on_checkpoints() -> Iterator[None]:
+    """Print each `CheckpointWarning` once, as a sentence, however often a command opens the file."""
+    seen: set[str] = set()
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not issubclass(category, CheckpointWarning):
+            others(message, category, filename, lineno, file, line)
+        elif str(message) not in seen:
+            seen.add(str(message))
+            print(f"rf8sim: note: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+        warnings.simplefilter("always", CheckpointWarning)
+        warnings.showwarning = show
+        yield
 
 
 # What typer says of a command line, and how it is said here; its words differ from version to version.

@@ -123,7 +123,7 @@ def load_model(path: str | Path, config: str | Path | None = None) -> Model:
 
 def _read_sizes(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise CheckpointError(
             f"{path}: cannot be read: {error.strerror}: the sizes of the model are read from this file, which belongs "

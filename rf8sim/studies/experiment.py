@@ -324,6 +324,8 @@ class Experiment(Record, frozen=True):
         The other tensors of the checkpoints.
     choices : tuple of ChoiceRecord
         Schemes that differ from those of the settings in one thing, on a sample; for each its own first.
+    notes : tuple of str
+        What was left out of the files, such as the state of an optimizer: a sentence each.
     """
 
     settings: Settings
@@ -333,6 +335,7 @@ class Experiment(Record, frozen=True):
     total: TensorRecord
     skipped: tuple[SkippedTensor, ...]
     choices: tuple[ChoiceRecord, ...] = ()
+    notes: tuple[str, ...] = ()
 
     derived = ("schema",)
 

@@ -79,7 +79,7 @@ def run(
         If a setting is unknown, or a cluster cannot be reached.
     """
     settings = settings or Settings()
-    labels, readable, skipped = _open(paths, settings)
+    labels, readable, skipped, notes = _open(paths, settings)
     task = repr((settings, chunk_elements))
     kept = None if journal is None else Journal(journal, task, _Measured.to_json, _Measured.from_json)
     results = map_tensors(
@@ -100,7 +100,7 @@ def run(
     versions = {"rf8sim": __version__, "numpy": np.__version__}
     total = _record(None, everything, merged)
     choices = compare_choices([tensor for _, tensor in readable], settings)
-    return Experiment(settings, versions, tuple(labels), tuple(tensors), total, skipped, choices)
+    return Experiment(settings, versions, tuple(labels), tuple(tensors), total, skipped, choices, notes)
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,7 @@ def survey(
     """
     from ggd.survey import survey as fit_all
 
-    labels, readable, skipped = _open(paths, settings or Settings())
+    labels, readable, skipped, _ = _open(paths, settings or Settings())
     summaries = map_tensors(
         functools.partial(_summarize_tensor, chunk_elements),
         [tensor for _, tensor in readable],
@@ -317,10 +317,14 @@ def _summarize_tensor(chunk_elements: int, tensor: TensorInfo, advance: Callable
 _Found = list[tuple[str, TensorInfo]]
 
 
-def _open(paths: Sequence[str | Path], settings: Settings) -> tuple[dict[str, Path], _Found, tuple[SkippedTensor, ...]]:
-    """Return the checkpoints by label, the tensors to read, of which there is one at least, and the others."""
+def _open(
+    paths: Sequence[str | Path], settings: Settings
+) -> tuple[dict[str, Path], _Found, tuple[SkippedTensor, ...], tuple[str, ...]]:
+    """Return the checkpoints by label, the tensors to read (at least one), the others, and what the files leave out."""
     labels = _labels([Path(path) for path in paths])
-    tensors = [(label, tensor) for label, path in labels.items() for tensor in open_checkpoint(path)]
+    opened = {label: open_checkpoint(path) for label, path in labels.items()}
+    tensors = [(label, tensor) for label, checkpoint in opened.items() for tensor in checkpoint]
+    notes = tuple(f"{label}: {note}" for label, checkpoint in opened.items() for note in checkpoint.notes)
     wanted = [(label, tensor) for label, tensor in tensors if settings.wants(tensor.name)]
     reasons = {id(t): t.skipped or (None if t.size else "it has no elements") for _, t in wanted}
     readable = [(label, tensor) for label, tensor in wanted if reasons[id(tensor)] is None]
@@ -331,7 +335,7 @@ def _open(paths: Sequence[str | Path], settings: Settings) -> tuple[dict[str, Pa
         for label, tensor in wanted
         if (reason := reasons[id(tensor)]) is not None
     )
-    return labels, readable, skipped
+    return labels, readable, skipped, notes
 
 
 def _labels(paths: Sequence[Path]) -> dict[str, Path]:

@@ -90,7 +90,7 @@ _CODE_TYPES = ("int8", "uint8", "int32", "float8_e4m3fn", "float8_e5m2", "float8
 def quantization_of(path: Path) -> dict[str, Any]:
     """Return the ``quantization_config`` of a model's ``config.json`` beside a checkpoint; empty if there is none."""
     try:
-        said = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))["quantization_config"]
+        said = json.loads((path.parent / "config.json").read_text(encoding="utf-8-sig"))["quantization_config"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return said if isinstance(said, dict) else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -33,6 +34,10 @@ def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     raise ValueError(f"version {version[0]}.{version[1]} of the .npy format holds records, not numbers")
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def _numpy_reason(dtype: np.dtype[Any]) -> str | None:
     """Say why arrays of a dtype are not measured; None if they are."""
     if dtype.hasobject:
@@ -52,8 +57,8 @@ def _numpy_tensor(
     """Describe one .npy stream, opened at its beginning; `stored` is its length in the container."""
     try:
         shape, fortran, dtype = _npy_header(file)
-    except (ValueError, EOFError) as error:
-        raise CheckpointError(f"{path}: {name!r} is not a NumPy array, or is damaged: {error}") from None
+    except (ValueError, EOFError, SyntaxError, tokenize.TokenError, TypeError, OverflowError, MemoryError) as error:
+        raise CheckpointError(f"{path}: {name!r} is not a NumPy array, or is damaged: {_first_line(error)}") from None
     reason, begin = _numpy_reason(dtype), file.tell()
     if not dtype.hasobject and stored != begin + math.prod(shape) * dtype.itemsize:
         raise CheckpointError(f"{path}: {name!r} is truncated or damaged: its length is not its header's")
@@ -115,6 +120,6 @@ def read_npz(path: Path) -> Iterator[TensorInfo]:
                 with archive.open(member) as file:
                     name, reopen = member.filename.removesuffix(".npy"), partial(open_member, member.filename)
                     yield _numpy_tensor(path, name, file, member.file_size, reopen, packed=True)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
         message = f"{path}: not a whole .npz archive (truncated or damaged): {error}"
         raise CheckpointError(message) from None

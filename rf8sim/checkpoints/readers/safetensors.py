@@ -10,11 +10,25 @@ from typing import Any
 
 from ...formats.floats import SAFETENSORS_LAYOUTS
 from ..errors import CheckpointError
+from ..header import has_form
 from ..safetensors import DTYPES, dtype_of
 from ..tensor_info import NOT_MEASURED, TensorInfo
 from .streams import byte_stream, open_at
 
 __all__ = ["read_safetensors"]
+
+_DAMAGED = "not a whole safetensors file (truncated or damaged)"
+
+
+def _other_kind(path: Path) -> str | None:
+    """Return what a file is that is often downloaded in place of the weights."""
+    with path.open("rb") as file:
+        start = file.read(64).lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the weights: run 'git lfs pull'"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "a web page, not a safetensors file: download the file itself"
+    return None
 
 
 def read_safetensors(path: Path) -> Iterator[TensorInfo]:
@@ -25,11 +39,11 @@ def read_safetensors(path: Path) -> Iterator[TensorInfo]:
         with safe_open(str(path), framework="numpy"):
             pass
     except SafetensorError as error:
-        raise CheckpointError(f"{path}: not a whole safetensors file (truncated or damaged): {error}") from None
+        raise CheckpointError(f"{path}: {_other_kind(path) or f'{_DAMAGED}: {error}'}") from None
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        header: dict[str, dict[str, Any]] = json.loads(file.read(length))
-    if "rf8sim" in header.pop("__metadata__", {}):
+        header: dict[str, Any] = json.loads(file.read(length))
+    if has_form(header.pop("__metadata__", None) or {}):
         raise CheckpointError(f"{path}: already quantized; run 'rf8sim dequantize' first or pass the original")
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         stored, shape = entry["dtype"], tuple(entry["shape"])

@@ -27,6 +27,7 @@ def about(contents: Contents, _: bool) -> Section:
     ]
     if contents.command:
         words.append(f"Command that makes the same files: {contents.command}")
+    words += [f"{note}." for note in experiment.notes]
     columns = (Column("file"), Column("bytes", "count"), Column("SHA-256"))
     files = Table("Files that were read", columns, tuple((f.name, f.bytes, f.sha256) for f in contents.inputs))
     optional = (files, tables.quantized(experiment), tables.not_finite(experiment), tables.skipped(experiment))

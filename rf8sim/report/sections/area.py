@@ -29,7 +29,7 @@ def read_area(path: Path) -> dict[str, Any]:
         If the file is not one.
     """
     try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
         known = [_gates(block) for block in data["blocks"] if isinstance(block["block"], str)]
         if not (isinstance(data["caption"], str) and known and all(known)):
             raise KeyError("blocks")

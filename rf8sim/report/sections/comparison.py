@@ -185,7 +185,7 @@ def read_report(path: Path) -> Contents:
     """
     file = path / "report.json" if path.is_dir() else path
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ValueError(
             f"{file}: no such file: a report.json of 'rf8sim report' was expected, or its folder"

@@ -200,7 +200,7 @@ def read_evaluation(path: Path) -> dict[str, Any]:
         If the file is not one.
     """
     try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
         [Evaluation.from_json(result) for result in data["results"]]
         if not (data["results"] and all(isinstance(sentence, str) for sentence in data["verdict"])):
             raise KeyError("results")
