@@ -63,6 +63,8 @@ def summaries(x: NDArray[Any], threads: int = 1) -> Iterator[Counts]:
     """
     if threads < 1:
         raise ValueError(f"counting needs at least one thread, got {threads!r}")
+    if x.dtype.name.startswith(("float8", "float6", "float4")):
+        x = x.astype(np.float32)  # exact
     name = x.dtype.name
     x = x.ravel(order="K")
     step = max(-(-x.size // threads), _PIECE)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 from ggd import goodness
+from ggd.arrays import as_numpy
 from ggd.distribution import GGD
 from ggd.grouped import Censored, fit_censored
 from ggd.histogram import MagnitudeHistogram
@@ -165,7 +166,7 @@ def _fit_about(
 
 def _numbers(x: ArrayLike) -> Array:
     """Return the data as a flat float64 array, or refuse what a histogram refuses."""
-    plain = np.asarray(x).ravel()
+    plain = as_numpy(x).ravel()
     MagnitudeHistogram.from_array(plain[:0])
     return plain.astype(np.float64)
 

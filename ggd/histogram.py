@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ggd._cells import Cells, area_between, magnitude_edges
 from ggd._storing import Stored
+from ggd.arrays import as_numpy
 
 if TYPE_CHECKING:
     from ggd._counting import Counts
@@ -124,7 +125,7 @@ class MagnitudeHistogram(Stored):
         """
         from ggd._counting import summaries  # loads numba
 
-        for part in summaries(np.asarray(x), threads):
+        for part in summaries(as_numpy(x), threads):
             self._add(part)
 
     def _add(self, other: MagnitudeHistogram | Counts) -> None:

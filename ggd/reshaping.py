@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ggd.arrays import as_numpy, in_kind
 from ggd.distribution import GGD
 from ggd.estimate import fit
 
@@ -34,7 +35,7 @@ def deepshape(
     Parameters
     ----------
     x : array_like
-        float64, float32 or float16 weights of any shape.
+        float64, float32 or float16 weights of any shape; also as an array of another library (`ggd.arrays.as_numpy`).
     shape_factor, std_factor : float
         The target's shape and standard deviation, as multiples of those of the fit. With both 1 the target is the fit,
         and x is returned as it is.
@@ -54,7 +55,7 @@ def deepshape(
     Returns
     -------
     ndarray
-        Of x's shape and dtype.
+        Of x's shape, dtype and library.
 
     Raises
     ------
@@ -70,7 +71,7 @@ def deepshape(
     >>> bool(abs(after.shape / before.shape - 0.5) < 1e-3), bool((np.sign(y) == np.sign(x)).all())
     (True, True)
     """
-    data = np.asarray(x)
+    data = as_numpy(x)
     if data.dtype.kind != "f":
         raise ValueError(f"weights are floating-point numbers, got {data.dtype.name}")
     if method not in METHODS:
@@ -83,7 +84,7 @@ def deepshape(
     if not np.isfinite(data).all():
         raise ValueError("weights to reshape must be finite: some are NaN or infinite")
     if shape_factor == std_factor == 1.0 or not data.any():
-        return data.copy()
+        return in_kind(data.copy(), x)
     if fitted is None:
         estimate = fit(data)
         if math.isnan(estimate.shape):
@@ -96,7 +97,7 @@ def deepshape(
     else:
         tail = _tail_by_ranks(wide) if method == "ranks" else 2.0 * np.asarray(fitted.sf(np.abs(wide)))
         moved = np.where(wide == 0, wide, np.copysign(_from_tail(target, tail), wide))
-    return moved.astype(data.dtype)
+    return in_kind(moved.astype(data.dtype), x)
 
 
 def _tail_by_ranks(x: NDArray[np.float64]) -> NDArray[np.float64]:

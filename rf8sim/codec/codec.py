@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from ggd.arrays import as_numpy, in_kind
+
 from .._base.checks import as_codes, as_output, dtype_name
 from .._base.threads import in_pieces
 from ..formats import Format, get_format
@@ -40,8 +42,9 @@ def encode(
     Parameters
     ----------
     x : array_like
-        float64, float32, float16, bfloat16 or integers, of any shape and layout. Small floats of ml_dtypes are read
-        as the float32 numbers that they are.
+        float64, float32, float16, bfloat16 or integers, of any shape and layout. Small floats of ml_dtypes and PyTorch
+        are read as the float32 numbers that they are. A PyTorch tensor or an array of JAX, CuPy or another library
+        with the array API is copied from its device.
     fmt : str or Format
         The format.
     rounding : str or Rounding
@@ -55,7 +58,7 @@ def encode(
     Returns
     -------
     ndarray of uint8, or of uint16 for a format of more than 8 bits
-        Canonical codes, of x's shape.
+        Canonical codes, of x's shape; as an array of x's library, on its device, unless ``out`` is given.
 
     Raises
     ------
@@ -96,7 +99,7 @@ def encode(
         _encode_flat(flat, fmt, mode, option, threads, target)
     if target.base is not codes and target is not codes and not np.shares_memory(target, codes):
         codes[...] = target.reshape(data.shape)
-    return codes
+    return codes if out is not None else in_kind(codes, x)
 
 
 def _encode_flat(
@@ -274,7 +277,7 @@ def decode(
     Parameters
     ----------
     codes : array_like of uint8 or uint16
-        Codes of the format, canonical or not.
+        Codes of the format, canonical or not; also as an array of another library, as in `encode`.
     fmt : str or Format
         The format.
     dtype : dtype
@@ -287,7 +290,7 @@ def decode(
     Returns
     -------
     ndarray
-        The values, of the codes' shape.
+        The values, of the codes' shape; as an array of the codes' library, on its device, unless ``out`` is given.
 
     Raises
     ------
@@ -304,10 +307,11 @@ def decode(
     """
     fmt = get_format(fmt)
     table = _value_table(fmt, np.dtype(dtype))
-    array = as_codes(codes, fmt.bits, fmt.name)
+    array = as_codes(as_numpy(codes), fmt.bits, fmt.name)
     values = as_output(out, array.shape, table.dtype)
     flat = np.ascontiguousarray(array).reshape(-1)
-    return _fill(values, flat, table, threads)
+    _fill(values, flat, table, threads)
+    return values if out is not None else in_kind(values, codes)
 
 
 def canonical(codes: ArrayLike, fmt: str | Format, *, threads: int | None = None) -> NDArray[Any]:
@@ -325,7 +329,7 @@ def canonical(codes: ArrayLike, fmt: str | Format, *, threads: int | None = None
     Returns
     -------
     ndarray of uint8 or uint16
-        Canonical codes, of the same shape.
+        Canonical codes, of the same shape and library.
 
     Raises
     ------
@@ -339,12 +343,14 @@ def canonical(codes: ArrayLike, fmt: str | Format, *, threads: int | None = None
     array([7, 7], dtype=uint8)
     """
     fmt = get_format(fmt)
-    array = as_codes(codes, fmt.bits, fmt.name)
+    array = as_codes(as_numpy(codes), fmt.bits, fmt.name)
     values: NDArray[Any] = np.empty(array.shape, dtype=fmt.code_dtype)
-    return _fill(values, np.ascontiguousarray(array).reshape(-1), whole_table(fmt.canonical), threads)
+    _fill(values, np.ascontiguousarray(array).reshape(-1), whole_table(fmt.canonical), threads)
+    result: NDArray[Any] = in_kind(values, codes)
+    return result
 
 
-def _fill(values: NDArray[Any], flat: NDArray[Any], table: NDArray[Any], threads: int | None) -> NDArray[Any]:
+def _fill(values: NDArray[Any], flat: NDArray[Any], table: NDArray[Any], threads: int | None) -> None:
     contiguous = values.flags.c_contiguous and values.flags.aligned
     target = values.reshape(-1) if contiguous else np.empty(flat.size, dtype=values.dtype)
     # numba knows no bfloat16: a look-up moves bits, whatever they mean.
@@ -352,7 +358,6 @@ def _fill(values: NDArray[Any], flat: NDArray[Any], table: NDArray[Any], threads
     in_pieces(lambda start, stop: _kernels.look_up(flat[start:stop], bits, moved[start:stop]), flat.size, threads)
     if not contiguous:
         values[...] = target.reshape(values.shape)
-    return values
 
 
 @lru_cache(maxsize=64)

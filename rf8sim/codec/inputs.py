@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ggd.arrays import as_numpy
+
 from .._base.checks import dtype_name
 from ..formats.floats import ARRAY_LAYOUTS, layouts
 
@@ -20,9 +22,10 @@ _SMALL = frozenset(layout.dtype_name for layout in layouts() if layout.dtype_nam
 def as_data(x: ArrayLike) -> NDArray[Any]:
     """Return real numbers as a native-endian array of a dtype that encodes: float16 to float64, bfloat16, integers.
 
-    The small floats of ml_dtypes become float32, which holds them exactly. Everything else is refused.
+    Arrays of other libraries are copied (`ggd.arrays.as_numpy`). The small floats of ml_dtypes and PyTorch become
+    float32, which holds them exactly. Everything else is refused.
     """
-    array = np.asarray(x)
+    array = as_numpy(x)
     name = dtype_name(array.dtype)
     if name in _READY:
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

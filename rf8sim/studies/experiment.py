@@ -363,6 +363,42 @@ class Experiment(Record, frozen=True):
         data: dict[str, Any] = to_builtins(self)
         return data
 
+    def to_dataframe(self, library: str = "pandas") -> Any:
+        """Return a table with a row for each tensor and scheme, and for all tensors together.
+
+        Parameters
+        ----------
+        library : str
+            ``pandas`` or ``polars``.
+
+        Returns
+        -------
+        DataFrame
+            Columns: what the tensor is (``checkpoint``, ``name``, ``shape`` ...; the name of all together is empty),
+            its fit, ``scheme``, and the scheme's figures in the words of `SchemeRecord`. None where a number does not
+            exist.
+
+        Raises
+        ------
+        ValueError
+            If the library is another, or is not installed.
+
+        Examples
+        --------
+        >>> import rf8sim.studies.measuring, rf8sim.studies.experiment as e
+        >>> settings = e.Settings(("rf8", "int8"), include=("head.weight",))
+        >>> measured = rf8sim.studies.measuring.run(["examples/lm/model.safetensors"], settings)
+        >>> frame = measured.to_dataframe()
+        >>> frame.pivot(index="name", columns="scheme", values="sqnr_db").round(1)
+        scheme       int8   rf8
+        name
+                     38.1  27.6
+        head.weight  38.1  27.6
+        """
+        from .dataframe import to_dataframe
+
+        return to_dataframe(self, library)
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Experiment:
         """Return the experiment that `to_json` wrote.

@@ -1,0 +1,109 @@
+"""Arrays of other libraries as numpy's, and results as arrays of the library that the input came from."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["as_numpy", "in_kind"]
+
+
+def as_numpy(x: ArrayLike) -> NDArray[Any]:
+    """Return numbers as a numpy array, bit for bit; from another device they are copied.
+
+    Parameters
+    ----------
+    x : array_like
+        What numpy takes; a PyTorch tensor of any device and dtype (bfloat16, float8), with or without gradient; an
+        array of CuPy, JAX, or another library that has DLPack or the array API.
+
+    Returns
+    -------
+    ndarray
+        The same numbers; types that numpy does not have are those of ml_dtypes.
+
+    Raises
+    ------
+    TypeError
+        If x is a masked array: what its masked elements stand for is not known here.
+
+    Examples
+    --------
+    >>> import ml_dtypes, torch
+    >>> as_numpy(torch.tensor([1.5, -2.0], dtype=torch.bfloat16, requires_grad=True))
+    array([1.5, -2], dtype=bfloat16)
+    """
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(
+            "a masked array has elements without a number: pass x.compressed() for the others, or x.filled(value)"
+        )
+    if isinstance(x, np.ndarray):
+        return x
+    if _is_tensor(x):
+        return _from_torch(x)
+    if hasattr(x, "get") and type(x).__module__.partition(".")[0] == "cupy":
+        return np.asarray(x.get())  # numpy.asarray(x) would be refused: it hides a copy between devices
+    if hasattr(x, "__dlpack__") and not hasattr(x, "__array__"):
+        return np.from_dlpack(x, device="cpu")
+    return np.asarray(x)
+
+
+def in_kind(array: NDArray[Any], like: object) -> Any:
+    """Return an array as one of the library, and on the device, of another array; numpy's for what is no array.
+
+    Parameters
+    ----------
+    array : ndarray
+        A result.
+    like : object
+        The input that it came from.
+
+    Returns
+    -------
+    array
+        A PyTorch tensor for a tensor, an array of JAX, CuPy or another library with the array API for such an array.
+
+    Examples
+    --------
+    >>> import torch
+    >>> in_kind(np.arange(3, dtype=np.uint8), torch.zeros(3))
+    tensor([0, 1, 2], dtype=torch.uint8)
+    >>> in_kind(np.arange(3), [1.0, 2.0, 3.0])
+    array([0, 1, 2])
+    """
+    if isinstance(like, np.ndarray | np.generic):
+        return array
+    if _is_tensor(like):
+        return _to_torch(array).to(like.device)  # type: ignore[attr-defined]
+    if hasattr(like, "__array_namespace__"):
+        return like.__array_namespace__().asarray(array, device=getattr(like, "device", None))
+    return array
+
+
+def _is_tensor(x: object) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def _from_torch(tensor: Any) -> NDArray[Any]:
+    import torch
+
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
+    name = str(tensor.dtype).removeprefix("torch.")
+    if name != "bfloat16" and not name.startswith("float8"):
+        return np.asarray(tensor.numpy())
+    import ml_dtypes
+
+    bits = torch.int16 if name == "bfloat16" else torch.uint8
+    return np.asarray(tensor.view(bits).numpy()).view(getattr(ml_dtypes, name))
+
+
+def _to_torch(array: NDArray[Any]) -> Any:
+    import torch
+
+    if array.dtype.name != "bfloat16":
+        return torch.from_numpy(array)
+    return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
