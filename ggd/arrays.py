@@ -6,12 +6,12 @@ import sys
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 __all__ = ["as_numpy", "in_kind"]
 
 
-def as_numpy(x: ArrayLike) -> NDArray[Any]:
+def as_numpy(x: Any) -> NDArray[Any]:
     """Return numbers as a numpy array, bit for bit; from another device they are copied.
 
     Parameters
@@ -51,8 +51,10 @@ def as_numpy(x: ArrayLike) -> NDArray[Any]:
     return np.asarray(x)
 
 
-def in_kind(array: NDArray[Any], like: object) -> Any:
+def in_kind(array: NDArray[Any], like: Any) -> NDArray[Any]:
     """Return an array as one of the library, and on the device, of another array; numpy's for what is no array.
+
+    To type checkers all are numpy's.
 
     Parameters
     ----------
@@ -77,9 +79,11 @@ def in_kind(array: NDArray[Any], like: object) -> Any:
     if isinstance(like, np.ndarray | np.generic):
         return array
     if _is_tensor(like):
-        return _to_torch(array).to(like.device)  # type: ignore[attr-defined]
+        tensor: NDArray[Any] = _to_torch(array).to(like.device)
+        return tensor
     if hasattr(like, "__array_namespace__"):
-        return like.__array_namespace__().asarray(array, device=getattr(like, "device", None))
+        other: NDArray[Any] = like.__array_namespace__().asarray(array, device=getattr(like, "device", None))
+        return other
     return array
 
 

@@ -346,8 +346,7 @@ def canonical(codes: ArrayLike, fmt: str | Format, *, threads: int | None = None
     array = as_codes(as_numpy(codes), fmt.bits, fmt.name)
     values: NDArray[Any] = np.empty(array.shape, dtype=fmt.code_dtype)
     _fill(values, np.ascontiguousarray(array).reshape(-1), whole_table(fmt.canonical), threads)
-    result: NDArray[Any] = in_kind(values, codes)
-    return result
+    return in_kind(values, codes)
 
 
 def _fill(values: NDArray[Any], flat: NDArray[Any], table: NDArray[Any], threads: int | None) -> None:
