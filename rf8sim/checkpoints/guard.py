@@ -24,7 +24,8 @@ from .._version import __version__
 from .checkpoint import Checkpoint, open_checkpoint
 from .comparison import Comparison, compare, decibels
 from .conversion import write_quantized
-from .dequantization import write_dequantized, write_flushed
+from .dequantization import write_dequantized
+from .folders import write_flushed
 from .manifest import Check, Manifest, RefusedError, manifest_path
 from .plan import Plan
 from .protect import Protection

@@ -209,7 +209,8 @@ def _open_file(path: Path) -> tuple[Header, dict[str, StoredTensor]]:
     formats = formats_of(path, form)
     tensors = {}
     for name, described in form.tensors.items():
-        missing = [part for part in (name, *described.parts) if part not in header.entries or part not in form.sha256]
+        arrays = (described.codes or name, *described.parts)
+        missing = [part for part in arrays if part not in header.entries or part not in form.sha256]
         if missing:
             raise CheckpointError(f"{path}: its header is damaged: it names {missing[0]!r}, which is not there")
         if described.kept:
@@ -226,10 +227,13 @@ def _check_arrays(file: Header, name: str, header: TensorHeader, recipe: Recipe)
     """Refuse a tensor whose arrays are not those of its scheme and shape."""
     where = f"{file.path}: its header is damaged: field 'tensors': {name!r}"
     try:
-        _, expected = tensor_arrays(name, recipe, tuple(header.shape), header.dtype, header.protected, header.kept_in)
+        shape, kept = tuple(header.shape), (header.protected, header.kept_in)
+        usual, expected = tensor_arrays(name, recipe, shape, header.dtype, *kept)
     except ValueError as error:
         raise CheckpointError(f"{where}: {error}") from None
-    parts = [name, *header.parts]
+    if (header.codes, header.outer_divides) != (usual.codes, usual.outer_divides):
+        raise CheckpointError(f"{where}: field 'codes' or 'outer_divides' is not that of its scheme")
+    parts = [header.codes or name, *header.parts]
     if len(parts) != len(expected):
         raise CheckpointError(f"{where}: is made of {len(parts)} arrays, where its scheme has {len(expected)}")
     for part, entry in zip(parts, expected, strict=True):

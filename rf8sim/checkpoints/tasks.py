@@ -212,7 +212,7 @@ def _repeats(task: Task, digests: Mapping[str, str]) -> bool:
         return False
     if pieces:
         digest.update(compressed(pieces, task.recipe.entropy).data)
-    if digest.hexdigest() != digests.get(task.info.name):
+    if digest.hexdigest() != digests.get(task.entries[0].name):
         return False
     exact = hashlib.sha256(np.ascontiguousarray(values).view(np.uint8).data).hexdigest()
     return not task.header.exact or exact == digests.get(task.header.exact)
