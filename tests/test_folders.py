@@ -1,6 +1,7 @@
 """Folders that are written, opened by transformers and compressed-tensors: the same numbers, or an error."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -176,3 +177,25 @@ def test_nvfp4_gives_the_same_bytes_again(models, tmp_path):
     quantize_checkpoint(tmp_path / "plain", tmp_path / "again")
     first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("out", "again"))
     assert first == second
+
+
+def test_a_command_evaluates_a_folder_that_opens(models, tmp_path):
+    """The original, then the dequantized one, as transformers opens them."""
+    from rf8sim import __main__ as cli
+
+    script = tmp_path / "test.py"
+    script.write_text(
+        "import sys, json, pathlib\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "config = json.loads((folder / 'config.json').read_text())\n"
+        "assert config['model_type'] == 'llama' and 'quantization_config' not in config\n"
+        "assert (folder / 'generation_config.json').is_file()\n"
+        "print((folder / 'model.safetensors').is_file() + 0)\n"
+    )
+    command = f"{sys.executable} {script} {{}}"
+    options = ["-f", "rf8", "--require", "metric>=-0%", "--evaluate", command, "-q"]
+    for out in ("out", "out.safetensors"):
+        assert cli.main(["quantize", str(models.folder / "llama"), "-o", str(tmp_path / out), *options]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "config.json", "generation_config.json", "manifest.json", "model.safetensors"
+    ]  # fmt: skip

@@ -17,7 +17,7 @@ from typing import Any
 from .._base.files import flush
 from .compressed_tensors import Recipes, Shapes, misread, quantization_config
 
-__all__ = ["carry_over", "original_config", "stored_config", "why_stopped", "write_flushed"]
+__all__ = ["carry_over", "is_model_folder", "original_config", "stored_config", "why_stopped", "write_flushed"]
 
 _CARRIED = {
     ".bpe", ".jinja", ".json", ".jsonl", ".md", ".merges", ".model", ".py", ".spm", ".tiktoken", ".txt", ".vocab",
@@ -28,6 +28,11 @@ _WEIGHTS = {".safetensors", ".bin"}
 _SAVED = "rf8sim_original_"
 _REASON = "rf8sim_reason"
 _STOP = "codes of rf8sim, not weights: run 'rf8sim dequantize {folder} -o plain' and open that"
+
+
+def is_model_folder(path: Path) -> bool:
+    """Whether a path is a folder that `from_pretrained` of transformers may open: one with a ``config.json``."""
+    return (path / "config.json").is_file()
 
 
 def carry_over(source: Path, target: Path, config: dict[str, Any] | None = None) -> None:
@@ -47,7 +52,7 @@ def carry_over(source: Path, target: Path, config: dict[str, Any] | None = None)
     OSError
         If a file cannot be read or written.
     """
-    if not (source / "config.json").is_file():
+    if not is_model_folder(source):
         return
     for path in _files_beside(source):
         place = target / path.relative_to(source)
@@ -63,7 +68,7 @@ def _files_beside(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.is_file() and _is_carried(path):
             yield path
-        elif path.is_dir() and not path.name.startswith(".") and (path / "config.json").is_file():
+        elif not path.name.startswith(".") and is_model_folder(path):
             for inner in sorted(path.iterdir()):
                 if inner.is_file() and (_is_carried(inner) or inner.suffix in _WEIGHTS):
                     yield inner

@@ -116,8 +116,8 @@ def quantize(
         Optional[str],  # noqa: UP045
         typer.Option(
             metavar="COMMAND",
-            help="Shell command that evaluates a dequantized checkpoint; {} is replaced by its path; the last number "
-            "it prints is the metric.",
+            help="Shell command that evaluates a dequantized checkpoint; {} is replaced by its path (of a folder that "
+            "from_pretrained opens, if CHECKPOINT is one); the last number it prints is the metric.",
         ),
     ] = None,
     data: Annotated[
@@ -233,11 +233,12 @@ def _protection(
 
 def _command(evaluate: str, checkpoint: Path, needs: set[str]) -> Evaluate:
     from ..checkpoints.checkpoint import open_checkpoint
+    from ..checkpoints.folders import is_model_folder
     from ..checkpoints.guard import command_metric
 
     if "loss" in needs:
         raise ValueError("--evaluate measures what 'metric' bounds: write metric in place of loss")
-    return command_metric(evaluate, open_checkpoint(checkpoint).path)
+    return command_metric(evaluate, checkpoint if is_model_folder(checkpoint) else open_checkpoint(checkpoint).path)
 
 
 def _loss(checkpoint: Path, needs: set[str], data: Path | None, tokens: int, calibrate: Path | None) -> Evaluate:
