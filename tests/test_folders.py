@@ -9,7 +9,8 @@ import pytest
 from rf8sim.checkpoints.dequantization import dequantize_checkpoint
 from rf8sim.checkpoints.folders import why_stopped
 from rf8sim.checkpoints.guard import quantize_checkpoint
-from rf8sim.checkpoints.plan import Plan, Recipe
+from rf8sim.checkpoints.plan import Plan, Recipe, Rule, read_plan, write_plan
+from rf8sim.checkpoints.quantized import open_quantized
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
@@ -199,3 +200,43 @@ def test_a_command_evaluates_a_folder_that_opens(models, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "config.json", "generation_config.json", "manifest.json", "model.safetensors"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["bert", "tied"])
+def test_kept_tensors_take_half_in_bfloat16(models, tmp_path, name, capsys):
+    from rf8sim import __main__ as cli
+
+    def run(out, *options):
+        command = ["quantize", str(models.folder / name), "-o", str(tmp_path / out), "-f", "e4m3fn", *options]
+        assert cli.main(command) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    message = run("own")
+    assert "Kept tensors of float32 take" in message
+    assert "--kept-dtype bfloat16 saves" in message
+    assert "transformers opens it: AutoModel.from_pretrained" in message
+    assert "tensors kept in bfloat16 (--kept-dtype)" in run("half", "--kept-dtype", "bfloat16")
+    own, half = (open_quantized(tmp_path / out) for out in ("own", "half"))
+    kept = [tensor for tensor in own if tensor.kept]
+    saved = sum(16 * tensor.size for tensor in kept) / sum(tensor.size for tensor in own)
+    bits = [opened.bits_per_weight - opened.bits["headers"] for opened in (own, half)]
+    assert bits[0] - bits[1] == pytest.approx(saved)
+    assert {half[tensor.name].entry.dtype for tensor in kept} == {"BF16"}
+    dequantize_checkpoint(tmp_path / "half", tmp_path / "plain")
+    assert models.torch.equal(models.logits(name, tmp_path / "half"), models.logits(name, tmp_path / "plain"))
+    quantize_checkpoint(tmp_path / "plain", tmp_path / "again")
+    first, second = ((tmp_path / out / "model.safetensors").read_bytes() for out in ("half", "again"))
+    assert first == second
+
+
+def test_a_pattern_keeps_its_own_dtype(models, tmp_path):
+    """--keep is for what must not change."""
+    plan = Plan(Recipe("int8"), (Rule("lm_head*", keep=True),), kept_dtype="bfloat16")
+    quantize_checkpoint(models.folder / "llama", tmp_path / "out.safetensors", plan)
+    opened = open_quantized(tmp_path / "out.safetensors")
+    dtypes = {name: opened[name].entry.dtype for name in ("lm_head.weight", "model.embed_tokens.weight")}
+    assert dtypes == {"lm_head.weight": "F32", "model.embed_tokens.weight": "BF16"}
+    write_plan(tmp_path / "plan.toml", plan)
+    assert read_plan(tmp_path / "plan.toml").kept_dtype == "bfloat16"
+    with pytest.raises(ValueError, match="unknown dtype of kept tensors 'float8'"):
+        Plan(kept_dtype="float8")

@@ -5,8 +5,8 @@ What is stored, tensor by tensor, is described in ``docs/checkpoints.md``; in sh
 * codes under the tensor's own name, packed unless they have 8 or 16 bits (`packing`): U8, of 16 bits U16, or F8_E4M3,
   F8_E5M2, F16 and BF16 for the formats of these types;
 * its scales: ``NAME.scale``, the outer ones ``NAME.scale_outer``, zero points ``NAME.zero``, floats in their own type,
-  codes as U8 or U16; ``NAME_scale`` beside float8 tensors with float32 scales, as the library compressed-tensors names
-  them. Of `Scheme.scale_shapes`, one for the tensor as ``(1,)``;
+  codes as U8 or U16. Where the library compressed-tensors has a form for codes and scales, by its names (`layouts`). Of
+  `Scheme.scale_shapes`, one for the tensor as ``(1,)``;
 * exact values that stand in place of decoded ones: ``NAME.exact_index`` (places in the flat tensor) and ``NAME.exact``;
 * in the header the key ``rf8sim`` (`header`): each format's table of values, each tensor's scheme, a SHA-256 of the
   bytes of each array; and a seal over the header itself.

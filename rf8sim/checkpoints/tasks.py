@@ -136,6 +136,9 @@ def task_of(info: TensorInfo, plan: Plan | None, protection: Protection | None, 
     """
     origin = sources.origin_of(info.name)
     choice = _choice(info, plan, origin)
+    narrowed = plan.narrowed(choice, info.dtype) if plan is not None and isinstance(choice, str) else None
+    if narrowed is not None:
+        choice, protection = narrowed, None
     if isinstance(choice, str):
         return Task(info, None, TensorHeader(kept=choice), [_kept_entry(info)], choice)
     reason = ""
