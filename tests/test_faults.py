@@ -218,9 +218,9 @@ def forge(path, name, data):
 @pytest.mark.parametrize(
     ("part", "change", "what"),
     [
-        ("a.weight.scale", lambda x: np.full_like(x, np.inf), "scales that are not positive finite"),
-        ("a.weight.scale", lambda x: -x, "scales that are not positive finite"),
-        ("a.weight.scale", lambda x: x * 2, "decodes to numbers up to"),
+        ("a.weight_scale", lambda x: np.full_like(x, np.inf), "scales that are not positive finite"),
+        ("a.weight_scale", lambda x: -x, "scales that are not positive finite"),
+        ("a.weight_scale", lambda x: x * 2, "decodes to numbers up to"),
         ("a.weight", np.zeros_like, "decodes to numbers up to"),
         ("a.weight.exact_index", lambda x: x[::-1], "not in order"),
         ("a.weight.exact_index", lambda x: x + 1000, "at places that it does not have"),
@@ -322,7 +322,7 @@ def test_a_header_changed_by_hand_is_refused_in_a_sentence(tmp_path, source, fmt
         (lambda f, t: f["tensors"]["a.weight"].update(shape="x"), r"field 'tensors\[...\].shape': expected array, got"),
         (lambda f, t: f["tensors"]["a.weight"].update(entropy="zip"), "'a.weight': unknown entropy coder 'zip'"),
         (lambda f, t: f["tensors"]["a.weight"].update(dtype="int3"), "'a.weight': safetensors has no type for int3"),
-        (lambda f, t: f["tensors"]["a.weight"].update(shape=[3, 10]), "'a.weight': array 'a.weight' is U8 of shape"),
+        (lambda f, t: f["tensors"]["a.weight"].update(shape=[3, 10]), "'a.weight': array 'a.weight' is I8 of shape"),
         (lambda f, t: f["tensors"]["a.weight"].update(scales=[]), "'a.weight': is made of 1 arrays, where its scheme"),
         (lambda f, t: f["tensors"]["a.weight"]["scheme"].update(format="rf9"), "'a.weight': its scheme has the format"),
         (lambda f, t: f["tensors"]["a.weight"]["scheme"].update(rounding="odd"), "'a.weight': unknown rounding"),

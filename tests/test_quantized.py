@@ -194,9 +194,11 @@ def test_float8_tensors_are_what_other_tools_read(tmp_path, fmt, dtype, kind, sc
         ("fp8_128x128", (256, 300), None),
         ("e4m3fn/1x32", (8, 60), None),
         ("e4m3fn/channel", (2, 8, 64), None),  # experts: scales of (2, 8, 1), not of a linear layer
-        ("e4m3fn/channel", (8, 4, 3, 3), None),
+        ("e4m3fn/channel", (8, 4, 3, 3), {"strategy": "channel"}),  # (8, 1, 1, 1): it multiplies a convolution
         ("e4m3fn/channel:bfloat16", (8, 64), None),
-        ("mxfp8_e4m3", (8, 64), None),
+        ("mxfp8_e4m3", (8, 64), {"strategy": "group", "group_size": 32}),
+        ("mxfp8_e4m3", (8, 48), None),
+        ("e4m3fn/1x32", (8, 64, 3), None),
         ("e4m3fn/1x16:e4m3fn,max/tensor:float32,max", (8, 64), None),
         ("e5m2/channel", (8, 64), None),
         ("e4m3fn/none", (8, 64), None),
@@ -213,8 +215,12 @@ def test_compressed_tensors_is_promised_only_what_it_reads(tmp_path, scheme, sha
         return
     chosen = json.loads(config)["config_groups"]["group_0"]["weights"]
     assert {name: chosen[name] for name in strategy} == strategy
-    rows, columns = (-(-length // size) for length, size in zip(shape, strategy["block_structure"], strict=True))
-    assert opened["a.weight"].part("a.weight_scale").shape == (rows, columns)
+    scales = opened["a.weight"].part("a.weight_scale").shape
+    if "block_structure" in strategy:
+        size = strategy["block_structure"]
+        assert scales == (-(-shape[0] // size[0]), -(-shape[1] // size[1]))
+    else:
+        assert scales == ((8, 1, 1, 1) if len(shape) == 4 else (8, 2))
 
 
 @pytest.mark.torch
@@ -236,9 +242,11 @@ def test_config_is_carried_with_what_compressed_tensors_wants(tmp_path):
     quantized(source, tmp_path / "out", Plan(Recipe("e4m3fn")))
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["hidden_size"] == 4
-    assert config["quantization_config"]["ignore"] == ["embed"]
+    assert config["quantization_config"]["ignore"] == ["embed", "lm_head"]
     quantized(source, tmp_path / "other", Plan(Recipe("rf8")))
-    assert json.loads((tmp_path / "other" / "config.json").read_text()) == {"hidden_size": 4}
+    stopping = json.loads((tmp_path / "other" / "config.json").read_text())
+    assert stopping["hidden_size"] == 4
+    assert stopping["rf8sim_reason"] == "'lin.weight' is stored as rf8/channel, which they do not have"
 
 
 def test_what_stays_is_the_same_to_the_byte(tmp_path):
@@ -273,7 +281,7 @@ def test_tensors_are_aligned_for_others(tmp_path):
     [header] = opened.headers
     assert len(header.raw) % 8 == 0
     for entry in header.entries.values():
-        itemsize = {"U8": 1, "F32": 4}[entry.dtype]
+        itemsize = {"I8": 1, "F32": 4}[entry.dtype]
         assert entry.begin % itemsize == 0
 
 

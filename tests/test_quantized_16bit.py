@@ -14,11 +14,11 @@ from safetensors.numpy import load_file, save_file
 from test_faults import reheaded
 
 import rf8sim
-from rf8sim.checkpoints.arrays import NATIVE
 from rf8sim.checkpoints.checkpoint import open_checkpoint
 from rf8sim.checkpoints.comparison import compare
 from rf8sim.checkpoints.dequantization import dequantize_checkpoint
 from rf8sim.checkpoints.errors import CheckpointError, UnreadableError
+from rf8sim.checkpoints.layouts import NATIVE
 from rf8sim.checkpoints.plan import Plan, Recipe, read_plan, write_plan
 from rf8sim.checkpoints.quantized import find_damage, open_quantized
 from rf8sim.studies.rate_distortion import cost_of

@@ -12,17 +12,12 @@ from ..codec.codec import decode, encode
 from ..quantization.numbers import number_dtype, number_format
 from ..quantization.records import convert
 from .header import SchemeHeader, TensorHeader
+from .layouts import NATIVE, layout_of
 from .packing import packed_shape
 from .plan import Recipe
 from .safetensors import Entry, stored_type
 
-__all__ = ["NATIVE", "array_type", "from_array", "tensor_arrays", "to_array"]
-
-NATIVE = {"e4m3fn": "F8_E4M3", "e5m2": "F8_E5M2", "float16": "F16", "bfloat16": "BF16"}
-"""Formats that are stored in a type that other tools read; codes of others are U8, those of 16 bits U16.
-
-Powers of two (E8M0) are U8 too: safetensors' reader for numpy opens no file that has the type F8_E8M0.
-"""
+__all__ = ["array_type", "from_array", "tensor_arrays", "to_array"]
 
 
 def array_type(name: str) -> str:
@@ -100,20 +95,19 @@ def tensor_arrays(
 
     Examples
     --------
-    >>> header, entries = tensor_arrays("w", Recipe("nvfp4"), (8, 64), "float32")
+    >>> header, entries = tensor_arrays("w", Recipe("int4/channel"), (8, 64), "float32")
     >>> [(entry.name, entry.dtype, entry.shape) for entry in entries]
-    [('w', 'U8', (8, 32)), ('w.scale', 'F8_E4M3', (8, 4)), ('w.scale_outer', 'F32', (1,))]
+    [('w', 'U8', (8, 32)), ('w.scale', 'F32', (8, 1))]
     """
     stored_type(dtype)  # what it can be decoded to
     scheme, coded = recipe.scheme, recipe.entropy != "none"
     bits = scheme.format.bits
-    codes_type = NATIVE.get(scheme.format.name, "U16" if bits == 16 else "U8")
+    layout = layout_of(name, recipe, shape)
     described = convert(scheme.to_json(), SchemeHeader)
     header = TensorHeader(scheme=described, seed=recipe.seed, entropy=recipe.entropy, shape=list(shape), dtype=dtype)
-    entries = [Entry(name, "U8", (-1,)) if coded else Entry(name, codes_type, packed_shape(shape, bits))]
-    multiplies = entries[0].dtype.startswith("F8_") and len(scheme.levels) == 1 and scheme.levels[0].format == "float32"
-    names = (f"{name}_scale" if multiplies else f"{name}.scale", f"{name}.scale_outer")
-    for part, level, scales in zip(names, scheme.levels, scheme.scale_shapes(shape), strict=False):
+    header.codes, header.outer_divides = layout.codes if layout.codes != name else "", layout.outer_divides
+    entries = [Entry(name, "U8", (-1,)) if coded else Entry(layout.codes, layout.codes_type, packed_shape(shape, bits))]
+    for part, level, scales in zip(layout.scales, scheme.levels, scheme.scale_shapes(shape), strict=False):
         header.scales.append(part)
         entries.append(Entry(part, array_type(level.format), scales or (1,)))
     if scheme.scales is not None and scheme.scales.zero is not None:

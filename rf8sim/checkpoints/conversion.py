@@ -21,14 +21,17 @@ from ..quantization.scaling import Chosen
 from .arrays import to_array
 from .checkpoint import CHUNK_ELEMENTS, Checkpoint, TensorInfo
 from .compressed_tensors import quantization_config
-from .dequantization import data_size, write_flushed
+from .dequantization import data_size
 from .errors import CheckpointError
+from .folders import carry_over, stored_config, write_flushed
 from .header import FORM, FileHeader, described, written_form
+from .layouts import divided
 from .pieces import compressed, packed, quantized_pieces
 from .plan import Plan, Recipe
 from .protect import Protection
 from .safetensors import NO_SEAL, SEAL, Writer, dtype_of, header_room, read_header, seal
 from .tasks import Sources, Task, check_names, check_patterns, exact_values, read_sources, task_of
+from .tensor_info import NOT_MEASURED
 
 __all__ = ["Written", "header_bytes", "write_quantized"]
 
@@ -196,9 +199,8 @@ def _form(tasks: Sequence[Task], sources: Sources) -> tuple[FileHeader, dict[str
 def _config(tasks: Sequence[Task]) -> dict[str, Any] | None:
     if any(task.header.exact for task in tasks):
         return None
-    weights = [task for task in tasks if task.recipe or len(task.info.shape) > 1]
-    recipes = {task.info.name: task.recipe for task in weights}
-    return quantization_config(recipes, {task.info.name: task.info.shape for task in weights})
+    recipes = {task.info.name: task.recipe for task in tasks}
+    return quantization_config(recipes, {task.info.name: task.info.shape for task in tasks})
 
 
 # --- one tensor ---------------------------------------------------------------------------------------------
@@ -218,14 +220,14 @@ def _write_tensor(task: Task, writer: Writer, protection: Protection | None) -> 
     scales, pieces = [], []
     largest, nans = 0.0, 0
     if not coded:
-        writer.begin(name)
+        writer.begin(task.entries[0].name)
     for piece in quantized_pieces(info, task.recipe, places, task.scales):
         if coded:
             pieces.append(piece)
         else:
             writer.write(packed(info, piece))
         scales.append(Chosen(piece.scales, piece.zero))
-        decoded = np.abs(piece.dequantize(np.float64))
+        decoded = np.abs((divided(piece) if task.header.outer_divides else piece).dequantize(np.float64))
         largest = max(largest, float(np.max(decoded, initial=0.0, where=~np.isnan(decoded))))
         nans += int(np.count_nonzero(np.isnan(decoded)))
     if coded:
@@ -238,8 +240,10 @@ def _write_scales(task: Task, recipe: Recipe, pieces: Sequence[Chosen], writer: 
     """Write the scales of successive pieces of a tensor; those that all pieces share once."""
     for depth, (part, level) in enumerate(zip(task.header.scales, recipe.scheme.levels, strict=True)):
         shared = depth > 0 or level.block is None
-        scales = [piece.scales[depth].reshape(-1) for piece in (pieces[:1] if shared else pieces)]
-        writer.put(part, to_array(np.concatenate(scales), level.format))
+        scales = np.concatenate([piece.scales[depth].reshape(-1) for piece in (pieces[:1] if shared else pieces)])
+        if depth and task.header.outer_divides:
+            scales = np.float32(1) / scales
+        writer.put(part, to_array(scales, level.format))
         if depth == 0 and level.zero is not None:
             zeros = [piece.zero.reshape(-1) for piece in (pieces[:1] if shared else pieces) if piece.zero is not None]
             writer.put(task.header.zero, to_array(np.concatenate(zeros), level.zero))
@@ -272,7 +276,7 @@ def _copy(task: Task, writer: Writer) -> None:
 def _finish_folder(
     source: Checkpoint, target: Path, seals: Mapping[str, str], tasks: Sequence[tuple[Task, str]]
 ) -> None:
-    """Write the index of several files, and the source's config.json with what compressed-tensors wants in it."""
+    """Write the index of several files, and what lies beside the weights of the source."""
     if source.path.name.endswith(".index.json"):
         metadata = json.loads(source.path.read_text(encoding="utf-8-sig")).get("metadata") or {}
         metadata = {key: value for key, value in metadata.items() if key not in ("rf8sim_files", SEAL)}
@@ -281,13 +285,14 @@ def _finish_folder(
         index = {"metadata": {**metadata, "rf8sim_files": seals, SEAL: NO_SEAL}, "weight_map": placed}
         name = source.path.name if source.path.name.endswith(".safetensors.index.json") else _INDEX
         write_flushed(target / name, seal(json.dumps(index, indent=2, ensure_ascii=False).encode()))
-    config = source.path.parent / "config.json"
-    if config.is_file():
-        data, added = config.read_bytes(), _config([task for task, _ in tasks])
-        others = any(task.info.coded for task, _ in tasks)
-        if added is not None or others:
-            said = {key: value for key, value in json.loads(data).items() if key != "quantization_config"}
-            said |= {} if added is None else {"quantization_config": added}
-            data = json.dumps(said, indent=2, ensure_ascii=False).encode() + b"\n"
-        write_flushed(target / "config.json", data)
+    folder, recipes = source.path.parent, {task.info.name: task.recipe for task, _ in tasks}
+    shapes = {task.info.name: task.info.shape for task, _ in tasks}
+    left = next((task.info.name for task, _ in tasks if task.recipe is None and _is_coded(task.info)), "")
+    protected = next((task.info.name for task, _ in tasks if task.header.exact), "")
+    carry_over(folder, target, stored_config(folder, recipes, shapes, left, protected))
     flush(target)
+
+
+def _is_coded(info: TensorInfo) -> bool:
+    """Whether a tensor that stays as it is may be codes of another tool."""
+    return info.dtype.startswith("float8") or not (info.skipped is None or info.skipped.endswith(NOT_MEASURED))

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from .._base.files import check_place, flush, staged
+from .folders import carry_over, original_config, write_flushed
 from .header import read_form
 from .origin import ORIGIN, OURS, Origin, origin_text, packed_array
 from .quantized import QuantizedCheckpoint, open_quantized
 from .safetensors import Entry, Header, Writer, dtype_of, is_one_file, read_header, stored_type
 from .stored import StoredTensor
 
-__all__ = ["data_size", "dequantize_checkpoint", "write_dequantized", "write_flushed"]
+__all__ = ["data_size", "dequantize_checkpoint", "write_dequantized"]
 
 
 def dequantize_checkpoint(
@@ -106,6 +107,8 @@ def write_dequantized(
         index = {"metadata": {"total_size": size}, "weight_map": placed}
         write_flushed(target / checkpoint.path.name, json.dumps(index, indent=2).encode())
     if not single:
+        folder = checkpoint.path.parent
+        carry_over(folder, target, original_config(folder))
         flush(target)
 
 
@@ -135,9 +138,3 @@ def _origin(header: Header, tensors: Sequence[StoredTensor]) -> Origin:
 def data_size(path: Path) -> int:
     """Return the bytes of all tensors of a file."""
     return max((entry.end for entry in read_header(path).entries.values()), default=0)
-
-
-def write_flushed(path: Path, data: bytes) -> None:
-    """Write a file and have it on the disk."""
-    path.write_bytes(data)
-    flush(path)

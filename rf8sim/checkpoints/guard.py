@@ -24,7 +24,8 @@ from .._version import __version__
 from .checkpoint import Checkpoint, open_checkpoint
 from .comparison import Comparison, compare, decibels
 from .conversion import write_quantized
-from .dequantization import write_dequantized, write_flushed
+from .dequantization import write_dequantized
+from .folders import carry_over, is_model_folder, original_config, write_flushed
 from .manifest import Check, Manifest, RefusedError, manifest_path
 from .plan import Plan
 from .protect import Protection
@@ -52,7 +53,7 @@ def command_metric(command: str, source: Path) -> Evaluate:
     Parameters
     ----------
     command : str
-        A command line, in which ``{}`` stands for the checkpoint.
+        A command line, in which ``{}`` stands for the checkpoint: a file, or a folder where the original is a model's.
     source : Path
         The original, which it gets to find the figure that others are held to.
 
@@ -180,7 +181,7 @@ def quantize_checkpoint(
             for tensor in compare(checkpoint, quantized, progress)
         )
         checks.append(_same_tensors(compared))
-        figures = _Figures(quantized, compared, evaluate, progress)
+        figures = _Figures(quantized, compared, evaluate, progress, Path(source))
         checks += _required(requirements, figures)
         manifest = _manifest(checkpoint, output, quantized, checks, compared, protection)
         if not manifest.passed:
@@ -219,8 +220,9 @@ class _Figures:
         compared: Sequence[Comparison],
         evaluate: Evaluate | None,
         progress: Progress | None,
+        source: Path,
     ) -> None:
-        self.quantized, self.evaluate, self.progress = quantized, evaluate, progress
+        self.quantized, self.evaluate, self.progress, self.source = quantized, evaluate, progress, source
         self.changed = [tensor for tensor in compared if tensor.scheme]
 
     @cached_property
@@ -237,11 +239,19 @@ class _Figures:
 
     @cached_property
     def evaluated(self) -> float:
-        """The figure of the numbers of the checkpoint, written as a plain one that is removed again."""
+        """The figure of the numbers of the checkpoint, written as a plain one that is removed again.
+
+        Where the original is a model's folder, it is one too.
+        """
         assert self.evaluate is not None
         with tempfile.TemporaryDirectory(dir=self.quantized.path.parent) as folder:
-            plain = Path(folder) / "model.safetensors"
+            whole = is_model_folder(self.source)
+            plain = Path(folder) / ("model" if whole else "model.safetensors")
             write_dequantized(self.quantized, plain, plain, plain=True, progress=self.progress)
+            if whole:
+                if len(self.quantized.headers) == 1:
+                    (plain / self.quantized.headers[0].path.name).rename(plain / "model.safetensors")
+                carry_over(self.source, plain, original_config(self.source))
             return self.evaluate(plain)
 
     @cached_property
@@ -291,7 +301,8 @@ def _gain(checkpoint: Checkpoint, beside: Path, plan: Plan | None, figures: _Fig
     """Quantize without protection, beside, and return what that comes to and what protection does."""
     write_quantized(checkpoint, beside, beside, plan, None, figures.progress)
     quantized = open_quantized(beside)
-    bare = _Figures(quantized, tuple(compare(checkpoint, quantized)), figures.evaluate, figures.progress)
+    compared = tuple(compare(checkpoint, quantized))
+    bare = _Figures(quantized, compared, figures.evaluate, figures.progress, figures.source)
     gain = {"sqnr_db": (bare.sqnr, figures.sqnr), "bits_per_weight": (bare.bits, figures.bits)}
     if figures.evaluate is not None:
         gain["evaluated"] = bare.evaluated, figures.evaluated

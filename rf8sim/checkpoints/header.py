@@ -80,8 +80,13 @@ class TensorHeader(msgspec.Struct, omit_defaults=True):
         How the codes are stored.
     shape, dtype
         Its shape and its type before.
+    codes : str
+        Name of the array of its codes, where it is not the tensor's own.
     scales : list of str
         Names of the arrays of its scales, the outer ones last.
+    outer_divides : bool
+        Whether the array of the outer scale holds its reciprocal, which divides the scales. A weight is then its code
+        times the quotient, rounded to float32.
     zero : str
         Name of the array of its zero points.
     exact_index, exact : str
@@ -102,7 +107,9 @@ class TensorHeader(msgspec.Struct, omit_defaults=True):
     entropy: str = "none"
     shape: list[Count] = []  # msgspec copies it
     dtype: str = ""
+    codes: str = ""
     scales: list[str] = []
+    outer_divides: bool = False
     zero: str = ""
     exact_index: str = ""
     exact: str = ""

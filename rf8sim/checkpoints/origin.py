@@ -73,6 +73,8 @@ class Origin(msgspec.Struct):
                 from_array(self._array(part), level.format).reshape(shape)
                 for part, level, shape in zip(header.scales, scheme.levels, shapes, strict=True)
             ]
+            if header.outer_divides:
+                arrays[1] = np.float32(1) / arrays[1]
             if scheme.scales is None or scheme.scales.zero is None:
                 return Chosen(tuple(arrays))
             return Chosen(tuple(arrays), from_array(self._array(header.zero), scheme.scales.zero).reshape(shapes[0]))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["compressed", "packed", "protected_places", "quantized_pieces", "read_matrix"]
 
 _NOWHERE = np.zeros(0, np.int64)
+_LEAST_OUTER = np.float32(2.0**-126)
 
 
 def quantized_pieces(
@@ -183,7 +184,8 @@ def _first_pass(info: TensorInfo, scheme: Scheme, ranges: Sequence[range], place
     numbers = np.concatenate(extremes) if any(map(np.size, extremes)) else np.zeros(1)
     if scales.block is None:
         return _FirstPass(scales_from_histogram(summary, scheme) if searched else choose_scales(numbers, scheme))
-    outer = None if scales.outer is None else choose_scales(numbers, scheme).scales[1]
+    # An outer scale below the least normal float32 has no reciprocal, which other tools store (`layouts`).
+    outer = None if scales.outer is None else np.maximum(choose_scales(numbers, scheme).scales[1], _LEAST_OUTER)
     return _FirstPass(None, outer, summary if pooling else None)
 
 

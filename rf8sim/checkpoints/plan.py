@@ -36,13 +36,18 @@ from ..formats import Format, get_format
 from ..quantization.records import Count, convert
 from ..quantization.scheme import Scales, Scheme, as_scheme, with_format_names
 
-__all__ = ["CODERS", "KEPT_PATTERNS", "Plan", "Recipe", "Rule", "by_channel", "read_plan", "write_plan"]
+__all__ = ["CODERS", "KEPT_DTYPES", "KEPT_PATTERNS", "Plan", "Recipe", "Rule", "by_channel", "read_plan", "write_plan"]
 
 CODERS = ("none", "huffman", "rans", "eg")
 """How codes are stored: as they are, or entropy-coded."""
 
 KEPT_PATTERNS = ("*norm*", "*ln_*", "*ln1*", "*ln2*", "*embed*", "*wte*", "*wpe*", "*position*", "*bias*")
 """Names of norms, embeddings and biases, which stay as they are unless a plan says otherwise."""
+
+KEPT_DTYPES = ("own", "bfloat16", "float16")
+"""Types of the tensors that stay as they are by their kind: their own, or a narrower one."""
+
+_BY_KIND = ("norms, embeddings, biases", "one axis")
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,9 @@ class Plan:
     kept : tuple of str
         Patterns of names that stay as they are if no rule matches, and, if there are any, all tensors of less than two
         axes. Empty to quantize everything.
+    kept_dtype : str
+        One of `KEPT_DTYPES`: what float32 and float64 tensors are stored in that stay by ``kept``. Those of a rule with
+        ``keep`` have their own.
 
     Examples
     --------
@@ -176,6 +184,21 @@ class Plan:
     defaults: Recipe = field(default_factory=Recipe)
     rules: tuple[Rule, ...] = ()
     kept: tuple[str, ...] = KEPT_PATTERNS
+    kept_dtype: str = "own"
+
+    def __post_init__(self) -> None:
+        choose("dtype of kept tensors", self.kept_dtype, KEPT_DTYPES)
+
+    def narrowed(self, reason: str, dtype: str) -> Recipe | None:
+        """Return how a tensor of a dtype is stored that stays as it is for a reason; None if in its own type.
+
+        Examples
+        --------
+        >>> Plan(kept_dtype="bfloat16").narrowed("one axis", "float32")
+        Recipe(scheme=Scheme('bfloat16/none'), seed=0, entropy='none')
+        """
+        wide = self.kept_dtype != "own" and dtype in ("float32", "float64")
+        return Recipe(f"{self.kept_dtype}/none") if wide and reason in _BY_KIND else None
 
     def choose(self, name: str, shape: tuple[int, ...]) -> Recipe | str:
         """Return a tensor's recipe, or why it is kept in its own dtype: what it is, or the pattern that it matches.
@@ -198,9 +221,9 @@ class Plan:
                     return f"pattern {rule.pattern!r}"
                 return replace(self.defaults, **rule.options)
         if self.kept and any(fnmatchcase(name.lower(), pattern) for pattern in self.kept):
-            return "norms, embeddings, biases"
+            return _BY_KIND[0]
         if self.kept and len(shape) < 2:
-            return "one axis"
+            return _BY_KIND[1]
         return self.defaults
 
     def check(self) -> None:
@@ -252,9 +275,10 @@ def read_plan(path: str | Path) -> Plan:
         for number, rule in enumerate(rules):
             if not rule.keep:
                 _at(f"tensor[{number}]", partial(replace, defaults, **rule.options))
+        kept = KEPT_PATTERNS if tables.kept is msgspec.UNSET else tuple(tables.kept)
+        return Plan(defaults, tuple(rules), kept, tables.kept_dtype)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return Plan(defaults, tuple(rules), KEPT_PATTERNS if tables.kept is msgspec.UNSET else tuple(tables.kept))
 
 
 class _DefaultsTable(msgspec.Struct):
@@ -278,6 +302,7 @@ class _PlanTable(msgspec.Struct):
     defaults: _DefaultsTable = msgspec.field(default_factory=_DefaultsTable)
     tensor: list[_RuleTable] = msgspec.field(default_factory=list)
     kept: list[str] | msgspec.UnsetType = msgspec.UNSET
+    kept_dtype: str = "own"
 
 
 def _given(table: _DefaultsTable) -> dict[str, Any]:
@@ -324,6 +349,8 @@ def write_plan(path: str | Path, plan: Plan, comment: str = "") -> None:
     lines = [f"# {line}".rstrip() for line in comment.splitlines()] + ([""] if comment else [])
     if plan.kept != KEPT_PATTERNS:
         lines += [f"kept = {_toml(list(plan.kept))}", ""]
+    if plan.kept_dtype != "own":
+        lines += [f"kept_dtype = {_toml(plan.kept_dtype)}", ""]
     lines += ["[defaults]", *(f"{name} = {_toml(value)}" for name, value in plan.defaults.options().items())]
     for rule in plan.rules:
         lines += ["", "[[tensor]]", f"pattern = {_toml(rule.pattern)}"]

@@ -5,8 +5,8 @@ What is stored, tensor by tensor, is described in ``docs/checkpoints.md``; in sh
 * codes under the tensor's own name, packed unless they have 8 or 16 bits (`packing`): U8, of 16 bits U16, or F8_E4M3,
   F8_E5M2, F16 and BF16 for the formats of these types;
 * its scales: ``NAME.scale``, the outer ones ``NAME.scale_outer``, zero points ``NAME.zero``, floats in their own type,
-  codes as U8 or U16; ``NAME_scale`` beside float8 tensors with float32 scales, as the library compressed-tensors names
-  them. Of `Scheme.scale_shapes`, one for the tensor as ``(1,)``;
+  codes as U8 or U16. Where the library compressed-tensors has a form for codes and scales, by its names (`layouts`). Of
+  `Scheme.scale_shapes`, one for the tensor as ``(1,)``;
 * exact values that stand in place of decoded ones: ``NAME.exact_index`` (places in the flat tensor) and ``NAME.exact``;
 * in the header the key ``rf8sim`` (`header`): each format's table of values, each tensor's scheme, a SHA-256 of the
   bytes of each array; and a seal over the header itself.
@@ -209,7 +209,8 @@ def _open_file(path: Path) -> tuple[Header, dict[str, StoredTensor]]:
     formats = formats_of(path, form)
     tensors = {}
     for name, described in form.tensors.items():
-        missing = [part for part in (name, *described.parts) if part not in header.entries or part not in form.sha256]
+        arrays = (described.codes or name, *described.parts)
+        missing = [part for part in arrays if part not in header.entries or part not in form.sha256]
         if missing:
             raise CheckpointError(f"{path}: its header is damaged: it names {missing[0]!r}, which is not there")
         if described.kept:
@@ -226,10 +227,13 @@ def _check_arrays(file: Header, name: str, header: TensorHeader, recipe: Recipe)
     """Refuse a tensor whose arrays are not those of its scheme and shape."""
     where = f"{file.path}: its header is damaged: field 'tensors': {name!r}"
     try:
-        _, expected = tensor_arrays(name, recipe, tuple(header.shape), header.dtype, header.protected, header.kept_in)
+        shape, kept = tuple(header.shape), (header.protected, header.kept_in)
+        usual, expected = tensor_arrays(name, recipe, shape, header.dtype, *kept)
     except ValueError as error:
         raise CheckpointError(f"{where}: {error}") from None
-    parts = [name, *header.parts]
+    if (header.codes, header.outer_divides) != (usual.codes, usual.outer_divides):
+        raise CheckpointError(f"{where}: field 'codes' or 'outer_divides' is not that of its scheme")
+    parts = [header.codes or name, *header.parts]
     if len(parts) != len(expected):
         raise CheckpointError(f"{where}: is made of {len(parts)} arrays, where its scheme has {len(expected)}")
     for part, entry in zip(parts, expected, strict=True):

@@ -20,6 +20,7 @@ from .arrays import from_array
 from .checkpoint import CHUNK_ELEMENTS
 from .errors import CheckpointError
 from .header import TensorHeader
+from .layouts import divided
 from .packing import packed_columns, unpack
 from .plan import Recipe
 from .safetensors import Entry, Header, dtype_of, stored_type
@@ -80,14 +81,19 @@ class StoredTensor:
         return matrix_shape(self.shape)
 
     @property
+    def codes_name(self) -> str:
+        """Name in the file of the array of its codes, or of the tensor that stayed as it was."""
+        return self.header.codes or self.name
+
+    @property
     def parts(self) -> list[str]:
-        """Names in the file of what the tensor is made of: itself, its scales, its exact values."""
-        return [self.name, *self.header.parts]
+        """Names in the file of what the tensor is made of: codes or itself, its scales, its exact values."""
+        return [self.codes_name, *self.header.parts]
 
     @property
     def entry(self) -> Entry:
         """Where the tensor's own bytes lie in its file, and their type."""
-        return self._file.entries[self.name]
+        return self._file.entries[self.codes_name]
 
     @property
     def bits_per_weight(self) -> float:
@@ -97,7 +103,7 @@ class StoredTensor:
     def stored_bytes(self) -> Iterator[tuple[str, int]]:
         """Yield the bytes of each of `parts`, and what they are for."""
         purposes = dict.fromkeys([*self.header.scales, self.header.zero], "scales")
-        purposes[self.name] = "codes" if self.recipe else "kept tensors"
+        purposes[self.codes_name] = "codes" if self.recipe else "kept tensors"
         for part in self.parts:
             entry = self._file.entries[part]
             yield purposes.get(part, "exact values"), entry.end - entry.begin
@@ -129,7 +135,7 @@ class StoredTensor:
         ranges = scheme.row_pieces(self.shape, elements)
         if ranges is None:
             [codes] = self._codes(rows, columns, [range(rows)])
-            yield 0, QuantizedTensor(codes.reshape(self.shape), scales.scales, scheme, scales.zero)
+            yield 0, self._as_read(QuantizedTensor(codes.reshape(self.shape), scales.scales, scheme, scales.zero))
             return
         block = None if scheme.scales is None else scheme.scales.block
         for piece, codes in zip(ranges, self._codes(rows, columns, ranges), strict=True):
@@ -140,10 +146,13 @@ class StoredTensor:
                 inner = scales.scales[0].reshape(-1, grid[1])[chosen]
                 zero = None if scales.zero is None else scales.zero.reshape(-1, grid[1])[chosen]
                 part = Chosen((inner, *scales.scales[1:]), zero)
-            yield piece.start, QuantizedTensor(codes, part.scales, scheme, part.zero)
+            yield piece.start, self._as_read(QuantizedTensor(codes, part.scales, scheme, part.zero))
+
+    def _as_read(self, piece: QuantizedTensor) -> QuantizedTensor:
+        return divided(piece) if self.header.outer_divides else piece
 
     def read(self) -> QuantizedTensor:
-        """Read a quantized tensor whole.
+        """Read a quantized tensor whole, by the scheme that it has.
 
         Returns
         -------
@@ -264,10 +273,12 @@ class StoredTensor:
     def _scales(self) -> Chosen:
         scheme = self.scheme
         arrays = []
-        for name, level, shape in zip(self.header.scales, scheme.levels, scheme.scale_shapes(self.shape), strict=True):
+        shapes = scheme.scale_shapes(self.shape)
+        for depth, (name, level, shape) in enumerate(zip(self.header.scales, scheme.levels, shapes, strict=True)):
             scale = self._numbers(name, level.format)
             if not (np.isfinite(scale) & ((scale > 0) | ((level.rule == "signed") & (scale < 0)))).all():
                 raise self._damaged("has scales that are not positive finite numbers")
+            scale = np.float32(1) / scale if depth and self.header.outer_divides else scale
             arrays.append(self._shaped(scale, shape))
         if scheme.scales is None or scheme.scales.zero is None:
             return Chosen(tuple(arrays))
@@ -295,7 +306,7 @@ class StoredTensor:
             from ..entropy.coding import decompress
 
             try:
-                codes = decompress(self.part(self.name).tobytes()).reshape(rows, columns)
+                codes = decompress(self.part(self.codes_name).tobytes()).reshape(rows, columns)
             except ValueError as error:
                 if isinstance(error, CheckpointError):
                     raise
@@ -305,7 +316,7 @@ class StoredTensor:
             return
         digest, bits = hashlib.sha256(), self.scheme.format.bits
         width = packed_columns(columns, bits)
-        with self._file.open_at(self.name) as file:
+        with self._file.open_at(self.codes_name) as file:
             for piece in ranges:
                 data = file.read(len(piece) * width)
                 digest.update(data)
@@ -316,7 +327,7 @@ class StoredTensor:
                 if unused and (packed[:, -1] >> 8 - unused).any():
                     raise self._damaged("has bits set after the last code of a row")
                 yield unpack(packed, columns, bits)
-        if digest.hexdigest() != self._digests[self.name]:
+        if digest.hexdigest() != self._digests[self.codes_name]:
             raise self._damaged("holds codes whose checksum does not match")
 
     def _check_codes(self, codes: NDArray[Any]) -> None:

@@ -136,6 +136,9 @@ def task_of(info: TensorInfo, plan: Plan | None, protection: Protection | None, 
     """
     origin = sources.origin_of(info.name)
     choice = _choice(info, plan, origin)
+    narrowed = plan.narrowed(choice, info.dtype) if plan is not None and isinstance(choice, str) else None
+    if narrowed is not None:
+        choice, protection = narrowed, None
     if isinstance(choice, str):
         return Task(info, None, TensorHeader(kept=choice), [_kept_entry(info)], choice)
     reason = ""
@@ -215,7 +218,7 @@ def _repeats(task: Task, digests: Mapping[str, str]) -> bool:
         return False
     if pieces:
         digest.update(compressed(pieces, task.recipe.entropy).data)
-    if digest.hexdigest() != digests.get(task.info.name):
+    if digest.hexdigest() != digests.get(task.entries[0].name):
         return False
     exact = hashlib.sha256(np.ascontiguousarray(values).view(np.uint8).data).hexdigest()
     return not task.header.exact or exact == digests.get(task.header.exact)

@@ -11,10 +11,14 @@ import typer
 from ._common import app, as_json, plain, print_table, progress_bar, terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ..checkpoints.comparison import Comparison
     from ..checkpoints.guard import Evaluate
     from ..checkpoints.manifest import Manifest
     from ..checkpoints.plan import Plan
     from ..checkpoints.protect import Protection
+    from ..checkpoints.quantized import QuantizedCheckpoint
 
 __all__ = ["check", "dequantize", "quantize"]
 
@@ -62,6 +66,13 @@ def quantize(
     keep: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(metavar="PATTERN", help="Keep tensors whose name matches in their own dtype; repeatable."),
+    ] = None,
+    kept_dtype: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="DTYPE",
+            help="Dtype of float32 norms, embeddings and biases, which are kept: own (default), bfloat16 or float16.",
+        ),
     ] = None,
     everything: Annotated[
         bool, typer.Option("--everything", help="Quantize norms, embeddings and biases too; by default they are kept.")
@@ -116,8 +127,8 @@ def quantize(
         Optional[str],  # noqa: UP045
         typer.Option(
             metavar="COMMAND",
-            help="Shell command that evaluates a dequantized checkpoint; {} is replaced by its path; the last number "
-            "it prints is the metric.",
+            help="Shell command that evaluates a dequantized checkpoint; {} is replaced by its path (of a folder that "
+            "from_pretrained opens, if CHECKPOINT is one); the last number it prints is the metric.",
         ),
     ] = None,
     data: Annotated[
@@ -133,10 +144,13 @@ def quantize(
     """Write a quantized checkpoint; it is read back and compared first, and not written if it breaks a requirement."""
     from ..checkpoints.guard import quantize_checkpoint
     from ..checkpoints.manifest import RefusedError
+    from ..checkpoints.plan import Plan
     from ..checkpoints.requirements import parse_requirement
 
     given = {name: value for name, value in {"seed": seed, "entropy": entropy}.items() if value is not None}
     chosen = _plan(plan, formats or [], keep or [], given, everything)
+    if kept_dtype is not None:
+        chosen = dataclasses.replace(chosen or Plan(), kept_dtype=kept_dtype)
     requirements = [parse_requirement(text) for text in require or ()]
     for option, value in (("--sensitivity", sensitivity), ("--calibrate", calibrate)):
         if value and not protect:
@@ -233,11 +247,12 @@ def _protection(
 
 def _command(evaluate: str, checkpoint: Path, needs: set[str]) -> Evaluate:
     from ..checkpoints.checkpoint import open_checkpoint
+    from ..checkpoints.folders import is_model_folder
     from ..checkpoints.guard import command_metric
 
     if "loss" in needs:
         raise ValueError("--evaluate measures what 'metric' bounds: write metric in place of loss")
-    return command_metric(evaluate, open_checkpoint(checkpoint).path)
+    return command_metric(evaluate, checkpoint if is_model_folder(checkpoint) else open_checkpoint(checkpoint).path)
 
 
 def _loss(checkpoint: Path, needs: set[str], data: Path | None, tokens: int, calibrate: Path | None) -> Evaluate:
@@ -258,12 +273,15 @@ def _loss(checkpoint: Path, needs: set[str], data: Path | None, tokens: int, cal
 
 def _show(manifest: Manifest, output: Path) -> None:
     from .._base.display import bits_in_words
+    from ..checkpoints.folders import is_model_folder, why_stopped
     from ..checkpoints.manifest import manifest_path
     from ..checkpoints.quantized import open_quantized
     from ..report.tables.table import Column, Table
 
     columns = (Column("tensor"), Column("scheme"), Column("bits per weight", ".3f"), Column("SQNR, dB", ".2f"))
-    rows = [(row.name, row.scheme, row.bits_per_weight, row.sqnr_db) for row in manifest.tensors if row.scheme]
+    narrowed = [row for row in manifest.tensors if row.scheme in ("bfloat16/none", "float16/none")]
+    shown_rows = [row for row in manifest.tensors if row.scheme and row not in narrowed]
+    rows = [(row.name, row.scheme, row.bits_per_weight, row.sqnr_db) for row in shown_rows]
     if rows:
         print_table(Table("What each tensor was quantized to", columns, tuple(rows)))
     out = terminal()
@@ -273,15 +291,46 @@ def _show(manifest: Manifest, output: Path) -> None:
         if tensor.reason:
             what = "quantized again" if tensor.scheme else f"kept in {stored[tensor.name].dtype}"
             listed.setdefault((what, tensor.reason), []).append(tensor.name)
+    for tensor in narrowed:
+        listed.setdefault((f"kept in {str(tensor.scheme).partition('/')[0]}", "--kept-dtype"), []).append(tensor.name)
     for (what, reason), names in listed.items():
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         out.print(plain(f"{len(names)} tensor{'s'[: len(names) > 1]} {what} ({reason}): {shown}."))
+    for line in _kept_bits(manifest, stored, narrowed):
+        out.print(plain(line))
     for name, (without, with_it) in manifest.gain.items():
         out.print(plain(f"Protected ({manifest.protection}): {name} {without:.5g} without, {with_it:.5g} with."))
     for check in manifest.checks:
         out.print(plain(f"Passed: {check.sentence}."))
     out.print(plain(f"{bits_in_words(manifest.bits)}.\n{output}"))
     out.print(plain(str(manifest_path(output))))
+    if is_model_folder(output):
+        stopped = why_stopped(output)
+        opens = f"transformers opens it: AutoModel.from_pretrained({str(output)!r})."
+        out.print(plain(opens if stopped is None else f"Other tools do not open this folder: {stopped}."))
+
+
+_BITS = {"float32": 32, "float64": 64}
+
+
+def _kept_bits(manifest: Manifest, stored: QuantizedCheckpoint, narrowed: Sequence[Comparison]) -> Iterator[str]:
+    """Yield what a narrower type of kept tensors saves, or would save."""
+    from ..checkpoints.comparison import decibels
+    from ..checkpoints.plan import Plan
+
+    size, bfloat16 = sum(tensor.elements for tensor in manifest.tensors), Plan(kept_dtype="bfloat16")
+    if narrowed:
+        saved = sum((_BITS[stored[t.name].dtype] - 16) * t.elements for t in narrowed) / size
+        error = decibels(sum(t.signal for t in narrowed), sum(t.noise for t in narrowed))
+        yield f"The narrower type of kept tensors saves {saved:.3g} bits per weight; their SQNR is {error:.4g} dB."
+    wide = [t for t in manifest.tensors if not t.scheme and bfloat16.narrowed(t.reason, stored[t.name].dtype)]
+    taken = sum(_BITS[stored[t.name].dtype] * t.elements for t in wide) / max(size, 1)
+    saved = taken - sum(16 * t.elements for t in wide) / max(size, 1)
+    if saved >= 0.05 * manifest.bits_per_weight:
+        yield (
+            f"Kept tensors of float32 take {taken:.3g} of {manifest.bits_per_weight:.3g} bits per weight: "
+            f"--kept-dtype bfloat16 saves {saved:.3g}."
+        )
 
 
 @app.command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Container
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,8 +28,9 @@ _Model = TypeVar("_Model", bound=nn.Module)
 def save_quantized(model: nn.Module, path: str | Path, plan: Plan | None = None, **options: Any) -> Manifest:
     """Write a model as a quantized checkpoint, as `rf8sim quantize` does its file.
 
-    The weights of a model of `quantize_` are written as they are rounded. Scales are chosen again, by the rule of each
-    scheme: where the rounded weights lie on the grid of the new scale, as with powers of two, no weight changes.
+    The weights of a model of `quantize_` are written as they are rounded, one that several modules share once. Scales
+    are chosen again, by the rule of each scheme: where the rounded weights lie on the grid of the new scale, as with
+    powers of two, no weight changes.
 
     Parameters
     ----------
@@ -65,22 +67,31 @@ def save_quantized(model: nn.Module, path: str | Path, plan: Plan | None = None,
 
     rounded = {name: module.weight for name, module in model.named_modules() if hasattr(module, "parametrizations")}
     tensors: dict[str, Tensor] = {}
+    repeated = {name for names in _tied(model) for name in names[1:]}
     for name, value in model.state_dict().items():
         plain = plain_name(name)
-        if plain is not None:
+        if plain is not None and plain not in repeated:
             owner = plain.rpartition(".")[0]
             stored = rounded[owner] if owner in rounded and plain.endswith("weight") else value
             tensors[plain] = stored.detach().cpu().clone().contiguous()
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "model.safetensors"
         save_file(tensors, source)
-        return quantize_checkpoint(source, path, plan or _plan_of(model), **options)
+        return quantize_checkpoint(source, path, plan or _plan_of(model, tensors), **options)
 
 
-def _plan_of(model: nn.Module) -> Plan | None:
+def _tied(model: nn.Module) -> list[list[str]]:
+    """Return the plain names of each parameter that has several."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(plain_name(name) or name)
+    return [names_of_one for names_of_one in names.values() if len(names_of_one) > 1]
+
+
+def _plan_of(model: nn.Module, names: Container[str]) -> Plan | None:
     """Return the plan that stores the weights of a quantized model by their schemes; None for a plain model."""
     schemes = {f"{name}.weight".lstrip("."): scheme for name, scheme in quantized_schemes(model).items()}
-    stored = tuple(Rule(escape(name), {"scheme": scheme}) for name, scheme in schemes.items())
+    stored = tuple(Rule(escape(name), {"scheme": scheme}) for name, scheme in schemes.items() if name in names)
     return Plan(rules=(*stored, Rule("*", keep=True))) if stored else None
 
 
@@ -90,7 +101,8 @@ def load_quantized(model: _Model, path: str | Path) -> _Model:
     Parameters
     ----------
     model : nn.Module
-        A plain model with parameters of the checkpoint's names and shapes.
+        A plain model with parameters of the checkpoint's names and shapes. Of the names of a weight that several
+        modules share, the checkpoint needs one.
     path : str or Path
         As for `rf8sim.checkpoints.quantized.open_quantized`.
 
@@ -108,6 +120,9 @@ def load_quantized(model: _Model, path: str | Path) -> _Model:
     for tensor in open_quantized(path):
         values = tensor.dequantize(np.float64 if tensor.dtype == "float64" else np.float32)
         state[tensor.name] = torch.from_numpy(np.ascontiguousarray(values)).reshape(tensor.shape)
+    for names in _tied(model):
+        stored = next((state[name] for name in names if name in state), None)
+        state |= {} if stored is None else {name: state.get(name, stored) for name in names}
     missing = sorted(set(state) ^ set(model.state_dict()))
     if missing:
         raise ValueError(f"{path} is of another model: {missing[0]!r} is not in both")
