@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,9 @@ class EvaluateConfig:
     Attributes
     ----------
     task : str, optional
-        ``next-token`` (batches hold token ids, outputs are logits), ``labels`` (batches hold ``labels``, one for each
-        prediction, -100 for none) or ``outputs`` (embeddings: no loss). By default what fits the first batch.
+        ``next-token`` (batches hold token ids, outputs are logits; ``labels`` of the ids' shape, -100 for none, say
+        which tokens to predict), ``labels`` (batches hold ``labels``, one for each prediction) or ``outputs``
+        (embeddings: no loss). By default what fits the first batch. The model is not given the labels.
     filter_fn : callable, optional
         ``filter_fn(name, parameter)`` says whether a parameter of two axes or more is rounded; by default all are.
     layers : Precision, Scheme or str, optional
@@ -49,7 +51,7 @@ class EvaluateConfig:
     calibration : sequence of batches, optional
         What static scales of activations are chosen on; by default the first ``layer_batches`` of those evaluated.
     cache : callable, optional
-        ``cache(scheme)`` returns what is passed as ``past_key_values`` so that keys and values are rounded;
+        ``cache(model, scheme)`` returns named arguments of the model with which its keys and values are rounded;
         `rf8sim.torch.pretrained.rounded_cache` for models of transformers.
     journal : Path, optional
         A file that results are kept in, so that the same work, interrupted and begun again, goes on from there.
@@ -60,7 +62,7 @@ class EvaluateConfig:
     layers: Precision | Scheme | str | None = None
     layer_batches: int = 1
     calibration: Sequence[Any] | None = None
-    cache: Callable[[Scheme], Any] | None = None
+    cache: Callable[[nn.Module, Scheme], dict[str, Any]] | None = None
     journal: Path | None = None
 
     def __post_init__(self) -> None:
@@ -132,7 +134,7 @@ def evaluate(
         run = stack.enter_context(_Run(model, kept, config, progress, precisions))
         journal = _Journal(config.journal, lambda: _key(model, run.matrices, kept, config))
         run.reference()
-        results = tuple(journal.get(("result", str(p)), OutputQuality, lambda p=p: run.result(p)) for p in precisions)
+        results = tuple(journal.get(("result", str(p)), OutputQuality, partial(run.result, p)) for p in precisions)
         layers = run.layers(journal)
         return ModelOutputs(
             model=name or type(model).__name__,
@@ -218,8 +220,8 @@ class _Run:
         options = {}
         if cache is not None:
             assert self.config.cache is not None
-            options = {"past_key_values": self.config.cache(cache), "use_cache": True}
-        return run_batch(self.model, batch, self.task, **options)
+            options = self.config.cache(self.model, cache)
+        return run_batch(self.model, batch, **options)
 
     def reference(self) -> None:
         """Run the original: its outputs go to a file, what enters its layers is summarized."""
@@ -246,7 +248,7 @@ class _Run:
         if calibration is not None:
             with self.summaries.recording(watched):
                 for batch in calibration:
-                    run_batch(self.model, batch, self.task)
+                    run_batch(self.model, batch)
 
     def original(self, number: int) -> Tensor:
         """Return the original's output of a batch."""
@@ -287,13 +289,8 @@ class _Run:
             effects = []
             for index, name in enumerate(names):
                 label = name
-                effects.append(
-                    journal.get(
-                        ("layer", str(precision), name),
-                        LayerEffect,
-                        lambda index=index: study.effect(index, precision, self.summaries, below[index]),
-                    )
-                )
+                work = partial(study.effect, index, precision, self.summaries, below[index])
+                effects.append(journal.get(("layer", str(precision), name), LayerEffect, work))
         finally:
             study.close()
         return tuple(effects)

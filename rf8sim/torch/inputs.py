@@ -204,7 +204,8 @@ def _products(
             rows = _rows(module, arguments[0]).astype(np.float32)
             with np.errstate(over="ignore", invalid="ignore"):
                 sums = torch.from_numpy(products(name, rows)).to(output).reshape(output.shape)
-            return sums if module.bias is None else sums + module.bias
+            bias = module._parameters.get("bias")
+            return sums if bias is None else sums + bias
 
         return summed
 

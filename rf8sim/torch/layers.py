@@ -86,8 +86,8 @@ class LayerOutputs:
 class BlockReplay:
     """The outputs of a model's blocks, given again in place of computing them before the block that changed.
 
-    The blocks are the modules of its longest `torch.nn.ModuleList` or `torch.nn.Sequential` that is in no other, if each
-    is called once in a forward pass, in order.
+    The blocks are the modules of its longest `torch.nn.ModuleList` or `torch.nn.Sequential` outside others, if each is
+    called once in a forward pass, in order.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -135,7 +135,7 @@ class BlockReplay:
         with ExitStack() as stack:
             for (_, block), output in zip(self.blocks, outputs, strict=False):
                 before = block.__dict__.get("forward")
-                block.forward = _giving(output)  # type: ignore[method-assign]
+                block.forward = _giving(output)
                 stack.callback(_put_back, block, before)
             yield
 
@@ -208,9 +208,7 @@ class LayerStudy:
                     self.run(batch)
         return [self.outputs.take(index) for index in indices]
 
-    def effect(
-        self, index: int, precision: Precision, summaries: InputSummaries, below: float | None
-    ) -> LayerEffect:
+    def effect(self, index: int, precision: Precision, summaries: InputSummaries, below: float | None) -> LayerEffect:
         """Measure one layer rounded alone."""
         item = self.matrices.items[index]
         count = self.replay.first_changed([name for name, _ in item.modules])

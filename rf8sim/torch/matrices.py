@@ -52,7 +52,7 @@ class Spool:
     def write(self, array: Any) -> int:
         """Append an array; return its number."""
         start = self._file.seek(0, 2)
-        self._file.write(memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b"")
+        self._file.write(_bytes(np.ascontiguousarray(array)))
         self._places.append((start, array.shape, array.dtype))
         return len(self._places) - 1
 
@@ -61,9 +61,12 @@ class Spool:
         start, shape, dtype = self._places[number]
         self._file.seek(start)
         array = np.empty(shape, dtype)
-        if array.size:
-            self._file.readinto(memoryview(array).cast("B"))  # type: ignore[attr-defined]
+        self._file.readinto(_bytes(array))
         return array
+
+
+def _bytes(array: Any) -> Any:
+    return memoryview(array.reshape(-1)).cast("B") if array.size else bytearray()
 
 
 class Matrix(NamedTuple):

@@ -36,19 +36,17 @@ def tensor_of(output: Any) -> Tensor:
     )
 
 
-def run_batch(model: nn.Module, batch: Any, task: str, **options: Any) -> Any:
-    """Call a model on a batch: a tensor, a tuple of arguments, or a mapping of named ones."""
+def run_batch(model: nn.Module, batch: Any, **options: Any) -> Any:
+    """Call a model on a batch: a tensor, a tuple of arguments, or a mapping of named ones without its labels."""
     if isinstance(batch, Mapping):
-        named = {name: value for name, value in batch.items() if not (task == "labels" and name == "labels")}
-        return model(**named, **options)
+        return model(**{name: value for name, value in batch.items() if name != "labels"}, **options)
     return model(*batch, **options) if isinstance(batch, tuple | list) else model(batch, **options)
 
 
 def _ids(batch: Any) -> Tensor | None:
-    value = batch.get("input_ids") if isinstance(batch, Mapping) else batch
+    value: Any = batch.get("input_ids") if isinstance(batch, Mapping) else batch
     value = value[0] if isinstance(value, tuple | list) and value else value
-    whole = isinstance(value, Tensor) and not value.is_floating_point() and value.ndim == 2
-    return value if whole else None
+    return value if isinstance(value, Tensor) and not value.is_floating_point() and value.ndim == 2 else None
 
 
 def _mask(batch: Any) -> Tensor | None:
@@ -57,8 +55,18 @@ def _mask(batch: Any) -> Tensor | None:
 
 
 def task_of(batch: Any, output: Any) -> str:
-    """Return how a model is judged: by its labels, by the next token, or by its outputs alone."""
-    if isinstance(batch, Mapping) and isinstance(batch.get("labels"), Tensor):
+    """Return how a model is judged: by its labels, by the next token, or by its outputs alone.
+
+    Raises
+    ------
+    ValueError
+        If labels may be those of the same tokens or of the next ones.
+    """
+    labels = batch.get("labels") if isinstance(batch, Mapping) else None
+    if isinstance(labels, Tensor):
+        tokens = _ids(batch)
+        if tokens is not None and labels.shape == tokens.shape:
+            raise ValueError("labels for every token: give task='next-token' or task='labels' (of the same token)")
         return "labels"
     hidden = not isinstance(output, Tensor) and getattr(output, "logits", None) is None
     ids, values = _ids(batch), tensor_of(output)
@@ -82,7 +90,8 @@ def targets(batch: Any, logits: Tensor, task: str) -> Tensor:
     ids = _ids(batch)
     if ids is None or logits.ndim != 3 or logits.shape[:2] != ids.shape:
         raise ValueError("the next token needs batches of token ids (windows, tokens) and logits of each")
-    ids = ids.cpu()
+    labels = batch.get("labels") if isinstance(batch, Mapping) else None
+    ids = (labels if isinstance(labels, Tensor) and labels.shape == ids.shape else ids).cpu()
     following = torch.full_like(ids, -100)
     following[:, :-1] = ids[:, 1:]
     mask = _mask(batch)
