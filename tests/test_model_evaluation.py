@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -10,10 +12,12 @@ pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 import torch  # noqa: E402
+from safetensors.numpy import load_file, save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 import ggd  # noqa: E402
 import rf8sim  # noqa: E402
+from rf8sim import cli  # noqa: E402
 from rf8sim.models.outputs import ModelOutputs  # noqa: E402
 from rf8sim.models.precision import Precision, as_precision  # noqa: E402
 from rf8sim.quantization.scaling import scales_from_histogram  # noqa: E402
@@ -481,3 +485,167 @@ def test_precisions_are_read_as_they_are_written():
     assert str(Precision("rf8", "int8", "e4m3fn", "hopper-fp8")) == (
         "rf8, activations int8, cache e4m3fn, accumulator hopper-fp8"
     )
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+WORDS = [f"word{n}" for n in range(40)]
+TEXT = "\n\n".join(" ".join(WORDS[(3 * i * j + i) % 40] for j in range(12)) for i in range(30))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, one_thread):
+    """A tiny Llama with a tokenizer, as `save_pretrained` writes them."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    place = tmp_path_factory.mktemp("hf") / "tiny"
+    words = {word: number for number, word in enumerate(["<unk>", "<s>", "</s>", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    options = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **options).save_pretrained(place)
+    tiny_llama().save_pretrained(place)
+    (place.parent / "text.txt").write_text(TEXT)
+    return place
+
+
+def test_command(folder, tmp_path, capsys):
+    text = folder.parent / "text.txt"
+    arguments = ["evaluate", folder, "--text", text, "--context", 32, "--tokens", 128, "-f", "float32", "-f", "rf8"]
+    options = ["--activations", "none", "--activations", "int8_channel", "--cache", "e4m3fn", "--layers", "rf8"]
+    arguments += [*options, "--exclude", "*embed*", "--threads", 1, "-o", tmp_path / "out"]
+    assert cli.main([str(word) for word in arguments]) == 0
+    out, _ = capsys.readouterr()
+    assert "The loss of tiny on text.txt is" in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+    data = json.loads((tmp_path / "out" / "evaluate.json").read_text())
+    found = ModelOutputs.from_json(data)
+    assert [str(result.precision) for result in found.results] == [
+        "float32, cache e4m3fn", "rf8, cache e4m3fn", "float32, activations int8_channel, cache e4m3fn",
+        "rf8, activations int8_channel, cache e4m3fn",
+    ]  # fmt: skip
+    assert (found.tokens, found.windows, found.threads) == (4 * 31, 4, 1)
+    assert not [layer for layer in found.layers if "embed" in layer.name]
+    page = (tmp_path / "out" / "evaluate.md").read_text()
+    assert "## Which layers to keep" in page
+    assert "## What enters the layers" in page
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    ids = transformers.AutoTokenizer.from_pretrained(folder)(TEXT, return_tensors="pt")["input_ids"][0, :128]
+    with torch.no_grad():
+        losses = [loaded(row[None], labels=row[None]).loss.item() for row in ids.reshape(4, 32)]
+    assert found.baseline_losses == pytest.approx(losses, rel=1e-5)
+
+
+def test_command_with_an_encoder(folder, tmp_path, capsys):
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    bert = tmp_path / "bert"
+    transformers.BertModel(config).save_pretrained(bert)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(folder / name, bert / name)
+    text = folder.parent / "text.txt"
+    arguments = ["evaluate", bert, "--text", text, "-f", "float32", "-f", "e2m1fn", "--tokens", "120", "--json"]
+    assert cli.main([str(word) for word in arguments]) == 0
+    found = ModelOutputs.from_json(json.loads(capsys.readouterr().out))
+    assert (found.task, found.tokens) == ("outputs", 10)
+    assert found.results[0].cosine == 1 > found.results[1].cosine > 0.5
+
+
+def test_command_with_a_gguf_file(folder, tmp_path, capsys):
+    """The model of a folder, written as GGUF in Q8_0: its loss is that of the dequantized weights."""
+    gguf = pytest.importorskip("gguf")
+    pytest.importorskip("accelerate")
+    path = tmp_path / "tiny.gguf"
+    write_gguf(gguf, path, tiny_llama())
+    text = folder.parent / "text.txt"
+    arguments = ["evaluate", path, "--text", text, "--context", "32", "--tokens", "64", "-f", "q8_0", "-f", "rf8"]
+    assert cli.main([str(word) for word in [*arguments, "--json"]]) == 0
+    data = json.loads(capsys.readouterr().out)
+    same, rf8 = ModelOutputs.from_json(data).results
+    assert same.divergence < 1e-3 * rf8.divergence
+    assert any("stores matrices as Q8_0" in note for note in data["notes"])
+
+
+def write_gguf(gguf, path, model):
+    """Write a Llama as llama.cpp's converter does, rows of queries and keys in its order."""
+    config = model.config
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    letters = ["<unk>", "<s>", "</s>", *"word0123456789", "\u0120", "\u010a", "wo"]  # a space, a new line, a merge
+    words = [*letters, *(f"spare{n}" for n in range(VOCABULARY - len(letters)))]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(words)
+    writer.add_token_merges(["w o"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    names = {"model.embed_tokens": "token_embd", "lm_head": "output", "model.norm": "output_norm"}
+    parts = {
+        "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+    }  # fmt: skip
+    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+    for name, tensor in model.state_dict().items():
+        layer, numbers = name.removesuffix(".weight"), tensor.numpy()
+        if layer not in names:
+            index, part = layer.removeprefix("model.layers.").split(".", 1)
+            names[layer] = f"blk.{index}.{parts[part]}"
+            count = heads.get(parts[part])
+            if count:
+                numbers = numbers.reshape(count, 2, -1, numbers.shape[1]).swapaxes(1, 2).reshape(numbers.shape)
+        if numbers.ndim == 2:
+            kind = gguf.GGMLQuantizationType.Q8_0
+            writer.add_tensor(f"{names[layer]}.weight", gguf.quants.quantize(numbers, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(f"{names[layer]}.weight", numbers)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["F"], "give it with --text FILE"),
+        (["F", "--layers", "rf8"], "--layers is only for a model run with --text"),
+        (["F", "--text", "T", "--order", "pairwise"], "--order is not for a model run with --text"),
+        (["F", "--text", "missing.txt"], "cannot be read as UTF-8 text"),
+        (["missing", "--text", "T"], "not a Hugging Face folder"),
+        (["missing.gguf", "--text", "T"], "missing.gguf: no such file"),
+        (["F", "--text", "T", "--context", "1000"], "takes 2 to 64"),
+        (["F", "--text", "T", "--tokens", "8", "--context", "32"], "fills no window"),
+        (["F", "--text", "T", "-f", "float32", "--activations", "same"], "needs a scheme for the weights"),
+        (["Q", "--text", "T"], "already quantized"),
+        (["B", "--text", "T"], "is not in the file"),
+    ],
+)
+def test_refusals_of_the_command(folder, tmp_path, capsys, options, message):
+    for name in ("Q", "B"):
+        shutil.copytree(folder, tmp_path / name)
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "Q" / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "fp8"}}))
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, tmp_path / "B" / "model.safetensors", {"format": "pt"})
+    places = {"F": folder, "T": folder.parent / "text.txt", "Q": tmp_path / "Q", "B": tmp_path / "B"}
+    assert cli.main(["evaluate", *(str(places.get(word, word)) for word in options)]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("package", ["transformers", "torch"])
+def test_a_missing_package_is_named(folder, capsys, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    for name in [name for name in sys.modules if name.startswith("rf8sim.torch")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert cli.main(["evaluate", str(folder), "--text", str(folder.parent / "text.txt")]) == 2
+    assert "not installed: pip install 'rf8sim[hf]'" in capsys.readouterr().err

@@ -31,6 +31,7 @@ def _judged_by_loss(found: ModelOutputs) -> bool:
 def overview(found: ModelOutputs) -> Table:
     """List the precisions, one row for each."""
     shared = (Column("weights"), Column("activations"), Column("cache"), Column("sums"), Column("bits/weight", ".2f"))
+    kinds: tuple[Column, ...]
     if _judged_by_loss(found):
         kinds = (
             Column("loss, nats/token", ".4f"), Column("bits/token", ".4f"), Column("perplexity", ".3f"),
