@@ -84,16 +84,14 @@ def evaluate_text(
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"--text {options.text}: cannot be read as UTF-8 text: {error}") from None
     try:
-        import torch
-
         from ..torch.evaluation import EvaluateConfig, evaluate
-        from ..torch.pretrained import load_pretrained, rounded_cache, windows_of
+        from ..torch.pretrained import load_pretrained, rounded_cache, set_threads, windows_of
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise ValueError("--text needs PyTorch, which is not installed: pip install 'rf8sim[hf]'") from None
     if options.threads is not None:
-        torch.set_num_threads(options.threads)
+        set_threads(options.threads)
     pretrained = load_pretrained(checkpoint)
     batches = windows_of(pretrained, text, options.tokens, options.context)
     config = EvaluateConfig(

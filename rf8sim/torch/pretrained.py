@@ -18,7 +18,7 @@ from ..quantization.scheme import Scheme
 from .inputs import rounded_rows
 from .matrices import as_numpy
 
-__all__ = ["Pretrained", "load_pretrained", "rounded_cache", "windows_of"]
+__all__ = ["Pretrained", "load_pretrained", "rounded_cache", "set_threads", "windows_of"]
 
 _MISSING = "{what} needs {package}, which is not installed: pip install 'rf8sim[hf]'"
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
@@ -48,6 +48,11 @@ class Pretrained:
     tokenizer: Any
     causal: bool
     stored: str = ""
+
+
+def set_threads(count: int) -> None:
+    """Let PyTorch compute with so many threads; last digits of its results depend on them."""
+    torch.set_num_threads(count)
 
 
 def load_pretrained(path: str | Path) -> Pretrained:
