@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ __all__ = ["TASKS", "Comparison", "compare", "losses", "run_batch", "task_of", "
 
 TASKS = ("next-token", "labels", "outputs")
 
-_ROWS = 128  # predictions whose logarithms are formed together; no result depends on it
+_ROWS = 32  # predictions whose logarithms are formed together; no loss depends on it
 
 
 def tensor_of(output: Any) -> Tensor:
@@ -182,12 +183,10 @@ def compare(batch: Any, original: Tensor, output: Tensor, task: str) -> Comparis
     for (before, classes), (after, _) in pairs:
         parts = []
         for start in range(0, len(classes), _ROWS):
-            p, q = before[start : start + _ROWS].cpu(), after[start : start + _ROWS].cpu()
-            expected, actual = _log_softmax(p), _log_softmax(q)
-            shares = expected.exp()
-            terms = torch.where(shares > 0, shares * (expected - actual), torch.zeros_like(shares))
+            p, q = (rows[start : start + _ROWS].detach().cpu().double() for rows in (before, after))
+            expected, actual = torch.log_softmax(p, -1), torch.log_softmax(q, -1)
             loss = -actual.gather(1, classes[start : start + _ROWS, None])[:, 0]
-            parts.append((loss, terms.sum(-1)))
+            parts.append((loss, _divergence(expected, actual)))
             agreeing += int(((p.argmax(-1) == q.argmax(-1)) & torch.isfinite(actual).any(-1)).sum())
             sums = [total + part for total, part in zip(sums, _noise(p, q), strict=True)]
         found[0].append(_means(torch.cat([loss for loss, _ in parts])))
@@ -196,14 +195,23 @@ def compare(batch: Any, original: Tensor, output: Tensor, task: str) -> Comparis
     return Comparison(found[0], found[1], [], agreeing, predictions, *sums)  # type: ignore[arg-type]
 
 
+def _divergence(expected: Tensor, actual: Tensor) -> Tensor:
+    """Return the divergence of each row of logarithms; a class that is never expected adds nothing."""
+    shares = expected.exp()
+    sums = (shares * (expected - actual)).sum(-1)
+    if torch.isfinite(sums).all():
+        return sums
+    return torch.where(shares > 0, shares * (expected - actual), torch.zeros_like(shares)).sum(-1)
+
+
 def _noise(before: Tensor, after: Tensor) -> tuple[float, float, int, int]:
     """Return the sum of squares, that of the errors, outputs that are not finite where the original is, and all."""
-    wide, other = before.double(), after.double()
+    wide, other = before.double().reshape(-1), after.double().reshape(-1)
+    signal, error = float(wide @ wide), other - wide
+    power = float(error @ error)
+    if math.isfinite(signal) and math.isfinite(power):
+        return signal, power, 0, wide.numel()
     finite = torch.isfinite(wide)
     wide, other = wide[finite], other[finite]
-    return (
-        float(wide.square().sum()),
-        float((other - wide).square().sum()),
-        int((~torch.isfinite(other)).sum()),
-        wide.numel(),
-    )
+    signal, power = float(wide.square().sum()), float((other - wide).square().sum())
+    return signal, power, int((~torch.isfinite(other)).sum()), wide.numel()
