@@ -3,6 +3,7 @@
 import ast
 import html.parser
 import json
+import math
 import re
 from collections import Counter
 from dataclasses import replace
@@ -17,6 +18,8 @@ from ggd.survey import summarize, survey
 from rf8sim import cli
 from rf8sim.checkpoints.requirements import parse_requirement
 from rf8sim.models.evaluation import Datapath, Evaluation
+from rf8sim.models.outputs import LayerEffect, LayerInputs, ModelOutputs, OutputQuality
+from rf8sim.models.precision import Precision
 from rf8sim.report.figures.svg import inline
 from rf8sim.report.render import html as as_html
 from rf8sim.report.render import markdown, write_page
@@ -25,7 +28,7 @@ from rf8sim.report.sections.contents import Contents
 from rf8sim.report.sections.evaluation import Evaluated
 from rf8sim.report.sections.fit import Fits
 from rf8sim.report.sections.page import Page, Section
-from rf8sim.report.sections.pages import PAGES
+from rf8sim.report.sections.pages import EVALUATE_MODEL, PAGES
 from rf8sim.report.tables.table import Column, Table
 from rf8sim.studies.experiment import Settings, SkippedTensor
 from rf8sim.studies.measuring import run
@@ -80,8 +83,26 @@ def checkpoint(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module", params=SUBJECTS)
+def model_outputs(task):
+    """Any model's outputs: with a loss, or embeddings; one output is not finite."""
+    losses = (1.0, 2.0), (1.1, 2.3), (math.nan, 2.0)
+    quality = [
+        OutputQuality(Precision(name), 8.0, loss, (0.0, 0.1), 0.5, (), noise, 0.0)
+        if task == "next-token"
+        else OutputQuality(Precision(name), 8.0, (), (), None, (1.0, 0.5), noise, 0.0)
+        for name, loss, noise in zip((None, "rf8", "int8"), losses, (0.0, 0.1, math.inf), strict=True)
+    ]
+    layers = LayerEffect(ODD, (4, 4), 0.1, 0.1, None), LayerEffect("b", (4, 4), math.inf, 0.1, 0.2)
+    fitted = [LayerInputs(ODD, 9, 0.0, 1.0, 2.0, shape, shape, False, 3, 1, math.inf, 1) for shape in (None, 1.5)]
+    losses = losses[0] if task == "next-token" else ()
+    rounded = Precision("rf8")
+    return ModelOutputs(ODD, "t", task, 2, 2, losses, tuple(quality), rounded, 1, layers, tuple(fitted), 1, ("Note.",))
+
+
+@pytest.fixture(scope="module", params=[*SUBJECTS, "next-token", "outputs"])
 def page(request, checkpoint):
+    if request.param in ("next-token", "outputs"):
+        return EVALUATE_MODEL.page(model_outputs(request.param), "rf8sim evaluate m --text t", figures=False)
     found = SUBJECTS[request.param](checkpoint)
     return PAGES[request.param].page(found, f"rf8sim {request.param} m.safetensors", figures=False)
 

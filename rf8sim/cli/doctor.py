@@ -21,6 +21,7 @@ REQUIRED = ("numpy", "numba", "scipy", "matplotlib", "ml_dtypes", "msgspec", "sa
 
 PACKAGES = (
     _Part("torch", "training, .pt checkpoints", "pip install torch"),
+    _Part("transformers", "rf8sim evaluate --text", "pip install 'rf8sim[hf]'"),
     _Part("distributed", "--scheduler and --workers", "pip install distributed"),
     _Part("cocotb", "the scoreboard rf8sim.hardware.cocotb, the bench of rf8sim hdl", "pip install cocotb"),
 )

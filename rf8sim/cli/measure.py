@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ggd.survey import Survey
 
     from ..quantization.scheme import Scheme
+    from ..report.sections.page import Page
     from ..studies.experiment import Experiment, Settings, SkippedTensor
 
 __all__ = ["evaluate", "fit", "report"]
@@ -194,15 +195,21 @@ def fit(
 
 
 @app.command(
-    short_help="Run a language model in low precision: loss, agreement.",
+    short_help="Run a model in low precision: loss, agreement, layers.",
     epilog="Examples: rf8sim evaluate examples/lm/model.safetensors --format rf8 --format e4m3fn; "
-    "rf8sim evaluate examples/lm/model.safetensors -f rf8/channel -f mxfp4 --activations int8/channel,max",
+    "rf8sim evaluate examples/lm/model.safetensors -f rf8/channel -f mxfp4 --activations int8/channel,max; "
+    "rf8sim evaluate model.gguf --text book.txt -f rf8 -f mxfp4 --layers mxfp4 -o report; "
+    "rf8sim evaluate llama_folder --text book.txt -f rf8 --activations int8_channel --cache e4m3fn/channel,max",
 )
 def evaluate(
-    context: typer.Context,
+    context_: typer.Context,
     checkpoint: Annotated[
         Path,
-        typer.Argument(metavar="CHECKPOINT", help="A model as in examples/lm, its config.json beside it."),
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="A model as in examples/lm, its config.json beside it; with --text a Hugging Face folder or a .gguf "
+            "file, which transformers opens.",
+        ),
     ],
     formats: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -251,6 +258,41 @@ def evaluate(
         typer.Option(metavar="FILE", help="Held-out bytes; by default validation.bin in the checkpoint's folder."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of stochastic rounding.")] = 0,
+    text: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            metavar="FILE",
+            help="UTF-8 text to run any model on: loss, perplexity, divergence; embeddings of an encoder. Then "
+            "--format may be float32 (rounds nothing), and --accumulator is PyTorch's float32 unless given.",
+        ),
+    ] = None,
+    cache: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            metavar="SCHEME", help="With --text: how keys and values are rounded, or 'none' (default; repeatable)."
+        ),
+    ] = None,
+    layers: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="SCHEME", help="With --text: also round each layer alone by this scheme, to see which to keep."
+        ),
+    ] = None,
+    layer_windows: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="With --text: windows for --layers and static scales (default: 1; 16 paragraphs of an encoder).",
+        ),
+    ] = None,
+    context: Annotated[int, typer.Option(min=2, metavar="N", help="With --text: tokens of a window.")] = 512,
+    include: Include = None,
+    exclude: Exclude = None,
+    threads: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, metavar="N", help="With --text: PyTorch's threads, on which last digits depend."),
+    ] = None,
     output: Annotated[
         Optional[Path],  # noqa: UP045
         page_place("--output", "-o"),
@@ -258,16 +300,46 @@ def evaluate(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors, and JSON if asked.")] = False,
 ) -> None:
-    """Run a language model in low precision, in every combination of the options, and report the loss."""
+    """Run a model in low precision, in every combination of the options, and report what it costs.
+
+    Without --text: the language model of examples/lm, every product in a stated datapath.
+    With --text: any model that transformers opens, by PyTorch.
+    """
+    from ..report.sections.pages import EVALUATE, EVALUATE_MODEL
+    from ._model_evaluation import TextOptions, evaluate_text, needs_text, read_precisions
+
+    only_text = {
+        "--cache": cache, "--layers": layers, "--layer-windows": layer_windows, "--include": include,
+        "--exclude": exclude, "--threads": threads,
+    }  # fmt: skip
+    not_text = {
+        "--data": data, "--order": order != "sequential", "--shift": shift != "auto", "--seed": seed,
+        "--accumulator-rounding": accumulator_rounding != "nearest-even",
+    }  # fmt: skip
+    unused = next((name for name, value in (only_text if text is None else not_text).items() if value), None)
+    if unused is not None:
+        raise ValueError(f"{unused} is {'only for' if text is None else 'not for'} a model run with --text")
+    if text is None and needs_text(checkpoint):
+        raise ValueError(f"{checkpoint}: a model of transformers runs on a text of yours: give it with --text FILE")
+    made_by = given_command(context_)
+    if text is not None:
+        precisions = read_precisions(
+            formats or _EVALUATED, activations or ["none"], cache or ["none"], accumulator or [""], _same
+        )
+        options = TextOptions(text, tokens, context, layers, layer_windows, include or (), exclude or (), threads)
+        journal = None if output is None else output.absolute().with_name(f".{output.name}.evaluated")
+        outputs = evaluate_text(checkpoint, precisions, options, journal, quiet)
+        _show(EVALUATE_MODEL.page(outputs, made_by), output, json_, quiet)
+        if journal is not None:
+            journal.unlink(missing_ok=True)
+        return
     from itertools import product
 
     from ..models.datapath import Datapath
     from ..models.evaluation import evaluate as run
     from ..models.transformer import load_model, read_windows
     from ..quantization.scheme import as_scheme
-    from ..report.render import write_page
     from ..report.sections.evaluation import Evaluated
-    from ..report.sections.pages import EVALUATE
 
     if shift != "auto" and not shift.lstrip("-").isdecimal():
         raise ValueError(f"--shift must be a whole number or 'auto', got {shift!r}")
@@ -291,8 +363,14 @@ def evaluate(
     windows = read_windows(data or folder / "validation.bin", model, tokens or None)
     with progress_bar(quiet) as progress:
         results = run(model, windows, list(paths), progress)
-    source, made_by = (data.name if data else "validation.bin"), given_command(context)
-    page = EVALUATE.page(Evaluated(tuple(results), source), made_by)
+    source = data.name if data else "validation.bin"
+    _show(EVALUATE.page(Evaluated(tuple(results), source), made_by), output, json_, quiet)
+
+
+def _show(page: Page, output: Path | None, json_: bool, quiet: bool) -> None:
+    """Write a page and print it."""
+    from ..report.render import write_page
+
     written = [] if output is None else write_page(page, output)
     if json_:
         print(as_json(page.record()))

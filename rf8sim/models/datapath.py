@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -49,7 +49,7 @@ from .transformer import Model
 if TYPE_CHECKING:
     from ggd import MagnitudeHistogram
 
-__all__ = ["Datapath", "Machine"]
+__all__ = ["Datapath", "Machine", "Products", "is_static"]
 
 Array = NDArray[np.float32]
 
@@ -157,17 +157,17 @@ def _scales_products(scheme: Scheme) -> bool:
     return scales.block[0] == 1 and scales.block[1] > 1 and scales.rule != "signed" and one_outer
 
 
-class Machine:
-    """A datapath with the weights of a model in it.
+class Products:
+    """A datapath with matrices in it.
 
     Parameters
     ----------
-    model : Model
-        The model.
+    names : sequence of str
+        The products: a matrix ``NAME.weight`` for each, of shape (outputs, inputs).
     path : Datapath
-        What its products are computed in.
+        What they are computed in.
     quantized : dict of str to QuantizedTensor
-        Its matrices as ``path.weights`` stores them.
+        The matrices as ``path.weights`` stores them.
     inputs : dict of str to MagnitudeHistogram
         For each product, the summary of its activations in the float32 run.
 
@@ -181,22 +181,20 @@ class Machine:
 
     def __init__(
         self,
-        model: Model,
+        names: Sequence[str],
         path: Datapath,
         quantized: Mapping[str, QuantizedTensor],
         inputs: Mapping[str, MagnitudeHistogram],
     ) -> None:
         self.path = path
         self.block_size = _block_size(path)
-        self.operands = {name: self._operand(quantized[f"{name}.weight"]) for name in model.products}
-        tables = {name: quantized[name].dequantize() for name in ("embed.weight", "positions.weight")}
-        self.weights = {**model.weights, **tables}
-        self.indices = {name: index for index, name in enumerate(model.products)}
-        self.shifts = {name: self._shift(name, inputs[name].abs_max) for name in model.products}
+        self.operands = {name: self._operand(quantized[f"{name}.weight"]) for name in names}
+        self.indices = {name: index for index, name in enumerate(names)}
+        self.shifts = {name: self._shift(name, inputs[name].abs_max) for name in names}
         self.scales: dict[str, Chosen] = {}
         scheme = path.activations
-        if scheme is not None and scheme.scales is not None and _is_static(scheme):
-            self.scales = {name: scales_from_histogram(inputs[name], scheme) for name in model.products}
+        if scheme is not None and scheme.scales is not None and is_static(scheme):
+            self.scales = {name: scales_from_histogram(inputs[name], scheme) for name in names}
         self.first_token = 0
         self.sums = self.not_finite = 0
 
@@ -261,7 +259,30 @@ class Machine:
         return quantize(x, scheme, seed=seed, offset=offset, scale=self.scales.get(name))
 
 
-def _is_static(scheme: Scheme) -> bool:
+class Machine(Products):
+    """A datapath with the weights of a model in it.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    path, quantized, inputs
+        As for `Products`; ``quantized`` has the two tables that are read by index too.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        path: Datapath,
+        quantized: Mapping[str, QuantizedTensor],
+        inputs: Mapping[str, MagnitudeHistogram],
+    ) -> None:
+        super().__init__(model.products, path, quantized, inputs)
+        tables = {name: quantized[name].dequantize() for name in ("embed.weight", "positions.weight")}
+        self.weights = {**model.weights, **tables}
+
+
+def is_static(scheme: Scheme) -> bool:
     """Whether the one scale of a tensor follows from its summary."""
     return scheme.scales is not None and scheme.scales.block is None and scheme.scales.zero is None
 

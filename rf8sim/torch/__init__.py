@@ -18,6 +18,8 @@ tensor([1., 1., 1., 0.])
 
 from __future__ import annotations
 
+from .evaluation import EvaluateConfig as EvaluateConfig
+from .evaluation import evaluate as evaluate
 from .fake import fake_quantize as fake_quantize
 from .models import FakeQuantize as FakeQuantize
 from .models import InputQuantize as InputQuantize
@@ -33,6 +35,7 @@ from .storage import load_quantized as load_quantized
 from .storage import save_quantized as save_quantized
 
 __all__ = [
-    "FakeQuantize", "InputQuantize", "ModelSize", "QuantizeConfig", "TensorSize", "dequantize_", "fake_quantize",
-    "load_quantized", "model_size", "quantize_", "quantized_tensors", "save_quantized", "update_scales_",
+    "EvaluateConfig", "FakeQuantize", "InputQuantize", "ModelSize", "QuantizeConfig", "TensorSize", "dequantize_",
+    "evaluate", "fake_quantize", "load_quantized", "model_size", "quantize_", "quantized_tensors", "save_quantized",
+    "update_scales_",
 ]  # fmt: skip

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ...models.outputs import ModelOutputs
 from ...studies.planning import Planned
 from ...studies.pruning import Sparsity
 from ...studies.rf_family import Member
 from ...studies.scheme_search import SchemeSearch
 from ...studies.tradeoff import Tradeoff
 from ..tables.experiment import brief
-from . import comparison, evaluation, fit, plan, pruning, rf_family, scheme_search, tradeoff, verdict
+from . import comparison, evaluation, fit, model, plan, pruning, rf_family, scheme_search, tradeoff, verdict
 from .about import about
 from .area import area
 from .choices import rounding, scaling
@@ -25,7 +26,8 @@ from .tensors import tensors
 from .weights import weights
 
 __all__ = [
-    "COMPARE", "COMPARE_SCHEMES", "EVALUATE", "FIT", "PAGES", "PLAN", "PRUNE", "REPORT", "RF_FAMILY", "TRADEOFF",
+    "COMPARE", "COMPARE_SCHEMES", "EVALUATE", "EVALUATE_MODEL", "FIT", "PAGES", "PLAN", "PRUNE", "REPORT", "RF_FAMILY",
+    "TRADEOFF",
 ]  # fmt: skip
 
 _LOSSES = "The same command gives the same page, except for the last digits of losses on other machines."
@@ -71,6 +73,18 @@ EVALUATE: Kind[evaluation.Evaluated] = Kind(
     "The same command gives the same page, except for last digits where another machine's BLAS sums float32 in another "
     "order.",
 )
+
+EVALUATE_MODEL: Kind[ModelOutputs] = Kind(
+    "evaluate",
+    lambda found: f"{found.model} in low precision, judged by its outputs",
+    model.verdict,
+    model.overview,
+    model.as_data,
+    (model.all_results, model.layers, model.inputs, model.method),
+    "The same command gives the same page, except for last digits with another number of threads or on another "
+    "machine.",
+)
+"""The page of ``rf8sim evaluate --text``, for any model."""
 
 TRADEOFF: Kind[Tradeoff] = Kind(
     "tradeoff",

@@ -1,0 +1,126 @@
+"""What `rf8sim evaluate --text` does: a model that transformers opens, judged by its own outputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ._common import progress_bar
+
+if TYPE_CHECKING:
+    from ..models.outputs import ModelOutputs
+    from ..models.precision import Precision
+    from ..quantization.scheme import Scheme
+
+__all__ = ["TextOptions", "evaluate_text", "needs_text", "read_precisions"]
+
+_PARAGRAPHS = 16  # that layers are measured on, of a model of embeddings
+
+
+class TextOptions(NamedTuple):
+    """Options of the command, as given."""
+
+    text: Path
+    tokens: int
+    context: int
+    layers: str | None
+    layer_windows: int | None
+    include: Sequence[str]
+    exclude: Sequence[str]
+    threads: int | None
+
+
+def needs_text(checkpoint: Path) -> bool:
+    """Whether a checkpoint is one that transformers opens, not the example's model."""
+    if checkpoint.suffix.lower() == ".gguf":
+        return True
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "model_type" in config
+
+
+def read_precisions(
+    formats: Sequence[str],
+    activations: Sequence[str],
+    caches: Sequence[str],
+    accumulators: Sequence[str],
+    same: Callable[[Scheme], Scheme],
+) -> list[Precision]:
+    """Return every combination of the options."""
+    from ..models.precision import Precision, as_precision
+    from ..quantization.scheme import as_scheme
+
+    precisions: dict[Precision, None] = {}
+    for inputs, cache, accumulator, name in product(activations, caches, accumulators, formats):
+        weights = as_precision(name).weights
+        if inputs == "same" and weights is None:
+            raise ValueError("--activations same needs a scheme for the weights: give it with --format")
+        given = {"none": None, "same": weights and same(weights)}[inputs] if inputs in ("none", "same") else inputs
+        rounded = as_scheme(given) if given is not None else None
+        stored = None if cache == "none" else as_scheme(cache)
+        precisions[Precision(weights, rounded, stored, accumulator)] = None
+    return list(precisions)
+
+
+def evaluate_text(
+    checkpoint: Path, precisions: Sequence[Precision], options: TextOptions, journal: Path | None, quiet: bool
+) -> ModelOutputs:
+    """Open the model, cut the text into windows, and run all precisions.
+
+    Raises
+    ------
+    ValueError
+        If PyTorch or transformers is missing, or the model or the text cannot be read.
+    """
+    try:
+        text = options.text.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--text {options.text}: cannot be read as UTF-8 text: {error}") from None
+    try:
+        from ..torch.evaluation import EvaluateConfig, evaluate
+        from ..torch.pretrained import load_pretrained, rounded_cache, set_threads, windows_of
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ValueError("--text needs PyTorch, which is not installed: pip install 'rf8sim[hf]'") from None
+    if options.threads is not None:
+        set_threads(options.threads)
+    pretrained = load_pretrained(checkpoint)
+    batches = windows_of(pretrained, text, options.tokens, options.context)
+    config = EvaluateConfig(
+        task="next-token" if pretrained.causal else "outputs",
+        filter_fn=_chosen(options),
+        layers=options.layers,
+        layer_batches=options.layer_windows or (1 if pretrained.causal else _PARAGRAPHS),
+        cache=rounded_cache,
+        journal=journal,
+    )
+    with progress_bar(quiet) as progress:
+        found = evaluate(
+            pretrained.model, batches, precisions, config, name=pretrained.name, data=options.text.name,
+            progress=progress,
+        )  # fmt: skip
+    if not pretrained.stored:
+        return found
+    import msgspec
+
+    note = (
+        f"The original is itself quantized: its file stores matrices as {pretrained.stored}. Costs are on top of that, "
+        "and a scheme of the same grid costs next to nothing here."
+    )
+    return msgspec.structs.replace(found, notes=(note, *found.notes))
+
+
+def _chosen(options: TextOptions) -> Callable[[str, Any], bool]:
+    def chosen(name: str, parameter: Any) -> bool:
+        included = not options.include or any(fnmatchcase(name, pattern) for pattern in options.include)
+        return included and not any(fnmatchcase(name, pattern) for pattern in options.exclude)
+
+    return chosen
