@@ -12,7 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..codec.rounding import as_rounding
+from ..codec import dispatch as _kernels
+from ..codec.rounding import Rounding, as_rounding
+from ..codec.undecided import decides
 from .accumulation import Accumulation
 from .accumulators import get_accumulator, get_rule
 from .engine_sums import add_columns, check_widths
@@ -20,7 +22,7 @@ from .operands import Grid, exponents_of, grid_of
 from .orders import Order, get_order
 from .products import Plan, add_terms, round_products, scaled_terms, sum_by_tree, sum_terms
 
-__all__ = ["Factor", "add_products", "check_running"]
+__all__ = ["Factor", "add_products", "add_stream", "check_running"]
 
 Array = NDArray[np.float64]
 
@@ -124,8 +126,112 @@ def add_products(accumulation: Accumulation, sums: Array | None, factors: Sequen
         return running.add(start)
 
 
-def _aligned(accumulation: Accumulation, order: Order, sums: Array | None, factors: Sequence[Factor]) -> Array:
-    """Add products, times their scales, that are aligned with the running sum."""
+def add_stream(accumulation: Accumulation, clear: NDArray[np.bool_], factors: Sequence[Factor], before: float) -> Array:
+    """Return what an accumulator that is not exact holds after each product of a stream.
+
+    Parameters
+    ----------
+    accumulation : Accumulation
+        The accumulator; each product is a step of its own, however many an order takes at a time.
+    clear : ndarray of bool, shape (products,)
+        Where a sum starts again, with the product that comes then.
+    factors : sequence of Factor
+        Both operands, of shape (products,).
+    before : float
+        What it holds at the start.
+
+    Returns
+    -------
+    ndarray of float64, shape (products,)
+        The sums.
+
+    Examples
+    --------
+    >>> from rf8sim.arithmetic.operands import Grid
+    >>> a, b = (Factor(np.array(x), Grid(0, 8, 7), 1.0) for x in ([100.0, 100.0, 1.0], [1.0, 1.0, 5.0]))
+    >>> add_stream(Accumulation("int:8"), np.array([False, False, True]), [a, b], 50.0).tolist()
+    [127.0, 127.0, 5.0]
+    """
+    starts = np.flatnonzero(clear)
+    if clear.size and not clear[0]:
+        starts = np.append(0, starts)
+    if not starts.size:
+        return np.zeros(0)
+    lengths = np.diff(starts, append=clear.size)
+    # The products in the order of their steps, in each step those of the longest sums first: the others are done.
+    rank = np.empty(starts.size, np.int64)
+    rank[np.argsort(-lengths, kind="stable")] = np.arange(starts.size)
+    which = np.repeat(np.arange(starts.size), lengths)
+    step = np.arange(clear.size) - starts[which]
+    in_turn = np.lexsort((rank[which], step))
+    ends = np.cumsum(np.bincount(step))
+    running = np.zeros(starts.size)
+    if not clear[0]:
+        running[rank[0]] = before
+    sums = np.empty(clear.size)
+    with np.errstate(all="ignore"):
+        sums[in_turn] = _Steps(accumulation, [x._replace(values=x.values[in_turn]) for x in factors]).run(running, ends)
+    return sums
+
+
+class _Steps:
+    """Products that are added one to each of some running sums, and then one to each of fewer, and so on."""
+
+    def __init__(self, accumulation: Accumulation, factors: Sequence[Factor]) -> None:
+        self.accumulation, self.factors = accumulation, factors
+        order, kind = get_order(accumulation.order), get_accumulator(accumulation.accumulator)
+        self.aligned, self.integer = order.name == "aligned", kind.integer is not None
+        chosen = as_rounding(accumulation.rounding)
+        one_by_one = order.name in ("sequential", "blocked") and (
+            kind.format is None or decides(kind.format, Rounding(chosen.mode, bits=24))
+        )
+        self.quick = self.aligned or one_by_one
+        columns = [x._replace(values=x.values[:, None]) for x in factors]
+        if self.aligned:
+            self.products, self.exponents = _terms_of(order, columns)
+            self.engine = _plan(accumulation, 0).engine
+        elif one_by_one:
+            running = _Running(accumulation, columns)
+            self.products, self.plan = running.products, running.plan
+
+    def run(self, running: Array, ends: NDArray[np.int64]) -> Array:
+        """Return the sums after each product; ``ends`` says where those of each step end."""
+        sums, start = np.empty(int(ends[-1])), 0
+        finite = np.isfinite(self.products[0]) if self.quick and self.integer else None
+        for stop in ends.tolist():
+            sums[start:stop] = running[: stop - start]
+            if self.quick:
+                self._add(sums[start:stop], start, stop, finite)
+            else:
+                part = [x._replace(values=x.values[start:stop, None]) for x in self.factors]
+                sums[start:stop] = add_products(self.accumulation, sums[start:stop], part)
+            running[: stop - start] = sums[start:stop]
+            start = stop
+        return sums
+
+    def _add(self, sums: Array, start: int, stop: int, finite: NDArray[np.bool_] | None) -> None:
+        products = self.products[:, start:stop]
+        if self.aligned:
+            add_columns(products, self.exponents[:, start:stop], self.engine, sums)
+            return
+        assert self.plan.rule is not None
+        special = None
+        if finite is not None and not (np.isfinite(sums).all() and finite[start:stop].all()):
+            special = np.where(np.isfinite(sums), 0.0, sums) + np.where(finite[start:stop], 0.0, products[0])
+            sums[:] = np.where(np.isfinite(sums), sums, 0.0)
+            products = np.where(finite[start:stop], products, 0.0)
+        _kernels.accumulate(
+            _ONE, products, sums.reshape(1, -1), False, tuple(self.plan.rule), np.uint64(0), np.uint64(0)
+        )
+        if special is not None:
+            sums[:] = np.where(special == 0, sums, special)
+
+
+_ONE = np.ones((1, 1))
+
+
+def _terms_of(order: Order, factors: Sequence[Factor]) -> tuple[Array, NDArray[np.int16]]:
+    """Return products, times their scales, a sum a column, and what they are aligned by."""
     products = factors[0].values * factors[1].values
     exponents = sum(exponents_of(x.values, x.smallest_normal) for x in factors[:2])
     if order.exact > 1:
@@ -133,11 +239,14 @@ def _aligned(accumulation: Accumulation, order: Order, sums: Array | None, facto
     for scale in factors[2:]:
         products = products * scale.values[:, None]
         exponents = exponents + exponents_of(scale.values, scale.smallest_normal)[:, None]
-    total = np.zeros(len(products)) if sums is None else sums + 0.0
-    add_columns(
-        np.ascontiguousarray(products.T), np.ascontiguousarray(np.asarray(exponents, np.int16).T),
-        _plan(accumulation, 0).engine, total,
-    )  # fmt: skip
+    return np.ascontiguousarray(products.T), np.ascontiguousarray(np.asarray(exponents, np.int16).T)
+
+
+def _aligned(accumulation: Accumulation, order: Order, sums: Array | None, factors: Sequence[Factor]) -> Array:
+    """Add products, times their scales, that are aligned with the running sum."""
+    products, exponents = _terms_of(order, factors)
+    total = np.zeros(products.shape[1]) if sums is None else sums + 0.0
+    add_columns(products, exponents, _plan(accumulation, 0).engine, total)
     return total
 
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from ..._base.threads import in_pieces
 from ...arithmetic.operations import OPERATIONS as TABLES
 from ...arithmetic.operations import Flags, Numbers, exact_numbers, exact_sum, order
-from ...arithmetic.running_sums import add_products
+from ...arithmetic.running_sums import add_products, add_stream
 from ...codec.dispatch import sum_terms
 from .model import Model
 from .ports import Fixed, Kind
-from .summing import factor, grid, stream_sums
+from .summing import factor, grid
 
 __all__ = ["OPERATIONS", "SHORT", "Exact", "Operation", "State", "accumulate", "unless_nan"]
 
@@ -241,7 +241,7 @@ def accumulate(model: Model, values: Sequence[NDArray[Any]], state: State | None
     plus, minus, nan, invalid = specials > 0
     if accumulation is not None:
         factors = [factor(each, x) for each, x in zip(operands, (a, b), strict=True)]
-        sums = stream_sums(accumulation, clear, factors, state.register)
+        sums = add_stream(accumulation, clear, factors, state.register)
         flags = np.where(np.isnan(sums) & ~nan, Flags.INVALID, 0).astype(np.int64)
         return Exact(sums, flags), after._replace(register=float(sums[-1]) if clear.size else state.register)
     flags = np.where((plus & minus | invalid) & ~nan, Flags.INVALID, 0).astype(np.int64)

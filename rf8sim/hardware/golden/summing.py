@@ -1,4 +1,4 @@
-"""Sums of products in a stated accumulator: those of `rf8sim.dot`, of many vectors at a time, and of streams."""
+"""The operands of vectors as those of sums in a stated accumulator."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ...arithmetic.accumulation import Accumulation
 from ...arithmetic.accumulators import get_accumulator
 from ...arithmetic.operands import Grid, table_of
 from ...arithmetic.orders import get_order
-from ...arithmetic.running_sums import Factor, add_products, check_running
+from ...arithmetic.running_sums import Factor, check_running
 from .ports import Codes, Fixed, Float, Kind, Port
 
-__all__ = ["check_accumulation", "factor", "grid", "stream_sums"]
+__all__ = ["check_accumulation", "factor", "grid"]
 
 Array = NDArray[np.float64]
 
@@ -63,50 +63,3 @@ def check_accumulation(accumulation: Accumulation, ports: Sequence[Port], *, str
     factors = [factor(each, nothing) for each in (by_name["a"], by_name["b"], *scales)]
     lanes = next(port.lanes for port in ports if port.name == "a")
     check_running(accumulation, factors, lanes, grid(by_name["c"]) if "c" in by_name else None)
-
-
-def stream_sums(
-    accumulation: Accumulation, clear: NDArray[np.bool_], factors: Sequence[Factor], before: float
-) -> Array:
-    """Return what an accumulator holds after each product of a stream.
-
-    Parameters
-    ----------
-    accumulation : Accumulation
-        The accumulator; each product is a step of its own, however many an order takes at a time.
-    clear : ndarray of bool, shape (vectors,)
-        Where a sum starts again, with the product that comes then.
-    factors : sequence of Factor
-        Both operands, of shape (vectors,).
-    before : float
-        What it holds at the start.
-
-    Returns
-    -------
-    ndarray of float64, shape (vectors,)
-        The sums.
-
-    Examples
-    --------
-    >>> from .ports import get_kind
-    >>> a, b = (factor(get_kind("int8"), np.array(x)) for x in ([100.0, 100.0, 1.0], [1.0, 1.0, 5.0]))
-    >>> stream_sums(Accumulation("int:8"), np.array([False, False, True]), [a, b], 50.0).tolist()
-    [127.0, 127.0, 5.0]
-    """
-    starts = np.flatnonzero(clear)
-    if clear.size and not clear[0]:
-        starts = np.append(0, starts)
-    lengths = np.diff(starts, append=clear.size)
-    held = np.zeros(starts.size)
-    if starts.size and not clear[0]:
-        held[0] = before
-    # The longest sums first: those that still go on are then the first ones.
-    by_length = np.argsort(-lengths, kind="stable")
-    starts, lengths, held = starts[by_length], lengths[by_length], held[by_length]
-    sums = np.empty(clear.size)
-    for step in range(int(lengths.max(initial=0))):
-        alive = int(np.searchsorted(-lengths, -step))
-        place = starts[:alive] + step
-        part = [x._replace(values=x.values[place, None]) for x in factors]
-        held[:alive] = sums[place] = add_products(accumulation, held[:alive], part)
-    return sums
