@@ -153,10 +153,13 @@ def settled(values: list[float], spec: Spec) -> float:
 
 def dot(
     x: list[float], y: list[float], smallest: tuple[int, int], spec: Spec,
-    scales: tuple[list[float], list[float]] | None = None, block_size: int = 1,
+    scales: tuple[list[float], list[float]] | None = None, block_size: int = 1, start: float = 0.0,
 ) -> float:  # fmt: skip
-    """Return one output; `smallest` are the smallest exponents of the operands, `scales` those of their blocks."""
-    total = 0.0
+    """Return one output; `smallest` are the smallest exponents of the operands, `scales` those of their blocks.
+
+    `start` is the running sum before the first block.
+    """
+    total = 0.0 if spec.flush and abs(start) < power_of_two(spec.kind.emin) else start
     for first in range(0, len(x), spec.block):
         indices = range(first, min(first + spec.block, len(x)))
         if spec.style == "tree":

@@ -590,6 +590,16 @@ def test_more_is_refused():
         rf8sim.conv2d(images, images, "e8m0fnu", padding=1)
 
 
+def test_a_rounding_without_a_result_is_refused():
+    x = rf8sim.encode([[1.0, 1.25]], "rf8")
+    for rounding in ("up", "nearest-even/nan", rf8sim.Rounding("stochastic", seed=1)):
+        for call in (lambda **o: rf8sim.matmul(x, x.T, "rf8", **o), lambda **o: rf8sim.dot(x[0], x[0], "rf8", **o)):
+            with pytest.raises(ValueError, match="changes nothing without `result`"):
+                call(rounding=rounding, accumulator="float32")
+            assert call(rounding=rounding, result="rf8").dtype == np.uint8
+    assert rf8sim.matmul(x, x.T, "rf8", rounding="nearest-even").item() == 2.5625
+
+
 def test_a_grid_is_the_formats():
     for name in rf8sim.format_names():
         fmt = rf8sim.get_format(name)

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from .._base.threads import in_pieces
 from ..codec import dispatch as _kernels
 from ..formats import FloatLayout
-from .operands import Operand
+from .operands import Grid, Operand
 from .orders import Order
 
-__all__ = ["BlockScales", "Engine", "engine_sums"]
+__all__ = ["BlockScales", "Engine", "add_columns", "check_widths", "engine_sums"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[NDArray[Any], ...]  # of values, and of exponents
@@ -103,20 +103,53 @@ def engine_sums(a: Operand, b: Operand, engine: Engine, scales: BlockScales | No
         left, right = (_flushed(x) if order.flush else x.values() for x in (a, b))
         _run(_kernels.sum_trees, (left,), (right,), (block, _NORMAL if order.flush else np.float32(0.0)), sums, threads)
         return sums
-    _check_widths(a, b, order, int(block), scales)
+    if scales is not None and scales.size % order.exact:
+        raise ValueError(f"order '{order}': block_size must be a multiple of {order.exact}, got {scales.size}")
+    check_widths((a.grid, b.grid), order, int(block), 0 if scales is None else scales.digits())
     left, right = a.values(), b.values()
     (row_exponents, column_exponents) = _exponents(a, b, order, scales)
     if scales is not None:
         of_product = scales.repeated(a.shape[1])
         left, right = left * scales.a[:, of_product], right * scales.b[of_product]
-    plan: tuple[Any, ...] = np.int64(order.fraction), block, (0,) * _MODES.index(order.cut)
-    kernel = _kernels.sum_aligned
-    if order.exact > 1:
-        kernel, plan = _kernels.sum_groups, (*plan, np.int64(order.exact))
-    elif order.then or order.apart:
-        kernel, plan = _kernels.sum_late, (*plan, np.int64(order.then), np.int64(2 if order.split else 1))
+    kernel, plan = _aligned_kernel(order, block)
     _run(kernel, (left, row_exponents), (right, column_exponents), (plan, engine.number), sums, threads)
     return sums
+
+
+def _aligned_kernel(order: Order, block: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return the kernel of an aligned order, and the numbers that say which order it is."""
+    plan: tuple[Any, ...] = np.int64(order.fraction), block, (0,) * _MODES.index(order.cut)
+    if order.exact > 1:
+        return _kernels.sum_groups, (*plan, np.int64(order.exact))
+    if order.then or order.apart:
+        return _kernels.sum_late, (*plan, np.int64(order.then), np.int64(2 if order.split else 1))
+    return _kernels.sum_aligned, plan
+
+
+def add_columns(products: Array, exponents: NDArray[np.int16], engine: Engine, sums: Array) -> None:
+    """Add the products of each column to a sum of its own, in place, as a matrix engine does.
+
+    Parameters
+    ----------
+    products : ndarray of float64, shape (depth, columns)
+        Exact products; of trees that flush, with operands that are not subnormal.
+    exponents : ndarray of int16, shape (depth, columns), or (groups, columns)
+        What terms are aligned by: of products, or of groups of those that are summed exactly.
+    engine : Engine
+        The engine.
+    sums : ndarray of float64, shape (columns,)
+        The running sums.
+    """
+    order, depth = engine.order, products.shape[0]
+    block = np.int64(order.block or depth)
+    ones, zeros = np.ones((1, depth)), np.zeros((1, len(exponents)), np.int16)
+    row = sums.reshape(1, -1)
+    if order.name == "pairwise":
+        smallest = _NORMAL if order.flush else np.float32(0.0)
+        _run(_kernels.sum_trees, (ones,), (products,), (block, smallest), row, 1)
+        return
+    kernel, plan = _aligned_kernel(order, block)
+    _run(kernel, (ones, zeros), (products, exponents), (plan, engine.number), row, 1)
 
 
 def _run(kernel: Any, a: Arrays, b: Arrays, plans: tuple[Any, ...], sums: Array, threads: int | None) -> None:
@@ -154,19 +187,28 @@ def _exponents(
     return a.exponents() + rows[:, of_product], b.exponents() + columns[of_product]
 
 
-def _check_widths(a: Operand, b: Operand, order: Order, block: int, scales: BlockScales | None) -> None:
-    """Raise ValueError unless products with their scales are exact in float64, and sums of terms are whole numbers."""
-    if scales is not None and scales.size % order.exact:
-        raise ValueError(f"order '{order}': block_size must be a multiple of {order.exact}, got {scales.size}")
-    digits = 0 if scales is None else scales.digits()
-    bits, reach, terms = a.grid.digits + b.grid.digits, 2, block
+def check_widths(grids: tuple[Grid, Grid], order: Order, block: int, scale_digits: int) -> None:
+    """Raise ValueError unless products with their scales are exact in float64, and sums of terms are whole numbers.
+
+    Parameters
+    ----------
+    grids : pair of Grid
+        Of the operands.
+    order : Order
+        Its name is ``aligned``.
+    block : int
+        Products in a block.
+    scale_digits : int
+        The most binary digits of the product of two scales of a block; 0 without scales.
+    """
+    bits, reach, terms = grids[0].digits + grids[1].digits, 2, block
     if order.exact > 1:
         carry = (order.exact - 1).bit_length()
-        bits, terms = a.grid.bits + b.grid.bits + carry, -(-block // order.exact)
-        reach = max(a.grid.unit + b.grid.unit + bits, 1)
-    if digits > 2:  # a product of significands of scales is 1, or below 4
+        bits, terms = grids[0].bits + grids[1].bits + carry, -(-block // order.exact)
+        reach = max(grids[0].unit + grids[1].unit + bits, 1)
+    if scale_digits > 2:  # a product of significands of scales is 1, or below 4
         reach += 2
-    widest = max(bits + digits, max(order.fraction, order.then) + reach + terms.bit_length() + 1)
+    widest = max(bits + scale_digits, max(order.fraction, order.then) + reach + terms.bit_length() + 1)
     if widest > _SIGNIFICAND:
         raise ValueError(
             f"order '{order}': products of these operands with their scales, or their sums, have up to {widest} bits, "

@@ -105,7 +105,7 @@ def matmul(
     result : str or Format, optional
         Format to round the result to; by default it stays as the accumulator has it.
     rounding : str or Rounding
-        How the result is rounded to that format.
+        How the result is rounded to that format; without one, nothing but the accumulator rounds.
     threads : int, optional
         At most this many; the result does not depend on it. Exact sums, those of ``blocked`` orders too, are left to
         numpy's BLAS, in which nothing rounds, and to its own threads, which wait busily: limit those in BLAS.
@@ -120,7 +120,8 @@ def matmul(
     Raises
     ------
     ValueError
-        If shapes do not match, an option is unknown or does not fit, or products are too wide for an integer.
+        If shapes do not match, an option is unknown, does not fit or changes nothing, or products are too wide for an
+        integer.
     TypeError
         If an operand is not codes.
 
@@ -168,6 +169,11 @@ def matmul(
     into = None if result is None else get_format(result)
     if into is not None:
         check_choices(into, rounding)
+    elif as_rounding(rounding) != Rounding():
+        raise ValueError(
+            f"rounding '{as_rounding(rounding)}' changes nothing without `result`, whose rounding it is: name a format "
+            "there, or give the rounding of sums as Accumulation(accumulator, rounding=...)"
+        )
     rule = None if layout.exact else get_rule(layout, sum_of.rounding, unit)
     first = None if rounded.exact else get_rule(rounded, sum_of.product_rounding, unit)
     summing = as_rounding(sum_of.rounding)

@@ -16,8 +16,8 @@ from ..formats.floats import ARRAY_LAYOUTS
 from .accumulators import Accumulator
 
 __all__ = [
-    "FLOAT32_DTYPES", "SLICE_BITS", "Grid", "Operand", "as_operand", "get_operand", "grid_of", "nibble_tables",
-    "table_of",
+    "FLOAT32_DTYPES", "SLICE_BITS", "Grid", "Operand", "as_operand", "exponents_of", "get_operand", "grid_of",
+    "nibble_tables", "table_of",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -99,7 +99,7 @@ class Operand(NamedTuple):
         if self.format is not None:
             exponents: NDArray[np.int16] = _exponents(self.format)[self.data]
             return exponents
-        return _exponents_of(self.data.astype(np.float64), _SMALLEST_NORMAL)
+        return exponents_of(self.data.astype(np.float64), _SMALLEST_NORMAL)
 
     @property
     def smallest_normal(self) -> float:
@@ -125,7 +125,14 @@ class Operand(NamedTuple):
         return None if finite.all() else np.where(finite, np.sign(values), values)
 
 
-def _exponents_of(values: Array, smallest_normal: float) -> NDArray[np.int16]:
+def exponents_of(values: Array, smallest_normal: float) -> NDArray[np.int16]:
+    """Return exponents of numbers, at least that of the smallest normal one; that of zero is below any other.
+
+    Examples
+    --------
+    >>> exponents_of(np.array([6.0, 2.0**-20, 0.0]), 2.0**-6).tolist()
+    [2, -6, -1000]
+    """
     finite = np.where(np.isfinite(values), values, 1.0)
     exponent = np.frexp(np.maximum(np.abs(finite), smallest_normal))[1] - 1
     return np.where(values == 0, _NO_EXPONENT, exponent).astype(np.int16)
@@ -133,7 +140,7 @@ def _exponents_of(values: Array, smallest_normal: float) -> NDArray[np.int16]:
 
 @lru_cache(maxsize=64)
 def _exponents(fmt: Format) -> NDArray[np.int16]:
-    return _exponents_of(whole_table(fmt.values), fmt.subnormals_below or fmt.smallest)
+    return exponents_of(whole_table(fmt.values), fmt.subnormals_below or fmt.smallest)
 
 
 @lru_cache(maxsize=64)

@@ -23,7 +23,10 @@ from .engine_sums import BlockScales, Engine, engine_sums
 from .operands import SLICE_BITS, Grid, Operand, as_operand, table_of
 from .orders import Order, step_count
 
-__all__ = ["Outputs", "Plan", "accumulate", "accumulate_blocks", "accumulate_rounded", "scaled_to_odd"]
+__all__ = [
+    "Outputs", "Plan", "accumulate", "accumulate_blocks", "accumulate_rounded", "add_terms", "round_products",
+    "scaled_terms", "scaled_to_odd", "sum_by_tree", "sum_terms",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 
@@ -95,7 +98,7 @@ class Outputs(NamedTuple):
         x, y = row_and_column(self.a.values(), self.b.values())
         products = x * y
         if self.plan.products is not None:
-            products = _settled(products, self.plan.products, self.plan.threads)
+            products = round_products(products, self.plan.products, self.plan.threads)
         block = self.block_size or max(depth, 1)
         parts = (sum(map(Fraction, products[start : start + block].tolist())) for start in range(0, depth, block))
         return sum((part * scale for part, scale in zip(parts, scales, strict=False)), Fraction(0))
@@ -110,7 +113,7 @@ def _terms(a: list[Array], b: list[Array], start: int, stop: int, chunk: int) ->
                 yield left[:, part] @ right[part]
 
 
-def _sum_terms(terms: list[Array], odd: bool, threads: int | None) -> Array:
+def sum_terms(terms: list[Array], odd: bool, threads: int | None) -> Array:
     """Sum matrices exactly, and round once to nearest even or to odd."""
     if len(terms) == 1:
         return terms[0]
@@ -151,8 +154,8 @@ def _exact(a: Operand, b: Operand, scales: tuple[Array, Array] | None, block: in
             for number, start in enumerate(range(0, depth, block)):
                 scale = scales[0][part, number, None] * scales[1][number]
                 for term in _terms(sliced, right, start, min(start + block, depth), chunk):
-                    terms += _scaled(term, scale)
-        out[part] = _sum_terms(terms, plan.to_odd, plan.threads) if terms else 0.0
+                    terms += scaled_terms(term, scale)
+        out[part] = sum_terms(terms, plan.to_odd, plan.threads) if terms else 0.0
     return _with_specials(out, a, b)
 
 
@@ -173,7 +176,7 @@ def _special_sums(a: Operand, b: Operand) -> Array | None:
     return product
 
 
-def _scaled(x: Array, scale: Array) -> list[Array]:
+def scaled_terms(x: Array, scale: Array) -> list[Array]:
     """Return one or two arrays that sum to ``x * scale`` exactly (Dekker's product; no overflow in our range)."""
     high = x * scale
     if np.all(np.frexp(scale)[0] == 0.5):
@@ -185,8 +188,8 @@ def _scaled(x: Array, scale: Array) -> list[Array]:
 def scaled_to_odd(x: Array, scale: Array) -> Array:
     """Return ``x * scale`` rounded to odd, so that rounding it to at most 51 bits is rounding the exact product."""
     finite = np.isfinite(x)
-    terms = _scaled(np.where(finite, x, 0.0), np.broadcast_to(scale, x.shape))
-    return np.where(finite, _sum_terms(terms, True, None), x)
+    terms = scaled_terms(np.where(finite, x, 0.0), np.broadcast_to(scale, x.shape))
+    return np.where(finite, sum_terms(terms, True, None), x)
 
 
 def _halves(x: Array) -> tuple[Array, Array]:
@@ -334,13 +337,13 @@ def accumulate_rounded(a: Operand, b: Operand, rule: Rule, plan: Plan, first: in
         with np.errstate(invalid="ignore"):
             products = a._replace(data=a.data[part]).values().T[:, :, None] * right
         target = out[part]
-        rounded = as_operand(_settled(products, rule, plan.threads).reshape(depth, target.size))
+        rounded = as_operand(round_products(products, rule, plan.threads).reshape(depth, target.size))
         target[...] = accumulate(ones, rounded, plan, first + start * columns).reshape(target.shape)
     return out
 
 
-def _settled(x: Array, rule: Rule, threads: int | None) -> Array:
-    """Round float64 numbers by a rule that draws nothing."""
+def round_products(x: Array, rule: Rule, threads: int | None) -> Array:
+    """Round float64 numbers by the rule of what holds one product; nothing is drawn."""
     flat = np.ascontiguousarray(x).reshape(1, -1)
     one, out = np.ones((1, 1)), np.zeros(flat.shape)
     in_pieces(
@@ -380,29 +383,53 @@ def _blocked(a: Operand, b: Operand, plan: Plan, first: int, step: int) -> Array
     for number, start in enumerate(range(0, depth, block)):
         stop = min(start + block, depth)
         special = None if finite else _special_sums(a.along(start, stop, 1), b.along(start, stop, 0))
-        _add(sums, list(_terms(left, right, start, stop, chunk)), special, fits, plan, first, step + number)
+        add_terms(sums, list(_terms(left, right, start, stop, chunk)), special, fits, plan, first, step + number)
     return _with_specials(sums, a, b) if integer else sums
 
 
 def _tree(a: Array, b: Array, plan: Plan, first: int) -> Array:
     """Sum products by a tree of adders, as `rf8sim._kernels.codec.accumulate_tree` does; nothing is drawn."""
+    with np.errstate(invalid="ignore"):
+        return sum_by_tree([a[:, k, None] * b[k] for k in range(a.shape[1])], plan, first)
+
+
+def sum_by_tree(products: list[Array], plan: Plan, first: int = 0) -> Array:
+    """Sum arrays of exact products by a tree of adders, neighbours first, each sum rounded; nothing is drawn."""
 
     def added(terms: list[Array]) -> Array:
         sums = np.full(terms[0].shape, -0.0)
         total = terms[0] + terms[1] if len(terms) == 2 else terms[0]
-        _add(sums, [np.where(np.isfinite(total), term, 0.0) for term in terms], total, False, plan, first, 0)
+        add_terms(sums, [np.where(np.isfinite(total), term, 0.0) for term in terms], total, False, plan, first, 0)
         return sums
 
+    level = products
     with np.errstate(invalid="ignore"):
-        level: list[Array] = [a[:, k, None] * b[k] for k in range(a.shape[1])]
         while True:
             level = [added(level[k : k + 2]) for k in range(0, len(level), 2)]
             if len(level) == 1:
                 return level[0]
 
 
-def _add(sums: Array, terms: list[Array], special: Array | None, fits: bool, plan: Plan, first: int, step: int) -> None:
-    """Add terms to the accumulator with one rounding, in place; ``special`` holds what is not finite in their sum."""
+def add_terms(
+    sums: Array, terms: list[Array], special: Array | None, fits: bool, plan: Plan, first: int, step: int
+) -> None:
+    """Add terms to sums in the accumulator with one rounding, in place.
+
+    Parameters
+    ----------
+    sums : ndarray of float64
+        Contiguous.
+    terms : list of ndarray of float64
+        Of the same shape; finite, or one array.
+    special : ndarray of float64, optional
+        What is not finite in the sum of the terms.
+    fits : bool
+        Whether a sum and one term add up in float64 without an error that shows.
+    plan : Plan
+        Accumulator and rounding.
+    first, step : int
+        Flat index of the first output and number of the sum, for stochastic rounding.
+    """
     assert plan.rule is not None
     fmt, summands = plan.accumulator.format, None
     open_sums = fmt is not None and not decides(fmt, Rounding(plan.rounding, bits=_DRAWN_BITS))
@@ -411,7 +438,7 @@ def _add(sums: Array, terms: list[Array], special: Array | None, fits: bool, pla
     else:  # everything at once, rounded to odd, then from there into the accumulator
         finite = np.isfinite(sums)
         summands = [np.where(finite, sums, 0.0), *terms]
-        total = np.where(finite, _sum_terms(summands, True, plan.threads), sums)
+        total = np.where(finite, sum_terms(summands, True, plan.threads), sums)
         if open_sums:  # as the sum of two numbers, a zero has a sign
             total = np.where(total == 0, sum(summands), total)
         sums[finite] = -0.0
@@ -473,6 +500,6 @@ def accumulate_blocks(a: Operand, b: Operand, scales: tuple[Array, Array], block
         else:
             special = accumulate(*part, plan, first, 1 + number * steps)
             partial = [np.where(np.isfinite(special), special, 0.0)]
-        terms = [scaled for term in partial for scaled in _scaled(term, scale)]
-        _add(sums, terms, special, False, plan, first, (number + 1) * steps)
+        terms = [scaled for term in partial for scaled in scaled_terms(term, scale)]
+        add_terms(sums, terms, special, False, plan, first, (number + 1) * steps)
     return sums

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from ..._base.checks import choose
 from ...arithmetic.accumulation import Accumulation, as_accumulation
 from ...arithmetic.accumulators import get_accumulator
-from ...arithmetic.operands import get_operand
 from ...arithmetic.operations import Formats, each_format
 from ...codec.rounding import Rounding, as_rounding, check_choices, fits
 from ...formats import Format, get_format
 from .conventions import SIGNALLING, Conventions, Profile
 from .exact import OPERATIONS, SHORT, Operation
 from .floats import check_layout_rounding
-from .model import LONG, Model
+from .model import LONG, SUMS, Model
 from .options import Options
 from .ports import Bits, Codes, Fixed, Float, Kind, Port, Relation, get_kind
-from .summing import check_accumulation
+from .summing import check_accumulation, grid
 
 __all__ = [
     "Asked", "accumulation_of", "check_result", "conventions_of", "operand_ports", "parsed", "result_kind",
@@ -111,17 +108,12 @@ def _check_digits(ports: Sequence[Port]) -> None:
     """Refuse terms of a sum that float64 does not hold."""
     factors = [port for port in ports if port.name in ("a", "b", "scale_a", "scale_b")]
     if len(factors) > 2:
-        digits = sum(_grid(port).digits for port in factors)
+        digits = sum(grid(port.kind).digits for port in factors)
         if digits > _DIGITS:
             raise ValueError(f"products with both scales have up to {digits} digits, and {_DIGITS} are computed")
     for port in ports:
         if port.name == "c" and not isinstance(port.kind, Codes) and port.bits > _DIGITS:
             raise ValueError(f"operand c is a number of at most {_DIGITS} digits, not {port.kind.name}")
-
-
-def _grid(port: Port) -> Any:
-    assert isinstance(port.kind, Codes)
-    return get_operand(np.zeros(0, np.uint8), port.kind.format).grid
 
 
 def _source(name: str) -> Kind:
@@ -134,16 +126,12 @@ def _source(name: str) -> Kind:
 def accumulation_of(asked: Asked, ports: Sequence[Port], options: Options) -> Accumulation | None:
     """Return how products are summed; None if exactly."""
     name = options.get("accumulator")
-    if name is None or asked.name not in (*LONG, "fma"):
+    if name is None or asked.name not in SUMS:
         return None
     accumulation = as_accumulation(name)
     if get_accumulator(accumulation.accumulator).exact:
         return None
-    addend = any(port.name == "c" for port in ports)
-    scales = [
-        port.kind.format for port in ports if port.name in ("scale_a", "scale_b") and isinstance(port.kind, Codes)
-    ]
-    check_accumulation(accumulation, addend=addend, scales=scales)
+    check_accumulation(accumulation, ports, stream=asked.name == "accumulate")
     return accumulation
 
 
@@ -181,7 +169,7 @@ def _usual_result(asked: Asked, ports: Sequence[Port], fmt: Formats, accumulatio
             return get_kind(get_format(kind.name)) if kind.bits <= 16 else kind
         if accumulator.format is not None:
             return get_kind(accumulator.format)
-        fraction = -sum(_grid(port).unit for port in ports[:2])
+        fraction = -sum(grid(port.kind).unit for port in ports if port.name in ("a", "b"))
         if accumulator.integer is not None and 0 <= fraction <= accumulator.integer[0]:
             return get_kind(f"fixed:{accumulator.integer[0] - fraction}.{fraction}")
     return ports[0].kind if asked.name != "accumulate" else ports[1].kind
@@ -192,7 +180,7 @@ def _check_float64(asked: Asked, ports: Sequence[Port], kind: Kind) -> None:
     if asked.name not in _EXACT:
         raise ValueError(f"the result of {asked.name} is rounded, and not to {kind.name}: choose float32 or narrower")
     if asked.name in ("add", "subtract"):
-        grids = [_grid(port) for port in ports]
+        grids = [grid(port.kind) for port in ports]
         digits = max(grid.unit + grid.bits for grid in grids) + 1 - min(grid.unit for grid in grids)
         if digits > _DIGITS:
             raise ValueError(

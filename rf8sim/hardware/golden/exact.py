@@ -15,14 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._base.threads import in_pieces
-from ...arithmetic.operands import get_operand
 from ...arithmetic.operations import OPERATIONS as TABLES
 from ...arithmetic.operations import Flags, Numbers, exact_numbers, exact_sum, order
+from ...arithmetic.running_sums import add_products, add_stream
 from ...codec.dispatch import sum_terms
-from ...formats import Format
 from .model import Model
-from .ports import Fixed
-from .summing import sum_products
+from .ports import Fixed, Kind
+from .summing import factor, grid
 
 __all__ = ["OPERATIONS", "SHORT", "Exact", "Operation", "State", "accumulate", "unless_nan"]
 
@@ -48,11 +47,24 @@ class Exact(NamedTuple):
 
 
 class State(NamedTuple):
-    """What an accumulator holds between two pieces of a stream: its sum, in parts, and the specials it has seen."""
+    """What there is between two pieces of a stream.
+
+    Attributes
+    ----------
+    parts : ndarray of float64
+        The exact sum since clear, in parts.
+    whole : int64
+        The sum in units of a fixed-point result's last place.
+    specials : ndarray of int64, shape (4,)
+        How many infinite products of either sign, NaN operands and invalid products there were since clear.
+    register : float
+        What a stated accumulator holds.
+    """
 
     parts: Array
     whole: np.int64
     specials: NDArray[np.int64]
+    register: float = 0.0
 
 
 def _invalid(values: Array, operands: Sequence[Array]) -> NDArray[np.int64]:
@@ -119,7 +131,9 @@ def _dot(model: Model, values: Sequence[Array]) -> Exact:
     scales = [extra[name] for name in ("scale_a", "scale_b") if name in extra]
     operands = (*lanes, *extra.values())
     if model.accumulation is not None:
-        total = sum_products(model.accumulation, lanes, model.formats, extra.get("c"), scales)
+        kinds = [model.operands[index].kind for name, index in place.items() if index is not None and name != "c"]
+        values = zip([port.kind for port in model.operands[:2]] + kinds, [*lanes, *scales], strict=True)
+        total = add_products(model.accumulation, extra.get("c"), [factor(*each) for each in values])
         return Exact(total, _invalid(total, operands))
     terms = lanes[0] * lanes[1]
     for scale in scales:
@@ -195,7 +209,7 @@ OPERATIONS: dict[str, Operation] = {
     "block_dot": Operation(
         ("a", "b", "scale_a", "scale_b"), _dot, "block_dot:n, the sum of n products times both scales", True
     ),
-    "accumulate": Operation(("clear", "a", "b"), None, "the sum of products since clear was 1, kept exactly"),
+    "accumulate": Operation(("clear", "a", "b"), None, "the sum of products since clear was 1"),
 }
 """The operations that vectors are made for."""
 
@@ -204,16 +218,18 @@ SHORT = {"mul": "multiply", "sub": "subtract", "div": "divide"}
 
 
 def accumulate(model: Model, values: Sequence[NDArray[Any]], state: State | None) -> tuple[Exact, State]:
-    """Return the exact sums of a stream after each vector, and what the accumulator then holds."""
+    """Return the sums of a stream after each vector, and what the accumulator then holds."""
     clear, a, b = values[0].astype(np.bool_), values[1], values[2]
     products = a * b
     finite = np.isfinite(products)
     kept = np.where(finite, products, 0.0)
     kinds = [products == np.inf, products == -np.inf, np.isnan(a) | np.isnan(b)]
     specials = np.stack([*kinds, np.isnan(products) & ~kinds[2]]).astype(np.int64)
-    kind = model.result.kind
-    parts = np.stack(_product_grid(*model.formats[:2]).slices(kept))
-    integers = _whole(kept, kind) if isinstance(kind, Fixed) else np.zeros(clear.shape, np.int64)
+    kind, accumulation = model.result.kind, model.accumulation
+    operands = model.operands[1].kind, model.operands[2].kind
+    parts = np.stack(_product_grid(*operands).slices(kept))
+    in_units = isinstance(kind, Fixed) and accumulation is None
+    integers = _whole(kept, kind) if in_units else np.zeros(clear.shape, np.int64)  # type: ignore[arg-type]
     if state is None:
         state = State(np.zeros(len(parts)), np.int64(0), np.zeros(4, np.int64))
     first = np.maximum.accumulate(np.where(clear, np.arange(clear.size), -1))
@@ -221,8 +237,13 @@ def accumulate(model: Model, values: Sequence[NDArray[Any]], state: State | None
     parts = _since(parts, first, state.parts)
     integers = _since(integers[None], first, np.array([state.whole]))[0]
     specials = _since(specials, first, state.specials)
-    after = State(parts[:, -1].copy(), integers[-1], specials[:, -1].copy()) if clear.size else state
+    after = state._replace(parts=parts[:, -1], whole=integers[-1], specials=specials[:, -1]) if clear.size else state
     plus, minus, nan, invalid = specials > 0
+    if accumulation is not None:
+        factors = [factor(each, x) for each, x in zip(operands, (a, b), strict=True)]
+        sums = add_stream(accumulation, clear, factors, state.register)
+        flags = np.where(np.isnan(sums) & ~nan, Flags.INVALID, 0).astype(np.int64)
+        return Exact(sums, flags), after._replace(register=float(sums[-1]) if clear.size else state.register)
     flags = np.where((plus & minus | invalid) & ~nan, Flags.INVALID, 0).astype(np.int64)
     nan |= plus & minus | invalid
     if isinstance(kind, Fixed):
@@ -242,6 +263,6 @@ def _since(terms: NDArray[Any], first: NDArray[np.int64], before: NDArray[Any]) 
 
 
 @lru_cache(maxsize=16)
-def _product_grid(first: Format, second: Format) -> Any:
-    a, b = (get_operand(np.zeros(0, np.uint8), fmt).grid for fmt in (first, second))
+def _product_grid(first: Kind, second: Kind) -> Any:
+    a, b = grid(first), grid(second)
     return a._replace(unit=a.unit + b.unit, bits=a.bits + b.bits)

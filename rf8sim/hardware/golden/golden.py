@@ -64,13 +64,14 @@ class Golden(Model):
         operation = OPERATIONS[self.operation].exact
         with np.errstate(all="ignore"):
             if operation is None:
-                return accumulate(self, values, state)
-            exact = operation(self, values)
+                exact, state = accumulate(self, values, state)
+            else:
+                exact, state = operation(self, values), None
             if isinstance(self.result.kind, Fixed) and exact.values.dtype == np.float64:
                 finite = np.isfinite(exact.values)
                 patterns = self.result.kind.patterns(np.where(finite, exact.values, 0.0))
                 exact = unless_nan(self.result.kind.integers(patterns), ~finite, exact.flags)
-        return exact, None
+        return exact, state
 
     def exact_of(self, operands: Sequence[Patterns], state: State | None = None) -> tuple[Exact, State | None]:
         """Return the exact results of operands, and what an accumulator then holds."""
@@ -237,9 +238,10 @@ def golden(
 
         ``scale``: format of the scales of ``block_dot``, or of each of two: ``e8m0fnu`` by default.
 
-        ``accumulator``: what ``dot``, ``block_dot`` and ``fma`` sum in, as `rf8sim.dot` takes it, before the sum is
-        rounded to the result; by default sums are exact. The flags are then those of that last rounding, and
-        ``invalid``.
+        ``accumulator``: what ``dot``, ``block_dot``, ``fma`` and ``accumulate`` sum in, as `rf8sim.dot` takes it,
+        before the sum is rounded to the result; by default sums are exact. An operand ``c`` is the running sum that
+        joins the first block; in a stream each product is a step of its own. The flags are then those of that last
+        rounding, and ``invalid``.
 
         ``profile``: conventions of `rf8sim.hardware.golden.conventions.PROFILES`: overflow, NaN patterns, tininess,
         signalling NaN.

@@ -13,12 +13,15 @@ from ...formats import Format
 from .conventions import Conventions
 from .ports import EXHAUSTIVE_BITS, Codes, Float, Port
 
-__all__ = ["LONG", "Model"]
+__all__ = ["LONG", "SUMS", "Model"]
 
 _USUAL = Conventions()
 
 LONG = ("dot", "block_dot")
 """Operations of so many products as their name says: ``dot:n``."""
+
+SUMS = (*LONG, "fma", "accumulate")
+"""Operations that sum products."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from ...arithmetic.operations import Formats
 from ...codec.rounding import Rounding, as_rounding, fits
 from ...formats import Format
 from .conventions import PROFILES, has_signalling, has_subnormals
-from .model import LONG, Model
+from .model import LONG, SUMS, Model
 from .ports import EXHAUSTIVE_BITS, Codes, Relation
 
 __all__ = ["IDLE", "Options", "check_given", "given_rounding"]
@@ -38,7 +38,7 @@ def _if_exact(model: Model, given: Given) -> str:
 
 
 def _accumulator(model: Model, given: Given) -> str:
-    return "" if model.operation in (*LONG, "fma") else f"{model.name} sums no products in an accumulator"
+    return "" if model.operation in SUMS else f"{model.name} sums no products in an accumulator"
 
 
 def _tininess(model: Model, given: Given) -> str:
