@@ -1,13 +1,14 @@
-"""A format as a C99 header: decode, encode from floats and fixed point, multiply; exact, and nothing to link."""
+"""A format as a C99 header: decode, encode from floats and fixed point, arithmetic; exact, and nothing to link."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...codec.boundaries import Boundary, boundaries
+from ...codec.boundaries import boundaries
 from ...codec.rounding import Overflow, Rounding, RoundingMode, fits
 from ...codec.thresholds import overflow_code
 from ...formats import Format, get_format
+from .c_arithmetic import c_arithmetic, first_above
 from .c_header_wide import computes_thresholds, wide_c_header
 from .c_tables import ENCODE, c_number, rows
 from .packages import identifier
@@ -136,23 +137,6 @@ def _constants(fmt: Format) -> tuple[list[str], list[str]]:
     )
 
 
-def _threshold(boundary: Boundary) -> tuple[int, int]:
-    """Return the octave and the 64-bit significand of the first number that goes up."""
-    if not boundary.rational and not boundary.root:
-        return _ABOVE_ZERO
-    far = 2000  # 2**-2000 is below every boundary
-    octave = boundary.ceiling(-far).bit_length() - 1 - far
-    significand = boundary.ceiling(octave - 63)
-    # Rounding up may reach the next octave, or the estimate of the octave have rounded up to it.
-    while significand < 1 << 63:
-        octave -= 1
-        significand = boundary.ceiling(octave - 63)
-    while significand >= 1 << 64:
-        octave += 1
-        significand = boundary.ceiling(octave - 63)
-    return (octave, significand)
-
-
 def _overflow_tables(fmt: Format, modes: Sequence[RoundingMode], options: Sequence[Overflow]) -> dict[str, str]:
     """Return what is beyond the largest value, by mode, option and sign, and what infinities become, as C."""
 
@@ -168,8 +152,10 @@ def c_header(fmt: str | Format) -> str:
     """Return a C99 header of a format, every function ``static inline`` and exact.
 
     With ``rf8`` for the format's name: ``rf8_decode``, ``rf8_canonical``, ``rf8_encode`` (from double or float),
-    ``rf8_encode_fixed`` (from 64-bit fixed point) and ``rf8_multiply``, in every deterministic rounding mode of the
-    format, with every overflow option that it has (``ieee`` for signed ones only). Codes are ``uint8_t``, those of more
+    ``rf8_encode_fixed`` (from 64-bit fixed point), ``rf8_add``, ``rf8_subtract``, ``rf8_multiply``, ``rf8_divide``,
+    ``rf8_fma`` and ``rf8_dot``, in every deterministic rounding mode of the format, with every overflow option that it
+    has (``ieee`` for signed ones only); ``rf8_encode_stochastic`` with a random word; and ``rf8_accumulate`` and
+    ``rf8_round_sum``, an exact sum of products. Codes are ``uint8_t``, those of more
     than 8 bits ``uint16_t``. Headers of more than 8 bits have tables of up to a megabyte; of the RF family, whose
     thresholds are irrational, several megabytes.
 
@@ -203,8 +189,19 @@ def c_header(fmt: str | Format) -> str:
         **_overflow_tables(fmt, modes, options),
         "nan_code": _hex(fmt, fmt.nan) if fmt.nan is not None else f"{prefix}_ladder[0][0]",
     }
-    if computes_thresholds(fmt):
-        return wide_c_header(fmt, (mode_names, option_names), (modes, options), fields)
+    computed = computes_thresholds(fmt)
+    if computed:
+        text = wide_c_header(fmt, (mode_names, option_names), (modes, options), fields)
+    else:
+        text = _with_thresholds(fmt, modes, options, fields)
+    return text + c_arithmetic(fmt, prefix, modes, options, computed) + "\n#endif\n"
+
+
+def _with_thresholds(
+    fmt: Format, modes: Sequence[RoundingMode], options: Sequence[Overflow], fields: dict[str, str]
+) -> str:
+    """Return the header up to `multiply`, with tables of thresholds."""
+    mode_names, option_names = _constants(fmt)
     placed = {mode: [_thresholds(fmt, mode, negative) for negative in (False, True)] for mode in modes}
     threshold_length = max(len(side) for sides in placed.values() for side in sides)
     lengths = [side.codes.size for side in fmt.sides]
@@ -234,7 +231,7 @@ def c_header(fmt: str | Format) -> str:
 def _thresholds(fmt: Format, mode: RoundingMode, negative: bool) -> list[tuple[int, int]]:
     if negative and not fmt.signed:  # every negative number is out of range
         return [_ABOVE_ZERO]
-    return [_threshold(boundary) for boundary in boundaries(fmt, mode, negative)]
+    return [first_above(boundary) for boundary in boundaries(fmt, mode, negative)]
 
 
 def _c_thresholds(mode: RoundingMode, sides: list[list[tuple[int, int]]]) -> str:

@@ -1,4 +1,4 @@
-"""Numbers and tables as C has them, and the functions that every header has."""
+"""Numbers and tables as C has them, and the first functions that every header has."""
 
 from __future__ import annotations
 
@@ -36,10 +36,8 @@ static inline {code} {prefix}_encode_fixed(int64_t x, int fraction, int rounding
 static inline {code} {prefix}_multiply({code} a, {code} b, int rounding, int overflow) {{
     return {prefix}_encode({prefix}_decode(a) * {prefix}_decode(b), rounding, overflow);
 }}
-
-#endif
 """
-"""The end of a header: codes of doubles, of fixed point, of products; ``_place`` and the tables stand before."""
+"""A header's first functions: codes of doubles, fixed point and products. ``_place`` and tables stand before."""
 
 
 def rows(elements: Sequence[str]) -> str:
