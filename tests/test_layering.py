@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = {
     "ggd": (
         {"_kernels"},
-        {"_counting", "_gamma", "_cells", "_storing"},
+        {"_counting", "_gamma", "_cells", "_storing", "arrays"},
         {"sampling", "goodness"},
         {"distribution"},
         {"histogram", "quantizer", "result", "rivals"},
@@ -53,10 +53,11 @@ LAYERS = {
 }
 REFERENCE_USERS = {"rf8sim.arithmetic", "rf8sim.hardware"}  # builders of tables that must be exact
 TORCH_USERS = {
+    "ggd.arrays",
     "ggd.torch",
     "rf8sim.torch",
     "rf8sim.checkpoints.readers.torch",
-}  # the adapters, and the reader of PyTorch's files
+}  # the adapters, the reader of PyTorch's files, and what takes a tensor that the caller has
 ADAPTER_USERS = {"rf8sim.cli._model_evaluation"}  # the command that runs a model of PyTorch, once it is asked to
 LIGHT = ("rf8sim", "ggd", "rf8sim.cli")
 HEAVY = ("numba", "scipy", "matplotlib", "ml_dtypes", "torch", "jinja2")
