@@ -92,7 +92,9 @@ def misread(recipes: Recipes, shapes: Shapes) -> str | None:
         if reason:
             return f"{name!r} {reason}"
         assert recipe.scheme.scales is not None
-        forms.setdefault((layout_of(name, recipe, shapes[name]).form, recipe.scheme.scales.block), name)
+        block = recipe.scheme.scales.block
+        shared: Block = (1, -1) if block is not None and -1 in block else block  # a channel, of any number of axes
+        forms.setdefault((layout_of(name, recipe, shapes[name]).form, shared), name)
     if len(forms) > 1:
         first, second = list(forms.values())[:2]
         return f"{first!r} and {second!r} have different schemes: they decode all weights by one"

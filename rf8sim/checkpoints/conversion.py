@@ -31,7 +31,6 @@ from .plan import Plan, Recipe
 from .protect import Protection
 from .safetensors import NO_SEAL, SEAL, Writer, dtype_of, header_room, read_header, seal
 from .tasks import Sources, Task, check_names, check_patterns, exact_values, read_sources, task_of
-from .tensor_info import NOT_MEASURED
 
 __all__ = ["Written", "header_bytes", "write_quantized"]
 
@@ -295,4 +294,4 @@ def _finish_folder(
 
 def _is_coded(info: TensorInfo) -> bool:
     """Whether a tensor that stays as it is may be codes of another tool."""
-    return info.dtype.startswith("float8") or not (info.skipped is None or info.skipped.endswith(NOT_MEASURED))
+    return info.dtype.startswith("float8") or "not recognized" in (info.skipped or "")

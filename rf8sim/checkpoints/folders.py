@@ -132,7 +132,7 @@ def _stopping(config: dict[str, Any], reason: str) -> dict[str, Any]:
 
 
 def original_config(folder: Path) -> dict[str, Any] | None:
-    """Return what the ``config.json`` in the folder of a quantized checkpoint said before, None if there is none.
+    """Return what the ``config.json`` in the folder of a quantized checkpoint was before, None if there is none.
 
     A ``quantization_config`` is left out: the weights that it is of are numbers.
     """
