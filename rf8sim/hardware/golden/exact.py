@@ -132,8 +132,8 @@ def _dot(model: Model, values: Sequence[Array]) -> Exact:
     operands = (*lanes, *extra.values())
     if model.accumulation is not None:
         kinds = [model.operands[index].kind for name, index in place.items() if index is not None and name != "c"]
-        values = zip([port.kind for port in model.operands[:2]] + kinds, [*lanes, *scales], strict=True)
-        total = add_products(model.accumulation, extra.get("c"), [factor(*each) for each in values])
+        pairs = zip([port.kind for port in model.operands[:2]] + kinds, [*lanes, *scales], strict=True)
+        total = add_products(model.accumulation, extra.get("c"), [factor(*pair) for pair in pairs])
         return Exact(total, _invalid(total, operands))
     terms = lanes[0] * lanes[1]
     for scale in scales:

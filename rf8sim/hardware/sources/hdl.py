@@ -19,6 +19,7 @@ from .block import vector_lines
 from .blocks import blocks, lfsr_words, multiplication_table
 from .float8_blocks import ENCODER_PROOFS, prove_encoder
 from .testbench import bench_source
+from .vhdl_bench import encoder_bench
 
 __all__ = ["hdl_files", "lfsr_words", "rtl_sources", "write_hdl"]
 
@@ -81,6 +82,7 @@ def hdl_files(formats: Sequence[str | Format] = ("rf8",)) -> dict[str, bytes]:
         files[f"bench/prove_{name}_{mode.replace('-', '_')}.ys"] = prove_encoder(name, mode).encode()
     every = blocks()
     files["bench/tb_rf8.sv"] = bench_source(every).encode()
+    files["bench/tb_rf8_encode.vhd"] = encoder_bench(every).encode()
     for block in every:
         lines = vector_lines([*block.inputs.values(), *block.outputs.values()])
         files[f"vectors/{block.name}.mem"] = lines
