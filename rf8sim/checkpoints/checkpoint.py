@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .containers import unknown_kind
 from .errors import CheckpointError, CheckpointWarning
 from .others.recognition import as_weights, quantization_of
+from .readers.gguf import read_gguf
 from .readers.numpy import read_npy, read_npz
 from .readers.safetensors import read_safetensors
 from .readers.torch import read_torch
@@ -25,7 +27,7 @@ __all__ = ["CHUNK_ELEMENTS", "Checkpoint", "CheckpointError", "Chunk", "TensorIn
 # What a folder is taken for: the first of these patterns that matches anything must match one file.
 _FOLDER_PATTERNS = (
     "*.safetensors.index.json", "*.safetensors", "*.bin.index.json", "*.bin", "*.pt", "*.pth",
-    "*.npz", "*.npy",
+    "*-00001-of-*.gguf", "*.gguf", "*.npz", "*.npy",
 )  # fmt: skip
 
 # What a training loop leaves beside the weights.
@@ -64,7 +66,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     ----------
     path : str or Path
         A ``.safetensors``, ``.npz`` or ``.npy`` file; with PyTorch installed a ``.pt``, ``.pth`` or ``.bin``
-        file; the ``.index.json`` of a checkpoint in several files; or a folder that holds one of these.
+        file, with gguf a ``.gguf`` file (one part of a split model stands for all); the ``.index.json`` of a
+        checkpoint in several files; or a folder that holds one of these.
 
     Returns
     -------
@@ -97,8 +100,7 @@ def _in_file(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[str, ...]]:
     """Return the tensors of a file as they are stored, and sentences on what is left out."""
     reader = next((read for suffix, read in _READERS.items() if path.name.lower().endswith(suffix)), None)
     if reader is None:
-        known = ", ".join(_READERS)
-        raise CheckpointError(f"{path}: unknown kind of file: expected one of {known}, or a folder")
+        raise unknown_kind(path)
     try:
         contents = list(reader(path))
     except OSError as error:
@@ -169,4 +171,5 @@ _READERS: dict[str, Callable[[Path], Iterator[TensorInfo | str]]] = {
     ".pt": read_torch,
     ".pth": read_torch,
     ".bin": read_torch,
+    ".gguf": read_gguf,
 }

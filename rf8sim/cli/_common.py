@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 import typer
 from typer.core import TyperCommand
 
+from ..checkpoints.containers import HELP
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -169,7 +171,7 @@ Checkpoints = Annotated[
     list[Path],
     typer.Argument(
         metavar="CHECKPOINT",
-        help="A .safetensors, .npz, .npy, .pt, .pth or .bin file, an .index.json, or a folder with one.",
+        help=HELP,
     ),
 ]
 Include = Annotated[

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from ..checkpoints.containers import HELP
 from ._common import Exclude, Include, PageReport, app, given_command, page_place, print_page, progress_bar
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _Checkpoint = Annotated[
     Path,
     typer.Argument(
         metavar="CHECKPOINT",
-        help="A .safetensors, .npz, .npy, .pt, .pth or .bin file, an .index.json, or a folder with one.",
+        help=HELP,
     ),
 ]
 _Coder = Annotated[str, typer.Option(metavar="NAME", help="Entropy coder of the codes: rans, huffman or eg.")]

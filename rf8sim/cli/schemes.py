@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from ..checkpoints.containers import HELP
 from ._common import Exclude, Include, Threads, app, given_command, page_place, print_page, progress_bar
 
 __all__ = ["compare_schemes"]
@@ -25,7 +26,7 @@ def compare_schemes(
         Path,
         typer.Argument(
             metavar="CHECKPOINT",
-            help="A .safetensors, .npz, .npy, .pt, .pth or .bin file, an .index.json, or a folder with one.",
+            help=HELP,
         ),
     ],
     output: Annotated[Path, page_place("--output", "-o")],

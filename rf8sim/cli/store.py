@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from ..checkpoints.containers import HELP
 from ._common import app, as_json, plain, print_table, progress_bar, terminal
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _Checkpoint = Annotated[
     Path,
     typer.Argument(
         metavar="CHECKPOINT",
-        help="A .safetensors, .npz, .npy, .pt, .pth or .bin file, an .index.json, or a folder with one.",
+        help=HELP,
     ),
 ]
 _Output = Annotated[
