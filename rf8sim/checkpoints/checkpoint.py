@@ -15,9 +15,11 @@ from pathlib import Path
 
 from .containers import unknown_kind
 from .errors import CheckpointError, CheckpointWarning
+from .hub import from_hub, is_hub_id
 from .others.recognition import as_weights, quantization_of
 from .readers.gguf import read_gguf
 from .readers.numpy import read_npy, read_npz
+from .readers.onnx import read_onnx
 from .readers.safetensors import read_safetensors
 from .readers.torch import read_torch
 from .tensor_info import CHUNK_ELEMENTS, Chunk, TensorInfo
@@ -88,6 +90,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if path.is_dir():
         path = _in_folder(path)
+    elif not path.exists() and is_hub_id(path.as_posix()):
+        path = _in_folder(from_hub(path.as_posix()))
     elif not path.exists():
         raise CheckpointError(f"{path}: no such file or folder")
     tensors, notes = _in_file(path)
@@ -172,4 +176,5 @@ _READERS: dict[str, Callable[[Path], Iterator[TensorInfo | str]]] = {
     ".pth": read_torch,
     ".bin": read_torch,
     ".gguf": read_gguf,
+    ".onnx": read_onnx,
 }

@@ -10,7 +10,7 @@ from .errors import CheckpointError
 
 __all__ = ["CONVERSIONS", "HELP", "SUFFIXES", "package", "unknown_kind"]
 
-SUFFIXES = (".safetensors", ".index.json", ".npz", ".npy", ".pt", ".pth", ".bin", ".gguf")
+SUFFIXES = (".safetensors", ".index.json", ".npz", ".npy", ".pt", ".pth", ".bin", ".gguf", ".onnx")
 """How the names of files end that are read."""
 
 _TENSORFLOW = "convert it to .npz, e.g. numpy.savez(out, **{w.path: w.numpy() for w in keras_model.weights})"
@@ -29,7 +29,10 @@ CONVERSIONS = {
 """How to convert files that are not read, by how their names end."""
 
 _FILES = [suffix for suffix in SUFFIXES if suffix != ".index.json"]
-HELP = f"A {', '.join(_FILES[:-1])} or {_FILES[-1]} file, an .index.json, or a folder with one."
+HELP = (
+    f"A {', '.join(_FILES[:-1])} or {_FILES[-1]} file, an .index.json, a folder with one, or an id of Hugging Face "
+    "(org/name)."
+)
 """What an argument that is a checkpoint may be."""
 
 

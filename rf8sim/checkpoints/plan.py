@@ -41,7 +41,7 @@ __all__ = ["CODERS", "KEPT_DTYPES", "KEPT_PATTERNS", "Plan", "Recipe", "Rule", "
 CODERS = ("none", "huffman", "rans", "eg")
 """How codes are stored: as they are, or entropy-coded."""
 
-KEPT_PATTERNS = ("*norm*", "*ln_*", "*ln1*", "*ln2*", "*embed*", "*wte*", "*wpe*", "*position*", "*bias*")
+KEPT_PATTERNS = ("*norm*", "*ln_*", "*ln1*", "*ln2*", "*embed*", "*embd*", "*wte*", "*wpe*", "*position*", "*bias*")
 """Names of norms, embeddings and biases, which stay as they are unless a plan says otherwise."""
 
 KEPT_DTYPES = ("own", "bfloat16", "float16")
