@@ -11,7 +11,8 @@ from oracle_helpers import overflows
 import rf8sim
 from rf8sim import reference
 from rf8sim.hardware.sources.blocks import encoded_fixed, near_thresholds
-from rf8sim.hardware.sources.c_header import c_dpi, c_header, dpi_package
+from rf8sim.hardware.sources.c_dpi import c_dpi, dpi_package
+from rf8sim.hardware.sources.c_header import c_header
 from rf8sim.hardware.sources.packages import identifier
 
 pytestmark = [
@@ -146,6 +147,17 @@ def test_the_functions_for_dpi_compile(tmp_path, name):
     assert (run.returncode, run.stderr) == (0, "")
     library = ctypes.CDLL(str(tmp_path / "dpi.so"))
     assert 'extern "C" {' in c_dpi(fmt)  # Verilator compiles it as C++
-    for function in ("decode", "encode", "encode_fixed", "multiply"):
+    functions = (
+        "decode",
+        "encode",
+        "encode_fixed",
+        "encode_stochastic",
+        "add",
+        "subtract",
+        "multiply",
+        "divide",
+        "fma",
+    )
+    for function in (*functions, "accumulate", "round_sum"):
         assert f"{prefix}_dpi_{function}(" in dpi_package(fmt)
         assert getattr(library, f"{prefix}_dpi_{function}")

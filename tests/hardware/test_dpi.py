@@ -8,7 +8,9 @@ import pytest
 
 import rf8sim
 from rf8sim import Rounding
-from rf8sim.hardware.sources.c_header import c_dpi, c_header, dpi_package
+from rf8sim.hardware.golden.golden import golden
+from rf8sim.hardware.sources.c_dpi import c_dpi, dpi_package
+from rf8sim.hardware.sources.c_header import c_header
 from rf8sim.hardware.sources.packages import identifier
 
 pytestmark = [
@@ -18,7 +20,7 @@ pytestmark = [
     ),
 ]
 
-# Prints decoded bits, products and codes of float64 and fixed-point numbers, a line each.
+# Prints decoded bits, products, codes of float64 and fixed-point numbers, a line each; then the other operations.
 BENCH = """
 module top;
   import NAME_dpi_pkg::*;
@@ -35,6 +37,22 @@ module top;
       $fdisplay(file, "%h", NAME_dpi_encode($bitstoreal(numbers[place]), ENCODE_MODE, ENCODE_OVERFLOW));
     for (int place = 0; place < COUNT; place++)
       $fdisplay(file, "%h", NAME_dpi_encode_fixed($signed(numbers[place]) >>> 12, 32, ENCODE_MODE, ENCODE_OVERFLOW));
+    for (int place = 0; place < COUNT; place++) begin
+      code_t a, b, c;
+      code_t lanes_a[], lanes_b[];
+      a = TYPE'(numbers[place] >> 8);
+      b = TYPE'(numbers[place] >> 32);
+      c = TYPE'(numbers[place] >> 20);
+      lanes_a = '{a, b, c};
+      lanes_b = '{b, b, a};
+      $fdisplay(file, "%h %h %h %h %h %h", NAME_dpi_add(a, b, MULTIPLY_MODE, MULTIPLY_OVERFLOW),
+          NAME_dpi_subtract(a, b, MULTIPLY_MODE, MULTIPLY_OVERFLOW),
+          NAME_dpi_divide(a, b, MULTIPLY_MODE, MULTIPLY_OVERFLOW),
+          NAME_dpi_fma(a, b, c, MULTIPLY_MODE, MULTIPLY_OVERFLOW),
+          NAME_dpi_dot(lanes_a, lanes_b, MULTIPLY_MODE, MULTIPLY_OVERFLOW),
+          NAME_dpi_encode_stochastic($bitstoreal(numbers[place]), 32'(numbers[place]), 12, PREFIX_STOCHASTIC_A,
+              ENCODE_OVERFLOW));
+    end
     $fclose(file);
     $finish;
   end
@@ -66,7 +84,12 @@ def answers(folder, name, encode, multiply, header=None):
         )
     code = "byte unsigned" if fmt.bits <= 8 else "shortint unsigned"
     text = text.replace("TYPE'", "code_t'").replace("module top;", f"module top;\n  typedef {code} code_t;")
-    text = text.replace("NAME", prefix).replace("COUNT", str(count)).replace("PAIRS", str(count))
+    text = (
+        text.replace("NAME", prefix)
+        .replace("PREFIX", prefix.upper())
+        .replace("COUNT", str(count))
+        .replace("PAIRS", str(count))
+    )
     (folder / "top.sv").write_text(text.replace("CODES", str(fmt.values.size)))
     command = ["verilator", "--cc", "--exe", "--build", "--main", "--no-timing", "-O0", "--top-module", "top"]
     command += ["-CFLAGS", f"-I{folder} -O0", "package.sv", "top.sv", f"{prefix}_dpi.c"]
@@ -87,6 +110,17 @@ def expected(name, encode, multiply):
         rf8sim.encode(patterns.view(np.float64), fmt, rounding=encode),
     ]
     codes.append(rf8sim.encode(fixed, fmt, rounding=encode))
+    c = (patterns >> np.uint64(20)).astype(fmt.code_dtype)
+    drawn = Rounding("stochastic", encode.overflow, words=patterns.astype(np.uint32), bits=12)
+    others = [
+        rf8sim.add(a, b, fmt, rounding=multiply),
+        rf8sim.subtract(a, b, fmt, rounding=multiply),
+        rf8sim.divide(a, b, fmt, rounding=multiply),
+        rf8sim.fma(a, b, c, fmt, rounding=multiply),
+        golden("dot:3", fmt, rounding=multiply).compute((np.stack([a, b, c], 1), np.stack([b, b, a], 1)))[0].results,
+        rf8sim.encode(patterns.view(np.float64), fmt, rounding=drawn),
+    ]
+    codes.append(np.stack(others, axis=1).ravel())
     digits = 2 if fmt.bits <= 8 else 4
     decoded = [f"{bits:016x}" for bits in fmt.values.view(np.uint64).tolist()]
     return decoded, [f"{code:0{digits}x}" for part in codes for code in part.tolist()]

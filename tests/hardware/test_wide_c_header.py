@@ -15,7 +15,8 @@ import rf8sim
 from rf8sim import Rounding, RoundingMode, reference
 from rf8sim.codec.boundaries import place
 from rf8sim.formats import get_format
-from rf8sim.hardware.sources.c_header import c_dpi, c_header, dpi_package
+from rf8sim.hardware.sources.c_dpi import c_dpi, dpi_package
+from rf8sim.hardware.sources.c_header import c_header
 from rf8sim.hardware.sources.packages import identifier
 
 pytestmark = test_c_header.pytestmark

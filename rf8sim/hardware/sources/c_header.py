@@ -13,7 +13,7 @@ from .c_header_wide import computes_thresholds, wide_c_header
 from .c_tables import ENCODE, c_number, rows
 from .packages import identifier
 
-__all__ = ["c_dpi", "c_header", "dpi_package"]
+__all__ = ["c_constants", "c_header"]
 
 _MODES: tuple[RoundingMode, ...] = tuple(mode for mode in RoundingMode if mode is not RoundingMode.STOCHASTIC)
 _ABOVE_ZERO = (-32767, 0)  # the threshold of every magnitude but zero
@@ -77,41 +77,6 @@ static inline {code} {prefix}_place(int negative, int octave, uint64_t significa
 
 """
 
-_DPI = """\
-/* {name} for SystemVerilog's DPI: import them with {prefix}_dpi_pkg.sv. Generated. */
-#include "{prefix}.h"
-
-#ifdef __cplusplus /* Verilator compiles C as C++ */
-extern "C" {{
-#endif
-double {prefix}_dpi_decode({c_code} code) {{ return {prefix}_decode(code); }}
-{c_code} {prefix}_dpi_encode(double x, int rounding, int overflow) {{
-    return {prefix}_encode(x, rounding, overflow);
-}}
-{c_code} {prefix}_dpi_encode_fixed(long long x, int fraction, int rounding, int overflow) {{
-    return {prefix}_encode_fixed(x, fraction, rounding, overflow);
-}}
-{c_code} {prefix}_dpi_multiply({c_code} a, {c_code} b, int rounding, int overflow) {{
-    return {prefix}_multiply(a, b, rounding, overflow);
-}}
-#ifdef __cplusplus
-}}
-#endif
-"""
-
-_DPI_PACKAGE = """\
-// {name} by its C functions, for simulators with DPI (Verilator and the commercial ones; Icarus has none). Generated.
-package {prefix}_dpi_pkg;
-{choices}
-  import "DPI-C" function real {prefix}_dpi_decode(input {sv_code} unsigned code);
-  import "DPI-C" function {sv_code} unsigned {prefix}_dpi_encode(input real x, input int rounding, input int overflow);
-  import "DPI-C" function {sv_code} unsigned {prefix}_dpi_encode_fixed(
-      input longint x, input int fraction, input int rounding, input int overflow);
-  import "DPI-C" function {sv_code} unsigned {prefix}_dpi_multiply(
-      input {sv_code} unsigned a, input {sv_code} unsigned b, input int rounding, input int overflow);
-endpackage
-"""
-
 
 def _hex(fmt: Format, code: int) -> str:
     return f"0x{code:0{2 * fmt.code_dtype.itemsize}x}"
@@ -128,7 +93,14 @@ def _choices(fmt: Format) -> tuple[list[RoundingMode], list[Overflow]]:
     return modes, [option for option in options if fits(fmt, Rounding(overflow=option))]
 
 
-def _constants(fmt: Format) -> tuple[list[str], list[str]]:
+def c_constants(fmt: Format) -> tuple[list[str], list[str]]:
+    """Return the constants of rounding modes and of overflow options, each with its number.
+
+    Examples
+    --------
+    >>> c_constants(get_format("rf8"))[1]
+    ['RF8_OVERFLOW_SATURATE = 0', 'RF8_OVERFLOW_IEEE = 1', 'RF8_OVERFLOW_NAN = 2']
+    """
     prefix = identifier(fmt).upper()
     modes, options = _choices(fmt)
     return (
@@ -177,7 +149,7 @@ def c_header(fmt: str | Format) -> str:
     fmt = get_format(fmt)
     prefix = identifier(fmt)
     modes, options = _choices(fmt)
-    mode_names, option_names = _constants(fmt)
+    mode_names, option_names = c_constants(fmt)
     fields = {
         "name": fmt.name,
         "description": fmt.description.replace("*/", "* /"),
@@ -201,7 +173,7 @@ def _with_thresholds(
     fmt: Format, modes: Sequence[RoundingMode], options: Sequence[Overflow], fields: dict[str, str]
 ) -> str:
     """Return the header up to `multiply`, with tables of thresholds."""
-    mode_names, option_names = _constants(fmt)
+    mode_names, option_names = c_constants(fmt)
     placed = {mode: [_thresholds(fmt, mode, negative) for negative in (False, True)] for mode in modes}
     threshold_length = max(len(side) for sides in placed.values() for side in sides)
     lengths = [side.codes.size for side in fmt.sides]
@@ -237,30 +209,3 @@ def _thresholds(fmt: Format, mode: RoundingMode, negative: bool) -> list[tuple[i
 def _c_thresholds(mode: RoundingMode, sides: list[list[tuple[int, int]]]) -> str:
     tables = [rows([f"{{{octave}, {significand:#x}u}}" for octave, significand in side or [(0, 0)]]) for side in sides]
     return "  {" + ",\n   ".join(f"{{\n{table}\n   }}" for table in tables) + f"}} /* {mode.value} */"
-
-
-def c_dpi(fmt: str | Format) -> str:
-    """Return a C file that exports the header's functions under names that DPI can import.
-
-    Examples
-    --------
-    >>> "rf8_dpi_multiply" in c_dpi("rf8")
-    True
-    """
-    fmt = get_format(fmt)
-    c_code = "unsigned char" if fmt.bits <= 8 else "unsigned short"
-    return _DPI.format(name=fmt.name, prefix=identifier(fmt), c_code=c_code)
-
-
-def dpi_package(fmt: str | Format) -> str:
-    """Return the SystemVerilog package that imports `c_dpi`.
-
-    Examples
-    --------
-    >>> "RF8_RESIDUAL = 6" in dpi_package("rf8")
-    True
-    """
-    fmt = get_format(fmt)
-    constants = [f"  localparam int {constant};" for group in _constants(fmt) for constant in group]
-    sv_code = "byte" if fmt.bits <= 8 else "shortint"
-    return _DPI_PACKAGE.format(name=fmt.name, prefix=identifier(fmt), choices="\n".join(constants), sv_code=sv_code)

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from ..._version import __version__
 from ...formats import Format, get_byte_format
-from . import c_header, packages
+from . import c_dpi, c_header, packages
 from .block import vector_lines
 from .blocks import blocks, lfsr_words, multiplication_table
 from .float8_blocks import ENCODER_PROOFS, prove_encoder
@@ -97,8 +97,8 @@ def hdl_files(formats: Sequence[str | Format] = ("rf8",)) -> dict[str, bytes]:
             f"bench/tb_{name}_pkg.vhd": packages.vhdl_testbench(fmt),
             f"vectors/{name}_codes.txt": packages.code_lines(fmt),
             f"c/{name}.h": c_header.c_header(fmt),
-            f"c/{name}_dpi.c": c_header.c_dpi(fmt),
-            f"c/{name}_dpi_pkg.sv": c_header.dpi_package(fmt),
+            f"c/{name}_dpi.c": c_dpi.c_dpi(fmt),
+            f"c/{name}_dpi_pkg.sv": c_dpi.dpi_package(fmt),
         }
         files |= {path: text.encode() for path, text in generated.items()}
     return files | {_MANIFEST: _manifest(files, chosen)}
