@@ -63,7 +63,7 @@ def summaries(x: NDArray[Any], threads: int = 1) -> Iterator[Counts]:
     """
     if threads < 1:
         raise ValueError(f"counting needs at least one thread, got {threads!r}")
-    if x.dtype.name.startswith(("float8", "float6", "float4")):
+    if x.dtype.name.startswith(("float8_", "float6_", "float4_")):
         x = x.astype(np.float32)  # exact
     name = x.dtype.name
     x = x.ravel(order="K")

@@ -143,9 +143,7 @@ def test_the_command_line_says_its_own_names(capsys, command, option):
         ("convert -f float32", "convert goes into another format: --result says which"),
         ("dot:2 --result float32 --rounding residual", "rounding 'residual' is not for a result in float32"),
         ("dot:2 --format-c float64", "operand c is a number of at most 53 digits, not float64"),
-        ("dot:2 --accumulator aligned:13:16 --format-c float32", "an operand c is for exact sums, and for floats"),
         ("block_dot:2 --accumulator int:24", "scaled sums are no integers, choose a float"),
-        ("block_dot:2 --accumulator hopper-fp8 --format-c float32", "starts from zero here"),
         ("multiply --profile arm", "unknown profile 'arm': the choices are riscv, cuda, ocp, p3109"),
         (
             "multiply --random-bits 32",
