@@ -42,7 +42,9 @@ def steps_of(accumulator, model, block):
     chosen = as_accumulation(accumulator)
     kind, order, mode = get_accumulator(chosen.accumulator).name, chosen.order, chosen.rounding.mode
     units = [
-        linalg_oracle.unit_of(port.kind.format.values if hasattr(port.kind, "format") else port.kind.layout.values(np.arange(4)))
+        linalg_oracle.unit_of(
+            port.kind.format.values if hasattr(port.kind, "format") else port.kind.layout.values(np.arange(4))
+        )
         for port in model.operands
         if port.name in ("a", "b")
     ]  # fmt: skip
@@ -130,13 +132,19 @@ def test_a_stream_is_summed_step_by_step(fmt, accumulator):
 
 
 ADDENDS = [
-    ("dot:5", ("e4m3fn", "e5m2", "float32"), "hopper-fp8"), ("dot:40", ("e4m3fn", "e4m3fn", "float32"), "hopper-fp8"),
-    ("dot:9", ("float16", "float16", "float32"), "volta-fp16"), ("dot:7", ("float16", "float16", "float16"), "cdna2-fp16"),
-    ("dot:18", ("e4m3fnuz", "e5m2fnuz", "float32"), "cdna3-fp8"), ("dot:9", ("bfloat16", "bfloat16", "float32"), "cdna3-fp16"),
-    ("dot:9", ("e5m2", "e5m2", "float32"), "riscv-fp8"), ("dot:20", ("e2m1fn", "e2m1fn", "float32"), "blackwell-mxfp4"),
+    ("dot:5", ("e4m3fn", "e5m2", "float32"), "hopper-fp8"),
+    ("dot:40", ("e4m3fn", "e4m3fn", "float32"), "hopper-fp8"),
+    ("dot:9", ("float16", "float16", "float32"), "volta-fp16"),
+    ("dot:7", ("float16", "float16", "float16"), "cdna2-fp16"),
+    ("dot:18", ("e4m3fnuz", "e5m2fnuz", "float32"), "cdna3-fp8"),
+    ("dot:9", ("bfloat16", "bfloat16", "float32"), "cdna3-fp16"),
+    ("dot:9", ("e5m2", "e5m2", "float32"), "riscv-fp8"),
+    ("dot:20", ("e2m1fn", "e2m1fn", "float32"), "blackwell-mxfp4"),
     ("dot:6", ("rf8", "rf8", "bfloat16"), Accumulation("float16", order="pairwise")),
-    ("dot:6", ("rf8", "rf8", "float32"), Accumulation("bfloat16", order="blocked:4")), ("dot:3", ("int8", "int8", "int32"), "int:20"),
-    ("fma", ("e4m3fn", "e4m3fn", "float32"), "aligned:13:32:e8m13"), ("dot:4", ("e4m3fn", "e4m3fn", "rf8"), "rf8"),
+    ("dot:6", ("rf8", "rf8", "float32"), Accumulation("bfloat16", order="blocked:4")),
+    ("dot:3", ("int8", "int8", "int32"), "int:20"),
+    ("fma", ("e4m3fn", "e4m3fn", "float32"), "aligned:13:32:e8m13"),
+    ("dot:4", ("e4m3fn", "e4m3fn", "rf8"), "rf8"),
 ]  # fmt: skip
 
 
@@ -154,7 +162,8 @@ def test_an_addend_is_the_running_sum(operation, fmt, accumulator):
     for row in range(len(got)):
         wanted = step(float(c[row]), a[row].tolist(), b[row].tolist(), None)
         if not same(float(got[row]), wanted):
-            assert model.into is not None and abs(wanted) > model.into.max, row
+            assert model.into is not None
+            assert abs(wanted) > model.into.max, row
 
 
 @pytest.mark.parametrize(
@@ -196,7 +205,8 @@ def test_an_addend_of_a_scaled_sum_is_added_last():
 @pytest.mark.parametrize(
     ("operation", "options"),
     [
-        ("accumulate", {"fmt": "e4m3fn", "accumulator": "float32"}), ("accumulate", {"fmt": "rf8", "result": "float32"}),
+        ("accumulate", {"fmt": "e4m3fn", "accumulator": "float32"}),
+        ("accumulate", {"fmt": "rf8", "result": "float32"}),
         ("accumulate", {"fmt": "int8", "accumulator": "int:20"}),
         ("accumulate", {"fmt": "e4m3fn", "accumulator": "hopper-fp8", "result": "bfloat16"}),
         ("dot:4", {"fmt": ("e4m3fn", "e4m3fn", "float32"), "accumulator": "hopper-fp8"}),
@@ -231,4 +241,5 @@ def test_a_result_of_an_accumulator_is_its_own_float():
     assert golden("accumulate", "e4m3fn", accumulator="hopper-fp8").result.kind.name == "e8m13"
     assert golden("accumulate", "int8", accumulator="int:24").result.kind.name == "fixed:24.0"
     assert golden("accumulate", "rf8", accumulator="int:40").result.kind.name == "fixed:2.38"
-    assert get_layout("e8m13").precision == 14 and get_format("bfloat16").bits == 16
+    assert get_layout("e8m13").precision == 14
+    assert get_format("bfloat16").bits == 16
