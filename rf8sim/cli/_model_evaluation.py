@@ -112,8 +112,7 @@ def evaluate_text(
     import msgspec
 
     note = (
-        f"The original is itself quantized: its file stores matrices as {pretrained.stored}. Costs are on top of that, "
-        "and a scheme of the same grid costs next to nothing here."
+        f"The original is itself quantized: its file stores matrices as {pretrained.stored}. Costs are on top of that."
     )
     return msgspec.structs.replace(found, notes=(note, *found.notes))
 
