@@ -173,7 +173,7 @@ class TestTorch:
         stderr = capsys.readouterr().err
         assert stderr.count("m.pt is a training checkpoint") == 2  # once for each command
         assert "left out" in (tmp_path / "r/report.md").read_text()
-        assert json.loads((tmp_path / "r/report.json").read_text())["notes"][0].startswith("m.pt: m.pt is a training")
+        assert json.loads((tmp_path / "r/report.json").read_text())["notes"][0].startswith("m.pt is a training")
         assert not [name for name in load_file(tmp_path / "q.safetensors") if "exp_avg" in name or "rng" in name]
 
     def test_parts_of_a_model_are_all_read(self, tmp_path, training):

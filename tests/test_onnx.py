@@ -57,12 +57,17 @@ def test_types(tmp_path, external):
     assert np.array_equal(tensors["f32"].elements(13, 3), WEIGHT.ravel()[13:16])
 
 
+def test_a_folder_with_one(tmp_path):
+    save(tmp_path / "m.onnx", model_of([numpy_helper.from_array(WEIGHT, "w")]))
+    assert set(read(tmp_path)) == {"w"}
+
+
 def test_typed_fields(tmp_path):
-    tensors = [helper.make_tensor("w", TensorProto.FLOAT, (2, 3), [1.0, 2, 3, 4, 5, 6])]
-    tensors.append(helper.make_tensor("h", TensorProto.FLOAT16, (2,), [0.5, -1.5]))
-    found = read(save(tmp_path / "m.onnx", model_of(tensors)))
-    assert numbers(found["w"]).tolist() == [[1, 2, 3], [4, 5, 6]]
-    assert numbers(found["h"]).tolist() == [0.5, -1.5]
+    initializers = [helper.make_tensor("w", TensorProto.FLOAT, (2, 3), [1.0, 2, 3, 4, 5, 6])]
+    initializers.append(helper.make_tensor("h", TensorProto.FLOAT16, (2,), [0.5, -1.5]))
+    tensors = read(save(tmp_path / "m.onnx", model_of(initializers)))
+    assert numbers(tensors["w"]).tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert numbers(tensors["h"]).tolist() == [0.5, -1.5]
 
 
 def integers(shape, dtype):
@@ -91,14 +96,14 @@ def test_dequantized_weights(tmp_path, dtype, kind, scale_type):
     other = numpy_helper.from_array(WEIGHT, "bias")
     model = model_of([*(numpy_helper.from_array(a, n) for n, a in parts.items()), other], [node], ["y"])
     [expected] = ReferenceEvaluator(model).run(None, {})
-    found = read(save(tmp_path / "m.onnx", model))
-    assert set(found) == {"w", "bias"}
-    assert found["w"].dtype == "float32"
-    assert np.array_equal(numbers(found["w"]), expected.astype(np.float32))
-    assert "ONNX" in found["w"].coded.words
+    tensors = read(save(tmp_path / "m.onnx", model))
+    assert set(tensors) == {"w", "bias"}
+    assert tensors["w"].dtype == "float32"
+    assert np.array_equal(numbers(tensors["w"]), expected.astype(np.float32))
+    assert "ONNX" in tensors["w"].coded.words
     bits = {"int8": 8, "uint8": 8, "int4": 4, "uint4": 4, "float8_e4m3fn": 8}[np.dtype(dtype).name]
     zero_bits = 0 if is_float else bits
-    assert found["w"].coded.bits == pytest.approx(bits + scale.size * (8 * scale.itemsize + zero_bits) / codes.size)
+    assert tensors["w"].coded.bits == pytest.approx(bits + scale.size * (8 * scale.itemsize + zero_bits) / codes.size)
 
 
 def test_weights_of_quantized_operators(tmp_path):
@@ -109,19 +114,19 @@ def test_weights_of_quantized_operators(tmp_path):
         [numpy_helper.from_array(np.asarray(array), name) for name, array in parts.items()],
         [helper.make_node("QLinearMatMul", inputs, ["y"])],
     )
-    found = read(save(tmp_path / "m.onnx", model))
+    tensors = read(save(tmp_path / "m.onnx", model))
     expected = (codes.astype(np.float32) - zero.astype(np.float32)) * scale
-    assert np.array_equal(numbers(found["w"]), expected)
+    assert np.array_equal(numbers(tensors["w"]), expected)
 
 
 def test_what_is_not_recognized_is_named(tmp_path):
     parts = {"b": integers((10, 2, 8), np.uint8), "b_scales": WEIGHT[0], "plain": WEIGHT}
     nodes = [helper.make_node("MatMulNBits", ["x", "b", "b_scales"], ["y"], domain="com.microsoft")]
     path = save(tmp_path / "m.onnx", model_of([numpy_helper.from_array(a, n) for n, a in parts.items()], nodes))
-    found = read(path)
-    assert found["plain"].skipped is None
+    tensors = read(path)
+    assert tensors["plain"].skipped is None
     for name in ("b", "b_scales"):
-        assert "quantized in a way that is not recognized" in found[name].skipped
+        assert "quantized in a way that is not recognized" in tensors[name].skipped
 
 
 def test_bad_files(tmp_path):

@@ -305,11 +305,11 @@ class _Running:
         if order == Order("blocked", depth):
             finite = np.isfinite(self.products)
             partial = list(np.where(finite, self.products, 0.0))
-            whole = sum_terms(partial, True, 1) + np.where(finite, 0.0, self.products).sum(axis=0)
+            total = sum_terms(partial, True, 1) + np.where(finite, 0.0, self.products).sum(axis=0)
         else:
-            whole = self.add(None)
-            partial = [np.where(np.isfinite(whole), whole, 0.0)]
-        special = np.where(np.isfinite(whole) & np.isfinite(scale), 0.0, whole * scale)
+            total = self.add(None)
+            partial = [np.where(np.isfinite(total), total, 0.0)]
+        special = np.where(np.isfinite(total) & np.isfinite(scale), 0.0, total * scale)
         usual = np.where(np.isfinite(scale), scale, 1.0)
         sums = np.zeros(scale.size) if start is None else start
         add_terms(

@@ -29,7 +29,7 @@ __all__ = ["CHUNK_ELEMENTS", "Checkpoint", "CheckpointError", "Chunk", "TensorIn
 # What a folder is taken for: the first of these patterns that matches anything must match one file.
 _FOLDER_PATTERNS = (
     "*.safetensors.index.json", "*.safetensors", "*.bin.index.json", "*.bin", "*.pt", "*.pth",
-    "*-00001-of-*.gguf", "*.gguf", "*.npz", "*.npy",
+    "*-00001-of-*.gguf", "*.gguf", "*.onnx", "*.npz", "*.npy",
 )  # fmt: skip
 
 # What a training loop leaves beside the weights.
@@ -68,8 +68,9 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     ----------
     path : str or Path
         A ``.safetensors``, ``.npz`` or ``.npy`` file; with PyTorch installed a ``.pt``, ``.pth`` or ``.bin``
-        file, with gguf a ``.gguf`` file (one part of a split model stands for all); the ``.index.json`` of a
-        checkpoint in several files; or a folder that holds one of these.
+        file, with gguf a ``.gguf`` file (one part of a split model stands for all), with onnx an ``.onnx`` file; the
+        ``.index.json`` of a checkpoint in several files; a folder that holds one of these; or, where there is no such
+        file, the id of a model of Hugging Face (``org/name``, ``org/name@revision``).
 
     Returns
     -------

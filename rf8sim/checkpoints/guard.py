@@ -245,10 +245,10 @@ class _Figures:
         """
         assert self.evaluate is not None
         with tempfile.TemporaryDirectory(dir=self.quantized.path.parent) as folder:
-            whole = is_model_folder(self.source)
-            plain = Path(folder) / ("model" if whole else "model.safetensors")
+            as_folder = is_model_folder(self.source)
+            plain = Path(folder) / ("model" if as_folder else "model.safetensors")
             write_dequantized(self.quantized, plain, plain, plain=True, progress=self.progress)
-            if whole:
+            if as_folder:
                 if len(self.quantized.headers) == 1:
                     (plain / self.quantized.headers[0].path.name).rename(plain / "model.safetensors")
                 carry_over(self.source, plain, original_config(self.source))

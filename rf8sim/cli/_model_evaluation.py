@@ -103,18 +103,18 @@ def evaluate_text(
         journal=journal,
     )
     with progress_bar(quiet) as progress:
-        found = evaluate(
+        outputs = evaluate(
             pretrained.model, batches, precisions, config, name=pretrained.name, data=options.text.name,
             progress=progress,
         )  # fmt: skip
     if not pretrained.stored:
-        return found
+        return outputs
     import msgspec
 
     note = (
         f"The original is itself quantized: its file stores matrices as {pretrained.stored}. Costs are on top of that."
     )
-    return msgspec.structs.replace(found, notes=(note, *found.notes))
+    return msgspec.structs.replace(outputs, notes=(note, *outputs.notes))
 
 
 def _chosen(options: TextOptions) -> Callable[[str, Any], bool]:

@@ -50,8 +50,8 @@ Accumulator = Annotated[
     typer.Option(
         "--accumulator",
         metavar="NAME",
-        help="What dot:n, block_dot:n and fma sum in (default: exact): float32, e8m13, int:24, a format, aligned:F:K, "
-        "or a matrix engine such as hopper-fp8.",
+        help="What dot:n, block_dot:n, fma and accumulate sum in (default: exact): float32, e8m13, int:24, a format, "
+        "aligned:F:K, or a matrix engine such as hopper-fp8.",
     ),
 ]
 Profile = Annotated[
@@ -200,6 +200,7 @@ def _rounding(given: dict[str, Any]) -> str | Rounding | None:
     "rf8sim vectors dot:4 -f e4m3fn --result float32; "
     "rf8sim vectors fma -f e4m3fn --format-c float32 --result float32; "
     "rf8sim vectors block_dot:32 -f e2m1fn --result float32; "
+    "rf8sim vectors accumulate -f e4m3fn --accumulator float32; "
     "rf8sim vectors multiply --inputs-only | ./dut | rf8sim verify multiply",
 )
 def vectors(

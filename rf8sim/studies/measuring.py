@@ -324,7 +324,11 @@ def _open(
     labels = _labels([Path(path) for path in paths])
     opened = {label: open_checkpoint(path) for label, path in labels.items()}
     tensors = [(label, tensor) for label, checkpoint in opened.items() for tensor in checkpoint]
-    notes = tuple(f"{label}: {note}" for label, checkpoint in opened.items() for note in checkpoint.notes)
+    notes = tuple(
+        f"{label}: {note}" if len(opened) > 1 else note
+        for label, checkpoint in opened.items()
+        for note in checkpoint.notes
+    )
     wanted = [(label, tensor) for label, tensor in tensors if settings.wants(tensor.name)]
     reasons = {id(t): t.skipped or (None if t.size else "it has no elements") for _, t in wanted}
     readable = [(label, tensor) for label, tensor in wanted if reasons[id(tensor)] is None]

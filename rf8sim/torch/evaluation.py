@@ -24,7 +24,7 @@ from ..quantization.records import convert, to_builtins
 from ..quantization.scheme import Scheme
 from .inputs import InputSummaries, layers_with_inputs, rounded_layers
 from .layers import LayerStudy
-from .matrices import FilterFn, Matrices, Spool, as_numpy
+from .matrices import FilterFn, Matrices, Spool, as_floats
 from .predictions import TASKS, Comparison, compare, losses, run_batch, targets, task_of, tensor_of
 
 __all__ = ["EvaluateConfig", "evaluate"]
@@ -232,14 +232,14 @@ class _Run:
                 output = self._call(batch, "original")
             self.task = self.task or task_of(batch, output)
             values = tensor_of(output)
-            self.spool.write(as_numpy(values))
+            self.spool.write(as_floats(values))
             if self.task == "outputs":
                 count, windows = len(compare(batch, values, values, self.task).cosines), 0
             else:
                 wanted = targets(batch, values, self.task)
-                found = losses(values.cpu(), wanted)
-                self.losses += found
-                count, windows = int((wanted != -100).sum()), len(found)
+                batch_losses = losses(values.cpu(), wanted)
+                self.losses += batch_losses
+                count, windows = int((wanted != -100).sum()), len(batch_losses)
             self.predictions += count
             self.windows += windows or count
             self.layer_tokens += count if number < len(self.few) and self.layer_precision else 0
@@ -257,12 +257,12 @@ class _Run:
     def result(self, precision: Precision) -> OutputQuality:
         """Run all batches in a precision."""
         with rounded_layers(self.matrices, precision, self.summaries):
-            found = [
+            comparisons = [
                 compare(batch, self.original(number), self._output(batch, precision), self.task)
                 for number, batch in enumerate(self.batches)
             ]
         weights = precision.weights
-        return _quality(precision, None if weights is None else self.matrices.bits_per_weight(weights), found)
+        return _quality(precision, None if weights is None else self.matrices.bits_per_weight(weights), comparisons)
 
     def _output(self, batch: Any, precision: Precision) -> Tensor:
         return tensor_of(self._call(batch, str(precision), precision.cache)).detach().cpu()
@@ -310,19 +310,19 @@ class _Run:
             yield f"The model computes in {names_of}: rounded weights are rounded to that once more."
 
 
-def _quality(precision: Precision, bits: float | None, found: Sequence[Comparison]) -> OutputQuality:
-    predictions, size = sum(part.predictions for part in found), sum(part.size for part in found)
-    signal, error = math.fsum(part.signal for part in found), sum(part.error for part in found)
-    broken = sum(part.not_finite for part in found)
+def _quality(precision: Precision, bits: float | None, comparisons: Sequence[Comparison]) -> OutputQuality:
+    predictions, size = sum(part.predictions for part in comparisons), sum(part.size for part in comparisons)
+    signal, error = math.fsum(part.signal for part in comparisons), sum(part.error for part in comparisons)
+    broken = sum(part.not_finite for part in comparisons)
     noise = 0.0 if error == 0 else error / signal if signal else math.inf
-    has_classes = any(part.losses for part in found)
+    has_classes = any(part.losses for part in comparisons)
     return OutputQuality(
         precision=precision,
         bits_per_weight=bits,
-        losses=tuple(loss for part in found for loss in part.losses),
-        divergences=tuple(divergence for part in found for divergence in part.divergences),
-        agreement=sum(part.agreeing for part in found) / predictions if has_classes else None,
-        cosines=tuple(cosine for part in found for cosine in part.cosines),
+        losses=tuple(loss for part in comparisons for loss in part.losses),
+        divergences=tuple(divergence for part in comparisons for divergence in part.divergences),
+        agreement=sum(part.agreeing for part in comparisons) / predictions if has_classes else None,
+        cosines=tuple(cosine for part in comparisons for cosine in part.cosines),
         noise=math.inf if broken or not math.isfinite(noise) else noise,
         not_finite=broken / size if size else 0.0,
     )

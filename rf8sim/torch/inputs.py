@@ -18,7 +18,7 @@ from ..models.precision import Precision
 from ..quantization.scaling import Chosen, scales_from_histogram
 from ..quantization.scheme import Scheme
 from ..quantization.tensor import quantize
-from .matrices import Matrices, as_numpy
+from .matrices import Matrices, as_floats
 
 __all__ = ["InputSummaries", "layers_with_inputs", "rounded_layers", "rounded_rows"]
 
@@ -36,7 +36,7 @@ def layers_with_inputs(matrices: Matrices) -> list[tuple[str, nn.Module]]:
 def _rows(module: nn.Module, x: Tensor) -> Any:
     """Return an input as an array of shape (tokens or pixels, channels)."""
     moved = x.movedim(1, -1) if isinstance(module, _CONVOLUTIONS) and x.ndim > 2 else x
-    return as_numpy(moved.reshape(-1, moved.shape[-1]))
+    return as_floats(moved.reshape(-1, moved.shape[-1]))
 
 
 def _input(arguments: Sequence[Any]) -> Tensor | None:

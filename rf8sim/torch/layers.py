@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..models.outputs import LayerEffect
 from ..models.precision import Precision
 from .inputs import InputSummaries, rounded_layers
-from .matrices import Matrices, Spool, as_numpy
+from .matrices import Matrices, Spool, as_floats
 from .predictions import Comparison
 
 __all__ = ["BlockReplay", "LayerOutputs", "LayerStudy"]
@@ -33,7 +33,7 @@ class LayerOutputs:
         """Write the outputs of all layers in a batch."""
 
         def record(index: int, name: str, output: Tensor) -> None:
-            self._places.setdefault((index, name, batch), []).append(self.spool.write(as_numpy(output)))
+            self._places.setdefault((index, name, batch), []).append(self.spool.write(as_floats(output)))
 
         with self._hooked(range(len(self.matrices.items)), record):
             yield
@@ -50,7 +50,7 @@ class LayerOutputs:
             if call >= len(places):
                 return
             before = torch.from_numpy(self.spool.read(places[call])).double()
-            after = torch.from_numpy(as_numpy(output)).double()
+            after = torch.from_numpy(as_floats(output)).double()
             self.signal[index] = self.signal.get(index, 0.0) + float(before.square().sum())
             self.error[index] = self.error.get(index, 0.0) + float((after - before).square().sum())
 

@@ -12,20 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ggd.arrays import as_numpy
+
 from ..quantization.scheme import Scheme
 from ..quantization.tensor import QuantizedTensor, quantize
 
-__all__ = ["Matrices", "Matrix", "Spool", "as_numpy"]
+__all__ = ["Matrices", "Matrix", "Spool", "as_floats"]
 
 _MODULES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding, nn.EmbeddingBag)
 
 FilterFn = Callable[[str, Tensor], bool]
 
 
-def as_numpy(tensor: Tensor) -> Any:
+def as_floats(tensor: Tensor) -> Any:
     """Return a tensor as a numpy array of float64 or float32; narrower floats are float32 numbers."""
-    tensor = tensor.detach().cpu()
-    return (tensor if tensor.dtype is torch.float64 else tensor.float()).contiguous().numpy()
+    array = as_numpy(tensor)
+    return np.ascontiguousarray(array, dtype=None if array.dtype == np.float64 else np.float32)
 
 
 class Spool:
@@ -96,7 +98,7 @@ def find_matrices(model: nn.Module, filter_fn: FilterFn | None = None) -> list[M
     for name, module in model.named_modules():
         for parameter in module.parameters(recurse=False):
             owners.setdefault(id(parameter), []).append((name, module))
-    found = []
+    matrices = []
     for name, parameter in model.named_parameters():
         modules = tuple(owners[id(parameter)])
         if not parameter.is_floating_point() or parameter.ndim < 2 or parameter.numel() == 0:
@@ -105,8 +107,8 @@ def find_matrices(model: nn.Module, filter_fn: FilterFn | None = None) -> list[M
             continue
         if filter_fn is None or filter_fn(name, parameter):
             transposed = any(type(module).__name__ == "Conv1D" and hasattr(module, "nf") for _, module in modules)
-            found.append(Matrix(name, parameter.data, modules, transposed and parameter.ndim == 2))
-    return found
+            matrices.append(Matrix(name, parameter.data, modules, transposed and parameter.ndim == 2))
+    return matrices
 
 
 def _is_matrix(parameter: Tensor) -> bool:
@@ -149,7 +151,7 @@ class Matrices:
             raise ValueError(f"{meta!r} is on the meta device and has no numbers: load the model's weights first")
         self._originals = Spool()
         for item in self.items:
-            self._originals.write(as_numpy(item.parameter))
+            self._originals.write(as_floats(item.parameter))
 
     def __enter__(self) -> Matrices:
         return self

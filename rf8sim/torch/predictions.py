@@ -177,7 +177,9 @@ def compare(batch: Any, original: Tensor, output: Tensor, task: str) -> Comparis
         cosines = torch.where(same, torch.ones_like(cosines), cosines)
         return Comparison([], [], cosines.tolist(), 0, len(cosines), *_noise(before, after))
     wanted = targets(batch, original, task)
-    found, agreeing, predictions = ([], []), 0, 0  # type: tuple[list[float], list[float]], int, int
+    window_losses: list[float] = []
+    divergences: list[float] = []
+    agreeing = predictions = 0
     sums = [0.0, 0.0, 0, 0]
     pairs = zip(_windows(original, wanted), _windows(output, wanted), strict=True)
     for (before, classes), (after, _) in pairs:
@@ -189,10 +191,10 @@ def compare(batch: Any, original: Tensor, output: Tensor, task: str) -> Comparis
             parts.append((loss, _divergence(expected, actual)))
             agreeing += int(((p.argmax(-1) == q.argmax(-1)) & torch.isfinite(actual).any(-1)).sum())
             sums = [total + part for total, part in zip(sums, _noise(p, q), strict=True)]
-        found[0].append(_means(torch.cat([loss for loss, _ in parts])))
-        found[1].append(_means(torch.cat([divergence for _, divergence in parts])))
+        window_losses.append(_means(torch.cat([loss for loss, _ in parts])))
+        divergences.append(_means(torch.cat([divergence for _, divergence in parts])))
         predictions += len(classes)
-    return Comparison(found[0], found[1], [], agreeing, predictions, *sums)  # type: ignore[arg-type]
+    return Comparison(window_losses, divergences, [], agreeing, predictions, *sums)  # type: ignore[arg-type]
 
 
 def _divergence(expected: Tensor, actual: Tensor) -> Tensor:

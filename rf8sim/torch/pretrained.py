@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..quantization.scheme import Scheme
 from .inputs import rounded_rows
-from .matrices import as_numpy
+from .matrices import as_floats
 
 __all__ = ["Pretrained", "load_pretrained", "rounded_cache", "set_threads", "windows_of"]
 
@@ -239,5 +239,5 @@ def rounded_cache(model: nn.Module, scheme: Scheme) -> dict[str, Any]:
 
 
 def _rounded(states: Tensor, scheme: Scheme) -> Tensor:
-    rows = as_numpy(states).reshape(-1, states.shape[-1])
+    rows = as_floats(states).reshape(-1, states.shape[-1])
     return torch.from_numpy(np.ascontiguousarray(rounded_rows(rows, scheme))).reshape(states.shape).to(states)

@@ -90,10 +90,10 @@ _CODE_TYPES = ("int8", "uint8", "int32", "float8_e4m3fn", "float8_e5m2", "float8
 def quantization_of(path: Path) -> dict[str, Any]:
     """Return the ``quantization_config`` of a model's ``config.json`` beside a checkpoint; empty if there is none."""
     try:
-        said = json.loads((path.parent / "config.json").read_text(encoding="utf-8-sig"))["quantization_config"]
+        config = json.loads((path.parent / "config.json").read_text(encoding="utf-8-sig"))["quantization_config"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return said if isinstance(said, dict) else {}
+    return config if isinstance(config, dict) else {}
 
 
 def as_weights(tensors: Sequence[TensorInfo], config: dict[str, Any]) -> tuple[TensorInfo, ...]:
@@ -116,20 +116,20 @@ def as_weights(tensors: Sequence[TensorInfo], config: dict[str, Any]) -> tuple[T
     weights: dict[str, TensorInfo] = {}
     taken: set[str] = set()
     for tensor in tensors:
-        found = None if tensor.name in taken else _weight_of(tensor, by_name, config)
-        if found is not None:
-            weights[tensor.name] = found
-            assert found.coded is not None
-            taken.update(found.coded.parts)
+        weight = None if tensor.name in taken else _weight_of(tensor, by_name, config)
+        if weight is not None:
+            weights[tensor.name] = weight
+            assert weight.coded is not None
+            taken.update(weight.coded.parts)
     left = {name: tensor for name, tensor in by_name.items() if name not in taken}
     reasons = dict(_not_weights(left, [tensor.name for tensor in weights.values()]))
     clash = next((tensor for tensor in weights.values() if tensor.name in left), None)
     if clash is not None:
         raise CheckpointError(f"{clash.source}: has the tensor {clash.name!r} twice, plain and quantized: remove one")
-    whole = (weights.get(tensor.name, tensor) for tensor in tensors if tensor.name in weights or tensor.name in left)
+    merged = (weights.get(tensor.name, tensor) for tensor in tensors if tensor.name in weights or tensor.name in left)
     return tuple(
         dataclasses.replace(tensor, skipped=reasons[tensor.name]) if tensor.name in reasons else tensor
-        for tensor in whole
+        for tensor in merged
     )
 
 

@@ -139,12 +139,12 @@ def _table(path: Path) -> list[_Place]:
         if alignment <= 0 or alignment & (alignment - 1):
             raise header.damaged(f"its alignment is {alignment}")
         begin, size = -(-file.tell() // alignment) * alignment, path.stat().st_size
-    whole = [place._replace(offset=begin + place.offset) for place in places]
-    for place in whole:
+    placed = [place._replace(offset=begin + place.offset) for place in places]
+    for place in placed:
         sizes = _type_of(place.kind)
         if sizes is not None and place.offset + _nbytes(place, *sizes[1:]) > size:
             raise CheckpointError(f"{path}: truncated or damaged: ends in the middle of tensor {place.name!r}")
-    return whole
+    return placed
 
 
 def _type_of(kind: int) -> tuple[str, int, int] | None:

@@ -135,7 +135,7 @@ def _pattern(value: float) -> int:
 
 def _open_rows(fmt: Format, modes: Sequence[RoundingMode], tail: int) -> list[str]:
     """Return the rows of thresholds that 63 bits do not hold: sorted by mode, sign and size."""
-    found = []
+    rows = []
     for index, mode in enumerate(modes):
         for negative in (False, True)[: 1 + fmt.signed]:
             for boundary in boundaries(fmt, mode, negative):
@@ -146,8 +146,8 @@ def _open_rows(fmt: Format, modes: Sequence[RoundingMode], tail: int) -> list[st
                     octave, above = octave - 1, 1 << 64
                 last = boundary.ceiling(octave - 63 - 32 * tail) - ((above - 1) << 32 * tail) - 1
                 digits = ", ".join(f"{last >> 32 * place & 0xFFFFFFFF:#x}u" for place in reversed(range(tail)))
-                found.append(f"    {{{index}, {int(negative)}, {octave}, {above - 1:#x}u, {{{digits}}}}}")
-    return found
+                rows.append(f"    {{{index}, {int(negative)}, {octave}, {above - 1:#x}u, {{{digits}}}}}")
+    return rows
 
 
 def _has_63_bits(rational: Fraction, octave: int) -> bool:

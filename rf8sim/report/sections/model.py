@@ -19,20 +19,20 @@ _OUTLIER = 6.0  # times the median, from which a channel is called an outlier
 _GAUSSIAN = 2.0
 
 
-def as_data(found: ModelOutputs) -> dict[str, Any]:
+def as_data(outputs: ModelOutputs) -> dict[str, Any]:
     """Return the results as plain data for JSON."""
-    return {"schema": _SCHEMA, **found.to_json()}
+    return {"schema": _SCHEMA, **outputs.to_json()}
 
 
-def _judged_by_loss(found: ModelOutputs) -> bool:
-    return found.task != "outputs"
+def _judged_by_loss(outputs: ModelOutputs) -> bool:
+    return outputs.task != "outputs"
 
 
-def overview(found: ModelOutputs) -> Table:
+def overview(outputs: ModelOutputs) -> Table:
     """List the precisions, one row for each."""
     shared = (Column("weights"), Column("activations"), Column("cache"), Column("sums"), Column("bits/weight", ".2f"))
     kinds: tuple[Column, ...]
-    if _judged_by_loss(found):
+    if _judged_by_loss(outputs):
         kinds = (
             Column("loss, nats/token", ".4f"), Column("bits/token", ".4f"), Column("perplexity", ".3f"),
             Column("cost", "+.4f"), Column("std. error", ".4f"), Column("divergence", ".5f"),
@@ -41,7 +41,7 @@ def overview(found: ModelOutputs) -> Table:
     else:
         kinds = (Column("mean cosine", ".6f"), Column("least cosine", ".6f"), Column("SQNR of outputs, dB", ".2f"))
     rows = []
-    for result in found.results:
+    for result in outputs.results:
         precision = result.precision
         head = (
             str(precision.weights or "original"),
@@ -49,14 +49,14 @@ def overview(found: ModelOutputs) -> Table:
             str(precision.cache or "original"),
             precision.accumulator or "float32",
         )
-        rows.append((*head, result.bits_per_weight, *_numbers(found, result)))
+        rows.append((*head, result.bits_per_weight, *_numbers(outputs, result)))
     return Table("Outputs by precision", (*shared, *kinds), tuple(rows))
 
 
-def _numbers(found: ModelOutputs, result: OutputQuality) -> tuple[float | None, ...]:
-    if not _judged_by_loss(found):
+def _numbers(outputs: ModelOutputs, result: OutputQuality) -> tuple[float | None, ...]:
+    if not _judged_by_loss(outputs):
         return (_finite(result.cosine), _finite(min(result.cosines, default=math.nan)), result.sqnr_db)
-    cost, error = found.cost(result) or (math.nan, math.nan)
+    cost, error = outputs.cost(result) or (math.nan, math.nan)
     loss = _finite(result.loss)
     bits = None if loss is None else loss / math.log(2)
     numbers = (loss, bits, None if loss is None else result.perplexity, _finite(cost), _finite(error))
@@ -67,47 +67,47 @@ def _finite(number: float | None) -> float | None:
     return number if number is not None and math.isfinite(number) else None
 
 
-def verdict(found: ModelOutputs) -> list[str]:
+def verdict(outputs: ModelOutputs) -> list[str]:
     """Say in sentences what the precisions cost, which layers matter, and where activations have outliers.
 
     Parameters
     ----------
-    found : ModelOutputs
+    outputs : ModelOutputs
         The results.
     """
-    return [*_original(found), *_ranking(found), *_worst(found), *_layers_to_keep(found), *_outliers(found)]
+    return [*_original(outputs), *_ranking(outputs), *_worst(outputs), *_layers_to_keep(outputs), *_outliers(outputs)]
 
 
-def _original(found: ModelOutputs) -> Iterator[str]:
-    if found.baseline is None:
-        yield f"{found.model} gives {found.tokens:,} embeddings of {found.data}, each next to the original's."
+def _original(outputs: ModelOutputs) -> Iterator[str]:
+    if outputs.baseline is None:
+        yield f"{outputs.model} gives {outputs.tokens:,} embeddings of {outputs.data}, each next to the original's."
         return
-    perplexity = math.exp(found.baseline) if found.baseline < 700 else math.inf
+    perplexity = math.exp(outputs.baseline) if outputs.baseline < 700 else math.inf
     yield (
-        f"The loss of {found.model} on {found.data} is {found.baseline:.4f} nats per token (perplexity "
-        f"{perplexity:.2f}), over {found.tokens:,} predictions in {found.windows} windows."
+        f"The loss of {outputs.model} on {outputs.data} is {outputs.baseline:.4f} nats per token (perplexity "
+        f"{perplexity:.2f}), over {outputs.tokens:,} predictions in {outputs.windows} windows."
     )
 
 
-def _score(found: ModelOutputs, result: OutputQuality) -> float:
+def _score(outputs: ModelOutputs, result: OutputQuality) -> float:
     """Return what is ranked: less is better."""
-    value = result.divergence if _judged_by_loss(found) else None if result.cosine is None else 1 - result.cosine
+    value = result.divergence if _judged_by_loss(outputs) else None if result.cosine is None else 1 - result.cosine
     return math.inf if value is None or not math.isfinite(value) else value
 
 
-def _ranking(found: ModelOutputs) -> Iterator[str]:
+def _ranking(outputs: ModelOutputs) -> Iterator[str]:
     """Rank the precisions that round the same things."""
     groups: dict[tuple[bool, bool, bool], list[OutputQuality]] = {}
-    for result in found.results:
+    for result in outputs.results:
         p = result.precision
         if p.weights is not None or p.activations is not None or p.cache is not None:
             key = (p.weights is not None, p.activations is not None, p.cache is not None)
             groups.setdefault(key, []).append(result)
-    measure = "divergence, nats per token" if _judged_by_loss(found) else "1 less the mean cosine"
+    measure = "divergence, nats per token" if _judged_by_loss(outputs) else "1 less the mean cosine"
     for key, group in groups.items():
         what = [name for name, rounded in zip(("weights", "activations", "cache"), key, strict=True) if rounded]
-        ordered = sorted(group, key=lambda result: _score(found, result))
-        shown = ", ".join(f"{result.precision} {_written(_score(found, result))}" for result in ordered)
+        ordered = sorted(group, key=lambda result: _score(outputs, result))
+        shown = ", ".join(f"{result.precision} {_written(_score(outputs, result))}" for result in ordered)
         yield f"Rounding {' and '.join(what)}, by {measure}: {shown}."
 
 
@@ -115,28 +115,28 @@ def _written(value: float) -> str:
     return f"{value:.3g}" if math.isfinite(value) else "not finite"
 
 
-def _worst(found: ModelOutputs) -> Iterator[str]:
+def _worst(outputs: ModelOutputs) -> Iterator[str]:
     """Name the precisions whose loss does not differ from the original's, and those that break the model."""
-    if not _judged_by_loss(found):
+    if not _judged_by_loss(outputs):
         return
     equal, broken = [], []
-    for result in found.results:
-        cost, error = found.cost(result) or (math.nan, math.nan)
+    for result in outputs.results:
+        cost, error = outputs.cost(result) or (math.nan, math.nan)
         if not math.isfinite(cost):
             broken.append(str(result.precision))
         elif result.divergence and math.isfinite(error) and abs(cost) <= _SIGNIFICANT * error:
             equal.append(str(result.precision))
     if equal:
         yield (
-            f"By the loss alone, {found.windows} windows do not tell these from the original (within "
+            f"By the loss alone, {outputs.windows} windows do not tell these from the original (within "
             f"{_SIGNIFICANT:g} standard errors): {'; '.join(equal)}."
         )
     if broken:
         yield f"Outputs are not finite: {'; '.join(broken)}."
 
 
-def _layers_to_keep(found: ModelOutputs) -> Iterator[str]:
-    ordered = found.sorted_layers()
+def _layers_to_keep(outputs: ModelOutputs) -> Iterator[str]:
+    ordered = outputs.sorted_layers()
     total = sum(layer.effect for layer in ordered)
     if not ordered or not total > 0:
         return
@@ -144,44 +144,44 @@ def _layers_to_keep(found: ModelOutputs) -> Iterator[str]:
     share = sum(layer.effect for layer in first) / total if math.isfinite(total) else math.nan
     weights = sum(layer.weights for layer in first) / sum(layer.weights for layer in ordered)
     named = ", ".join(f"{layer.name} ({_written(layer.effect)})" for layer in first)
-    words = f"Layers to keep, by the effect of each alone in {found.layer_precision}: {named}."
+    words = f"Layers to keep, by the effect of each alone in {outputs.layer_precision}: {named}."
     if math.isfinite(share):
         words += f" These {len(first)} of {len(ordered)} layers have {100 * share:.0f} % of the summed effects"
         words += f" and {100 * weights:.1f} % of the weights."
     yield words
 
 
-def _outliers(found: ModelOutputs) -> Iterator[str]:
-    if not found.inputs:
+def _outliers(outputs: ModelOutputs) -> Iterator[str]:
+    if not outputs.inputs:
         return
-    widest = max(found.inputs, key=lambda item: item.outlier_ratio)
-    marked = sum(item.outliers > 0 for item in found.inputs)
+    widest = max(outputs.inputs, key=lambda item: item.outlier_ratio)
+    marked = sum(item.outliers > 0 for item in outputs.inputs)
     if not marked:
-        yield f"Activations: no channel of {len(found.inputs)} layers reaches {_OUTLIER:g} times the median channel."
+        yield f"Activations: no channel of {len(outputs.inputs)} layers reaches {_OUTLIER:g} times the median channel."
         return
-    shapes = sorted(item.shape for item in found.inputs if item.shape is not None)
+    shapes = sorted(item.shape for item in outputs.inputs if item.shape is not None)
     middle = f" The median shape of their distributions is {shapes[len(shapes) // 2]:.2f}" if shapes else ""
     middle += f" ({_GAUSSIAN:g} is Gaussian, 1 Laplace)." if middle else ""
     yield (
-        f"Activations: {marked} of {len(found.inputs)} layers are given channels that reach {_OUTLIER:g} times the "
+        f"Activations: {marked} of {len(outputs.inputs)} layers are given channels that reach {_OUTLIER:g} times the "
         f"median channel; the widest is channel {widest.outlier} of {widest.name}, {widest.outlier_ratio:.0f} "
         f"times.{middle}"
     )
 
 
-def method(found: ModelOutputs, _: bool) -> Section:
+def method(outputs: ModelOutputs, _: bool) -> Section:
     """Say how it was measured."""
     words = [
-        f"{found.model} was run by PyTorch in eval mode, with {found.threads} threads, as it is and in each precision "
-        f"on the same {found.windows} windows of {found.data}. Rounded are the matrices (every parameter of two axes "
-        "or more that was not left out); norms, biases, softmax and residual sums stay as they are.",
+        f"{outputs.model} was run by PyTorch in eval mode, with {outputs.threads} threads, as it is and in each "
+        f"precision on the same {outputs.windows} windows of {outputs.data}. Rounded are the matrices (every parameter of "
+        "two axes or more that was not left out); norms, biases, softmax and residual sums stay as they are.",
         "Activations are what enters a layer. A scheme with one scale for the tensor has a static one for each layer, "
         "from calibration data; any other chooses its scales on the fly, channel one for each token. A stated "
         "accumulator sums the products of Linear layers, attention's products stay PyTorch's.",
-        *found.notes,
+        *outputs.notes,
     ]
     terms = [("SQNR", "power of the original's outputs over that of their error")]
-    if _judged_by_loss(found):
+    if _judged_by_loss(outputs):
         terms += [
             ("cost", "the loss less the original's, in nats per token, with its standard error over windows"),
             (
@@ -196,28 +196,28 @@ def method(found: ModelOutputs, _: bool) -> Section:
     return Section("method", "How it was measured", tuple(words), terms=tuple(terms))
 
 
-def all_results(found: ModelOutputs, _: bool) -> Section | None:
+def all_results(outputs: ModelOutputs, _: bool) -> Section | None:
     """Show all results."""
-    return Section("results", "All results", (), (overview(found),)) if found.results else None
+    return Section("results", "All results", (), (overview(outputs),)) if outputs.results else None
 
 
-def layers(found: ModelOutputs, _: bool) -> Section | None:
+def layers(outputs: ModelOutputs, _: bool) -> Section | None:
     """Show what each layer does, the most first."""
-    if not found.layers:
+    if not outputs.layers:
         return None
-    effect = "divergence alone" if _judged_by_loss(found) else "1 - cosine alone"
+    effect = "divergence alone" if _judged_by_loss(outputs) else "1 - cosine alone"
     columns = (
         Column("layer"), Column("shape"), Column(effect, ".3g"), Column("share of all, %", "percent"),
         Column("SQNR of its output alone, dB", ".2f"), Column("with all rounded, dB", ".2f"),
     )  # fmt: skip
-    total = sum(layer.effect for layer in found.layers)
+    total = sum(layer.effect for layer in outputs.layers)
     rows = tuple(
         (layer.name, " x ".join(map(str, layer.shape)), _finite(layer.effect), _share(layer, total), *_decibels(layer))
-        for layer in found.sorted_layers()
+        for layer in outputs.sorted_layers()
     )
     words = (
-        f"In {found.layer_precision}, on {found.layer_tokens:,} predictions. Each layer is rounded alone, which gives "
-        "its effect on the model's outputs and the SQNR of its own output; then all are, which shows what has "
+        f"In {outputs.layer_precision}, on {outputs.layer_tokens:,} predictions. Each layer is rounded alone, which "
+        "gives its effect on the model's outputs and the SQNR of its own output; then all are, which shows what has "
         "accumulated where it stands. The first are those to keep. Effects alone need not add up to that of all.",
     )
     return Section("layers", "Which layers to keep", words, (Table("Layers", columns, rows),))
@@ -231,9 +231,9 @@ def _decibels(layer: LayerEffect) -> tuple[float | None, float | None]:
     return layer.alone_db, layer.below_db
 
 
-def inputs(found: ModelOutputs, _: bool) -> Section | None:
+def inputs(outputs: ModelOutputs, _: bool) -> Section | None:
     """Show what enters each layer."""
-    if not found.inputs:
+    if not outputs.inputs:
         return None
     columns = (
         Column("layer"), Column("values", "count"), Column("RMS", ".4g"), Column("largest", ".4g"),
@@ -245,7 +245,7 @@ def inputs(found: ModelOutputs, _: bool) -> Section | None:
             item.name, item.count, _finite(item.rms), _finite(item.largest), item.shape,
             "yes" if item.trusted else "no", item.channels, item.outliers, item.outlier, item.outlier_ratio,
         )
-        for item in found.inputs
+        for item in outputs.inputs
     )  # fmt: skip
     words = (
         "Activations of the original, summarized in one pass as weights are: a generalized Gaussian fitted to each "
