@@ -173,8 +173,8 @@ def method(outputs: ModelOutputs, _: bool) -> Section:
     """Say how it was measured."""
     words = [
         f"{outputs.model} was run by PyTorch in eval mode, with {outputs.threads} threads, as it is and in each "
-        f"precision on the same {outputs.windows} windows of {outputs.data}. Rounded are the matrices (every parameter of "
-        "two axes or more that was not left out); norms, biases, softmax and residual sums stay as they are.",
+        f"precision on the same {outputs.windows} windows of {outputs.data}. Rounded are the matrices (every parameter "
+        "of two axes or more that was not left out); norms, biases, softmax and residual sums stay as they are.",
         "Activations are what enters a layer. A scheme with one scale for the tensor has a static one for each layer, "
         "from calibration data; any other chooses its scales on the fly, channel one for each token. A stated "
         "accumulator sums the products of Linear layers, attention's products stay PyTorch's.",
