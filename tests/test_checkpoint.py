@@ -214,9 +214,9 @@ def test_missing(tmp_path, name):
 
 
 def test_unknown_suffix(tmp_path):
-    (tmp_path / "m.onnx").write_bytes(b"x")
+    (tmp_path / "m.weights").write_bytes(b"x")
     with pytest.raises(CheckpointError, match=r"unknown kind of file: expected one of \.safetensors"):
-        open_checkpoint(tmp_path / "m.onnx")
+        open_checkpoint(tmp_path / "m.weights")
 
 
 def test_truncated_anywhere(every_file):
