@@ -268,7 +268,7 @@ _add("e4m3 multiplier", "multiply", E4M3, {}, {
     "away from zero": (product(E4M3, "away"), "rounds away from zero"),
     "half up": (product(E4M3, "half up"), "ties up"),
     "geometric mean": (product(E4M3, "geometric"), "boundary at the geometric mean"),
-    "boundary at a quarter": (product(E4M3, "quarter"), "?"),
+    "boundary at a quarter": (product(E4M3, "quarter"), "boundary at 1/4, even there"),
     "jams": (product(E4M3, "odd"), "@the result is inexact"),
     "truncates negative results": (product(E4M3, "truncate negatives"), "rounds toward-zero"),
     "carry lost": (product(E4M3, "carry lost"), "@rounding carries into the next octave"),

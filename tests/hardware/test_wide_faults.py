@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import wide_designs
 
 import rf8sim
 from rf8sim.hardware.vectors.vectors import vectors
@@ -80,3 +81,66 @@ def test_a_right_design_passes(options):
     verdict = verify_arrays(asked, asked.results)
     assert verdict.passed
     assert not verdict.findings
+
+
+UNITS = {
+    "fma": ("fma", ("e4m3fn", "e4m3fn", "float32"), {"result": "float32"}),
+    "dot": ("dot:2", ("e4m3fn", "e4m3fn", "float32"), {"result": "float32"}),
+    "engine": ("dot:8", "e4m3fn", {"accumulator": "aligned:13:4"}),
+}
+FUSED = {
+    "sticky lost": "truncated to 25 bits",
+    "truncates": "rounds toward-zero",
+    "away": "rounds nearest-away",
+    "carry of rounding lost": "rounding carry lost, exponent kept",
+    "subnormal results flushed": "subnormal results flushed",
+    "rounded to bfloat16 first": "through a register of bfloat16",
+    "c left out": "c left out",
+    "c subtracted": "c subtracted",
+    "c flushed": "subnormals flushed of c",
+    "shifted out": "aligned to the largest term, cut off at 24 bits",
+    "aligned to the product": "aligned to the product, cut off at 16 bits",
+    "carry lost": "carry lost 1 bit above the largest term",
+}
+SUMS = {"c first": "c first in sums of float32", "c last": "c after the sum", "sticky lost": "truncated to 25 bits"}
+ENGINES = {
+    "normalized": ("aligned to the wrong term: normalized", None),
+    "first": ("aligned to the wrong term: first", None),
+    "products": ("aligned to the wrong term: products", None),
+    "": ("carry lost 2 bits above the largest exponent", 2),
+}
+
+
+@pytest.fixture(scope="module")
+def units():
+    return {name: vectors(operation, fmt, n=300, **options) for name, (operation, fmt, options) in UNITS.items()}
+
+
+def patterns(asked, design):
+    return design(*asked.operands).astype(asked.results.dtype)
+
+
+@pytest.mark.parametrize(
+    ("unit", "design"),
+    [("fma", wide_designs.fma()), ("dot", wide_designs.dot()), ("engine", wide_designs.dot("", 13, 4))],
+)
+def test_designs_without_a_fault_are_right(units, unit, design):
+    """Else a fault of theirs would be one of two."""
+    assert np.array_equal(patterns(units[unit], design), units[unit].results)
+
+
+@pytest.mark.parametrize("fault", FUSED)
+def test_faults_of_a_fused_unit(units, fault):
+    assert FUSED[fault] in named(units["fma"], patterns(units["fma"], wide_designs.fma(fault)))
+
+
+@pytest.mark.parametrize("fault", SUMS)
+def test_faults_of_a_sum_with_an_addend(units, fault):
+    assert SUMS[fault] in named(units["dot"], patterns(units["dot"], wide_designs.dot(fault)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ENGINES)
+def test_faults_of_an_engine(units, fault):
+    name, bits = ENGINES[fault]
+    assert name in named(units["engine"], patterns(units["engine"], wide_designs.dot(fault, 13, 4, bits)))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...formats import get_layout
 from ..golden.golden import OPERATIONS, Exact, Golden
+from ..golden.model import LONG
 from ..golden.ports import Bits, Patterns
 from .faults import (
     Answer,
@@ -19,6 +20,7 @@ from .faults import (
     codes_per_octave,
     computed_by,
     is_exact,
+    precision,
     rounded_to,
     with_exact,
     with_reading,
@@ -70,7 +72,8 @@ def _results(model: Golden) -> Found:
                 f"bit {bit} of the result stuck at {level}", f"bit {bit} of the result is stuck at {level}",
                 with_result(model, lambda results, bit=bit, level=level: _stuck(results, bit, level)),  # type: ignore[misc]
             )  # fmt: skip
-    if model.into is None or not model.into.signed or model.streams:
+    unsigned = model.into is not None and not model.into.signed
+    if is_exact(model) or unsigned or model.streams:
         return
 
     def signed_by(how: Callable[[NDArray[np.bool_], list[NDArray[np.bool_]]], Any]) -> Answer:
@@ -88,7 +91,7 @@ def _results(model: Golden) -> Found:
 
     yield Hypothesis("sign lost", "the result is always positive", signed_by(lambda own, _: np.zeros_like(own)))
     yield Hypothesis("sign inverted", "the sign of the result is inverted", signed_by(lambda own, _: ~own))
-    if len(model.formats) > 1:
+    if len(model.formats) > 1 and model.operation not in LONG:
         for word, gate in (("or", np.logical_or), ("and", np.logical_and)):
             yield Hypothesis(
                 f"signs {word}", f"the sign of the result is the {word} of the operands' signs",
@@ -105,8 +108,7 @@ def _results(model: Golden) -> Found:
 def _arithmetic(model: Golden) -> Found:
     if is_exact(model):
         return
-    assert model.into is not None
-    for digits in range(1, max(12, model.into.bits) + 1):
+    for digits in range(1, max(12, precision(model) + 4) + 1):
         yield Hypothesis(
             f"truncated to {digits} bits", f"the exact result is cut to {digits} significant bits before it is rounded",
             with_exact(model, lambda values, digits=digits: _cut(values, digits)),  # type: ignore[misc]
@@ -124,7 +126,7 @@ def _arithmetic(model: Golden) -> Found:
             with_exact(model, lambda values, digits=digits: rounded_to(values, digits)),  # type: ignore[misc]
         )  # fmt: skip
     if model.operation in ("add", "subtract") and all(codes_per_octave(fmt) for _, _, fmt in code_ports(model)):
-        for digits in range(model.into.bits - 1, 0, -1):
+        for digits in range(precision(model) + 3, 0, -1):
             yield Hypothesis(
                 f"smaller operand aligned to {digits} bits",
                 f"the operand of the lower exponent is cut below the {digits} bits that begin at the other's first",

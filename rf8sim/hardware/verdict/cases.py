@@ -108,6 +108,11 @@ class Case:
         return np.concatenate(parts)
 
     @cached_property
+    def sampled(self) -> list[Patterns]:
+        """The operands of the sample."""
+        return [patterns[self.sample] for patterns in self.operands]
+
+    @cached_property
     def features(self) -> list[Feature]:
         """What is known of each vector."""
         return features(self.model, self.operands, self.answers, self.exact)
@@ -208,7 +213,7 @@ class Trial(NamedTuple):
 def tried(case: Case, hypothesis: Hypothesis) -> Trial | None:
     """Try a hypothesis on a sample; None if it has no sense there."""
     sample = case.sample
-    results = predicted(hypothesis, [patterns[sample] for patterns in case.operands])
+    results = predicted(hypothesis, case.sampled)
     if results is None:
         return None
     fits = case.fits(results, sample)

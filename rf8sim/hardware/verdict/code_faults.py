@@ -20,6 +20,7 @@ from .faults import (  # fmt: skip
     code_ports,
     codes_per_octave,
     computed_by,
+    exact_of,
     is_exact,
     misread,
     residual_fields,
@@ -150,7 +151,7 @@ def _zeros_and_nans(model: Golden) -> Found:
         sign = 1 << (into.bits - 1)
 
         def minus(operands: Sequence[Patterns]) -> Patterns:
-            exact = model.exact_of(operands)[0]
+            exact = exact_of(model, operands)
             right = model.round(exact, words_of(model, operands)).results
             zero = (whole_table(into.values)[right] == 0) & np.signbit(exact.values)
             return np.where(zero, sign | (into.zero or 0), right).astype(right.dtype)

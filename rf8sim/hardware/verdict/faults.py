@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from ...codec.codec import whole_table
 from ...formats import Format
 from ..golden.golden import Exact, Golden
-from ..golden.ports import Codes, Patterns, Port
+from ..golden.ports import Codes, Float, Patterns, Port
 
 __all__ = [
-    "Answer", "Found", "Hypothesis", "code_ports", "codes_per_octave", "computed_by", "is_exact", "misread",
-    "residual_fields", "rounded_to", "with_codes", "with_exact", "with_reading", "with_result", "words_of",
+    "Answer", "Found", "Hypothesis", "code_ports", "codes_per_octave", "computed_by", "exact_of", "is_exact", "misread",
+    "precision", "residual_fields", "rounded_to", "with_codes", "with_exact", "with_reading", "with_result", "words_of",
 ]  # fmt: skip
 
 Answer = Callable[[Sequence[Patterns]], Patterns]
@@ -47,6 +47,26 @@ def computed_by(model: Golden) -> Answer:
     return lambda operands: model.compute(operands)[0].results
 
 
+class _Last:
+    """The latest exact results of a model: many hypotheses need those of the same operands."""
+
+    def __init__(self) -> None:
+        self.model: Golden | None = None
+        self.operands: list[Patterns] = []
+        self.exact: Exact | None = None
+
+
+_last = _Last()
+
+
+def exact_of(model: Golden, operands: Sequence[Patterns]) -> Exact:
+    """Return the exact results of operands, computed once for as long as the same arrays are asked for."""
+    same = len(operands) == len(_last.operands) and all(x is y for x, y in zip(operands, _last.operands, strict=True))
+    if _last.exact is None or not same or _last.model is not model:
+        _last.model, _last.operands, _last.exact = model, list(operands), model.exact_of(operands)[0]
+    return _last.exact
+
+
 def words_of(model: Golden, operands: Sequence[Patterns]) -> Patterns | None:
     """Return the random words among operands, if there are any."""
     return operands[-1] if model.stochastic else None
@@ -66,7 +86,7 @@ def with_exact(model: Golden, change: Callable[[NDArray[Any]], NDArray[Any]]) ->
     """Return the answers of a design that changes the exact result before it is rounded."""
 
     def answer(operands: Sequence[Patterns]) -> Patterns:
-        exact = model.exact_of(operands)[0]
+        exact = exact_of(model, operands)
         with np.errstate(all="ignore"):
             return model.round(Exact(change(exact.values), exact.flags), words_of(model, operands)).results
 
@@ -75,8 +95,7 @@ def with_exact(model: Golden, change: Callable[[NDArray[Any]], NDArray[Any]]) ->
 
 def with_result(model: Golden, change: Callable[[Patterns], Patterns]) -> Answer:
     """Return the answers of a design that changes the right result."""
-    right = computed_by(model)
-    return lambda operands: change(right(operands))
+    return lambda operands: change(model.round(exact_of(model, operands), words_of(model, operands)).results)
 
 
 def with_codes(model: Golden, table: NDArray[Any]) -> Answer:
@@ -108,8 +127,14 @@ def misread(
 
 
 def is_exact(model: Golden) -> bool:
-    """Say whether nothing is rounded to a format."""
-    return model.into is None
+    """Say whether nothing is rounded."""
+    return not model.rounds
+
+
+def precision(model: Golden) -> int:
+    """Return how many significant bits a rounded result may have: of a format, as many as its codes."""
+    kind = model.result.kind
+    return kind.layout.precision if isinstance(kind, Float) else kind.bits
 
 
 def codes_per_octave(fmt: Format) -> int | None:

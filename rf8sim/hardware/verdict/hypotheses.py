@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ..golden.golden import Golden
-from . import arithmetic_faults, code_faults, rounding_faults, sum_faults, wide_faults
+from . import (
+    accumulator_faults,
+    alignment_faults,
+    arithmetic_faults,
+    code_faults,
+    engine_faults,
+    float_faults,
+    rounding_faults,
+    sum_faults,
+)
 from .faults import Hypothesis
 
 __all__ = ["FAMILIES", "Hypothesis", "hypotheses"]
@@ -20,7 +29,10 @@ FAMILIES: tuple[Callable[[Golden], Iterator[Hypothesis]], ...] = (
     *arithmetic_faults.FAMILIES[:1],
     *sum_faults.FAMILIES,
     *arithmetic_faults.FAMILIES[1:],
-    *wide_faults.FAMILIES,
+    *accumulator_faults.FAMILIES,
+    *float_faults.FAMILIES,
+    *engine_faults.FAMILIES,
+    *alignment_faults.FAMILIES,
 )
 """The families of faults: of several that explain the same, the first is reported."""
 

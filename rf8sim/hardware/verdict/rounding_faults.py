@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...arithmetic.operations import Flags
-from ...codec.codec import whole_table
 from ...codec.rounding import Overflow, RoundingMode, fits
 from ...formats import Format
 from ..golden.golden import Exact, Golden
@@ -21,6 +20,7 @@ from .faults import (
     Hypothesis,
     codes_per_octave,
     computed_by,
+    exact_of,
     is_exact,
     with_codes,
     with_result,
@@ -34,9 +34,9 @@ def _rounding(model: Golden) -> Found:
     if is_exact(model):
         return
     into = model.into
-    assert into is not None
+    depth = into is not None and into.depth is not None
     for mode in RoundingMode:
-        known = mode is not RoundingMode.STOCHASTIC and (mode is not RoundingMode.RESIDUAL or into.depth is not None)
+        known = mode is not RoundingMode.STOCHASTIC and (mode is not RoundingMode.RESIDUAL or depth)
         if mode != model.rounding.mode and known:
             yield Hypothesis(
                 f"rounds {mode}",
@@ -53,11 +53,31 @@ def _rounding(model: Golden) -> Found:
         "boundary at the geometric mean", "the design rounds up from the geometric mean of two values on, not from the "
         "arithmetic one", _between(model, lambda x, low, high: (x * x >= low * high) & ((low > 0) | (2 * x >= high))),
     )  # fmt: skip
-    if into.zero is not None:
+    for share in (1, 3):
+        for words, at in (("from", "up"), ("above", "down"), ("to even at", "even")):
+            sentence = f"the design rounds up {words} {share}/4 of the gap between two values"
+            yield Hypothesis(f"boundary at {share}/4, {at} there", sentence, _boundary(model, share / 4, at))
+    if into is None or into.zero is not None:
         yield Hypothesis(
             "never rounds to zero", "results that round to zero become the smallest value",
             _between(model, lambda x, low, high: np.where(low == 0, 1, -1)),
         )  # fmt: skip
+
+
+def _boundary(model: Golden, share: float, at: str) -> Answer:
+    """Return the answers of a design that rounds up from a share of the gap on; ``at`` says where itself goes."""
+
+    def answer(operands: Sequence[Patterns]) -> Patterns:
+        exact = exact_of(model, operands)
+        odd = _in_mode(model, "to-odd").round(exact).results == _in_mode(model, "toward-zero").round(exact).results
+
+        def upper(x: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> Any:
+            boundary = low + (high - low) * share
+            return (x > boundary) | ((x == boundary) & (odd if at == "even" else at == "up"))
+
+        return _between(model, upper)(operands)
+
+    return answer
 
 
 def _always(x: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> Any:
@@ -71,13 +91,11 @@ def _between(model: Golden, takes_upper: Callable[[NDArray[Any], NDArray[Any], N
     """
 
     def answer(operands: Sequence[Patterns]) -> Patterns:
-        exact = model.exact_of(operands)[0]
+        exact = exact_of(model, operands)
         right = model.round(exact, words_of(model, operands)).results
         lower, up, down = (_in_mode(model, mode).round(exact).results for mode in ("toward-zero", "up", "down"))
         upper = np.where(exact.values > 0, up, down)
-        assert model.into is not None
-        values = whole_table(model.into.values)
-        low, high = np.abs(values[lower]), np.abs(values[upper])
+        low, high = (np.abs(model.result.kind.values(patterns)) for patterns in (lower, upper))
         choice = np.asarray(takes_upper(np.abs(exact.values), low, high)).astype(np.int8)
         inexact = np.isfinite(exact.values) & np.isfinite(low) & (low != high) & (choice >= 0)
         return np.where(inexact, np.where(choice == 1, upper, lower), right).astype(right.dtype)
@@ -96,7 +114,7 @@ def _compute_without_words(model: Golden, mode: str) -> Answer:
     """Return the answers in another mode; it has no use for the random words."""
 
     def answer(operands: Sequence[Patterns]) -> Patterns:
-        exact = model.exact_of(operands)[0]
+        exact = exact_of(model, operands)
         return _in_mode(model, mode).round(exact).results
 
     return answer
@@ -104,7 +122,7 @@ def _compute_without_words(model: Golden, mode: str) -> Answer:
 
 def _ties_by(model: Golden, above: str, below: str) -> Answer:
     def answer(operands: Sequence[Patterns]) -> Patterns:
-        exact = model.exact_of(operands)[0]
+        exact = exact_of(model, operands)
         right = model.round(exact)
         positive, negative = (_in_mode(model, mode).round(exact).results for mode in (above, below))
         return np.where(right.ties, np.where(exact.values > 0, positive, negative), right.results)
@@ -114,7 +132,7 @@ def _ties_by(model: Golden, above: str, below: str) -> Answer:
 
 def _overflow(model: Golden) -> Found:
     into = model.into
-    if into is None:
+    if into is None and is_exact(model):
         yield from _exact_overflow(model)
         return
     words = {
@@ -124,12 +142,14 @@ def _overflow(model: Golden) -> Found:
     asked = Overflow(model.rounding.overflow)
     for option in words:
         rounding = replace(model.rounding, overflow=option)
-        if option != asked and fits(into, rounding):
+        if option != asked and (into is None or fits(into, rounding)):
             yield Hypothesis(
                 f"overflow gives {words[option]}",
                 f"a result beyond the largest value becomes {words[option]} instead of {words[asked]}",
                 computed_by(model.changed(rounding=rounding)),
             )
+    if into is None:
+        return
     step = codes_per_octave(into)
     if step is not None and into.signed:
         yield Hypothesis("overflow wraps", "the exponent wraps around on overflow", _wrapping(model, into, step))
@@ -138,7 +158,7 @@ def _overflow(model: Golden) -> Found:
         low = int(into.min)
 
         def wrap(operands: Sequence[Patterns]) -> Patterns:
-            values = model.exact_of(operands)[0].values
+            values = exact_of(model, operands).values
             integers = np.rint(np.nan_to_num(values)).astype(np.int64)
             wrapped: Patterns = (((integers - low) & mask) + low & mask).astype(into.code_dtype)
             return wrapped
@@ -163,7 +183,7 @@ def _exact_overflow(model: Golden) -> Found:
     if kind.bits < 63:
 
         def clipped(operands: Sequence[Patterns]) -> Patterns:
-            exact = model.exact_of(operands)[0].values
+            exact = exact_of(model, operands).values
             return kind.wrapped(np.clip(exact, low, high))
 
         yield Hypothesis("sum saturates", "a sum beyond the range saturates instead of wrapping around", clipped)
@@ -185,7 +205,7 @@ def _wrapping(model: Golden, into: Format, step: int) -> Answer:
     sign = 1 << (into.bits - 1)
 
     def answer(operands: Sequence[Patterns]) -> Patterns:
-        exact = model.exact_of(operands)[0]
+        exact = exact_of(model, operands)
         right = model.round(exact, words_of(model, operands))
         over = (right.flags & Flags.OVERFLOW != 0) & np.isfinite(exact.values)
         # Rounded some octaves lower, and the octaves put back into the code.

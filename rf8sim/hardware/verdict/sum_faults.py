@@ -13,7 +13,7 @@ from ...arithmetic.operations import exact_sum
 from ...codec.codec import whole_table
 from ..golden.golden import Exact, Golden
 from ..golden.ports import Codes, Fixed, Patterns, unsigned
-from .faults import Answer, Found, Hypothesis, is_exact, rounded_to, with_reading
+from .faults import Answer, Found, Hypothesis, exact_of, is_exact, rounded_to, with_reading
 
 __all__ = ["FAMILIES"]
 
@@ -23,12 +23,10 @@ def _sums(model: Golden) -> Found:
         yield from _lanes(model)
     if is_exact(model) or model.stochastic:
         return
-    into = model.into
-    assert into is not None
     if model.operation == "fma":
-        product = model.changed(operation="multiply", operands=model.operands[:2])
+        product = model.changed(operation="multiply", operands=model.operands[:2], accumulation=None)
         third = model.operands[2]
-        total = model.changed(operation="add", operands=(model.result, third))
+        total = model.changed(operation="add", operands=(model.result, third), accumulation=None)
 
         def unfused(operands: Sequence[Patterns]) -> Patterns:
             return total.compute([product.compute(operands[:2])[0].results, operands[2]])[0].results
@@ -72,7 +70,7 @@ def _sums(model: Golden) -> Found:
                 sums = _round_values(model, sums + a[:, lane] * b[:, lane])
             return model.round(Exact(sums, np.zeros(len(a), np.int64))).results
 
-        yield Hypothesis("partial sums rounded", f"each partial sum is rounded to {into.name}", stepwise)
+        yield Hypothesis("partial sums rounded", f"each partial sum is rounded to {model.result.kind.name}", stepwise)
         for name in _REGISTERS:
             yield Hypothesis(
                 f"partial sums rounded to {name}", f"products are added in turn, each sum rounded to {name}",
@@ -131,7 +129,7 @@ def _lanes(model: Golden) -> Found:
             yield Hypothesis(f"{name} lanes ignored", sentence, with_reading(model, without))
 
     def complement(operands: Sequence[Patterns]) -> Patterns:
-        exact = model.exact_of(operands)[0]
+        exact = exact_of(model, operands)
         a, b = model.read(operands)[:2]
         return model.round(Exact(exact.values - ((a * b) < 0).sum(axis=1), exact.flags)).results
 
@@ -140,10 +138,7 @@ def _lanes(model: Golden) -> Found:
 
 
 def _round_values(model: Golden, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    assert model.into is not None
-    codes = model.round(Exact(values, np.zeros(len(values), np.int64))).results
-    rounded: NDArray[np.float64] = whole_table(model.into.values)[codes]
-    return rounded
+    return model.result.kind.values(model.round(Exact(values, np.zeros(len(values), np.int64))).results)
 
 
 def _streams(model: Golden) -> Found:
@@ -173,8 +168,6 @@ def _streams(model: Golden) -> Found:
 
     yield Hypothesis("clear loses a product", "the product that comes with clear is lost", loses_first)
     if not is_exact(model) and not model.stochastic:
-        into = model.into
-        assert into is not None
 
         def at_result(values: NDArray[np.float64]) -> NDArray[np.float64]:
             return _round_values(model, values)
@@ -299,7 +292,7 @@ def _carried(model: Golden, mask: int, of_exact: bool) -> Answer:
         words = operands[-1]
         full = words == mask
         right = model.compute([*operands[:-1], np.where(full, words, words + 1).astype(words.dtype)])[0].results
-        exact = model.exact_of(operands)[0].values
+        exact = exact_of(model, operands).values
         assert model.into is not None
         up = np.full(right.shape, 0, dtype=right.dtype)
         plain = model.changed(operands=model.operands[:-1], rounding=replace(model.rounding, mode="toward-zero"))

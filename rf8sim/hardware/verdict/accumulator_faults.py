@@ -1,4 +1,4 @@
-"""Faults of units with wide results: another rounding of a float, other sums of an engine, scales taken otherwise."""
+"""Faults of sums in a stated accumulator and of block scales: another accumulator, scales taken otherwise."""
 
 from __future__ import annotations
 
@@ -12,25 +12,14 @@ from numpy.typing import NDArray
 
 from ...arithmetic.accumulation import Accumulation
 from ...arithmetic.orders import Order, get_order
-from ...codec.rounding import RoundingMode, as_rounding
+from ...codec.rounding import as_rounding
 from ..golden.golden import Golden
-from ..golden.ports import Float, Patterns, unsigned
+from ..golden.ports import Patterns, unsigned
 from .faults import Answer, Found, Hypothesis, computed_by, with_reading
 
 __all__ = ["FAMILIES"]
 
-_MODES = tuple(mode for mode in RoundingMode if mode not in (RoundingMode.STOCHASTIC, RoundingMode.RESIDUAL))
 _CUTS = {"toward-zero": "cuts terms off", "nearest-even": "rounds terms", "to-odd": "rounds terms to odd"}
-
-
-def _result_modes(model: Golden) -> Found:
-    if not model.rounds or not isinstance(model.result.kind, Float) or model.accumulation is not None:
-        return
-    for mode in _MODES:
-        if mode != model.rounding.mode:
-            other = model.changed(rounding=replace(model.rounding, mode=mode))
-            yield Hypothesis(f"rounds {mode}", f"the design rounds {mode} where {model.rounding.mode} is asked",
-                             computed_by(other))  # fmt: skip
 
 
 def _sums(model: Golden) -> Found:
@@ -100,5 +89,5 @@ def _read_otherwise(model: Golden, places: Sequence[int], change: Callable[[Any]
     return with_reading(model, read)
 
 
-FAMILIES: tuple[Callable[[Golden], Found], ...] = (_result_modes, _sums, _scales)
+FAMILIES: tuple[Callable[[Golden], Found], ...] = (_sums, _scales)
 """The families of faults, each from a model to hypotheses."""
