@@ -25,11 +25,13 @@ from rf8sim.report.render import html as as_html
 from rf8sim.report.render import markdown, write_page
 from rf8sim.report.sections.comparison import compare
 from rf8sim.report.sections.contents import Contents
+from rf8sim.report.sections.distortion import Compared
 from rf8sim.report.sections.evaluation import Evaluated
 from rf8sim.report.sections.fit import Fits
 from rf8sim.report.sections.page import Page, Section
 from rf8sim.report.sections.pages import EVALUATE_MODEL, PAGES
 from rf8sim.report.tables.table import Column, Table
+from rf8sim.studies.distortion import compare_checkpoints
 from rf8sim.studies.experiment import Settings, SkippedTensor
 from rf8sim.studies.measuring import run
 from rf8sim.studies.planning import measure_menu, plan_checkpoint
@@ -71,6 +73,7 @@ SUBJECTS = {
     "plan": lambda path: plan_checkpoint(path, parse_requirement("sqnr>=20dB"), measure_menu(path, ("rf8", "int8"))),
     "rf-family": lambda _: theory((1.0,), 4, 5),
     "compare": lambda path: compare(contents(path), contents(path)),
+    "compare checkpoints": lambda path: Compared(compare_checkpoints(path, path)),
     "compare-schemes": lambda path: search_schemes(path, SearchSpace(blocks=(16,), mse=False)),
 }
 
@@ -244,7 +247,7 @@ def test_places_of_the_command(capsys, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("command", PAGES)
 def test_help_says_where_a_page_goes(capsys, command):
-    assert cli.main([command, "--help"]) == 0
+    assert cli.main([command.split()[0], "--help"]) == 0
     assert "Where to write the page: a folder, for HTML, Markdown and JSON" in " ".join(capsys.readouterr().out.split())
 
 

@@ -202,13 +202,15 @@ class TensorInfo:
         [piece] = self._stream([count], start)
         return piece
 
-    def stored(self, elements: int = CHUNK_ELEMENTS) -> Iterator[NDArray[Any]]:
-        """Read the tensor as it is stored, also one that is not measured, to carry it over.
+    def stored(self, elements: int = CHUNK_ELEMENTS, start: int = 0, stop: int | None = None) -> Iterator[NDArray[Any]]:
+        """Read the tensor as it is stored, also one that is not measured.
 
         Parameters
         ----------
         elements : int
             The most elements in a piece.
+        start, stop : int, optional
+            The elements of the flat tensor to read; by default all.
 
         Yields
         ------
@@ -222,4 +224,5 @@ class TensorInfo:
         """
         if self._stream is None:
             raise CheckpointError(f"{self.source}: tensor {self.name!r} cannot be carried over: {self.skipped}")
-        yield from self._stream(min(elements, self.size - start) for start in range(0, self.size, elements))
+        stop = self.size if stop is None else stop
+        yield from self._stream((min(elements, stop - place) for place in range(start, stop, elements)), start)

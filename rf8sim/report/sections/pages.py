@@ -12,7 +12,19 @@ from ...studies.rf_family import Member
 from ...studies.scheme_search import SchemeSearch
 from ...studies.tradeoff import Tradeoff
 from ..tables.experiment import brief
-from . import comparison, evaluation, fit, model, plan, pruning, rf_family, scheme_search, tradeoff, verdict
+from . import (
+    comparison,
+    distortion,
+    evaluation,
+    fit,
+    model,
+    plan,
+    pruning,
+    rf_family,
+    scheme_search,
+    tradeoff,
+    verdict,
+)
 from .about import about
 from .area import area
 from .choices import rounding, scaling
@@ -26,8 +38,8 @@ from .tensors import tensors
 from .weights import weights
 
 __all__ = [
-    "COMPARE", "COMPARE_SCHEMES", "EVALUATE", "EVALUATE_MODEL", "FIT", "PAGES", "PLAN", "PRUNE", "REPORT", "RF_FAMILY",
-    "TRADEOFF",
+    "COMPARE", "COMPARE_CHECKPOINTS", "COMPARE_SCHEMES", "EVALUATE", "EVALUATE_MODEL", "FIT", "PAGES", "PLAN", "PRUNE",
+    "REPORT", "RF_FAMILY", "TRADEOFF",
 ]  # fmt: skip
 
 _LOSSES = "The same command gives the same page, except for the last digits of losses on other machines."
@@ -134,6 +146,15 @@ COMPARE: Kind[comparison.Comparison] = Kind(
     (comparison.changes, comparison.method),
 )
 
+COMPARE_CHECKPOINTS: Kind[distortion.Compared] = Kind(
+    "distortion",
+    lambda found: f"{found.distortion.quantized} against {found.distortion.original}",
+    distortion.answer,
+    distortion.overview,
+    distortion.as_data,
+    (distortion.tensors, distortion.storage, distortion.uncompared, distortion.method),
+)
+
 COMPARE_SCHEMES: Kind[SchemeSearch] = Kind(
     "compare_schemes",
     lambda found: f"Scale modes and block sizes on {found.checkpoint}",
@@ -158,6 +179,7 @@ PAGES: dict[str, Kind[Any]] = {
     "plan": PLAN,
     "rf-family": RF_FAMILY,
     "compare": COMPARE,
+    "compare checkpoints": COMPARE_CHECKPOINTS,
     "compare-schemes": COMPARE_SCHEMES,
 }
-"""The pages, by the names of their commands."""
+"""The pages, by the names of their commands; a second page of a command has words behind that."""
