@@ -12,7 +12,7 @@ from ...arithmetic.operations import Flags
 from ...codec.rounding import Overflow, Rounding, RoundingMode
 from ...formats import FloatLayout
 
-__all__ = ["WIDEST_EXPONENT", "WIDEST_MANTISSA", "Rounded", "check_layout_rounding", "round_to_layout"]
+__all__ = ["WIDEST_EXPONENT", "WIDEST_MANTISSA", "Rounded", "check_layout_rounding", "parts", "round_to_layout"]
 
 Array = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
@@ -61,7 +61,7 @@ def check_layout_rounding(layout: FloatLayout, rounding: Rounding) -> None:
     ...
     ValueError: rounding 'residual' is not for a result in float32: use 'nearest-even'
     """
-    if rounding.mode not in _UPPER:
+    if rounding.mode not in _UPPER and not rounding.stochastic:
         raise ValueError(f"rounding {str(rounding.mode)!r} is not for a result in {layout.name}: use 'nearest-even'")
     if layout.exponent_bits > WIDEST_EXPONENT or layout.mantissa_bits > WIDEST_MANTISSA:
         raise ValueError(
@@ -81,7 +81,7 @@ def round_to_layout(values: Array, layout: FloatLayout, rounding: Rounding, *, t
     layout : FloatLayout
         The layout.
     rounding : Rounding
-        Not ``residual`` or ``stochastic``.
+        Not ``residual``; of ``stochastic`` both neighbours are rounded to by other modes (`layout_draws`).
     tiny_after : bool
         Whether a number is tiny if it is below the smallest normal number after it was rounded as though the exponent
         had no bound, rather than before (IEEE 754-2019, 7.5).
@@ -102,7 +102,7 @@ def round_to_layout(values: Array, layout: FloatLayout, rounding: Rounding, *, t
     magnitude = np.where(nan | infinite, 0.0, np.abs(values))
     exponent = np.where(magnitude == 0, layout.emin, np.frexp(magnitude)[1].astype(np.int64) - 1)
     exponent = np.maximum(exponent, layout.emin)
-    low, rest = _parts(magnitude, exponent, layout)
+    low, rest = parts(magnitude, exponent, layout)
     upper = _UPPER[rounding.mode](low, rest, negative)
     # The hidden bit of a normal number adds one to the field, and so does a carry into the next binade.
     pattern = ((exponent - layout.emin) << layout.mantissa_bits) + low + upper
@@ -115,7 +115,7 @@ def round_to_layout(values: Array, layout: FloatLayout, rounding: Rounding, *, t
     if tiny_after:
         # As though the exponent had no bound, a number below has one bit more.
         fine = np.minimum(exponent, layout.emin - 1)
-        significand, further = _parts(np.where(below, magnitude, 0.0), fine, layout)
+        significand, further = parts(np.where(below, magnitude, 0.0), fine, layout)
         significand = significand + _UPPER[rounding.mode](significand, further, negative)
         below &= significand < 1 << (layout.mantissa_bits + 1)
     flags = np.where(inexact, Flags.INEXACT, 0) | np.where(overflown, Flags.OVERFLOW, 0)
@@ -130,7 +130,7 @@ def round_to_layout(values: Array, layout: FloatLayout, rounding: Rounding, *, t
     )
 
 
-def _parts(magnitude: Array, exponent: NDArray[np.int64], layout: FloatLayout) -> tuple[NDArray[np.int64], Array]:
+def parts(magnitude: Array, exponent: NDArray[np.int64], layout: FloatLayout) -> tuple[NDArray[np.int64], Array]:
     """Return magnitudes in units of the last place at an exponent: whole units, and the fraction of one."""
     scaled = np.ldexp(magnitude, layout.mantissa_bits - exponent)
     integers = np.floor(scaled)

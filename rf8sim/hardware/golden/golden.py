@@ -37,9 +37,10 @@ from .choosing import (
 )
 from .conventions import get_profile, signalling_nans
 from .exact import OPERATIONS, Exact, State, accumulate, unless_nan
+from .layout_draws import layout_draws
 from .model import Model
 from .options import Options, check_given, given_rounding
-from .ports import EXHAUSTIVE_BITS, Bits, Codes, Fixed, Patterns, Port, unsigned
+from .ports import EXHAUSTIVE_BITS, Bits, Codes, Fixed, Float, Patterns, Port, unsigned
 
 __all__ = ["OPERATIONS", "Answers", "Exact", "Golden", "State", "all_operands", "golden", "joined"]
 
@@ -101,16 +102,19 @@ class Golden(Model):
     def _drawn(self, table: DrawTable, words: Patterns) -> Answers:
         one = np.uint64(1) << np.uint64(self.rounding.bits)
         fraction = table.fraction.astype(np.uint64) >> np.uint64(32 - self.rounding.bits)
-        shift = np.where(fraction + (words.astype(np.uint64) & (one - np.uint64(1))) >= one, 16, 0).astype(np.uint32)
-        assert self.into is not None
-        codes = (table.codes >> shift).astype(self.into.code_dtype)
-        raised = (table.flags >> shift).astype(np.uint8)
+        upper = fraction + (words.astype(np.uint64) & (one - np.uint64(1))) >= one
+        half = table.codes.dtype.type(4 * table.codes.itemsize)  # bits of each of the two
+        codes = np.where(upper, table.codes >> half, table.codes).astype(unsigned(self.result.bits))
+        raised = np.where(upper, table.flags >> np.uint32(16), table.flags).astype(np.uint8)
         nowhere = np.zeros(codes.shape, dtype=np.bool_)
         return with_conventions(self, Answers(codes, raised, table.missing, nowhere))
 
     def _draws(self, exact: Exact) -> DrawTable:
+        kind = self.result.kind
+        if isinstance(kind, Float):
+            return layout_draws(exact, kind.layout, self.rounding)
+        assert isinstance(kind, Codes)
         values, flags, exactly = exact
-        assert self.into is not None
         # Far below every value it does not matter how far: the fraction is 0.
         tiny = (np.abs(values) < _TINY) & (values != 0)
         values = np.where(tiny, np.copysign(_TINY, values), values)
@@ -124,7 +128,7 @@ class Golden(Model):
                 integers[odd] = [number_in_words(exactly(int(place))) for place in index[odd]]
             return integers
 
-        return draws(values, flags, self.into, self.rounding.overflow, magnitude)
+        return draws(values, flags, kind.format, self.rounding.overflow, magnitude)
 
     def first_word_up(self, operands: Sequence[Patterns]) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
         """Say of operands without their words where something is drawn, and the first word that rounds up there.
@@ -277,10 +281,11 @@ def golden(
     accumulation = accumulation_of(asked, ports, options)
     kind = result_kind(asked, ports, fmt, accumulation, options)
     chosen = rounding_of(kind, options.get("rounding"), profile)
-    if isinstance(kind, Codes) and chosen.stochastic:
-        ports.append(Port("word", Bits(f"bits:{chosen.bits}", chosen.bits)))
     conventions = conventions_of(kind, profile, options)
     model = Golden(asked.name, tuple(ports), Port("result", kind), chosen, accumulation, conventions)
+    if model.stochastic:
+        word = Port("word", Bits(f"bits:{chosen.bits}", chosen.bits))
+        model = model.changed(operands=(*ports, word))
     stated = given_rounding(options.get("rounding"))
     check_given(model, {**options, "rounding": None, **stated, "stated": states_overflow(options.get("rounding"))})
     check_result(model)

@@ -106,7 +106,8 @@ class Model:
     @property
     def stochastic(self) -> bool:
         """Whether a random word is the last operand."""
-        return self.rounding.stochastic and self.into is not None
+        kind = self.result.kind
+        return self.rounding.stochastic and (isinstance(kind, Codes) or (isinstance(kind, Float) and not self.keeps))
 
     @property
     def bits(self) -> int:

@@ -13,7 +13,7 @@ from ...arithmetic.operations import exact_sum
 from ...codec.dispatch import sum_terms
 from ..golden.golden import Exact, Golden
 from ..golden.ports import Fixed, Float, Patterns
-from .faults import Answer, Found, Hypothesis, exact_of, is_exact, precision, with_reading
+from .faults import Answer, Found, Hypothesis, exact_of, is_exact, precision, with_reading, words_of
 from .float_faults import register_values
 
 __all__ = ["FAMILIES"]
@@ -183,7 +183,7 @@ def _wrapped(model: Golden, bits: int) -> Answer:
 def _without_carry(model: Golden, by: int, fraction: int) -> Answer:
     def answer(operands: Sequence[Patterns]) -> Patterns:
         exact = exact_of(model, operands)
-        right = model.round(exact).results
+        right = model.round(exact, words_of(model, operands)).results
         values = model.result.kind.values(right)
         magnitude = right & right.dtype.type(fraction)
         carried = np.isfinite(exact.values) & (np.abs(values) > np.abs(exact.values)) & (magnitude == 0)
@@ -202,7 +202,7 @@ def _joins(model: Golden) -> Found:
     def left_out(operands: Sequence[Patterns]) -> Patterns:
         others = [*operands[:place], *operands[place + 1 :]]
         if model.operation == "fma":
-            return model.changed(operation="multiply", operands=model.operands[:2]).compute(others)[0].results
+            return without.changed(operation="multiply").compute(others)[0].results
         return without.compute(others)[0].results
 
     yield Hypothesis("c left out", "operand c is not added", left_out)

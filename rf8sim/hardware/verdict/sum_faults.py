@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...arithmetic.operations import exact_sum
 from ...codec.codec import whole_table
 from ..golden.golden import Exact, Golden
-from ..golden.ports import Codes, Fixed, Patterns, unsigned
+from ..golden.ports import Codes, Fixed, Float, Patterns, unsigned
 from .faults import Answer, Found, Hypothesis, exact_of, is_exact, rounded_to, with_reading
 
 __all__ = ["FAMILIES"]
@@ -293,21 +293,32 @@ def _carried(model: Golden, mask: int, of_exact: bool) -> Answer:
         full = words == mask
         right = model.compute([*operands[:-1], np.where(full, words, words + 1).astype(words.dtype)])[0].results
         exact = exact_of(model, operands).values
-        assert model.into is not None
-        up = np.full(right.shape, 0, dtype=right.dtype)
         plain = model.changed(operands=model.operands[:-1], rounding=replace(model.rounding, mode="toward-zero"))
         lower = plain.round(Exact(exact, np.zeros(exact.size, np.int64))).results
-        # Whatever the fraction, the carry comes out: the next value, away from zero.
-        for negative, side in enumerate(model.into.sides[: 1 + model.into.signed]):
-            following = np.arange(1 << model.into.bits)
-            following[side.codes[:-1]] = side.codes[1:]
-            here = np.signbit(exact) == bool(negative)
-            up = np.where(here, whole_table(following.astype(right.dtype))[lower], up)
-        inexact = whole_table(model.into.values)[lower] != exact
+        inexact = model.result.kind.values(lower) != exact
+        # Whatever the fraction, the carry comes out.
         moved = full & np.isfinite(exact) & (exact != 0) & (inexact | of_exact)
-        return np.where(moved, up, right).astype(right.dtype)
+        return np.where(moved, _following(model, lower, np.signbit(exact)), right).astype(right.dtype)
 
     return answer
+
+
+def _following(model: Golden, lower: Patterns, negative: NDArray[np.bool_]) -> Patterns:
+    """Return the next value away from zero of each result; the largest one stays if nothing is beyond it."""
+    kind = model.result.kind
+    if isinstance(kind, Float):
+        layout = kind.layout
+        last = layout.largest_pattern if model.rounding.overflow in ("saturate", "propagate") else layout.infinity
+        magnitude = lower & lower.dtype.type(layout.sign_mask - 1)
+        return np.where(magnitude < last, lower + lower.dtype.type(1), lower)
+    assert model.into is not None
+    up = lower.copy()
+    for below_zero, side in enumerate(model.into.sides[: 1 + model.into.signed]):
+        following = np.arange(1 << model.into.bits)
+        following[side.codes[:-1]] = side.codes[1:]
+        here = negative == bool(below_zero)
+        up = np.where(here, whole_table(following.astype(lower.dtype))[lower], up)
+    return up
 
 
 FAMILIES = (_sums, _streams, _random_words)
