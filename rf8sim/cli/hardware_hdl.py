@@ -18,20 +18,26 @@ __all__ = ["area_summary", "hdl"]
 
 
 def area_summary(areas: Sequence[tuple[Subject, dict[str, Area]]], liberty: Path) -> Table:
-    """Return blocks as rows and formats side by side: gate equivalents, logic depth, cells."""
+    """Return blocks as rows and formats side by side: gate equivalents, logic depth, cells.
+
+    Where there are both, the last column compares RF8 with E4M3.
+    """
     from ..report.tables.table import Column, Table
 
     formats = list(dict.fromkeys(fmt for _, row in areas for fmt in row))
     columns = [Column("block")]
     for title, kind in (("gates", ".0f"), ("depth", "count"), ("cells", "count")):
         columns += [Column(f"{title} {fmt}", kind) for fmt in formats]
-    columns.append(Column("gates rf8 / e4m3fn", ".2f"))
+    compared = {"rf8", "e4m3fn"}
+    compares = any(compared <= set(row) for _, row in areas)
+    columns += [Column("gates rf8 / e4m3fn", ".2f")] * compares
     rows = []
     for subject, row in areas:
         cells: list[Any] = [subject.title]
         for attribute in ("gates", "depth", "cells"):
             cells += [getattr(row[fmt], attribute) if fmt in row else None for fmt in formats]
-        rows.append((*cells, row["rf8"].gates / row["e4m3fn"].gates))
+        ratio = row["rf8"].gates / row["e4m3fn"].gates if compared <= set(row) else None
+        rows.append((*cells, *[ratio] * compares))
     caption = f"Gate equivalents (two-input NANDs), cells on the longest path, cells; {liberty.name}, no wires"
     return Table(caption, tuple(columns), tuple(rows))
 
@@ -61,6 +67,10 @@ def hdl(
     dot: Annotated[
         bool, typer.Option("--dot", help="With --area: dot products of 16 in RF8, E4M3, MXFP8, INT8, MXFP4 (minutes).")
     ] = False,
+    units: Annotated[
+        bool,
+        typer.Option("--units", help="With --area: encoders, fused units and MX dot products that round (minutes)."),
+    ] = False,
     liberty: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FILE", help="Library of cells for --area; default: Debian's qflow-tech-osu018."),
@@ -79,8 +89,10 @@ def hdl(
         raise ValueError("say where to write, with --output DIR, or ask for --area")
     if formats and output is None:
         raise ValueError("--format changes nothing without --output: --area compares the blocks of RF8, E4M3 and INT8")
-    if dot and not area:
-        raise ValueError("--dot is for --area")
+    if (dot or units) and not area:
+        raise ValueError(f"--{'dot' if dot else 'units'} is for --area")
+    if dot and units:
+        raise ValueError("--dot and --units are two tables: give one of them")
     if liberty is not None and not area:
         raise ValueError("--liberty is for --area")
     if json_ and (not area or (output is not None and not quiet)):
@@ -92,10 +104,11 @@ def hdl(
         if not quiet:
             print(f"wrote {output}: read {Path(output) / 'README.md'}, then make -C {output} test")
     if area:
-        from ..hardware.sources.area import WAYS, area_table, dot_subjects, find_liberty, subjects
+        from ..hardware.sources.area import WAYS, area_table, dot_subjects, find_liberty, subjects, unit_subjects
         from ..report.tables.listings import as_records
 
-        areas = area_table(liberty, dot_subjects(), WAYS[:1]) if dot else area_table(liberty, subjects())
+        chosen = dot_subjects() if dot else unit_subjects() if units else subjects()
+        areas = area_table(liberty, chosen, WAYS[:1] if dot or units else WAYS)
         table = area_summary(areas, find_liberty(liberty))
         if json_:
             print(as_json({"caption": table.caption, "blocks": as_records(table)}))

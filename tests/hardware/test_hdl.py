@@ -118,6 +118,8 @@ def test_a_folder_that_cannot_be_is_named_and_no_other(tmp_path, monkeypatch):
         ([], "say where to write, with --output DIR, or ask for --area"),
         (["-o", "x", "--liberty", "y"], "--liberty is for --area"),
         (["-o", "x", "--dot"], "--dot is for --area"),
+        (["-o", "x", "--units"], "--units is for --area"),
+        (["--area", "--units", "--dot"], "--dot and --units are two tables"),
         (["-o", "x", "-f", "rf9"], "unknown format 'rf9'"),
         (["-o", "x", "-f", "rf8", "-f", "rf8"], "give each format once"),
         (["--area", "--liberty", "none.lib"], "none.lib: there is no such liberty file"),

@@ -142,6 +142,38 @@ def test_the_table_sets_formats_side_by_side():
     assert row[-1] == pytest.approx(row[1] / row[2])
 
 
+def test_a_row_without_rf8_or_e4m3_is_compared_with_nothing():
+    small, large = area.Area(24.0, 1.0, 2, 1), area.Area(96.0, 4.0, 3, 2)
+    rows = [
+        (area.Subject("both", {}), {"rf8": large, "e4m3fn": small}),
+        (area.Subject("one", {}), {"e4m3fn": small, "e5m2": large}),
+    ]
+    table = area_summary(rows, area.LIBERTY)
+    assert table.columns[-1].title == "gates rf8 / e4m3fn"
+    assert [row[-1] for row in table.rows] == [4.0, None]
+    assert [column.title for column in area_summary(rows[1:], area.LIBERTY).columns] == [
+        "block", "gates e4m3fn", "gates e5m2", "depth e4m3fn", "depth e5m2", "cells e4m3fn", "cells e5m2",
+    ]  # fmt: skip
+
+
+def test_units_are_modules_with_the_parameters_that_they_are_given():
+    sources = rtl_sources()
+    units = area.unit_subjects()
+    assert {"float32_to_float8", "float8_encode", "float8_fma", "float8_mac", "mxfp8_dot"} <= {
+        module for unit in units for module in unit.modules.values()
+    }
+    for unit in units:
+        for fmt, module in unit.modules.items():
+            for parameter in {**unit.parameters, **unit.choices.get(fmt, {})}:
+                assert f"parameter integer {parameter} =" in sources[f"{module}.sv"], (module, parameter)
+
+
+@has_library
+def test_units_of_e5m2_and_e4m3_differ():
+    [(_, fma)] = area.area_table(chosen=area.unit_subjects()[3:4], ways=area.WAYS[:1])
+    assert 700 < fma["e5m2"].gates < fma["e4m3fn"].gates < 3000
+
+
 @has_library
 def test_formats_of_one_module_are_told_apart_by_their_parameters():
     choices = {"int8": {"WEIGHT": 2}, "mxfp4": {"WEIGHT": 3, "SCALED": 1}}

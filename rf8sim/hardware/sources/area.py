@@ -14,7 +14,10 @@ from pathlib import Path
 
 from .hdl import rtl_sources
 
-__all__ = ["LIBERTY", "Area", "Subject", "area_table", "dot_subjects", "find_liberty", "subjects", "synthesize"]
+__all__ = [
+    "LIBERTY", "Area", "Subject", "area_table", "dot_subjects", "find_liberty", "subjects", "synthesize",
+    "unit_subjects",
+]  # fmt: skip
 
 LIBERTY = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
 """Where Debian's package qflow-tech-osu018 puts its library: 0.18 um, made at universities, free to use."""
@@ -108,6 +111,44 @@ def dot_subjects() -> tuple[Subject, ...]:
     return tuple(
         Subject(f"dot of 16, {title}", modules, {"LANES": 16, "STAGES": 0, "INT8": mixed}, choices)
         for title, mixed in (("weights x INT8 activations", 1), ("both operands in the format", 0))
+    )
+
+
+def unit_subjects() -> tuple[Subject, ...]:
+    """Return the units that round: encoders, sums of a product and a float32 number, and dot products of MX blocks.
+
+    Encoders take float32 numbers, and the exact product of two codes in fixed point. Those of MX blocks keep 13 or 25
+    bits of each product below the largest exponent.
+
+    Examples
+    --------
+    >>> [subject.title for subject in unit_subjects()][3:5]
+    ['product + float32 to float32 (fma)', 'running float32 sum of products (MAC)']
+    """
+    float8 = {"e4m3fn": 0, "e5m2": 1}
+
+    def of(module: str, *names: str) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
+        return dict.fromkeys(float8, module), {fmt: dict.fromkeys(names, number) for fmt, number in float8.items()}
+
+    from_float32, formats = of("float32_to_float8", "E5M2")
+    from_fixed = {"rf8": "rf8_encode"} | of("float8_encode")[0]
+    widths = {"rf8": (40, 38), "e4m3fn": (36, 18), "e5m2": (64, 32)}
+    fixed = {
+        fmt: dict(zip(("WIDTH", "FRACTION"), width, strict=True)) | formats.get(fmt, {})
+        for fmt, width in widths.items()
+    }
+    random = {"ROUNDING": 2, "RANDOM_BITS": 12}
+    fma, operands = of("float8_fma", "A_E5M2", "B_E5M2")
+    return (
+        Subject("float32 to the format, nearest-even", from_float32, {"RANDOM_BITS": 1}, formats),
+        Subject("float32 to the format, stochastic, 12 bits", from_float32, random, formats),
+        Subject("exact product to the format, nearest-even", from_fixed, {}, fixed),
+        Subject("product + float32 to float32 (fma)", fma, {}, operands),
+        Subject("running float32 sum of products (MAC)", dict.fromkeys(fma, "float8_mac"), {}, operands),
+        *(
+            Subject(f"dot of 16 + float32, {bits} bits", {"mxfp8": "mxfp8_dot"}, {"LANES": 16, "FRACTION": bits})
+            for bits in (13, 25)
+        ),
     )
 
 
