@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CheckpointError
+from ..model_config import model_config
 from ..safetensors import dtype_of, stored_type
 from ..tensor_info import Coded, TensorInfo
 from .grouped import awq, gptq
@@ -89,10 +89,7 @@ _CODE_TYPES = ("int8", "uint8", "int32", "float8_e4m3fn", "float8_e5m2", "float8
 
 def quantization_of(path: Path) -> dict[str, Any]:
     """Return the ``quantization_config`` of a model's ``config.json`` beside a checkpoint; empty if there is none."""
-    try:
-        config = json.loads((path.parent / "config.json").read_text(encoding="utf-8-sig"))["quantization_config"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    config = model_config(path).get("quantization_config")
     return config if isinstance(config, dict) else {}
 
 
