@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from ..checkpoints.containers import HELP
-from ._common import Exclude, Include, PageReport, app, given_command, page_place, print_page, progress_bar
+from ._common import (
+    All,
+    Exclude,
+    Include,
+    PageReport,
+    Worst,
+    app,
+    given_command,
+    page_place,
+    print_page,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -200,6 +212,8 @@ def plan(
     tokens: _Tokens = 2048,
     data: _Data = None,
     report: PageReport = None,
+    worst: Worst = 10,
+    all_: All = False,
     quiet: _Quiet = False,
 ) -> None:
     """Choose a scheme for each tensor of a checkpoint: the fewest bits within a bound, measured."""
@@ -207,6 +221,7 @@ def plan(
     from ..checkpoints.requirements import parse_requirement
     from ..report.render import write_page
     from ..report.sections.pages import PLAN
+    from ..report.sections.plan import overview
     from ..studies.planning import SCHEMES, measure_menu, plan_checkpoint
     from ..studies.planning import rf_family as members
 
@@ -240,7 +255,8 @@ def plan(
         write_plan(output, planned.plan(), "\n".join([f"Made by {page.made_by}", *page.verdict]))
     written += [] if report is None else write_page(page, report)
     if not quiet:
-        print_page(page, map(str, written))
+        shown = replace(page, brief=overview(planned, None if all_ else worst))
+        print_page(shown, map(str, written))
 
 
 @app.command(

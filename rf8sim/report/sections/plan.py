@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from ..._base.display import bits_in_words
 from ...studies.planning import Planned
-from ..tables.table import Column, Table
+from ..tables.table import WORST, Column, Table, worst
 from .page import Section
 
-__all__ = ["as_data", "bits", "choices", "summary", "tensors"]
+__all__ = ["as_data", "bits", "choices", "overview", "summary", "tensors"]
 
 
 def choices(planned: Planned) -> Table:
@@ -30,6 +31,18 @@ def choices(planned: Planned) -> Table:
         for choice in planned.choices
     ]
     return Table(f"Plan for {planned.budget.text}", columns, tuple(rows))
+
+
+def overview(planned: Planned, rows: int | None = WORST) -> Table:
+    """Return the table for a terminal: the tensors of lowest SQNR, or all, and the total."""
+    table, costs = choices(planned), [choice.cost for choice in planned.choices]
+    if len(costs) > 1:
+        weights = sum(cost.weights for cost in costs)
+        bits = sum(cost.bits_per_weight * cost.weights for cost in costs) / weights
+        total = ("all planned", "", weights, bits, planned.sqnr_db)
+        table = replace(table, rows=(*table.rows, total), has_total=True)
+    quality = [math.inf if math.isnan(cost.sqnr_db) else cost.sqnr_db for cost in costs]
+    return worst(table, quality, rows, "tensors of lowest SQNR")
 
 
 def summary(planned: Planned) -> list[str]:
