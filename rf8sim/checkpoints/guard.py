@@ -149,6 +149,11 @@ def quantize_checkpoint(
     [('read back', True), ('same tensors', True), ('sqnr>=25dB', True)]
     """
     requirements = [parse_requirement(text) if isinstance(text, str) else text for text in require]
+    planned = next((text for text in requirements if text.quantity == "kl"), None)
+    if planned is not None:
+        raise ValueError(
+            f"{planned.text!r} is a budget of 'rf8sim plan --text FILE': quantize by the plan that it writes"
+        )
     needs = [text for text in requirements if text.quantity in ("loss", "metric")]
     if needs and evaluate is None:
         raise ValueError(f"{needs[0].text!r} needs an evaluation: a command, or a model with its data")
