@@ -1,0 +1,95 @@
+"""The errors of several schemes at once on numbers of 16 bits: a table of all patterns says what each one costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from .metrics import RowErrors, row_scales
+from .scaling import Chosen
+from .scheme import Scheme
+from .tensor import QuantizedTensor, quantize
+
+__all__ = ["PatternErrors"]
+
+_COLUMNS = 6  # of a group of the kernel
+_SUMS = 2  # of each scheme: squared and relative errors
+
+
+class PatternErrors:
+    """Adds up the errors of each row of a matrix of 16-bit floats that may come in pieces, in several schemes at once.
+
+    The sums are those of `RowErrors` in every bit; elements that are not finite are passed over. To make the tables
+    takes as long as to measure some 10,000 elements one by one.
+
+    Parameters
+    ----------
+    dtype : dtype
+        float16 or bfloat16.
+    schemes : sequence of tuple of Scheme and Chosen
+        Schemes without random rounding, each with its scales: none, or one for all elements.
+    rows : int
+        Rows of the matrix.
+
+    Examples
+    --------
+    >>> from rf8sim import as_scheme
+    >>> from rf8sim.quantization.scaling import choose_scales
+    >>> x = np.array([[1.0, 1.1], [2.0, 2.0]], np.float16)
+    >>> scheme = as_scheme("rf8/none")
+    >>> errors = PatternErrors(x.dtype, [(scheme, choose_scales(x, scheme))], 2)
+    >>> errors.add(x)
+    >>> errors.of_schemes()[0].squared_errors.round(6).tolist()
+    [0.000635, 0.5]
+    """
+
+    def __init__(self, dtype: DTypeLike, schemes: Sequence[tuple[Scheme, Chosen]], rows: int) -> None:
+        patterns = np.arange(1 << 16, dtype=np.uint16).view(dtype)
+        with np.errstate(invalid="ignore"):  # signalling NaNs are among them
+            numbers = patterns.astype(np.float32)
+        self._finite = np.isfinite(numbers)
+        cleaned = np.where(self._finite, numbers, np.float32(0)).astype(dtype)
+        self.quantized: list[QuantizedTensor] = [quantize(cleaned, scheme, scale=scales) for scheme, scales in schemes]
+        self._tables = [RowErrors(scheme.format, numbers.size, finite_only=True) for scheme, _ in schemes]
+        groups = -(-(1 + _SUMS * len(schemes)) // _COLUMNS)
+        columns = np.zeros((groups * _COLUMNS, numbers.size))
+        for i, (table, quantized) in enumerate(zip(self._tables, self.quantized, strict=True)):
+            scale, offset, _ = row_scales(quantized)
+            table.add(numbers[:, None], quantized.codes[:, None], scale, offset)
+            columns[0] = table.squares
+            columns[self._columns(i)] = table.sums[:, 1:].T
+        self._columns_of_groups = np.ascontiguousarray(columns.reshape(groups, _COLUMNS, -1).swapaxes(1, 2))
+        self._sums = np.zeros((rows, groups, _COLUMNS))
+        self._counts = np.zeros(numbers.size, np.int64)
+
+    @staticmethod
+    def _columns(scheme: int) -> slice:
+        return slice(1 + _SUMS * scheme, 1 + _SUMS * (scheme + 1))
+
+    def add(self, x: NDArray[Any], row: int = 0) -> None:
+        """Add a piece.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n, columns)
+            The elements, of the dtype of the tables.
+        row : int
+            The row of the matrix that is the first of the piece.
+        """
+        from .._kernels.errors import pattern_sums
+
+        patterns = np.ascontiguousarray(x).view(np.uint16)
+        pattern_sums(patterns, self._columns_of_groups, self._sums[row : row + len(x)], self._counts)
+
+    def of_schemes(self) -> list[RowErrors]:
+        """Return the errors in each scheme."""
+        sums, counts = self._sums.reshape(len(self._sums), -1), np.where(self._finite, self._counts, 0)
+        return [
+            RowErrors.of_patterns(
+                table, quantized.codes, np.column_stack([sums[:, :1], sums[:, self._columns(i)]]), counts
+            )
+            for i, (table, quantized) in enumerate(zip(self._tables, self.quantized, strict=True))
+        ]
