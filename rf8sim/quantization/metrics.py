@@ -230,18 +230,18 @@ class RowErrors:
     def of_patterns(
         cls, table: RowErrors, codes: NDArray[Any], sums: NDArray[np.float64], counts: NDArray[np.int64]
     ) -> RowErrors:
-        """Return the errors of a matrix of 16-bit elements from those of all patterns.
+        """Return the errors of a matrix of few different elements from those of each one.
 
         Parameters
         ----------
         table : RowErrors
-            Of the 65,536 patterns, each in a row of its own.
-        codes : ndarray, shape (65536,)
+            Of the different elements, each in a row of its own.
+        codes : ndarray, shape (n,)
             Their codes.
         sums : ndarray of float64, shape (rows, 3)
             For each row of the matrix, those of `table.sums` added over its elements.
-        counts : ndarray of int64, shape (65536,)
-            How often each pattern occurs in the matrix; 0 for those that are passed over.
+        counts : ndarray of int64, shape (n,)
+            How often each occurs in the matrix.
         """
         joined = cls(table._fmt, len(sums), table._finite_only)
         joined._sums[:, :3] = sums

@@ -207,7 +207,8 @@ class Metering:
         in_pieces = [meter for meter in meters if not undivided(meter.scheme, shape)]
         if in_pieces:
             places = cut([meter.scheme for meter in in_pieces], shape, self.chunk_elements, rows)
-            for piece in _measured_together(in_pieces, pieces(tensor, places, self.chunk_elements, rows), len(rows)):
+            read = pieces(tensor, places, self.chunk_elements, rows)
+            for piece in _measured(in_pieces, read, len(rows), prepared.summary):
                 advance(piece.offset - rows.start * tensor.matrix_shape[1])
         if len(in_pieces) < len(meters):
             self._measure_undivided(tensor, [meter for meter in meters if undivided(meter.scheme, shape)])
@@ -239,7 +240,9 @@ class _Measuring(Metering):
         return _Measured(replace(record, channels=present), prepared.summary)
 
 
-def _measured_together(meters: Sequence[Meter], read: Iterator[Piece], rows: int) -> Iterator[Piece]:
+def _measured(
+    meters: Sequence[Meter], read: Iterator[Piece], rows: int, summary: MagnitudeHistogram
+) -> Iterator[Piece]:
     """Yield pieces, and measure each; schemes with one scale are measured together where elements have 16 bits."""
     alone, errors = meters, None
     for number, piece in enumerate(read):
@@ -248,7 +251,7 @@ def _measured_together(meters: Sequence[Meter], read: Iterator[Piece], rows: int
         if number == 0 and piece.values.dtype.name in _OF_PATTERNS and rows * piece.values.shape[1] >= _MANY:
             alone = [meter for meter in meters if meter.one_scale is None]
             together = [(meter.scheme, scales) for meter in meters if (scales := meter.one_scale) is not None]
-            errors = PatternErrors(piece.values.dtype, together, rows) if together else None
+            errors = PatternErrors(piece.values.dtype, together, rows, summary) if together else None
         if errors is not None:
             errors.add(piece.values, first)
         if alone:
@@ -263,8 +266,8 @@ def _measured_together(meters: Sequence[Meter], read: Iterator[Piece], rows: int
 
 
 _OF_PATTERNS = ("bfloat16", "float16")
-_MANY = 1 << 17
-"""Elements from which on tables of all patterns cost less than they save."""
+_MANY = 1 << 14
+"""Elements from which on tables of what occurs cost less than they save."""
 
 _PART = 8
 """Chunks in a part of a tensor that is divided: a second's work, beside which to divide costs nothing."""
