@@ -434,7 +434,7 @@ def _fit(histogram: MagnitudeHistogram) -> tuple[FitRecord | None, str]:
         return None, result.reason
     from ggd.families import family_names
 
-    selection = ggd.select(histogram)
+    selection = ggd.select(histogram, distances=False)
     bits = {family: float(selection[family].bits) for family in family_names()}
     error = result.stderr.shape if math.isfinite(result.stderr.shape) else None
     finite = {family: cost for family, cost in bits.items() if math.isfinite(cost)}
