@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["PatternErrors"]
 
 _COLUMNS = 6  # of a group of the kernel
-_SUMS = 2  # of each scheme: squared and relative errors
 
 
 class PatternErrors:
@@ -64,13 +63,21 @@ class PatternErrors:
         present, numbers = patterns[self._present], numbers[self._present]
         self.quantized: list[QuantizedTensor] = [quantize(present, scheme, scale=scales) for scheme, scales in schemes]
         self._tables = [RowErrors(scheme.format, numbers.size) for scheme, _ in schemes]
-        groups = -(-(1 + _SUMS * len(schemes)) // _COLUMNS)
-        self._groups = np.zeros((groups, patterns.size, _COLUMNS))
-        for i, (table, quantized) in enumerate(zip(self._tables, self.quantized, strict=True)):
+        columns: list[NDArray[np.float64]] = []
+        self._columns: list[list[int]] = []
+        for table, quantized in zip(self._tables, self.quantized, strict=True):
             scale, offset, _ = row_scales(quantized)
             table.add(numbers[:, None], quantized.codes[:, None], scale, offset)
-            for column, sums in zip(_columns(i), table.sums.T, strict=True):
-                self._groups[column // _COLUMNS, self._present, column % _COLUMNS] = sums
+            # Squares are those of all schemes, but for elements that become infinite or NaN.
+            squares, *errors = table.sums.T
+            known = [i for i in sorted({of[0] for of in self._columns}) if np.array_equal(columns[i], squares)]
+            columns += [*([] if known else [squares]), *errors]
+            end = len(columns)
+            self._columns.append([*(known[:1] or [end - 3]), end - 2, end - 1])
+        groups = -(-len(columns) // _COLUMNS)
+        self._groups = np.zeros((groups, patterns.size, _COLUMNS))
+        for place, column in enumerate(columns):
+            self._groups[place // _COLUMNS, self._present, place % _COLUMNS] = column
         self._sums = np.zeros((rows, groups, _COLUMNS))
         self._counts = np.zeros(patterns.size, np.int64)
 
@@ -93,14 +100,9 @@ class PatternErrors:
         """Return the errors in each scheme."""
         sums, counts = self._sums.reshape(len(self._sums), -1), self._counts[self._present]
         return [
-            RowErrors.of_patterns(table, quantized.codes, sums[:, _columns(i)], counts)
-            for i, (table, quantized) in enumerate(zip(self._tables, self.quantized, strict=True))
+            RowErrors.of_patterns(table, quantized.codes, sums[:, columns], counts)
+            for table, quantized, columns in zip(self._tables, self.quantized, self._columns, strict=True)
         ]
-
-
-def _columns(scheme: int) -> list[int]:
-    """Return the columns of a scheme: squares are those of all."""
-    return [0, *range(1 + _SUMS * scheme, 1 + _SUMS * (scheme + 1))]
 
 
 def _present(numbers: NDArray[np.float32], summary: MagnitudeHistogram | None) -> NDArray[np.bool_]:
