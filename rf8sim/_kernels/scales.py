@@ -37,7 +37,14 @@ def least_error(x: Any, weights: Any, starts: Any, scales: Any, order: Any, tabl
                 for j in range(part.size):
                     pattern = patterns[j]
                     if first.size:
-                        code = step[np.searchsorted(first, pattern, side="right") - 1]
+                        low, high = 0, first.size
+                        while low < high:
+                            middle = (low + high) >> 1
+                            if first[middle] <= pattern:
+                                low = middle + 1
+                            else:
+                                high = middle
+                        code = step[low - 1]
                     else:
                         cell = pattern >> shift
                         code = result[cell + cell + np.uint64(pattern >= threshold[cell])]
