@@ -26,6 +26,7 @@ from .comparison import Comparison, compare, decibels
 from .conversion import write_quantized
 from .dequantization import write_dequantized
 from .folders import carry_over, is_model_folder, original_config, write_flushed
+from .gguf_output import GgufFile, check_source, compare_gguf, write_gguf
 from .manifest import Check, Manifest, RefusedError, manifest_path
 from .plan import Plan
 from .protect import Protection
@@ -109,7 +110,7 @@ def quantize_checkpoint(
         Any checkpoint that `rf8sim.checkpoints.checkpoint.open_checkpoint` reads.
     output : str or Path
         A ``.safetensors`` file, which replaces one that is there; or a folder, with as many files as the source has,
-        that does not exist or is empty.
+        that does not exist or is empty; or, from GGUF, a ``.gguf`` file (schemes of `BLOCK_TYPES`, by default q8_0).
     plan : Plan, optional
         What each tensor gets; by default what it had before it was dequantized, or else the defaults of `Plan`.
     protection : Protection, optional
@@ -148,17 +149,27 @@ def quantize_checkpoint(
     [('read back', True), ('same tensors', True), ('sqnr>=25dB', True)]
     """
     requirements = [parse_requirement(text) if isinstance(text, str) else text for text in require]
+    planned = next((text for text in requirements if text.quantity == "kl"), None)
+    if planned is not None:
+        raise ValueError(
+            f"{planned.text!r} is a budget of 'rf8sim plan --text FILE': quantize by the plan that it writes"
+        )
     needs = [text for text in requirements if text.quantity in ("loss", "metric")]
     if needs and evaluate is None:
         raise ValueError(f"{needs[0].text!r} needs an evaluation: a command, or a model with its data")
     checkpoint, output = open_checkpoint(source), Path(output)
-    single = is_one_file(output)
+    as_gguf = output.suffix.lower() == ".gguf" and not output.is_dir()
+    single = as_gguf or is_one_file(output)
     check_place(output)
     if not single and output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"{output}: exists and is not empty: name a new folder or a .safetensors file")
     for file in dict.fromkeys(file for tensor in checkpoint for file in tensor.files):
         if output.exists() and single and os.path.samefile(file, output):
             raise ValueError(f"{output}: output would overwrite the input; choose another path")
+    if as_gguf:
+        if protection is not None or needs:
+            raise ValueError(f"{output}: GGUF holds no protected weights, and is not evaluated here: use .safetensors")
+        return _to_gguf(checkpoint, output, plan, requirements, progress)
     with staged(output) as (beside, place):
         written = write_quantized(checkpoint, output, beside, plan, protection, progress)
         damage = find_damage(beside)
@@ -197,6 +208,32 @@ def quantize_checkpoint(
     return manifest
 
 
+def _to_gguf(
+    checkpoint: Checkpoint,
+    output: Path,
+    plan: Plan | None,
+    requirements: Sequence[Requirement],
+    progress: Progress | None,
+) -> Manifest:
+    """Write a GGUF file, held to the same checks."""
+    check_source(checkpoint, output)
+    with staged(output) as (beside, place):
+        written = write_gguf(checkpoint, beside, plan, progress)
+        compared, damage = compare_gguf(written, progress)
+        sentence = damage[0] if damage else "gguf decodes the numbers that were quantized, and every kept byte is there"
+        checks = [Check("read back", not damage, sentence, float(len(damage)), 0.0), _same_tensors(compared)]
+        figures = _Figures(written, compared, None, progress, checkpoint.path)
+        checks += _required(requirements, figures)
+        manifest = _manifest(checkpoint, output, written, checks, compared, None)
+        if not manifest.passed:
+            raise RefusedError(manifest)
+        record = manifest_path(beside)
+        write_flushed(record, manifest.to_bytes())
+        place()
+        os.replace(record, manifest_path(output))
+    return manifest
+
+
 def _same_tensors(compared: Sequence[Comparison]) -> Check:
     wrong = [tensor for tensor in compared if tensor.differing]
     if not wrong:
@@ -216,7 +253,7 @@ class _Figures:
 
     def __init__(
         self,
-        quantized: QuantizedCheckpoint,
+        quantized: QuantizedCheckpoint | GgufFile,
         compared: Sequence[Comparison],
         evaluate: Evaluate | None,
         progress: Progress | None,
@@ -244,6 +281,7 @@ class _Figures:
         Where the original is a model's folder, it is one too.
         """
         assert self.evaluate is not None
+        assert isinstance(self.quantized, QuantizedCheckpoint)
         with tempfile.TemporaryDirectory(dir=self.quantized.path.parent) as folder:
             as_folder = is_model_folder(self.source)
             plain = Path(folder) / ("model" if as_folder else "model.safetensors")
@@ -313,7 +351,7 @@ def _gain(checkpoint: Checkpoint, beside: Path, plan: Plan | None, figures: _Fig
 def _manifest(
     checkpoint: Checkpoint,
     output: Path,
-    quantized: QuantizedCheckpoint | None,
+    quantized: QuantizedCheckpoint | GgufFile | None,
     checks: Sequence[Check],
     compared: Sequence[Comparison],
     protection: Protection | None,

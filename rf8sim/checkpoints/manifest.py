@@ -107,7 +107,7 @@ class Manifest(Record, frozen=True):
 
 def manifest_path(output: Path) -> Path:
     """Return where the manifest of a file or folder lies."""
-    single = output.name.endswith(".safetensors")
+    single = output.name.endswith((".safetensors", ".gguf"))
     return output.with_name(output.name + ".manifest.json") if single else output / "manifest.json"
 
 

@@ -15,6 +15,7 @@ QUANTITIES = {
     "worst-sqnr": "SQNR of the worst tensor, in dB",
     "bits": "stored bits per weight, everything counted",
     "loss": "loss of the model, nats per token; +1% or +0.02 is relative to the unquantized model",
+    "kl": "divergence of the predictions from the unquantized model's, nats per token; a budget of plans",
     "metric": "what the evaluation command prints; +1% or -0.5 is relative to the unquantized model",
 }
 """What can be bounded, with the unit."""
@@ -22,7 +23,7 @@ QUANTITIES = {
 _EXAMPLES = "'sqnr>=25dB', 'worst-sqnr>=20dB', 'bits<=6', 'loss<=+1%' or 'metric>=-1%'"
 
 _FORM = re.compile(r"\s*([a-z-]+)\s*(<=|>=)\s*([-+]?)(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+)\s*(%|dB|bits)?\s*")
-_UNITS = {"sqnr": ("dB",), "worst-sqnr": ("dB",), "bits": ("bits",), "loss": ("%",), "metric": ("%",)}
+_UNITS = {"sqnr": ("dB",), "worst-sqnr": ("dB",), "bits": ("bits",), "loss": ("%",), "kl": (), "metric": ("%",)}
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ def parse_requirement(text: str) -> Requirement:
     quantity, operator, sign, number, unit = form.groups()
     choose("quantity of a requirement", quantity, QUANTITIES)
     if unit and unit not in _UNITS[quantity]:
-        raise ValueError(f"requirement {text!r}: {quantity} is given in {_UNITS[quantity][0]}, not in {unit}")
+        given = _UNITS[quantity][0] if _UNITS[quantity] else "nats per token, without a unit"
+        raise ValueError(f"requirement {text!r}: {quantity} is given in {given}, not in {unit}")
     relative = bool(sign) and "%" in _UNITS[quantity]
     if unit == "%" and not relative:
         example = f"{quantity}{operator}{'+' if operator == '<=' else '-'}{number}%"

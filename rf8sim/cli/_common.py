@@ -203,6 +203,8 @@ def page_place(*names: str) -> Any:
     )
 
 
+Worst = Annotated[int, typer.Option("--worst", min=0, metavar="N", help="Tensors to list, the worst first.")]
+All = Annotated[bool, typer.Option("--all", help="List all tensors.")]
 PageReport = Annotated[Optional[Path], page_place("--report")]  # noqa: UP045
 Threads = Annotated[
     Optional[int],  # noqa: UP045
@@ -239,7 +241,7 @@ def given_command(context: typer.Context) -> str:
     for parameter in context.command.params:
         source = context.get_parameter_source(str(parameter.name))
         value = context.params.get(str(parameter.name))
-        same = parameter.name in ("threads", "workers", "scheduler") or isinstance(value, bool)
+        same = parameter.name in ("threads", "workers", "scheduler", "worst") or isinstance(value, bool)
         if source is None or source.name != "COMMANDLINE" or same:
             continue
         for item in value if isinstance(value, list | tuple) else [value]:

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from ..models.outputs import ModelOutputs
     from ..models.precision import Precision
     from ..quantization.scheme import Scheme
+    from ..torch.divergence import ModelPredictions
 
-__all__ = ["TextOptions", "evaluate_text", "needs_text", "read_precisions"]
+__all__ = ["TextOptions", "evaluate_text", "needs_text", "predictions_of", "read_precisions"]
 
 _PARAGRAPHS = 16  # that layers are measured on, of a model of embeddings
 
@@ -79,17 +80,12 @@ def evaluate_text(
     ValueError
         If PyTorch or transformers is missing, or the model or the text cannot be read.
     """
-    try:
-        text = options.text.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"--text {options.text}: cannot be read as UTF-8 text: {error}") from None
+    text = _read_text(options.text)
     try:
         from ..torch.evaluation import EvaluateConfig, evaluate
         from ..torch.pretrained import load_pretrained, rounded_cache, set_threads, windows_of
     except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise ValueError("--text needs PyTorch, which is not installed: pip install 'rf8sim[hf]'") from None
+        raise _without_torch(error) from None
     if options.threads is not None:
         set_threads(options.threads)
     pretrained = load_pretrained(checkpoint)
@@ -115,6 +111,58 @@ def evaluate_text(
         f"The original is itself quantized: its file stores matrices as {pretrained.stored}. Costs are on top of that."
     )
     return msgspec.structs.replace(outputs, notes=(note, *outputs.notes))
+
+
+def predictions_of(
+    folder: Path,
+    data: tuple[Path, int, int],
+    names: Sequence[str],
+    progress: Callable[[str, int, int], None],
+) -> ModelPredictions:
+    """Open the model of a checkpoint's folder, for a plan that is held to its predictions.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder that transformers opens.
+    data : (Path, int, int)
+        A text, how many of its tokens are predicted (0 for all), and the tokens of a window.
+    names : sequence of str
+        The tensors that are planned.
+    progress : callable
+        Called with what is at work, what is done and what there is in all.
+
+    Raises
+    ------
+    ValueError
+        If PyTorch or transformers is missing, or the model or the text cannot be read.
+    """
+    file, tokens, context = data
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: a bound on 'kl' is planned for a Hugging Face folder, which transformers opens")
+    text = _read_text(file)
+    try:
+        from ..torch.divergence import ModelPredictions
+        from ..torch.pretrained import load_pretrained, windows_of
+    except ModuleNotFoundError as error:
+        raise _without_torch(error) from None
+    pretrained = load_pretrained(folder)
+    if not pretrained.causal:
+        raise ValueError(f"{folder}: the model predicts no tokens, so its predictions have no divergence")
+    return ModelPredictions(pretrained.model, windows_of(pretrained, text, tokens, context), names, progress)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--text {path}: cannot be read as UTF-8 text: {error}") from None
+
+
+def _without_torch(error: ModuleNotFoundError) -> Exception:
+    if error.name != "torch":
+        return error
+    return ValueError("--text needs PyTorch, which is not installed: pip install 'rf8sim[hf]'")
 
 
 def _chosen(options: TextOptions) -> Callable[[str, Any], bool]:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from ..checkpoints.containers import HELP
-from ._common import Exclude, Include, PageReport, app, given_command, page_place, print_page, progress_bar
+from ._common import (
+    All,
+    Exclude,
+    Include,
+    PageReport,
+    Worst,
+    app,
+    given_command,
+    page_place,
+    print_page,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -169,6 +181,7 @@ def prune(
     short_help="Choose a scheme for each tensor within a budget.",
     epilog="Examples: rf8sim plan model.safetensors --budget 'sqnr>=25dB' -o plan.toml; "
     "rf8sim plan examples/lm/model.safetensors --budget 'loss<=+1%' -o plan.toml; "
+    "rf8sim plan llama_folder --budget 'kl<=0.01' --text book.txt -o plan.toml; "
     "rf8sim quantize model.safetensors --plan plan.toml -o model.quantized.safetensors",
 )
 def plan(
@@ -178,8 +191,8 @@ def plan(
         str,
         typer.Option(
             metavar="BOUND",
-            help="'sqnr>=25dB', 'worst-sqnr>=20dB' or 'loss<=+1%': the fewest bits that keep it; or 'bits<=6': the "
-            "best SQNR within it.",
+            help="'sqnr>=25dB', 'worst-sqnr>=20dB', 'loss<=+1%' or 'kl<=0.01': the fewest bits that keep it; or "
+            "'bits<=6': the best SQNR within it. 'kl' is measured with --text, in nats per token.",
         ),
     ],
     output: Annotated[
@@ -197,9 +210,26 @@ def plan(
         bool, typer.Option("--everything", help="Plan embeddings and norms too, if they have two axes.")
     ] = False,
     model: _WithModel = False,
-    tokens: _Tokens = 2048,
+    tokens: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="With --model or --text: predictions to make, in whole windows; 0 for all."
+        ),
+    ] = 2048,
     data: _Data = None,
+    text: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            metavar="FILE",
+            help="UTF-8 text to run the model on, for a budget of 'kl': a Hugging Face folder that transformers opens.",
+        ),
+    ] = None,
+    window: Annotated[
+        int, typer.Option("--context", min=2, metavar="N", help="With --text: tokens of a window.")
+    ] = 512,
     report: PageReport = None,
+    worst: Worst = 10,
+    all_: All = False,
     quiet: _Quiet = False,
 ) -> None:
     """Choose a scheme for each tensor of a checkpoint: the fewest bits within a bound, measured."""
@@ -207,8 +237,11 @@ def plan(
     from ..checkpoints.requirements import parse_requirement
     from ..report.render import write_page
     from ..report.sections.pages import PLAN
+    from ..report.sections.plan import overview
+    from ..studies.divergence_plan import plan_divergence
     from ..studies.planning import SCHEMES, measure_menu, plan_checkpoint
     from ..studies.planning import rf_family as members
+    from ._model_evaluation import predictions_of
 
     bound = parse_requirement(budget)
     names = [*(formats or (() if family else SCHEMES))]
@@ -216,6 +249,8 @@ def plan(
     kept = () if everything else KEPT_PATTERNS
     if output is not None and output.suffix != ".toml":
         raise ValueError(f"{output}: a plan is a TOML file: expected a name that ends in .toml")
+    if (bound.quantity == "kl") != (text is not None):
+        raise ValueError("--text FILE and a budget such as 'kl<=0.01' belong together: give both or neither")
     loaded = _model(checkpoint, model or bound.quantity == "loss", data, tokens)
     with progress_bar(quiet) as progress:
         menu = measure_menu(
@@ -225,22 +260,28 @@ def plan(
             kept=kept,
             progress=progress,
         )
-        planned = plan_checkpoint(
-            checkpoint,
-            bound,
-            menu,
-            kept=kept,
-            model=loaded[0] if loaded else None,
-            windows=loaded[1] if loaded else None,
-            progress=progress,
-        )
+        if text is None:
+            planned = plan_checkpoint(
+                checkpoint,
+                bound,
+                menu,
+                kept=kept,
+                model=loaded[0] if loaded else None,
+                windows=loaded[1] if loaded else None,
+                progress=progress,
+            )
+        else:
+            names = [matrix.name for matrix in menu.matrices]
+            with predictions_of(checkpoint, (text, tokens, window), names, progress) as predictions:
+                planned = plan_divergence(checkpoint, bound, menu, predictions, kept=kept)
     page = PLAN.page(planned, _command(context, rf_family=family, everything=everything, model=model))
     written = [] if output is None else [output]
     if output is not None:
         write_plan(output, planned.plan(), "\n".join([f"Made by {page.made_by}", *page.verdict]))
     written += [] if report is None else write_page(page, report)
     if not quiet:
-        print_page(page, map(str, written))
+        shown = replace(page, brief=overview(planned, None if all_ else worst))
+        print_page(shown, map(str, written))
 
 
 @app.command(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from ._common import (
+    All,
     Checkpoints,
     Exclude,
     Include,
@@ -17,6 +18,7 @@ from ._common import (
     Scheduler,
     Threads,
     Workers,
+    Worst,
     app,
     as_json,
     cluster,
@@ -157,6 +159,8 @@ def fit(
         typer.Option("--figures", metavar="DIR", help="Write the figures to a folder as .svg files."),
     ] = None,
     report: PageReport = None,
+    worst: Worst = 10,
+    all_: All = False,
     threads: Threads = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -181,7 +185,7 @@ def fit(
     where = cluster(scheduler, workers)
     surveyed, skipped = _survey(checkpoints, settings, quiet, threads=threads, cluster=where)
     drawn = figures is not None or (report is not None and report.suffix != ".json")
-    fits = Fits(surveyed, skipped, tuple(families or fit_tables.RIVALS))
+    fits = Fits(surveyed, skipped, tuple(families or fit_tables.RIVALS), None if all_ else worst)
     page = FIT.page(fits, given_command(context), figures=drawn)
     written = [] if figures is None else write_figures(page.figures, figures)
     written += [] if report is None else write_page(page, report)

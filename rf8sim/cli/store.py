@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from ..checkpoints.containers import HELP
-from ._common import app, as_json, plain, print_table, progress_bar, terminal
+from ._common import All, Worst, app, as_json, plain, print_table, progress_bar, terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ..checkpoints.comparison import Comparison
     from ..checkpoints.guard import Evaluate
     from ..checkpoints.manifest import Manifest
     from ..checkpoints.plan import Plan
     from ..checkpoints.protect import Protection
-    from ..checkpoints.quantized import QuantizedCheckpoint
+    from ..report.tables.table import Table
 
 __all__ = ["check", "dequantize", "quantize"]
 
@@ -40,6 +40,16 @@ _Output = Annotated[
         "has.",
     ),
 ]
+_QuantizedOutput = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="OUT",
+        help="A .safetensors file, which replaces one of that name; a new folder, for as many files as the source has; "
+        "or, from GGUF, a .gguf file (-f q8_0, q4_0, q4_1 or mxfp4).",
+    ),
+]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
@@ -47,12 +57,13 @@ _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but e
     short_help="Write a quantized checkpoint, checked before it is put in place.",
     epilog="Examples: rf8sim quantize model.safetensors -o model.rf8.safetensors; "
     "rf8sim quantize folder -o out -f mxfp4 -f '*.down_proj.weight=int8/channel' --keep 'lm_head*'; "
+    "rf8sim quantize model-f16.gguf -o model-q8_0.gguf -f q8_0; "
     "rf8sim quantize examples/lm/model.safetensors -o lm.safetensors --require 'sqnr>=25dB' --require 'loss<=+1%'; "
     "rf8sim quantize model.safetensors -o out.safetensors --require 'metric>=-1%' --evaluate 'python test.py {}'",
 )
 def quantize(
     checkpoint: _Checkpoint,
-    output: _Output,
+    output: _QuantizedOutput,
     formats: Annotated[
         Optional[list[str]],  # noqa: UP045  (typer reads it at run time)
         typer.Option(
@@ -139,6 +150,8 @@ def quantize(
     tokens: Annotated[
         int, typer.Option(min=0, metavar="N", help="Predictions for the loss, in whole windows; 0 for all.")
     ] = 2048,
+    worst: Worst = 10,
+    all_: All = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the manifest instead of a table.")] = False,
     quiet: _Quiet = False,
 ) -> None:
@@ -175,7 +188,7 @@ def quantize(
     if json_:
         print(as_json(manifest.to_json()))
     elif not quiet:
-        _show(manifest, output)
+        _show(manifest, output, None if all_ else worst)
 
 
 def _plan(
@@ -272,32 +285,28 @@ def _loss(checkpoint: Path, needs: set[str], data: Path | None, tokens: int, cal
     return model_loss(checkpoint, windows[[index * len(windows) // count for index in range(count)]])
 
 
-def _show(manifest: Manifest, output: Path) -> None:
+def _show(manifest: Manifest, output: Path, listed_rows: int | None) -> None:
     from .._base.display import bits_in_words
     from ..checkpoints.folders import is_model_folder, why_stopped
     from ..checkpoints.manifest import manifest_path
-    from ..checkpoints.quantized import open_quantized
-    from ..report.tables.table import Column, Table
 
-    columns = (Column("tensor"), Column("scheme"), Column("bits per weight", ".3f"), Column("SQNR, dB", ".2f"))
     narrowed = [row for row in manifest.tensors if row.scheme in ("bfloat16/none", "float16/none")]
     shown_rows = [row for row in manifest.tensors if row.scheme and row not in narrowed]
-    rows = [(row.name, row.scheme, row.bits_per_weight, row.sqnr_db) for row in shown_rows]
-    if rows:
-        print_table(Table("What each tensor was quantized to", columns, tuple(rows)))
+    if shown_rows:
+        print_table(_losses("What each tensor was quantized to", shown_rows, listed_rows))
     out = terminal()
-    stored = open_quantized(output)
+    stored = _dtypes(output)
     listed: dict[tuple[str, str], list[str]] = {}
     for tensor in manifest.tensors:
         if tensor.reason:
-            what = "quantized again" if tensor.scheme else f"kept in {stored[tensor.name].dtype}"
+            what = "quantized again" if tensor.scheme else f"kept in {stored[tensor.name]}"
             listed.setdefault((what, tensor.reason), []).append(tensor.name)
     for tensor in narrowed:
         listed.setdefault((f"kept in {str(tensor.scheme).partition('/')[0]}", "--kept-dtype"), []).append(tensor.name)
     for (what, reason), names in listed.items():
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         out.print(plain(f"{len(names)} tensor{'s'[: len(names) > 1]} {what} ({reason}): {shown}."))
-    for line in _kept_bits(manifest, stored, narrowed):
+    for line in () if output.suffix.lower() == ".gguf" else _kept_bits(manifest, stored, narrowed):
         out.print(plain(line))
     for name, (without, with_it) in manifest.gain.items():
         out.print(plain(f"Protected ({manifest.protection}): {name} {without:.5g} without, {with_it:.5g} with."))
@@ -311,21 +320,47 @@ def _show(manifest: Manifest, output: Path) -> None:
         out.print(plain(opens if stopped is None else f"Other tools do not open this folder: {stopped}."))
 
 
+def _dtypes(output: Path) -> dict[str, str]:
+    """Return the type that each tensor of a checkpoint written here is stored in."""
+    from ..checkpoints.checkpoint import open_checkpoint
+    from ..checkpoints.quantized import open_quantized
+
+    if output.suffix.lower() == ".gguf":
+        return {t.name: t.coded.words.removeprefix("GGUF ") if t.coded else t.dtype for t in open_checkpoint(output)}
+    return {tensor.name: tensor.dtype for tensor in open_quantized(output)}
+
+
+def _losses(caption: str, compared: Sequence[Comparison], count: int | None) -> Table:
+    """Return what tensors lost: those of lowest SQNR, or all, and all that were quantized together."""
+    from ..checkpoints.comparison import decibels
+    from ..report.tables.table import Column, Table, worst
+
+    columns = (Column("tensor"), Column("scheme"), Column("bits per weight", ".3f"), Column("SQNR, dB", ".2f"))
+    rows = [(t.name, t.scheme or "kept", t.bits_per_weight, t.sqnr_db) for t in compared]
+    changed = [t for t in compared if t.scheme]
+    if len(changed) > 1:
+        bits = sum(t.bits_per_weight * t.elements for t in changed) / max(sum(t.elements for t in changed), 1)
+        sqnr = decibels(sum(t.signal for t in changed), sum(t.noise for t in changed))
+        rows.append(("all quantized", "", bits, sqnr))
+    quality = [t.sqnr_db for t in compared]
+    return worst(Table(caption, columns, tuple(rows)), quality, count, "tensors of lowest SQNR")
+
+
 _BITS = {"float32": 32, "float64": 64}
 
 
-def _kept_bits(manifest: Manifest, stored: QuantizedCheckpoint, narrowed: Sequence[Comparison]) -> Iterator[str]:
+def _kept_bits(manifest: Manifest, stored: Mapping[str, str], narrowed: Sequence[Comparison]) -> Iterator[str]:
     """Yield what a narrower type of kept tensors saves, or would save."""
     from ..checkpoints.comparison import decibels
     from ..checkpoints.plan import Plan
 
     size, bfloat16 = sum(tensor.elements for tensor in manifest.tensors), Plan(kept_dtype="bfloat16")
     if narrowed:
-        saved = sum((_BITS[stored[t.name].dtype] - 16) * t.elements for t in narrowed) / size
+        saved = sum((_BITS[stored[t.name]] - 16) * t.elements for t in narrowed) / size
         error = decibels(sum(t.signal for t in narrowed), sum(t.noise for t in narrowed))
         yield f"The narrower type of kept tensors saves {saved:.3g} bits per weight; their SQNR is {error:.4g} dB."
-    wide = [t for t in manifest.tensors if not t.scheme and bfloat16.narrowed(t.reason, stored[t.name].dtype)]
-    taken = sum(_BITS[stored[t.name].dtype] * t.elements for t in wide) / max(size, 1)
+    wide = [t for t in manifest.tensors if not t.scheme and bfloat16.narrowed(t.reason, stored[t.name])]
+    taken = sum(_BITS[stored[t.name]] * t.elements for t in wide) / max(size, 1)
     saved = taken - sum(16 * t.elements for t in wide) / max(size, 1)
     if saved >= 0.05 * manifest.bits_per_weight:
         yield (
@@ -381,6 +416,8 @@ def check(
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="CHECKPOINT", help="The original: show what each tensor lost."),
     ] = None,
+    worst: Worst = 10,
+    all_: All = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: _Quiet = False,
 ) -> None:
@@ -394,7 +431,6 @@ def check(
     from ..checkpoints.manifest import check_manifest, refuse_other
     from ..checkpoints.quantized import find_damage, open_quantized
     from ..quantization.records import to_builtins
-    from ..report.tables.table import Column, Table
 
     source = None if against is None else open_checkpoint(against)
     damage = find_damage(checkpoint)
@@ -413,9 +449,7 @@ def check(
         print(as_json({"damaged": [], "bits": opened.bits, "tensors": to_builtins(compared)}))
     elif not quiet:
         if compared:
-            columns = (Column("tensor"), Column("scheme"), Column("bits per weight", ".3f"), Column("SQNR, dB", ".2f"))
-            rows = tuple((t.name, t.scheme or "kept", t.bits_per_weight, t.sqnr_db) for t in compared)
-            print_table(Table("What each tensor lost", columns, rows))
+            print_table(_losses("What each tensor lost", compared, None if all_ else worst))
         for t in compared:
             if t.differing:
                 what = "elements are finite in one and not in the other" if t.scheme else "is not what it was"

@@ -29,7 +29,10 @@ from ..quantization.scheme import Scheme, as_scheme
 from .allocation import Costs, Picks, hull_path, least
 from .rate_distortion import Cost, Matrix, cost_of, open_matrices, with_progress
 
-__all__ = ["FORMATS", "SCHEMES", "Choice", "Menu", "Planned", "measure_menu", "plan_checkpoint", "rf_family"]
+__all__ = [
+    "FORMATS", "SCHEMES", "Choice", "Divergence", "Menu", "Planned", "Work", "measure_menu", "plan_checkpoint",
+    "rf_family",
+]  # fmt: skip
 
 FORMATS = (
     "rf8", "rf8_e3", "rf6", "rf(3,4)", "rf(2,4)", "rf(2,2)", "e4m3fn", "e5m2", "e3m4", "e2m3fn", "e3m2fn", "e2m1fn",
@@ -40,7 +43,9 @@ FORMATS = (
 SCHEMES = tuple(f"{fmt}/{block}" for fmt in FORMATS for block in ("tensor", "channel"))
 """Schemes that a plan chooses among by default."""
 
-_NO_BOUND = "budget {!r} cannot be planned for: plan 'sqnr>=25dB', 'worst-sqnr>=20dB', 'bits<=6' or 'loss<=+1%'"
+_NO_BOUND = (
+    "budget {!r} cannot be planned for: plan 'sqnr>=25dB', 'worst-sqnr>=20dB', 'bits<=6', 'loss<=+1%' or 'kl<=0.01'"
+)
 
 
 def rf_family(least_bits: int = 5, most_bits: int = 8) -> list[str]:
@@ -184,6 +189,28 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Divergence:
+    """What a plan does to a model's predictions.
+
+    Attributes
+    ----------
+    measured : float
+        Kullback-Leibler divergence from the original's predictions with all planned tensors quantized, nats per token.
+    summed : float
+        What the tensors were expected to add up to, each quantized alone.
+    scheme : str
+        What each was quantized to alone.
+    tokens : int
+        Predictions measured.
+    """
+
+    measured: float
+    summed: float
+    scheme: str
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Planned:
     """A plan, and what it comes to when it is carried out.
 
@@ -208,6 +235,8 @@ class Planned:
         Patterns of names of tensors that stay as they are.
     others : tuple of str
         The tensors that stay.
+    divergence : Divergence or None
+        Of a bound on the divergence.
     """
 
     budget: Requirement
@@ -221,6 +250,7 @@ class Planned:
     candidates: int
     kept: tuple[str, ...]
     others: tuple[str, ...]
+    divergence: Divergence | None = None
 
     @property
     def bits_per_weight(self) -> float:
@@ -298,7 +328,7 @@ def plan_checkpoint(
     (['int8', 'nf4', 'rf8'], True)
     """
     bits, errors, signals = menu.bits(), menu.errors(), menu.signals()
-    work = _Work(path, budget, menu, kept, model, windows)
+    work = Work(path, budget, menu, kept, model, windows)
     if budget.quantity in ("sqnr", "worst-sqnr") and budget.operator == ">=":
         pick, total = _for_quality(budget, bits, errors, signals)
         result = work.carried_out(pick)
@@ -313,7 +343,7 @@ def plan_checkpoint(
     raise ValueError(_NO_BOUND.format(budget.text))
 
 
-def _for_bits(work: _Work, bits: Costs, errors: Costs, signals: Costs) -> Planned:
+def _for_bits(work: Work, bits: Costs, errors: Costs, signals: Costs) -> Planned:
     """Choose within what the header leaves. It grows with the formats, so those of the first choice are shared anew."""
     menu, budget = work.menu, work.budget
     try:
@@ -338,7 +368,7 @@ def _for_bits(work: _Work, bits: Costs, errors: Costs, signals: Costs) -> Planne
     return replace(result, below=10 * math.log10(signals.sum() / error) if error > 0 else math.inf)
 
 
-def _within(work: _Work, bits: Costs, errors: Costs, spare: float) -> tuple[Picks, Planned]:
+def _within(work: Work, bits: Costs, errors: Costs, spare: float) -> tuple[Picks, Planned]:
     """Choose the least error within the budget less at least some bits: the header's, and what coding takes besides."""
     menu, budget = work.menu, work.budget
     while True:
@@ -421,7 +451,7 @@ def _for_loss(
     return path[high], (tried[high], baseline)
 
 
-class _Work:
+class Work:
     """What is planned, and what comes of a choice."""
 
     def __init__(

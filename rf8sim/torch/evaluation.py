@@ -27,7 +27,7 @@ from .layers import LayerStudy
 from .matrices import FilterFn, Matrices, Spool, as_floats
 from .predictions import TASKS, Comparison, compare, losses, run_batch, targets, task_of, tensor_of
 
-__all__ = ["EvaluateConfig", "evaluate"]
+__all__ = ["EvaluateConfig", "evaluate", "evaluating"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -129,7 +129,7 @@ def evaluate(
         raise ValueError("there are no batches to evaluate")
     precisions = list(dict.fromkeys(map(as_precision, schemes)))
     with ExitStack() as stack:
-        stack.enter_context(_eval_mode(model))
+        stack.enter_context(evaluating(model))
         stack.enter_context(torch.no_grad())
         run = stack.enter_context(_Run(model, kept, config, progress, precisions))
         journal = _Journal(config.journal, lambda: _key(model, run.matrices, kept, config))
@@ -154,7 +154,7 @@ def evaluate(
 
 
 @contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Turn dropout off, and caches of models of transformers; put both back."""
     training = [module for module in model.modules() if module.training]
     settings = getattr(model, "config", None)

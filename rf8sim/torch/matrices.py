@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from ggd.arrays import as_numpy
 from ..quantization.scheme import Scheme
 from ..quantization.tensor import QuantizedTensor, quantize
 
-__all__ = ["Matrices", "Matrix", "Spool", "as_floats"]
+__all__ = ["Matrices", "Matrix", "Spool", "as_floats", "find_matrices"]
 
 _MODULES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding, nn.EmbeddingBag)
 
@@ -183,14 +183,23 @@ class Matrices:
         """Round the matrices of indices, by default all, one at a time; on leaving put the originals back."""
         from ..quantization.scheme import as_scheme
 
-        chosen = [] if scheme is None else list(range(len(self.items)) if indices is None else indices)
+        if scheme is None:
+            yield
+            return
+        stored = as_scheme(scheme)
+        with self.rounded_each(dict.fromkeys(range(len(self.items)) if indices is None else indices, stored)):
+            yield
+
+    @contextmanager
+    def rounded_each(self, schemes: Mapping[int, Scheme]) -> Iterator[None]:
+        """Round matrices, each by a scheme of its own; on leaving put the originals back."""
         try:
-            for index in chosen:
+            for index, scheme in schemes.items():
                 dtype = np.float64 if self.items[index].parameter.dtype is torch.float64 else np.float32
-                self._write(index, self.quantized(index, as_scheme(scheme)).dequantize(dtype))  # type: ignore[arg-type]
+                self._write(index, self.quantized(index, scheme).dequantize(dtype))
             yield
         finally:
-            for index in chosen:
+            for index in schemes:
                 self._write(index, self.original(index))
 
     def _write(self, index: int, numbers: Any) -> None:

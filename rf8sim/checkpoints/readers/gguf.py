@@ -19,7 +19,7 @@ from ..tensor_info import NOT_MEASURED, Coded, Stream, TensorInfo
 from .gguf_layouts import block_decoder
 from .streams import byte_stream, open_at
 
-__all__ = ["read_gguf"]
+__all__ = ["GgufPart", "Place", "gguf_parts", "read_gguf"]
 
 _PIECE = 1 << 16
 """Elements decoded at a time: a multiple of the elements of a block, and few enough for the processor's cache."""
@@ -35,7 +35,7 @@ _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Bytes of the scalars of a file's metadata, by the number of their type."""
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """A tensor of a file: its name, its shape as NumPy has it, its type's number, and where its bytes begin."""
 
     name: str
@@ -44,12 +44,32 @@ class _Place(NamedTuple):
     offset: int
 
 
+class GgufPart(NamedTuple):
+    """A GGUF file: its tensors, its metadata (each value's bytes, the number of its type first), and its alignment."""
+
+    path: Path
+    tensors: list[Place]
+    metadata: dict[str, bytes]
+    alignment: int
+
+
 def read_gguf(path: Path) -> Iterator[TensorInfo]:
     """List the tensors of a GGUF file, and those of the other parts of a model that is split into several."""
+    for part in gguf_parts(path):
+        for place in part.tensors:
+            yield _tensor(part.path, place)
+
+
+def gguf_parts(path: Path) -> list[GgufPart]:
+    """Read the headers of a GGUF file, or of all parts of a model that is split into several.
+
+    Raises
+    ------
+    CheckpointError
+        If the package gguf is not installed, a part is missing, or one is damaged.
+    """
     package("gguf", path)
-    for part in _parts(path):
-        for place in _table(part):
-            yield _tensor(part, place)
+    return [_header_of(part) for part in _parts(path)]
 
 
 def _parts(path: Path) -> list[Path]:
@@ -115,8 +135,8 @@ class _Header:
         return CheckpointError(f"{self.path}: not a whole GGUF file (truncated or damaged): {what}")
 
 
-def _table(path: Path) -> list[_Place]:
-    """Read a file's table of tensors and check that it has the bytes of all of them."""
+def _header_of(path: Path) -> GgufPart:
+    """Read a file's header and check that the file has the bytes of all tensors."""
     with path.open("rb") as file:
         header = _Header(path, file)
         if file.read(4) != b"GGUF":
@@ -127,19 +147,21 @@ def _table(path: Path) -> list[_Place]:
             what = "it is big-endian" if version & 0xFFFF == 0 else f"it is of version {version}"
             raise CheckpointError(f"{path}: {what}; GGUF files of versions 2 and 3, little-endian, are read")
         tensors, fields, alignment = header.number("Q"), header.number("Q"), 32
+        metadata = {}
         for _ in range(fields):
-            key, kind = header.text(), header.number("I")
+            key, start = header.text(), file.tell()
+            kind = header.number("I")
+            header.pass_value(kind)
+            metadata[key] = _between(file, start)
             if key == "general.alignment" and kind == _UINT32:
-                alignment = header.number("I")
-            else:
-                header.pass_value(kind)
+                [alignment] = struct.unpack("<I", metadata[key][4:])
         places = []
         for _ in range(tensors):
             name, axes = header.text(), header.number("I")
             if axes > 8:
                 raise header.damaged(f"tensor {name!r} has {axes} axes")
             shape = tuple(header.number("Q") for _ in range(axes))[::-1]
-            places.append(_Place(name, shape, header.number("I"), header.number("Q")))
+            places.append(Place(name, shape, header.number("I"), header.number("Q")))
         if alignment <= 0 or alignment & (alignment - 1):
             raise header.damaged(f"its alignment is {alignment}")
         begin, size = -(-file.tell() // alignment) * alignment, path.stat().st_size
@@ -148,7 +170,14 @@ def _table(path: Path) -> list[_Place]:
         sizes = _type_of(place.kind)
         if sizes is not None and place.offset + _nbytes(place, *sizes[1:]) > size:
             raise CheckpointError(f"{path}: truncated or damaged: ends in the middle of tensor {place.name!r}")
-    return placed
+    return GgufPart(path, placed, metadata, alignment)
+
+
+def _between(file: IO[bytes], start: int) -> bytes:
+    """Return what was read of a file since a place."""
+    end = file.tell()
+    file.seek(start)
+    return file.read(end - start)
 
 
 def _type_of(kind: int) -> tuple[str, int, int] | None:
@@ -162,14 +191,14 @@ def _type_of(kind: int) -> tuple[str, int, int] | None:
     return (member.name, *GGML_QUANT_SIZES[member])
 
 
-def _nbytes(place: _Place, block: int, size: int) -> int:
+def _nbytes(place: Place, block: int, size: int) -> int:
     return math.prod(place.shape) // block * size
 
 
 # --- the tensors ------------------------------------------------------------------------------------------------------
 
 
-def _tensor(path: Path, place: _Place) -> TensorInfo:
+def _tensor(path: Path, place: Place) -> TensorInfo:
     described = _type_of(place.kind)
     if described is None:
         return TensorInfo(place.name, f"type {place.kind}", place.shape, path, f"type {place.kind} of GGUF is unknown")
@@ -199,7 +228,7 @@ def _decodable(kind: int) -> bool:
     return GGMLQuantizationType(kind) in _type_traits
 
 
-def _decoded(place: _Place, block: int, blocks: Stream) -> Stream:
+def _decoded(place: Place, block: int, blocks: Stream) -> Stream:
     """Return the numbers of a source of blocks: pieces begin and end anywhere, blocks are decoded whole."""
     from gguf.constants import GGMLQuantizationType
     from gguf.quants import dequantize

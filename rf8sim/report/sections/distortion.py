@@ -11,7 +11,7 @@ from typing import Any
 from ...quantization.records import to_builtins
 from ...studies.distortion import Distortion, TensorDistortion
 from ..figures.distortion import sqnr_of_tensors
-from ..tables.table import MOST_ROWS, Column, Table
+from ..tables.table import MOST_ROWS, WORST, Column, Table
 from .page import Section
 
 __all__ = [
@@ -29,9 +29,6 @@ __all__ = [
 
 DOUBTFUL = 0.5
 """A cosine below this is no rounding error: the weights are others, or lie in another order."""
-
-WORST = 10
-"""Rows on a terminal, if no other number is asked for."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from ...quantization.records import to_builtins
 from ...studies.experiment import SkippedTensor
 from ..figures import fit as figures
 from ..tables import fit as tables
-from ..tables.table import Column, Table
+from ..tables.table import WORST, Column, Table, worst
 from .page import Section
 
 __all__ = [
@@ -35,11 +36,14 @@ class Fits:
         Tensors that were not fitted, with the reasons.
     families : sequence of str
         The families that the first table compares with the generalized Gaussian.
+    rows : int or None
+        Tensors on a terminal, the worst fits first; None for all.
     """
 
     survey: Survey
     skipped: tuple[SkippedTensor, ...] = ()
     families: Sequence[str] = tables.RIVALS
+    rows: int | None = WORST
 
 
 def answer(fits: Fits) -> list[str]:
@@ -53,7 +57,15 @@ def as_data(fits: Fits) -> dict[str, Any]:
 
 
 def overview(fits: Fits) -> Table:
-    """Return the table of tensors."""
+    """Return the table for a terminal: the tensors with the worst fits, or all, and what is pooled."""
+    entries = fits.survey.tensors
+    quality = [
+        -entry.fit.misfit if entry.fit.trusted and math.isfinite(entry.fit.misfit) else -math.inf for entry in entries
+    ]
+    return worst(_everything(fits), quality, fits.rows, "tensors that fit worst")
+
+
+def _everything(fits: Fits) -> Table:
     return tables.tensors(fits.survey, fits.families)
 
 
@@ -80,7 +92,7 @@ def by_tensor(fits: Fits, with_figures: bool) -> Section:
         ),
     )
     drawn = figures.of_tensors(fits.survey) if with_figures else ()
-    return Section("tensors", "Tensor by tensor", words, (overview(fits),), tuple(drawn), terms=terms)
+    return Section("tensors", "Tensor by tensor", words, (_everything(fits),), tuple(drawn), terms=terms)
 
 
 def families(fits: Fits, _: bool) -> Section:

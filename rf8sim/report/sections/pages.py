@@ -122,7 +122,7 @@ PLAN: Kind[Planned] = Kind(
     "plan",
     lambda found: f"Plan for {found.budget.text}",
     plan.summary,
-    plan.choices,
+    plan.overview,
     plan.as_data,
     (plan.tensors, plan.bits),
     _LOSSES,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from typing import Any
 
 from ..._base.display import bits_in_words
-from ...studies.planning import Planned
-from ..tables.table import Column, Table
+from ...studies.planning import Divergence, Planned
+from ..tables.table import WORST, Column, Table, worst
 from .page import Section
 
-__all__ = ["as_data", "bits", "choices", "summary", "tensors"]
+__all__ = ["as_data", "bits", "choices", "overview", "summary", "tensors"]
 
 
 def choices(planned: Planned) -> Table:
@@ -32,6 +34,18 @@ def choices(planned: Planned) -> Table:
     return Table(f"Plan for {planned.budget.text}", columns, tuple(rows))
 
 
+def overview(planned: Planned, rows: int | None = WORST) -> Table:
+    """Return the table for a terminal: the tensors of lowest SQNR, or all, and the total."""
+    table, costs = choices(planned), [choice.cost for choice in planned.choices]
+    if len(costs) > 1:
+        weights = sum(cost.weights for cost in costs)
+        bits = sum(cost.bits_per_weight * cost.weights for cost in costs) / weights
+        total = ("all planned", "", weights, bits, planned.sqnr_db)
+        table = replace(table, rows=(*table.rows, total), has_total=True)
+    quality = [math.inf if math.isnan(cost.sqnr_db) else cost.sqnr_db for cost in costs]
+    return worst(table, quality, rows, "tensors of lowest SQNR")
+
+
 def summary(planned: Planned) -> list[str]:
     """State the cost of the plan, measured again, and how far it is from the best possible.
 
@@ -51,7 +65,9 @@ def summary(planned: Planned) -> list[str]:
     ]
     schemes = f"the {planned.candidates} candidate schemes per tensor"
     header = f"(file header taken as {planned.bits.get('headers', 0.0):.3f} bits/w.)"
-    if planned.below is None:
+    if planned.divergence is not None:
+        sentences += _divergence(planned.divergence, schemes)
+    elif planned.below is None:
         sentences.append(
             f"The fewest bits on the convex hull of {schemes}. The loss is measured, so there is no bound for other "
             "plans."
@@ -79,6 +95,29 @@ def summary(planned: Planned) -> list[str]:
     return sentences
 
 
+_MISJUDGED = 1.25  # a ratio from which a sum of parts is no estimate of the sum
+
+
+def _divergence(divergence: Divergence, schemes: str) -> Iterator[str]:
+    """State the measured divergence, and whether the sum of what each tensor does alone misjudges it."""
+    yield (
+        f"Measured with all planned tensors quantized, on {divergence.tokens:,} predictions: a divergence of "
+        f"{divergence.measured:.4g} nats per token. The fewest bits found on the convex hull of {schemes}; there is no "
+        "bound for other plans."
+    )
+    ratio = divergence.measured / divergence.summed if divergence.summed > 0 else math.inf
+    alone = (
+        f"each tensor alone (measured in {divergence.scheme}, scaled by the squared error) adds up to "
+        f"{divergence.summed:.4g}"
+    )
+    if ratio > _MISJUDGED:
+        yield f"The sum misjudges it: {alone}, and together they cost {ratio:.2f} times that."
+    elif ratio < 1 / _MISJUDGED:
+        yield f"The sum misjudges it: {alone}, and together they cost only {ratio:.2f} times that."
+    else:
+        yield f"The sum is a fair estimate: {alone}, {ratio:.2f} times which was measured."
+
+
 def as_data(planned: Planned) -> dict[str, Any]:
     """Return the plan and its cost as plain data for JSON; what is not finite is None."""
     chosen = [
@@ -101,6 +140,7 @@ def as_data(planned: Planned) -> dict[str, Any]:
         "limit": planned.below,
         "loss": planned.loss,
         "baseline": planned.baseline,
+        **({} if planned.divergence is None else {"divergence": asdict(planned.divergence)}),
         "candidates": planned.candidates,
         "choices": chosen,
         "kept": list(planned.others),

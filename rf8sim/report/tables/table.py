@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-__all__ = ["MOST_ROWS", "WORDS", "Column", "Table", "cell"]
+__all__ = ["MOST_ROWS", "WORDS", "WORST", "Column", "Table", "cell", "worst"]
 
 WORDS = ("text", "note")
 """Kinds of columns that hold words."""
 
 MOST_ROWS = 40
 """A longer table is folded away, and a figure has at most so many rows."""
+
+WORST = 10
+"""Rows of tensors on a terminal, if no other number is asked for."""
 
 
 @dataclass(frozen=True)
@@ -61,3 +65,32 @@ def cell(value: object, kind: str) -> str:
     if kind == "percent":
         return "0" if value == 0 else "<0.01" if value < 1e-4 else f"{100 * value:.2f}"
     return format(value, kind)
+
+
+def worst(table: Table, quality: Sequence[float], count: int | None, caption: str) -> Table:
+    """Return the part of a table of tensors that a terminal shows.
+
+    Parameters
+    ----------
+    table : Table
+        A row for each tensor; those behind are totals, which stay.
+    quality : sequence of float
+        A number for each tensor, the lowest for the worst.
+    count : int or None
+        At most so many tensors, the worst first; None for all in their own order.
+    caption : str
+        What these are, such as ``tensors of lowest SQNR``.
+
+    Examples
+    --------
+    >>> table = Table("SQNR", (Column("tensor"), Column("dB", ".0f")), (("a", 9.0), ("b", 7.0), ("all", 8.0)))
+    >>> shown = worst(table, [9.0, 7.0], 1, "tensors of lowest SQNR")
+    >>> shown.caption, shown.rows
+    ('The 1 tensors of lowest SQNR (--all: 1 more)', (('b', 7.0), ('all', 8.0)))
+    """
+    hidden = 0 if count is None else max(0, len(quality) - count)
+    if not hidden:
+        return table
+    order = sorted(range(len(quality)), key=lambda row: quality[row])[:count]
+    rows = (*(table.rows[row] for row in order), *table.rows[len(quality) :])
+    return replace(table, caption=f"The {len(order)} {caption} (--all: {hidden} more)", rows=rows)
