@@ -179,7 +179,7 @@ def test_frequencies_are_the_best(counts, bits):
         _, i = heapq.heappop(heap)
         expected[i] += 1
         heapq.heappush(heap, (-int(counts[i]) * math.log1p(1 / int(expected[i])), i))
-    found = quantized_frequencies(counts, bits)
+    found = quantized_frequencies(counts, (bits,))[0]
     assert found.sum() == 1 << bits
     assert found.min() >= 1
     cost = [float(np.dot(counts, bits - np.log2(f))) for f in (found, expected)]

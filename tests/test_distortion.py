@@ -17,7 +17,9 @@ from rf8sim.checkpoints.comparison import compare
 from rf8sim.checkpoints.errors import CheckpointError
 from rf8sim.checkpoints.gguf_names import REORDERED, gguf_name
 from rf8sim.checkpoints.pairing import pair_tensors
+from rf8sim.checkpoints.plan import Plan, Recipe
 from rf8sim.report.sections.distortion import Bounds, Compared, answer
+from rf8sim.report.sections.distortion import tensors as tensors_section
 from rf8sim.studies import distortion
 from rf8sim.studies.distortion import compare_checkpoints
 
@@ -317,7 +319,7 @@ def test_a_summary_and_the_worst(capsys, model, tmp_path):
     out = capsys.readouterr().out
     assert "b.weight" in out
     assert "int8, a float32 scale for each channel" not in out
-    assert "The 1 tensors of lowest SQNR (--all: 2 more)" in out
+    assert "The tensor of lowest SQNR (--all: 2 more)" in out
     assert "2 tensors changed, 1 did not" in out
     assert {file.name for file in page.iterdir()} >= {"distortion.html", "distortion.md", "distortion.json"}
     assert "int8, a float32 scale" in (page / "distortion.md").read_text()
@@ -393,3 +395,93 @@ def test_what_cannot_be_compared_is_refused(capsys, model, tmp_path):
         captured = capsys.readouterr()
         assert said in captured.err
         assert captured.err.count("\n") == 1
+
+
+def test_the_figure_of_a_page(model, tmp_path):
+    measured = compare_checkpoints(*model)
+    section = tensors_section(Compared(measured, Bounds(sqnr=20.0)), True)
+    [figure] = section.figures
+    [axes] = figure.canvas.axes
+    assert sorted(value for line in axes.lines[:-1] for value in line.get_ydata()) == sorted(
+        row.sqnr_db for row in measured.changed
+    )
+    assert axes.lines[-1].get_ydata() == [20.0, 20.0]
+    assert any("b.weight" in hint for hints in figure.hints.values() for hint in hints)
+    same = compare_checkpoints(model[0], model[0])
+    assert tensors_section(Compared(same), True).figures == ()
+    assert tensors_section(Compared(measured), False).figures == ()
+
+
+def test_nothing_changed_has_no_table(capsys, model):
+    assert cli.main(["compare", model[0], model[0]]) == 0
+    out = capsys.readouterr().out
+    assert "No element of any tensor changed." in out
+    assert "lowest SQNR" not in out
+
+
+@pytest.mark.parametrize(("first", "second"), [("a", "b"), ("x/m", "y/m")])
+def test_names_of_folders(tmp_path, first, second):
+    paths = [write(tmp_path / name, {"w": noise(4)}) for name in (first, second)]
+    found = compare_checkpoints(*paths)
+    assert (found.original, found.quantized) == (first, second)
+
+
+def test_a_config_with_a_byte_order_mark(tmp_path):
+    tensors = hugging_face()
+    theirs = {gguf_name(name): llama_cpp(name, tensor) for name, tensor in tensors.items()}
+    first, second = write(tmp_path / "a", tensors), write(tmp_path / "b", theirs)
+    (first / "config.json").write_text(json.dumps(LLAMA), encoding="utf-8-sig")
+    assert all(row.identical for row in compare_checkpoints(first, second).tensors)
+
+
+@pytest.mark.parametrize("scheme", ["int8", "rf8", "e4m3fn", "mxfp4", "nvfp4", "float16", "takum16"])
+def test_schemes_of_our_own_files(tmp_path, scheme):
+    """The numbers are those that `load_quantized` rounds to float32."""
+    weight = noise(16, 64)
+    source = write(tmp_path / "a", {"l.weight": weight})
+    rf8sim.quantize_checkpoint(source, tmp_path / "out", Plan(Recipe(scheme), kept=()))
+    numbers = rf8sim.load_quantized(tmp_path / "out")["l.weight"]
+    [row] = compare_checkpoints(source, tmp_path / "out").tensors
+    error = weight.astype(np.float64) - numbers
+    assert row.noise == pytest.approx(float(np.sum(error**2)), rel=1e-4)
+    assert row.noise > 0
+
+
+def test_gguf_against_its_own_decoder(tmp_path):
+    """A Hugging Face model and a GGUF file of it: the errors are those of the numbers of gguf.dequantize."""
+    gguf = pytest.importorskip("gguf")
+    from gguf.quants import dequantize, quantize
+
+    weight = noise(16, 256)
+    source = write(tmp_path / "a", {"model.layers.0.mlp.up_proj.weight": weight}, LLAMA)
+    kinds = gguf.GGMLQuantizationType
+    for kind in (kinds.Q4_0, kinds.Q8_0, kinds.Q5_1):
+        data = quantize(weight, kind)
+        path = tmp_path / f"{kind.name}.gguf"
+        writer = gguf.GGUFWriter(str(path), "llama")
+        writer.add_tensor("blk.0.ffn_up.weight", data, raw_dtype=kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        [row] = compare_checkpoints(source, path).tensors
+        error = weight.astype(np.float64) - dequantize(data, kind)
+        assert row.noise == pytest.approx(float(np.sum(error**2)), rel=1e-12)
+        assert row.stored_as == f"GGUF {kind.name}"
+
+
+def test_onnx_and_ids_of_hugging_face(tmp_path, monkeypatch):
+    onnx = pytest.importorskip("onnx")
+    hub = pytest.importorskip("huggingface_hub")
+    weight = noise(16, 32)
+    write(tmp_path / "a", {"w": weight})
+    monkeypatch.setattr(hub, "snapshot_download", lambda name, **_: str(tmp_path / name.partition("/")[2]))
+    stored = onnx.numpy_helper.from_array(weight.astype(np.float16), "w")
+    graph = onnx.helper.make_graph([], "g", [], [], [stored])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "b.onnx")
+    found = compare_checkpoints("org/a", tmp_path / "b.onnx")
+    assert (found.original, found.quantized) == ("a", "b.onnx")
+    error = weight.astype(np.float64) - weight.astype(np.float16)
+    assert found.total.noise == pytest.approx(float(np.sum(error**2)), rel=1e-12)
+    rf8sim.quantize_checkpoint(tmp_path / "a", tmp_path / "c", Plan(Recipe("rf8"), kept=()))
+    assert compare_checkpoints("org/a", "org/c").tensors[0].stored_as == "rf8/channel"

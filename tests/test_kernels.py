@@ -15,6 +15,7 @@ from rf8sim.codec import dispatch
 from rf8sim.codec.codec import random_words
 from rf8sim.codec.rounding import RoundingMode, fits
 from rf8sim.formats import format_names, get_format
+from rf8sim.quantization.scaling import choose_scales
 
 SIZES = (0, 1, 3, 4, 257, 5000)
 
@@ -93,6 +94,15 @@ def test_operations_are_the_same(formats, rounding, both):
         )
         np.testing.assert_array_equal(little, large)
         np.testing.assert_array_equal(raised, wanted)
+
+
+@pytest.mark.parametrize("name", ["e4m3fn/channel", "rf8/1x16", "e5m10/channel,mse", "int8/1x7@down", "e4m3fn"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_scales_of_least_error_are_the_same(name, dtype, both):
+    x = np.random.default_rng(3).standard_t(3, size=(4, 777)).astype(dtype)
+    x[1, ::2] = x[1, 0]  # a number that recurs
+    little, large = both(lambda: choose_scales(x, name).scales[0])
+    assert np.array_equal(little, large)
 
 
 @pytest.mark.parametrize("odd", [True, False])

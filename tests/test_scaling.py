@@ -169,6 +169,16 @@ def test_rule_mse_beats_every_scale_of_its_search(name, block):
         assert mine <= min(squared_error(group, other) for other in others) * (1 + 1e-12)
 
 
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16])
+@pytest.mark.parametrize("name", ["e4m3fn/channel", "rf8/channel", "int8/channel@up", "e5m10/channel,mse", "e4m3fn"])
+def test_numbers_of_16_bits_get_the_scales_they_get_in_float32(name, dtype):
+    """Equal numbers of long channels are counted, not looked at one by one."""
+    x = weights((5, 1500)).astype(dtype)
+    x[0], x[1, 3], x[1, 4], x[2, :700] = 0, np.inf, np.nan, -0.0
+    chosen, expected = choose_scales(x, name), choose_scales(x.astype(np.float32), name)
+    assert np.array_equal(chosen.scales[0], expected.scales[0])
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_rule_mse_on_the_summary_is_near_the_best_scale_of_the_data(name):
     """Within 1% of the least error of 25 scales an octave, each measured on the data themselves."""

@@ -222,3 +222,30 @@ def test_draws_that_float64_does_not_hold_are_refused() -> None:
     accumulation = Accumulation(APART, rounding="stochastic")
     with pytest.raises(ValueError, match="use another accumulator or mode"):
         rf8sim.matmul(codes, codes, APART, accumulator=accumulation)
+
+
+def one_of_each_family() -> list[str]:
+    return list({get_format(name).family: name for name in reversed(format_names())}.values())
+
+
+@pytest.mark.parametrize("name", [*one_of_each_family(), "e5m2"])
+def test_sums_of_more_than_53_bits_in_every_mode(name: str) -> None:
+    """At a boundary and one unit of 2**-62 to either side, a sum of 64 products has the oracle's code and flags."""
+    operand, fmt = get_format("rf(5,2)"), get_format(name)
+    for mode in modes_of(fmt):
+        rows = []
+        for negative in (False, True)[: 1 + fmt.signed]:
+            points = [point for point in boundaries(fmt, RoundingMode(mode), negative) if 2 < point.ceiling(-8) < 4096]
+            for point in points[:: -(-len(points) // 5)]:
+                first = point.ceiling(-62)
+                for n in (first - 1, first, first + 1):
+                    a, b = spelled(Fraction(n, 2**62), operand, 64)
+                    rows.append((rf8sim.encode(-operand.values[a], operand) if negative else a, b))
+        assert rows
+        a, b = (np.stack(column) for column in zip(*rows, strict=True))
+        exact = [sum(Fraction(x) * Fraction(y) for x, y in zip(operand.values[p], operand.values[q], strict=True))
+                 for p, q in zip(a, b, strict=True)]  # fmt: skip
+        answers, _ = golden("dot:64", operand, result=name, rounding=mode).compute([a, b])
+        wanted = [reference.round_with_flags(x or 0.0, fmt, mode) for x in exact]
+        assert list(zip(answers.results.tolist(), answers.flags.tolist(), strict=True)) == wanted, mode
+        assert max(x.numerator.bit_length() for x in exact if x) > 53

@@ -5,14 +5,15 @@ Each has the name, the arguments and the results of the compiled loop that it st
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "encode_cells", "encode_drawn", "encode_search", "encode_stochastic", "first_above", "look_up", "look_up_drawn",
-    "look_up_pair", "philox_words", "sum_terms",
+    "distinct_numbers", "encode_cells", "encode_drawn", "encode_search", "encode_stochastic", "first_above",
+    "least_error", "look_up", "look_up_drawn", "look_up_pair", "philox_words", "sum_terms",
 ]  # fmt: skip
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -64,6 +65,33 @@ def first_above(bits: Any, sign_mask: Any, infinity: Any) -> int:
     return int(np.argmax(above)) if above.any() else -1
 
 
+def least_error(x: Any, weights: Any, starts: Any, scales: Any, order: Any, tables: Any, least: Any, best: Any) -> None:
+    """Find, for each group of ``x``, the scale of the least squared error."""
+    lengths = np.diff(starts)
+    if lengths.size > 1 and (lengths != lengths[0]).any():
+        for i, (start, stop) in enumerate(itertools.pairwise(starts.tolist())):
+            one, bounds = slice(i, i + 1), np.array([start, stop])
+            least_error(x, weights, bounds, scales[one], order, tables, least[one], best[one])
+        return
+    threshold, result, shift, first, step, values = tables
+    x = x[starts[0] : starts[-1]].reshape(lengths.size, -1)
+    weights = weights[starts[0] : starts[-1]].reshape(lengths.size, -1)
+    codes = np.empty(x.shape, dtype=(step if first.size else result).dtype)
+    best[...] = -1
+    for column in np.sort(order):  # of several with the same error the lowest column
+        with np.errstate(all="ignore"):
+            bits = (x / scales[:, column, None]).view(np.uint64)
+            if first.size:
+                encode_search(bits, (first, step), codes)
+            else:
+                encode_cells(bits, threshold, result, shift, codes)
+            squared = np.square(x - values[codes] * scales[:, column, None])
+            squared = squared * weights if weights.size else squared
+            total = np.add.accumulate(squared, axis=1)[:, -1]  # from element to element, not in pairs
+        better = total < least
+        least[better], best[better] = total[better], column
+
+
 def philox_words(key0: Any, key1: Any, first_block: Any, out: Any, step: Any = 0) -> None:
     """Fill ``out`` (uint32, a multiple of 4) with the Philox4x32-10 words of counters (block low, high, step, 0)."""
     block = np.uint64(first_block) + np.arange(out.size // 4, dtype=np.uint64)
@@ -112,6 +140,17 @@ def _by_distance(x: Any, number: Any, coarse: Any, words: Any, random_bits: np.u
         distance = (np.abs(x.astype(np.float64)) - lower[number]) * (float(mask) + 1.0)
         up = (distance - high * width >= low * width) & (width > 0.0)
     return np.where(up, codes[number] >> np.uint32(16), codes[number] & np.uint32(0xFFFF))
+
+
+def distinct_numbers(patterns: Any, numbers: Any, x: Any, weights: Any, starts: Any) -> None:
+    """Write the distinct patterns of each row as numbers, in the order of their first place, and their counts."""
+    starts[0] = 0
+    for i, row in enumerate(patterns):
+        distinct, first, counts = np.unique(row, return_index=True, return_counts=True)
+        order = np.argsort(first)
+        starts[i + 1] = starts[i] + distinct.size
+        x[starts[i] : starts[i + 1]] = numbers[distinct[order]]
+        weights[starts[i] : starts[i + 1]] = counts[order]
 
 
 def encode_drawn(

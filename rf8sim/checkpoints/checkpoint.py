@@ -24,7 +24,9 @@ from .readers.safetensors import read_safetensors
 from .readers.torch import read_torch
 from .tensor_info import CHUNK_ELEMENTS, Chunk, TensorInfo
 
-__all__ = ["CHUNK_ELEMENTS", "Checkpoint", "CheckpointError", "Chunk", "TensorInfo", "open_checkpoint"]
+__all__ = [
+    "CHUNK_ELEMENTS", "Checkpoint", "CheckpointError", "Chunk", "TensorInfo", "checkpoint_file", "open_checkpoint",
+]  # fmt: skip
 
 # What a folder is taken for: the first of these patterns that matches anything must match one file.
 _FOLDER_PATTERNS = (
@@ -88,17 +90,29 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     CheckpointError
         If there is no such file, its kind is unknown, or it is damaged, incomplete or empty.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = _in_folder(path)
-    elif not path.exists() and is_hub_id(path.as_posix()):
-        path = _in_folder(from_hub(path.as_posix()))
-    elif not path.exists():
-        raise CheckpointError(f"{path}: no such file or folder")
+    path = checkpoint_file(path)
     tensors, notes = _in_file(path)
     for note in notes:
         warnings.warn(note, CheckpointWarning, stacklevel=2)
     return Checkpoint(path, as_weights(tensors, quantization_of(path)), notes)
+
+
+def checkpoint_file(path: str | Path) -> Path:
+    """Return the file of a checkpoint, or the index of several, from what `open_checkpoint` takes.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _in_folder(path)
+    if not path.exists() and is_hub_id(path.as_posix()):
+        return _in_folder(from_hub(path.as_posix()))
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such file or folder")
+    return path
 
 
 def _in_file(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[str, ...]]:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..formats.floats import SAFETENSORS_LAYOUTS
-from .checkpoint import CHUNK_ELEMENTS, Checkpoint, open_checkpoint
+from .checkpoint import CHUNK_ELEMENTS, Checkpoint, checkpoint_file, open_checkpoint
 from .errors import UnreadableError
 from .quantized import open_quantized
-from .readers.streams import byte_stream, open_at
-from .safetensors import DTYPES, Header, dtype_of
+from .readers.safetensors import plain_tensor
 from .stored import StoredTensor
-from .tensor_info import NOT_MEASURED, Coded, TensorInfo
+from .tensor_info import Coded, TensorInfo
 
 __all__ = ["open_any"]
 
@@ -34,13 +31,14 @@ def open_any(path: str | Path) -> Checkpoint:
     -------
     Checkpoint
         Its tensors; quantized ones are read as the numbers that they stand for, and say in ``coded`` how they are
-        stored. Those of `rf8sim quantize` are checked against their checksums while they are read.
+        stored. Codes and scales of `rf8sim quantize` are checked against their checksums while they are read.
 
     Raises
     ------
     CheckpointError
         If it cannot be read.
     """
+    path = checkpoint_file(path)
     try:
         quantized = open_quantized(path)
     except UnreadableError:
@@ -49,20 +47,13 @@ def open_any(path: str | Path) -> Checkpoint:
     tensors = []
     for stored in quantized:
         header = homes[stored.entry.name]
-        weight = _kept(stored, header) if stored.recipe is None else _quantized(stored, header.path)
-        tensors.append(weight)
+        kept = stored.recipe is None
+        tensors.append(
+            plain_tensor(header.path, stored.entry, len(header.raw) + stored.entry.begin)
+            if kept
+            else _quantized(stored, header.path)
+        )
     return Checkpoint(quantized.path, tuple(tensors))
-
-
-def _kept(stored: StoredTensor, header: Header) -> TensorInfo:
-    layout = SAFETENSORS_LAYOUTS.get(stored.entry.dtype)
-    measured = layout is not None and layout.dtype is not None
-    skipped = None if measured else f"{stored.dtype} {NOT_MEASURED}"
-    if stored.entry.dtype not in DTYPES:
-        return TensorInfo(stored.name, stored.dtype, stored.shape, header.path, skipped)
-    opener = partial(open_at, header.path, len(header.raw) + stored.entry.begin)
-    stream = byte_stream(header.path, stored.name, dtype_of(stored.entry.dtype), opener)
-    return TensorInfo(stored.name, stored.dtype, stored.shape, header.path, skipped, stream, divisible=True)
 
 
 def _quantized(stored: StoredTensor, path: Path) -> TensorInfo:

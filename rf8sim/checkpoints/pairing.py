@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 from .checkpoint import Checkpoint
 from .gguf_names import REORDERED, gguf_name, head_rows, is_gguf_name
+from .model_config import model_config
 from .tensor_info import TensorInfo
 
 __all__ = ["Pair", "Pairing", "Unpaired", "pair_tensors"]
@@ -20,6 +20,8 @@ _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 _HEADS = ("lm_head.weight", "output.weight")
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "token_embd.weight")
+
+_NO_CONFIG = "no config.json says what model it is: put the model's beside the original"
 
 _Tensors = Mapping[str, TensorInfo]
 
@@ -131,11 +133,8 @@ def pair_tensors(original: Checkpoint, quantized: Checkpoint) -> Pairing:
 
 def _config(path: Path) -> dict[str, Any]:
     """Return a model's ``config.json`` beside a checkpoint, with that of its text part if it has several parts."""
-    try:
-        config = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
-        text = config.get("text_config")
-    except (OSError, ValueError, AttributeError):
-        return {}
+    config = model_config(path)
+    text = config.get("text_config")
     return {**config, **text} if isinstance(text, dict) else config
 
 
@@ -188,7 +187,7 @@ def _without_prefix(names: _Names, first: _Tensors, second: _Tensors) -> None:
 
 def _gguf(names: _Names, left: list[str], right: list[str], model_type: object) -> None:
     if model_type not in REORDERED:
-        what = "no config.json says what model it is" if model_type is None else f"of model_type {model_type!r} it"
+        what = _NO_CONFIG if model_type is None else f"of model_type {model_type!r} it"
         names.doubt = (
             f"one of the two has GGUF's names, and {what}"
             f"{'' if model_type is None else ' is not known how llama.cpp stores it'}"

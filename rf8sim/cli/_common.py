@@ -131,8 +131,9 @@ def print_table(table: Table, widths: Sequence[int] = ()) -> None:
 
 
 def print_page(page: Page, notes: Iterable[str] = ()) -> None:
-    """Print a page's table and its verdict on the terminal, and sentences besides."""
-    print_table(page.brief)
+    """Print a page's table, if it has rows, and its verdict on the terminal, and sentences besides."""
+    if page.brief.rows:
+        print_table(page.brief)
     for line in (*page.verdict, *notes):
         terminal().print(plain(line))
 

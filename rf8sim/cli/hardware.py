@@ -27,7 +27,12 @@ Operation = Annotated[
         "(n products), block_dot:n (with scales), or accumulate (a stream).",
     ),
 ]
-FormatOption = Annotated[str, typer.Option("--format", "-f", metavar="NAME", help="Format; see 'rf8sim formats'.")]
+FormatOption = Annotated[
+    str,
+    typer.Option(
+        "--format", "-f", metavar="NAME", help="Format, see 'rf8sim formats'; of operands also float32, tf32, e{E}m{M}."
+    ),
+]
 FormatB = Annotated[
     Optional[str],  # noqa: UP045  (typer reads it at run time)
     typer.Option("--format-b", metavar="NAME", help="Format of operand b, if it is another."),
@@ -201,6 +206,7 @@ def _rounding(given: dict[str, Any]) -> str | Rounding | None:
     "rf8sim vectors fma -f e4m3fn --format-c float32 --result float32; "
     "rf8sim vectors block_dot:32 -f e2m1fn --result float32; "
     "rf8sim vectors accumulate -f e4m3fn --accumulator float32; "
+    "rf8sim vectors multiply -f float32 --result bfloat16; "
     "rf8sim vectors multiply --inputs-only | ./dut | rf8sim verify multiply",
 )
 def vectors(

@@ -51,7 +51,8 @@ def hdl(
             "--format",
             "-f",
             metavar="NAME",
-            help="A format to write as a SystemVerilog and a VHDL package and as a C header; repeatable. Default: rf8.",
+            help="A format of 1 to 16 bits to write as packages and ROM decoders in SystemVerilog and VHDL, and as a C "
+            "header; repeatable. Default: rf8.",
         ),
     ] = None,
     area: Annotated[

@@ -15,9 +15,28 @@ from typing import Any
 from .._kernels import plain
 
 __all__ = [
-    "LARGE", "PATIENCE", "Kernel", "accumulate", "accumulate_float32", "accumulate_tree", "encode_cells",
-    "encode_drawn", "encode_search", "encode_stochastic", "first_above", "look_up", "look_up_drawn", "look_up_pair",
-    "philox_words", "sum_aligned", "sum_groups", "sum_late", "sum_terms", "sum_trees",
+    "LARGE",
+    "PATIENCE",
+    "Kernel",
+    "accumulate",
+    "accumulate_float32",
+    "accumulate_tree",
+    "distinct_numbers",
+    "encode_cells",
+    "encode_drawn",
+    "encode_search",
+    "encode_stochastic",
+    "first_above",
+    "least_error",
+    "look_up",
+    "look_up_drawn",
+    "look_up_pair",
+    "philox_words",
+    "sum_aligned",
+    "sum_groups",
+    "sum_late",
+    "sum_terms",
+    "sum_trees",
 ]  # fmt: skip
 
 LARGE = 1 << 18
@@ -65,11 +84,13 @@ def _is_little(size: int) -> bool:
 accumulate = Kernel("codec", "accumulate")
 accumulate_float32 = Kernel("codec", "accumulate_float32")
 accumulate_tree = Kernel("codec", "accumulate_tree")
+distinct_numbers = Kernel("scales", "distinct_numbers")
 encode_cells = Kernel("codec", "encode_cells")
 encode_drawn = Kernel("codec", "encode_drawn")
 encode_search = Kernel("codec", "encode_search")
 encode_stochastic = Kernel("codec", "encode_stochastic")
 first_above = Kernel("codec", "first_above")
+least_error = Kernel("scales", "least_error")
 look_up = Kernel("codec", "look_up")
 look_up_drawn = Kernel("codec", "look_up_drawn")
 look_up_pair = Kernel("codec", "look_up_pair")

@@ -258,8 +258,7 @@ def _rans(counts: Counts, used: NDArray[np.intp], parameter: int | None) -> Code
     least = max((used.size - 1).bit_length(), 1)
     choices = range(least, MAX_PRECISION + 1) if parameter is None else (parameter,)
     results = []
-    for bits in choices:
-        frequencies = quantized_frequencies(counts[used], bits)
+    for bits, frequencies in zip(choices, quantized_frequencies(counts[used], choices), strict=True):
         lengths = np.zeros(counts.size)
         lengths[used] = bits - np.log2(frequencies)
         table_bits = 8 + int(used[-1]) + 1 + 4 + exp_golomb_best(frequencies - 1)[1]
@@ -267,8 +266,8 @@ def _rans(counts: Counts, used: NDArray[np.intp], parameter: int | None) -> Code
     return min(results, key=lambda code: code.total_bits)
 
 
-def quantized_frequencies(counts: ArrayLike, bits: int) -> NDArray[np.int64]:
-    """Return whole frequencies, at least 1, that sum to 2**bits and cost least.
+def quantized_frequencies(counts: ArrayLike, bits: Sequence[int]) -> NDArray[np.int64]:
+    """Return whole frequencies, at least 1, that sum to a power of two and cost least, for each of some powers.
 
     The cost ``-sum(counts * log2(frequencies))`` is convex in each frequency, so frequencies are best when no unit is
     worth more elsewhere: each is the largest whose last unit is worth a common price, found by bisection, and the
@@ -278,12 +277,12 @@ def quantized_frequencies(counts: ArrayLike, bits: int) -> NDArray[np.int64]:
     ----------
     counts : array_like of int, shape (n,)
         How often each symbol occurs, all above zero.
-    bits : int
-        Base-2 logarithm of the sum.
+    bits : sequence of int, of length m
+        Base-2 logarithms of the sums.
 
     Returns
     -------
-    ndarray of int64, shape (n,)
+    ndarray of int64, shape (m, n)
 
     Raises
     ------
@@ -292,32 +291,37 @@ def quantized_frequencies(counts: ArrayLike, bits: int) -> NDArray[np.int64]:
 
     Examples
     --------
-    >>> quantized_frequencies([97, 2, 1], 4).tolist()
-    [14, 1, 1]
+    >>> quantized_frequencies([97, 2, 1], [2, 4]).tolist()
+    [[2, 1, 1], [14, 1, 1]]
     """
     weights = np.asarray(counts).astype(np.float64)
-    total = 1 << bits
-    if not 1 <= weights.size <= total or bits > MAX_PRECISION:
+    totals = np.left_shift(1, np.asarray(bits, dtype=np.int64))
+    if not 1 <= weights.size <= totals.min() or max(bits) > MAX_PRECISION:
         raise ValueError(f"{weights.size} symbols need frequencies of 1 to {MAX_PRECISION} bits, enough for all, "
-                         f"got {bits}")  # fmt: skip
+                         f"got {min(bits)}")  # fmt: skip
 
-    def at_price(price: float) -> NDArray[np.int64]:
+    def at_price(price: NDArray[np.float64], total: NDArray[np.int64]) -> NDArray[np.int64]:
         # weight * ln(f / (f - 1)) >= price
         with np.errstate(over="ignore"):
-            largest = 1.0 / -np.expm1(-price / weights)
-        return np.clip(np.floor(largest), 1, total).astype(np.int64)
+            largest = 1.0 / -np.expm1(-price[:, None] / weights)
+        return np.clip(np.floor(largest), 1, total[:, None]).astype(np.int64)
 
-    low, high = 0.5 * float(weights.min()) / total, 2.0 * float(weights.sum())  # too cheap, too dear
-    frequencies = at_price(high)
+    low = 0.5 * float(weights.min()) / totals  # too cheap
+    high = np.full(totals.size, 2.0 * float(weights.sum()))  # too dear
+    frequencies = at_price(high, totals)
     for _ in range(100):
-        if frequencies.sum() == total:
+        left = np.flatnonzero(frequencies.sum(axis=1) != totals)
+        if not left.size:
             break
-        price = math.sqrt(low * high)
-        chosen = at_price(price)
-        if chosen.sum() > total:
-            low = price
-        else:
-            high, frequencies = price, chosen
-    for _ in range(total - int(frequencies.sum())):
-        frequencies[np.argmax(weights * np.log1p(1.0 / frequencies))] += 1
+        price = np.sqrt(low[left] * high[left])
+        chosen = at_price(price, totals[left])
+        cheap = chosen.sum(axis=1) > totals[left]
+        low[left[cheap]] = price[cheap]
+        high[left[~cheap]], frequencies[left[~cheap]] = price[~cheap], chosen[~cheap]
+    for row, total in zip(frequencies, totals, strict=True):
+        while units := int(total - row.sum()):
+            worth, later = weights * np.log1p(1.0 / row), weights * np.log1p(1.0 / (row + 1))
+            dearest = np.argsort(-worth, kind="stable")[:units]
+            # Those worth more than a second unit of any symbol go first; one always goes where it is worth most.
+            row[dearest[: max(int(np.count_nonzero(worth[dearest] > later.max())), 1)]] += 1
     return frequencies

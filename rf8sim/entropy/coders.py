@@ -76,7 +76,7 @@ def make_encoder(coder: str, lengths: CodeLengths) -> tuple[bytes, Encode]:
             bits.put(int(by_code[symbol]), 4)
         return bits.bytes(), _prefix_encoder(canonical_codes(by_code), by_code)
     frequencies = np.zeros(256, dtype=np.int64)
-    frequencies[used] = quantized_frequencies(lengths.counts[used], parameter)
+    frequencies[used] = quantized_frequencies(lengths.counts[used], (parameter,))[0]
     bits.put_exp_golomb(frequencies[used] - 1)
     return bits.bytes(), _rans_encoder(frequencies, parameter)
 

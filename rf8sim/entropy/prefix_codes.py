@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -69,21 +67,31 @@ def huffman_lengths(counts: ArrayLike, limit: int) -> NDArray[np.int64]:
     >>> huffman_lengths([1, 1, 2, 4, 8], 15).tolist(), huffman_lengths([1, 1, 2, 4, 8], 3).tolist()
     ([4, 4, 3, 2, 1], [3, 3, 3, 3, 1])
     """
-    weights = [int(count) for count in np.asarray(counts)]
-    n = len(weights)
+    weights = np.asarray(counts, dtype=np.int64)
+    n = weights.size
     if n > 1 << limit or limit > 15:
         raise ValueError(f"{n} symbols have no code of at most {limit} bits: lengths go from {(n - 1).bit_length()}"
                          f" to 15, got {limit}")  # fmt: skip
+    lengths = np.zeros(n, dtype=np.int64)
     if n <= 1:
-        return np.zeros(n, dtype=np.int64)
-    # A coin of each symbol at each depth; a package is two coins of the depth below. The 2n - 2 cheapest are bought.
-    coins = sorted((weight, (symbol,)) for symbol, weight in enumerate(weights))
-    packages: list[tuple[int, tuple[int, ...]]] = []
+        return lengths
+    # A coin of each symbol at each depth; a package is two coins of the depth below. The 2n - 2 cheapest are bought:
+    # of each depth the cheapest coins, and the cheapest packages, which are what is bought of the depth below.
+    by_weight = np.argsort(weights, kind="stable")
+    coins, packages = weights[by_weight], np.empty(0, dtype=np.int64)
+    coins_before = []  # at each depth, how many coins are among the first 0, 1, 2, ...
     for _ in range(limit):
-        merged = list(heapq.merge(coins, packages, key=lambda coin: coin[0]))
-        packages = [(a[0] + b[0], a[1] + b[1]) for a, b in zip(merged[::2], merged[1::2], strict=False)]
-    bought = [symbol for _, symbols in packages[: n - 1] for symbol in symbols]
-    return np.bincount(bought, minlength=n)
+        both = np.append(coins, packages)
+        order = np.argsort(both, kind="stable")
+        coins_before.append(np.append(0, np.cumsum(order < n)))
+        paired = both[order][: order.size // 2 * 2]
+        packages = paired[::2] + paired[1::2]
+    bought = 2 * n - 2
+    for before in reversed(coins_before):
+        of_symbols = int(before[bought])
+        lengths[by_weight[:of_symbols]] += 1
+        bought = 2 * (bought - of_symbols)
+    return lengths
 
 
 def canonical_codes(lengths: ArrayLike) -> NDArray[np.int64]:

@@ -34,7 +34,7 @@ from .takum import takum_format
 
 __all__ = [
     "FloatLayout", "Format", "Side", "bounded_posit_format", "dlfloat_format", "e8m0_even_format", "fixed_point_format",
-    "format_aliases", "format_grammar", "format_names", "get_byte_format", "get_format", "get_layout",
+    "format_aliases", "format_grammar", "format_names", "get_format", "get_layout",
     "hifloat8_format", "ieee_format", "integer_format", "is_built_in", "is_format_file", "layout_names", "lns_format",
     "logarithmic_format", "minifloat_format", "ml_dtypes_format", "p3109_format", "plugin_packages", "posit_format",
     "quantile_format", "register", "residual_format", "takum_format", "unsigned_format",
@@ -196,22 +196,6 @@ def plugin_packages() -> dict[str, str]:
     from .plugins import packages
 
     return {name: package for name, package in packages().items() if name not in _builders}
-
-
-def get_byte_format(fmt: str | os.PathLike[str] | Format, use: str) -> Format:
-    """Look a format of at most 8 bits up; ``use`` says in the error for what.
-
-    Examples
-    --------
-    >>> get_byte_format("float16", "a hardware package")
-    Traceback (most recent call last):
-    ...
-    ValueError: a hardware package: expected a format of at most 8 bits, and 'float16' has 16
-    """
-    chosen = get_format(fmt)
-    if chosen.bits > 8:
-        raise ValueError(f"{use}: expected a format of at most 8 bits, and {chosen.name!r} has {chosen.bits}")
-    return chosen
 
 
 def is_format_file(text: str) -> bool:

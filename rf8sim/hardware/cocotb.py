@@ -21,8 +21,9 @@ from .vectors.files import FLAGS
 from .vectors.vectors import VectorSet
 from .verdict.comparison import Comparison, get_comparison
 from .verdict.coverage_file import as_coverage
+from .verdict.outcome import Verdict
 from .verdict.text import as_data, as_junit, as_text
-from .verdict.verify import Verdict, verify
+from .verdict.verify import verify
 
 __all__ = ["Handshake", "Scoreboard"]
 

@@ -226,6 +226,35 @@ class RowErrors:
         joined._codes = np.sum([part._codes for part in parts], axis=0)
         return joined
 
+    @classmethod
+    def of_patterns(
+        cls, table: RowErrors, codes: NDArray[Any], sums: NDArray[np.float64], counts: NDArray[np.int64]
+    ) -> RowErrors:
+        """Return the errors of a matrix of few different elements from those of each one.
+
+        Parameters
+        ----------
+        table : RowErrors
+            Of the different elements, each in a row of its own.
+        codes : ndarray, shape (n,)
+            Their codes.
+        sums : ndarray of float64, shape (rows, 3)
+            For each row of the matrix, those of `table.sums` added over its elements.
+        counts : ndarray of int64, shape (n,)
+            How often each occurs in the matrix.
+        """
+        joined = cls(table._fmt, len(sums), table._finite_only)
+        joined._sums[:, :3] = sums
+        joined._sums[:1, 3] = table._sums[counts > 0, 3].max(initial=0.0)
+        joined._counts[:1] = counts @ table._counts
+        np.add.at(joined._codes, codes, counts)
+        return joined
+
+    @property
+    def sums(self) -> NDArray[np.float64]:
+        """The sums of squares, squared errors and relative errors of each row, shape (rows, 3)."""
+        return self._sums[:, :3]
+
     @property
     def squares(self) -> NDArray[np.float64]:
         """The sum of squares of each row."""

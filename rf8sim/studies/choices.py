@@ -80,12 +80,14 @@ def compare_choices(tensors: Sequence[TensorInfo], settings: Settings) -> tuple[
     )
 
 
-def _first_rows(tensor: TensorInfo) -> NDArray[np.float64]:
+def _first_rows(tensor: TensorInfo) -> NDArray[Any]:
     """Return the first rows of a tensor as a matrix, or the beginning of one that is too long."""
     columns = matrix_shape(tensor.shape)[1]
-    first = next(tensor.chunks(SAMPLE_ELEMENTS, min(columns, SAMPLE_ELEMENTS))).values.astype(np.float64)
+    first = next(tensor.chunks(SAMPLE_ELEMENTS, min(columns, SAMPLE_ELEMENTS))).values
+    narrow = first.dtype.kind not in "iu" and first.dtype.itemsize < 8  # float32 holds it exactly
+    first = first.astype(np.float32 if narrow else np.float64)
     rows = first.reshape(-1, columns) if first.size % columns == 0 else first
-    return np.where(np.isfinite(rows), rows, 0.0)
+    return np.where(np.isfinite(rows), rows, first.dtype.type(0))
 
 
 def alternatives(scheme: Scheme) -> Iterator[tuple[Any, Scheme]]:
@@ -138,11 +140,11 @@ def _with_rule(scales: Scales, rule: str) -> Scales | None:
         return scales
 
 
-def _measured(samples: Sequence[NDArray[np.float64]], scheme: Scheme, seed: int) -> SchemeRecord:
+def _measured(samples: Sequence[NDArray[Any]], scheme: Scheme, seed: int) -> SchemeRecord:
     return functools.reduce(operator.or_, (_record(sample, scheme, seed) for sample in samples))
 
 
-def _record(x: NDArray[np.float64], scheme: Scheme, seed: int) -> SchemeRecord:
+def _record(x: NDArray[Any], scheme: Scheme, seed: int) -> SchemeRecord:
     meter = Meter(scheme, x.shape, range(x.shape[0]), seed, TensorScales())
     if undivided(scheme, x.shape):
         meter.add_tensor(x, x, x)

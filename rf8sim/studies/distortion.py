@@ -168,8 +168,8 @@ def compare_checkpoints(
     Parameters
     ----------
     original, quantized : str or Path
-        A file that `rf8sim` reads, an index of several, or a folder: plain, quantized by another tool, or by
-        `quantize_checkpoint`. Quantized weights are read as the numbers that codes and scales stand for.
+        A file that `rf8sim` reads, an index of several, a folder, or an id of Hugging Face: plain, quantized by another
+        tool, or by `quantize_checkpoint`. Quantized weights are read as the numbers that codes and scales stand for.
     include, exclude : sequence of str
         Patterns of names (``*.weight``) to compare alone, and to leave out.
     threads : int, optional
@@ -204,14 +204,22 @@ def compare_checkpoints(
         doubt = next((f": {tensor.name!r}: {tensor.reason}" for tensor in pairing.unpaired if tensor.matters), "")
         raise CheckpointError(f"{second.path}: has no tensor to compare with one of {first.path}{doubt}")
     tensors = _measure(pairing.pairs, threads or available_threads(), progress)
+    names = _names(Path(original), Path(quantized))
     return Distortion(
-        original=first.path.name,
-        quantized=second.path.name,
+        original=names[0],
+        quantized=names[1],
         tensors=tensors,
         total=_together(tensors),
         not_compared=tuple(NotCompared(t.name, t.reason, t.matters) for t in pairing.unpaired),
         notes=pairing.notes,
     )
+
+
+def _names(original: Path, quantized: Path) -> tuple[str, str]:
+    """Return what the two are called: their last names, or with their folders where these are the same."""
+    names = [["/".join(path.parts[-count:]) for path in (original, quantized)] for count in (1, 2, 3)]
+    first, second = next((pair for pair in names if pair[0] != pair[1]), names[0])
+    return first, second
 
 
 def _chosen(pairing: Pairing, include: Sequence[str], exclude: Sequence[str]) -> Pairing:

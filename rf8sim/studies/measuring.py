@@ -20,12 +20,13 @@ from ggd import MagnitudeHistogram
 from .._version import __version__
 from ..checkpoints.checkpoint import CHUNK_ELEMENTS, CheckpointError, TensorInfo, open_checkpoint
 from ..quantization.blocks import Block
+from ..quantization.pattern_errors import PatternErrors
 from ..quantization.records import convert, to_builtins
 from ..quantization.scaling import equal_deviations
 from .choices import compare_choices
 from .experiment import Experiment, FitRecord, SchemeRecord, Settings, SkippedTensor, TensorRecord
 from .meters import Meter, TensorScales, fits_to_all_pieces, scales_of_tensor
-from .pieces import block_of, cut, pieces, row_units, undivided, widened
+from .pieces import Piece, block_of, cut, pieces, row_units, undivided, widened
 from .scheduling import Cluster, Journal, map_tensors
 
 if TYPE_CHECKING:
@@ -206,11 +207,9 @@ class Metering:
         in_pieces = [meter for meter in meters if not undivided(meter.scheme, shape)]
         if in_pieces:
             places = cut([meter.scheme for meter in in_pieces], shape, self.chunk_elements, rows)
-            for piece in pieces(tensor, places, self.chunk_elements, rows):
+            read = pieces(tensor, places, self.chunk_elements, rows)
+            for piece in _measured(in_pieces, read, len(rows), prepared.summary):
                 advance(piece.offset - rows.start * tensor.matrix_shape[1])
-                cleaned, wide = _cleaned(piece.values)
-                for meter in in_pieces:
-                    meter.add(piece, cleaned, wide)
         if len(in_pieces) < len(meters):
             self._measure_undivided(tensor, [meter for meter in meters if undivided(meter.scheme, shape)])
         return meters
@@ -240,6 +239,35 @@ class _Measuring(Metering):
         present = tuple(channel for channel in channels if channel is not None)
         return _Measured(replace(record, channels=present), prepared.summary)
 
+
+def _measured(
+    meters: Sequence[Meter], read: Iterator[Piece], rows: int, summary: MagnitudeHistogram
+) -> Iterator[Piece]:
+    """Yield pieces, and measure each; schemes with one scale are measured together where elements have 16 bits."""
+    alone, errors = meters, None
+    for number, piece in enumerate(read):
+        yield piece
+        first = piece.row - meters[0].first_row
+        if number == 0 and piece.values.dtype.name in _OF_PATTERNS and rows * piece.values.shape[1] >= _MANY:
+            alone = [meter for meter in meters if meter.one_scale is None]
+            together = [(meter.scheme, scales) for meter in meters if (scales := meter.one_scale) is not None]
+            errors = PatternErrors(piece.values.dtype, together, rows, summary) if together else None
+        if errors is not None:
+            errors.add(piece.values, first)
+        if alone:
+            cleaned, wide = _cleaned(piece.values)
+            for meter in alone:
+                meter.add(piece, cleaned, wide)
+    if errors is not None:
+        measured = iter(zip(errors.of_schemes(), errors.quantized, strict=True))
+        for meter in meters:
+            if meter.one_scale is not None:
+                meter.set_errors(*next(measured))
+
+
+_OF_PATTERNS = ("bfloat16", "float16")
+_MANY = 1 << 14
+"""Elements from which on tables of what occurs cost less than they save."""
 
 _PART = 8
 """Chunks in a part of a tensor that is divided: a second's work, beside which to divide costs nothing."""
@@ -406,7 +434,7 @@ def _fit(histogram: MagnitudeHistogram) -> tuple[FitRecord | None, str]:
         return None, result.reason
     from ggd.families import family_names
 
-    selection = ggd.select(histogram)
+    selection = ggd.select(histogram, distances=False)
     bits = {family: float(selection[family].bits) for family in family_names()}
     error = result.stderr.shape if math.isfinite(result.stderr.shape) else None
     finite = {family: cost for family, cost in bits.items() if math.isfinite(cost)}

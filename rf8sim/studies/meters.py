@@ -134,6 +134,21 @@ class Meter:
         codes = quantized.codes.reshape(matrix)
         self.errors.add(wide.reshape(matrix), codes, of_elements(quantized.scale), offset, 1)
 
+    @property
+    def first_row(self) -> int:
+        """The first row of the matrix that comes."""
+        return self._rows.start
+
+    @property
+    def one_scale(self) -> Chosen | None:
+        """The scales, where they are known and one for all elements and nothing is drawn; else None."""
+        return None if self.scheme.rounding == "stochastic" else self._scales.chosen
+
+    def set_errors(self, errors: RowErrors, quantized: QuantizedTensor) -> None:
+        """Take over the errors of all rows, and the scales of a quantized tensor."""
+        self.errors = errors
+        self._note(quantized)
+
     def _note(self, quantized: QuantizedTensor) -> None:
         magnitudes = np.abs(quantized.scale)
         self.smallest = float(magnitudes.min(initial=self.smallest))

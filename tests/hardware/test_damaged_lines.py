@@ -108,7 +108,7 @@ def test_files_without_one_answer():
 
 @pytest.mark.parametrize("every", [1, 2, 50])
 def test_malformed_lines_are_read_fast(every):
-    """At a rate far above the 10^5 lines a second of judging each line for itself."""
+    """At a rate above what judging each line for itself can have."""
     asked = vectors("encode", "rf8", n=0)
     good = b"".join(asked.text(flags=False)).splitlines(keepends=True)[:2000]
     lines = [b"time 12345 ns: x\n" if i % every == 0 else line for i, line in enumerate(good * 150)]
@@ -118,7 +118,7 @@ def test_malformed_lines_are_read_fast(every):
     seconds = time.process_time() - start
     assert sum(batch.malformed_count for batch in batches) == len(range(0, 300_000, every))
     assert sum(len(batch.results) for batch in batches) == 300_000 - len(range(0, 300_000, every))
-    assert seconds < 1.5
+    assert seconds < 0.6
 
 
 def test_a_shape_of_two_kinds_is_read_line_by_line():

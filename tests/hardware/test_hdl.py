@@ -130,3 +130,13 @@ def test_bad_requests_get_one_sentence(tmp_path, monkeypatch, capsys, arguments,
     assert words in said
     assert said.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_wide_format_has_decoders_in_files_and_no_tables():
+    files = hdl_files(["float16", "bfloat16"])
+    assert len(files["rom/float16_fixed.mem"].split()) == len(files["vectors/bfloat16_fields.mem"].split()) == 1 << 16
+    assert "rom/bfloat16_fixed.sv" not in files
+    assert {"c/float16.h", "c/float16_dpi.c", "package/bfloat16_pkg.vhd", "rom/bfloat16_fields.vhd"} <= set(files)
+    assert "bench/tb_float16_pkg.vhd" not in files
+    assert b"float16_fixed" in files["bench/tb_rf8.sv"]
+    assert b"float16_fixed" in files["bench/tb_roms.vhd"]

@@ -143,7 +143,9 @@ def test_the_command_line_says_its_own_names(capsys, command, option):
         ("convert -f float32", "convert goes into another format: --result says which"),
         ("dot:2 --result float32 --rounding residual", "rounding 'residual' is not for a result in float32"),
         ("dot:2 --format-c float64", "operand c is a number of at most 53 digits, not float64"),
+        ("dot:2 -f int8 --accumulator int:24 --format-c float32", "operand c must be whole in them, and of at most 53"),
         ("block_dot:2 --accumulator int:24", "scaled sums are no integers, choose a float"),
+        ("accumulate -f float16 --accumulator int:24", "integer accumulators take products of up to 52"),
         ("multiply --profile arm", "unknown profile 'arm': the choices are riscv, cuda, ocp, p3109"),
         (
             "multiply --random-bits 32",

@@ -128,7 +128,8 @@ def drawn_operands(model, seed, count):
                 layout.mantissa_bits
             )
             small = (patterns & np.uint64(layout.sign_mask | layout.mantissa_mask)) | field
-            patterns = np.where(np.arange(count) % 8 == 0, patterns, small)
+            any_pattern = np.arange(count).reshape(-1, *[1] * (len(shape) - 1)) % 8 == 0
+            patterns = np.where(any_pattern, patterns, small)
         operands.append(patterns.astype(unsigned(port.kind.bits)))
     return operands
 
@@ -207,6 +208,12 @@ WIDENED = [
     ("fma", ("bfloat16", "bfloat16", "e8m13"), "tf32"), ("dot:3", ("rf8", "int8", "float32"), "float32"),
     ("sqrt", "float16", "float32"), ("sqrt", "rf8", "tf32"), ("convert", "float32", "tf32"),
     ("block_dot:4", "e2m1fn", "float32"), ("block_dot:3", ("e4m3fn", "e5m2", "float32"), "float32"),
+    ("add", "float32", "float32"), ("subtract", ("float32", "tf32"), "e8m13"), ("multiply", "float32", "float32"),
+    ("multiply", ("e4m3fn", "float32"), "tf32"), ("divide", "float32", "float32"),
+    ("divide", ("e9m20", "e5m12"), "e10m20"),
+    ("fma", "float32", "float32"), ("fma", ("tf32", "rf8", "e8m13"), "float32"), ("sqrt", "float32", "float32"),
+    ("dot:3", "tf32", "float32"), ("dot:2", ("e4m3fn", "float32", "float32"), "tf32"),
+    ("block_dot:2", "float32", "float32"),
 ]  # fmt: skip
 
 
@@ -224,6 +231,9 @@ def test_widened_results_are_the_oracle_in_every_mode(operation, fmt, result):
         ("convert", "float32", "e4m3fn"), ("convert", "int32", "float16"), ("convert", "e5m2", "rf8"),
         ("convert", "bfloat16", "e4m3fn"), ("sqrt", "float16", "float16"), ("sqrt", "rf8", "rf8"),
         ("maximum", ("e5m2", "e4m3fn"), "e5m2"), ("dot:1", "rf8", "rf8"),
+        ("add", "float32", "bfloat16"), ("multiply", ("float32", "rf8"), "rf8"), ("divide", "tf32", "float16"),
+        ("sqrt", "float32", "e4m3fn"), ("fma", "float32", "bfloat16"), ("minimum", ("float32", "tf32"), "e5m2"),
+        ("dot:3", "float32", "float16"),
         ("block_dot:4", "e4m3fn", "bfloat16"),
     ],
 )  # fmt: skip

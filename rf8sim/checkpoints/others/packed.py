@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 
 from ...formats import get_format
 from ..packing import unpack
-from .parts import Decode, Meaning, Parts, block_of, exponents, read, row_scales, row_words
+from ..tensor_info import TensorInfo
+from .parts import Decode, Meaning, Parts, block_of, exponents, read, row_scales, row_words, rows_in
 from .scaled import block_words, scale_words
 
-__all__ = ["four_bit_floats", "packed_integers"]
+__all__ = ["e2m1_blocks", "four_bit_floats", "packed_integers"]
 
 
 def four_bit_floats(parts: Parts, config: dict[str, Any]) -> Meaning | None:
@@ -36,14 +38,40 @@ def four_bit_floats(parts: Parts, config: dict[str, Any]) -> Meaning | None:
     words = f"e2m1fn, {scale_words(scale.dtype)} {block_words(blocks, shape)}"
     words += "" if outer is None else ", a float32 scale for the tensor"
 
+    def values() -> NDArray[Any]:
+        stored = read(scale)
+        inner = exponents(stored) if kind == 32 else stored
+        if outer is None:
+            return inner
+        factor = read(outer).astype(np.float64).reshape(())
+        return inner / factor if divides is not None else inner * factor
+
+    return e2m1_blocks(codes, shape, block, words, values)
+
+
+def e2m1_blocks(
+    codes: TensorInfo, shape: tuple[int, ...], block: int, words: str, values: Callable[[], NDArray[Any]]
+) -> Meaning:
+    """Return E2M1 codes, two to a byte, the first in the low half, times the scales of blocks of the rows.
+
+    Parameters
+    ----------
+    codes : TensorInfo
+        Bytes, half as many as the elements.
+    shape : tuple of int
+        Of the weight.
+    block : int
+        Elements of a row that share a scale.
+    words : str
+        As in `Meaning`.
+    values : callable
+        Returns the scales, one for each block, in their order.
+    """
+    blocks = (*[1] * (len(shape) - 1), block)
+
     def decode() -> Decode:
         table = get_format("e2m1fn").values
-        stored = read(scale)
-        values = exponents(stored) if kind == 32 else stored
-        if outer is not None:
-            factor = read(outer).astype(np.float64).reshape(())
-            values = values / factor if divides is not None else values * factor
-        scales = row_scales(values.astype(np.float64), shape, blocks)
+        scales = row_scales(values().astype(np.float64), shape, blocks)
         flat = dataclasses.replace(codes, shape=(*shape[:-1], shape[-1] // 2))
 
         def numbers(rows: range) -> NDArray[np.float32]:
@@ -56,26 +84,33 @@ def four_bit_floats(parts: Parts, config: dict[str, Any]) -> Meaning | None:
 
 
 def packed_integers(parts: Parts, config: dict[str, Any]) -> Meaning | None:
-    """Read compressed-tensors' ``pack-quantized``: integers from -2**(b-1), in words of 32 bits along a row."""
+    """Read compressed-tensors' ``pack-quantized``: integers from -2**(b-1), in words of 32 bits along a row.
+
+    Of experts, the axes before the last two, each is packed as a matrix of its own.
+    """
     codes, scale = parts["codes"], parts["_scale"]
     size, zero, order = parts.get("_shape"), parts.get("_zero_point"), parts.get("_g_idx")
-    if codes.dtype != "int32" or len(codes.shape) != 2 or scale.dtype not in ("float32", "float16", "bfloat16"):
+    if codes.dtype != "int32" or len(codes.shape) < 2 or scale.dtype not in ("float32", "float16", "bfloat16"):
         return None
-    columns = int(read(size).reshape(-1)[-1]) if size is not None else 8 * codes.shape[1]
-    bits = next((bits for bits in (4, 8, 2, 3, 5, 6, 7, 1) if -(-columns * bits // 32) == codes.shape[1]), None)
-    shape = (codes.shape[0], columns)
-    block = block_of(columns, scale.shape[-1]) if len(scale.shape) == 2 and scale.shape[0] == shape[0] else None
+    if order is not None and len(codes.shape) > 2:
+        return None
+    columns = int(read(size).reshape(-1)[-1]) if size is not None else 8 * codes.shape[-1]
+    bits = next((bits for bits in (4, 8, 2, 3, 5, 6, 7, 1) if -(-columns * bits // 32) == codes.shape[-1]), None)
+    shape = (*codes.shape[:-1], columns)
+    block = block_of(columns, scale.shape[-1]) if scale.shape[:-1] == shape[:-1] else None
     if bits is None or block is None:
         return None
-    words = f"int{bits}, {scale_words(scale.dtype)} {block_words((1, block), shape)}"
+    words = f"int{bits}, {scale_words(scale.dtype)} {block_words((*[1] * (len(shape) - 1), block), shape)}"
 
     def decode() -> Decode:
-        scales = read(scale).astype(np.float32)
+        scales = read(scale).astype(np.float32).reshape(rows_in(shape), -1)
         middle = 1 << bits - 1
         zeros = np.zeros(scales.shape, np.float32)
         if zero is not None:
-            zeros = read(zero).astype(np.float32) if zero.dtype == "int8" else _packed_zeros(read(zero), shape[0], bits)
-            zeros = zeros if zero.dtype == "int8" else zeros - middle
+            stored = read(zero)
+            if zero.dtype != "int8":
+                stored = np.stack([_packed_zeros(w, shape[-2], bits) for w in _matrices(stored)]) - middle
+            zeros = stored.astype(np.float32).reshape(scales.shape)
         groups = np.arange(columns) // block if order is None else read(order).astype(np.int64)
 
         def numbers(rows: range) -> NDArray[np.float32]:
@@ -87,6 +122,10 @@ def packed_integers(parts: Parts, config: dict[str, Any]) -> Meaning | None:
         return numbers
 
     return Meaning(shape, words, decode)
+
+
+def _matrices(words: NDArray[Any]) -> NDArray[Any]:
+    return words.reshape(-1, *words.shape[-2:])
 
 
 def _packed_zeros(words: NDArray[Any], rows: int, bits: int) -> NDArray[np.float32]:

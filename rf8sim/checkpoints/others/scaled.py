@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..safetensors import dtype_of, stored_type
+from ..tensor_info import TensorInfo
 from .parts import Decode, Meaning, Parts, block_of, exponents, read, read_rows, row_scales
 
-__all__ = ["scaled", "scaled_by_columns"]
+__all__ = ["byte_numbers", "scaled", "scaled_by_columns", "scaled_floats"]
 
 _CODES = {"float8_e4m3fn": "e4m3fn", "float8_e5m2": "e5m2", "float8_e4m3fnuz": "e4m3fnuz",
           "float8_e5m2fnuz": "e5m2fnuz", "int8": "int8"}  # fmt: skip
@@ -29,6 +30,22 @@ def scaled(parts: Parts, config: dict[str, Any]) -> Meaning | None:
         return None
     words = f"{_CODES[codes.dtype]}, {scale_words(scale.dtype)} {block_words(blocks, codes.shape)}"
     return Meaning(codes.shape, words, lambda: _decode(parts, scale.name, None if zero is None else zero.name, blocks))
+
+
+def scaled_floats(parts: Parts, config: dict[str, Any]) -> Meaning | None:
+    """Read our own float16 and bfloat16 codes without their header: times one scale, or a scale for each block."""
+    codes, scale = parts["codes"], parts[".scale"]
+    blocks = blocks_of(codes.shape, scale.shape) if codes.shape else None
+    if blocks is None or scale.dtype != "float32" or ".scale_outer" in parts or ".zero" in parts:
+        return None
+    words = f"{codes.dtype}, a float32 scale {block_words(blocks, codes.shape)}"
+    grid = tuple(-(-length // block) for length, block in zip(codes.shape, blocks, strict=True))
+
+    def decode() -> Decode:
+        scales = row_scales(read(scale).reshape(grid), codes.shape, blocks)
+        return lambda rows: read_rows(codes, rows).astype(np.float32) * scales(rows)
+
+    return Meaning(codes.shape, words, decode)
 
 
 def scaled_by_columns(parts: Parts, config: dict[str, Any]) -> Meaning | None:
@@ -94,17 +111,23 @@ def _is_scale(dtype: str) -> bool:
 
 def _decode(parts: Parts, scale_name: str, zero_name: str | None, blocks: tuple[int, ...]) -> Decode:
     by_name = {part.name: part for part in parts.values()}
-    codes, scale = parts["codes"], by_name[scale_name]
-    grid = tuple(-(-length // block) for length, block in zip(codes.shape, blocks, strict=True))
+    scale = by_name[scale_name]
     stored = read(scale)
     values = exponents(stored) if scale.dtype in ("uint8", "float8_e8m0fnu") else stored.astype(np.float32)
+    zeros = None if zero_name is None else read(by_name[zero_name]).astype(np.float32)
+    return byte_numbers(parts["codes"], values, zeros, blocks)
+
+
+def byte_numbers(
+    codes: TensorInfo, scale: NDArray[np.float32], zero: NDArray[np.float32] | None, blocks: tuple[int, ...]
+) -> Decode:
+    """Return what decodes codes of 8 bits less zero points, times the scales, one of each for every block."""
+    grid = tuple(-(-length // block) for length, block in zip(codes.shape, blocks, strict=True))
     table = (
         np.arange(256, dtype=np.uint8).view(dtype_of(stored_type(codes.dtype))).astype(np.float32)
     )  # faster than a cast
-    scales = row_scales(values.reshape(grid), codes.shape, blocks)
-    zeros = None
-    if zero_name is not None:
-        zeros = row_scales(read(by_name[zero_name]).astype(np.float32).reshape(grid), codes.shape, blocks)
+    scales = row_scales(scale.reshape(grid), codes.shape, blocks)
+    zeros = None if zero is None else row_scales(zero.reshape(grid), codes.shape, blocks)
 
     def decode(rows: range) -> NDArray[np.float32]:
         here = read_rows(codes, rows)

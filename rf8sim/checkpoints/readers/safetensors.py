@@ -11,11 +11,11 @@ from typing import Any
 from ...formats.floats import SAFETENSORS_LAYOUTS
 from ..errors import CheckpointError
 from ..header import has_form
-from ..safetensors import DTYPES, dtype_of
+from ..safetensors import DTYPES, Entry, dtype_of
 from ..tensor_info import NOT_MEASURED, TensorInfo
 from .streams import byte_stream, open_at
 
-__all__ = ["read_safetensors"]
+__all__ = ["plain_tensor", "read_safetensors"]
 
 _DAMAGED = "not a whole safetensors file (truncated or damaged)"
 
@@ -46,13 +46,16 @@ def read_safetensors(path: Path) -> Iterator[TensorInfo]:
     if has_form(header.pop("__metadata__", None) or {}):
         raise CheckpointError(f"{path}: already quantized; run 'rf8sim dequantize' first or pass the original")
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        stored, shape = entry["dtype"], tuple(entry["shape"])
-        layout = SAFETENSORS_LAYOUTS.get(stored)
-        measured = layout is not None and layout.dtype is not None
-        skipped = None if measured else f"{stored} {NOT_MEASURED}"
-        if stored not in DTYPES:
-            yield TensorInfo(name, stored, shape, path, skipped)
-            continue
-        opener = partial(open_at, path, 8 + length + entry["data_offsets"][0])
-        stream = byte_stream(path, name, dtype_of(stored), opener)
-        yield TensorInfo(name, DTYPES[stored], shape, path, skipped, stream, divisible=True)
+        begin = 8 + length + entry["data_offsets"][0]
+        yield plain_tensor(path, Entry(name, entry["dtype"], tuple(entry["shape"])), begin)
+
+
+def plain_tensor(path: Path, entry: Entry, offset: int) -> TensorInfo:
+    """Return a tensor as it is stored, its bytes beginning at an offset of the file."""
+    layout = SAFETENSORS_LAYOUTS.get(entry.dtype)
+    measured = layout is not None and layout.dtype is not None
+    skipped = None if measured else f"{entry.dtype} {NOT_MEASURED}"
+    if entry.dtype not in DTYPES:
+        return TensorInfo(entry.name, entry.dtype, entry.shape, path, skipped)
+    stream = byte_stream(path, entry.name, dtype_of(entry.dtype), partial(open_at, path, offset))
+    return TensorInfo(entry.name, DTYPES[entry.dtype], entry.shape, path, skipped, stream, divisible=True)

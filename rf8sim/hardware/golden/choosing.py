@@ -86,15 +86,20 @@ def _operand_kinds(asked: Asked, fmt: Formats) -> dict[str, Kind]:
     formats = each_format(fmt, max(len(names), 1))
     if not names:
         get_format(formats[0])
-    wide = ("c", "a") if asked.name == "convert" else ("c",)
-    return {name: _operand_kind(each, name in wide) for name, each in zip(names, formats, strict=False)}
+    if asked.name == "decode":
+        return {name: get_kind(get_format(each)) for name, each in zip(names, formats, strict=False)}
+    numbers = ("c", "a") if asked.name == "convert" else ("c",)
+    return {name: _operand_kind(name, each, name in numbers) for name, each in zip(names, formats, strict=False)}
 
 
-def _operand_kind(name: str | Format, wide: bool) -> Kind:
-    """Return the kind of an operand: codes of a format; where ``wide``, any float or integer."""
-    if not wide:
-        return get_kind(get_format(name))
+def _operand_kind(operand: str, name: str | Format, number: bool) -> Kind:
+    """Return the kind of an operand: codes of a format, or a float; where ``number``, also an integer or float64."""
     kind = get_kind(name)
+    if not number and (isinstance(kind, Fixed) or kind.bits == 64):
+        raise ValueError(
+            f"operand {operand} is a format, or a float of at most {_WIDEST_OPERAND[0]} exponent and "
+            f"{_WIDEST_OPERAND[1]} mantissa bits such as float32, not {kind.name}"
+        )
     if isinstance(kind, Float) and kind.bits <= 16:
         return get_kind(get_format(kind.name))
     if isinstance(kind, Float) and kind.bits != 64:

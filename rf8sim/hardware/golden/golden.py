@@ -222,8 +222,8 @@ def golden(
     fmt : str, Format or tuple
         Format of the operands, or a tuple with one for each of ``a``, ``b`` and ``c`` that there are. That of ``a`` is
         the result's too, but of ``decode``, ``convert`` and ``compare``. Of ``dot`` and ``block_dot`` a third one makes
-        an operand ``c``, which is added. Operand ``c``, and ``a`` of ``convert``, may be floats (``float32``, ``tf32``,
-        ``e8m13``) or integers (``int32``, ``fixed:I.F``).
+        an operand ``c``, which is added. Operands may be floats (``float32``, ``tf32``, ``e8m13``) too, and ``c``, and
+        ``a`` of ``convert``, integers (``int32``, ``fixed:I.F``).
     **options
         ``source``: what ``encode`` is given: ``float32`` (default), ``float16``, ``bfloat16``, ``float64`` or fixed
         point, ``fixed:I.F``.

@@ -13,11 +13,13 @@ from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 
 from ..._version import __version__
-from ...formats import Format, get_byte_format
+from ...formats import Format, get_format
 from . import c_dpi, c_header, packages
 from .block import vector_lines
 from .blocks import blocks, lfsr_words, multiplication_table
 from .float8_blocks import ENCODER_PROOFS, prove_encoder
+from .rom_bench import rom_bench
+from .roms import Rom, rom_block, rom_sources, roms
 from .testbench import bench_source
 from .vhdl_bench import encoder_bench
 
@@ -52,7 +54,8 @@ def hdl_files(formats: Sequence[str | Format] = ("rf8",)) -> dict[str, bytes]:
     Parameters
     ----------
     formats : sequence of str or Format
-        Formats to write as packages and C headers. The blocks are RF8's, with E4M3's and INT8's to compare.
+        Formats of 1 to 16 bits to write as packages, ROM decoders and C headers. The blocks are RF8's, with E4M3's and
+        INT8's to compare.
 
     Returns
     -------
@@ -80,28 +83,41 @@ def hdl_files(formats: Sequence[str | Format] = ("rf8",)) -> dict[str, bytes]:
         files[f"rtl/rf8_multiply{suffix}.mem"] = rows.encode()
     for name, mode in ENCODER_PROOFS:
         files[f"bench/prove_{name}_{mode.replace('-', '_')}.ys"] = prove_encoder(name, mode).encode()
-    every = blocks()
+    chosen = [get_format(fmt) for fmt in formats]
+    decoders: list[Rom] = []
+    for fmt in chosen:
+        name = packages.identifier(fmt)
+        if f"package/{name}_pkg.sv" in files:
+            raise ValueError(f"two formats are named {name} in the sources: give each format once")
+        files |= {path: text.encode() for path, text in _format_files(fmt).items()}
+        decoders += roms(fmt)
+    files |= {path: text.encode() for path, text in rom_sources(decoders).items()}
+    every = (*blocks(), *map(rom_block, decoders))
+    files["bench/tb_roms.vhd"] = rom_bench(decoders).encode()
     files["bench/tb_rf8.sv"] = bench_source(every).encode()
     files["bench/tb_rf8_encode.vhd"] = encoder_bench(every).encode()
     for block in every:
         lines = vector_lines([*block.inputs.values(), *block.outputs.values()])
         files[f"vectors/{block.name}.mem"] = lines
-    chosen = [get_byte_format(fmt, "hardware sources") for fmt in formats]
-    for fmt in chosen:
-        name = packages.identifier(fmt)
-        if f"package/{name}_pkg.sv" in files:
-            raise ValueError(f"two formats are named {name} in the sources: give each format once")
-        generated = {
-            f"package/{name}_pkg.sv": packages.systemverilog_package(fmt),
-            f"package/{name}_pkg.vhd": packages.vhdl_package(fmt),
-            f"bench/tb_{name}_pkg.vhd": packages.vhdl_testbench(fmt),
-            f"vectors/{name}_codes.txt": packages.code_lines(fmt),
-            f"c/{name}.h": c_header.c_header(fmt),
-            f"c/{name}_dpi.c": c_dpi.c_dpi(fmt),
-            f"c/{name}_dpi_pkg.sv": c_dpi.dpi_package(fmt),
-        }
-        files |= {path: text.encode() for path, text in generated.items()}
     return files | {_MANIFEST: _manifest(files, chosen)}
+
+
+def _format_files(fmt: Format) -> dict[str, str]:
+    """Return packages and C sources of a format; vectors and testbench of the package if it has tables."""
+    name = packages.identifier(fmt)
+    files = {
+        f"package/{name}_pkg.sv": packages.systemverilog_package(fmt),
+        f"package/{name}_pkg.vhd": packages.vhdl_package(fmt),
+        f"c/{name}.h": c_header.c_header(fmt),
+        f"c/{name}_dpi.c": c_dpi.c_dpi(fmt),
+        f"c/{name}_dpi_pkg.sv": c_dpi.dpi_package(fmt),
+    }
+    if fmt.bits > packages.TABLE_BITS:
+        return files
+    return files | {
+        f"bench/tb_{name}_pkg.vhd": packages.vhdl_testbench(fmt),
+        f"vectors/{name}_codes.txt": packages.code_lines(fmt),
+    }
 
 
 def _manifest(files: Mapping[str, bytes], formats: Sequence[Format]) -> bytes:
@@ -144,7 +160,7 @@ def write_hdl(folder: str | Path, formats: Sequence[str | Format] = ("rf8",)) ->
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as place:
     ...     sorted(path.name for path in write_hdl(place + "/hdl").iterdir())
-    ['Makefile', 'README.md', 'bench', 'c', 'manifest.json', 'package', 'rtl', 'vectors']
+    ['Makefile', 'README.md', 'bench', 'c', 'manifest.json', 'package', 'rom', 'rtl', 'vectors']
     """
     folder = Path(os.path.abspath(folder))
     _check_free(folder)

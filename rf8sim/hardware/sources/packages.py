@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ...formats import Format, get_byte_format
+from ...formats import Format, get_format
+from ...formats.base import PRECISION
 
 __all__ = [
+    "FIXED_WIDTH",
+    "TABLE_BITS",
     "FixedTable",
     "code_lines",
     "fixed_table",
     "identifier",
+    "odd_parts",
     "systemverilog_package",
     "vhdl_package",
     "vhdl_testbench",
 ]
+
+TABLE_BITS = 8
+"""Formats of at most so many bits have their tables in the source; of more bits they are memory files of decoders."""
+
+FIXED_WIDTH = 64
+"""Bits of fixed point up to which a format of more than `TABLE_BITS` bits is decoded to it."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +73,35 @@ def fixed_table(fmt: str | Format) -> FixedTable:
     >>> table.width, table.fraction, table.magnitudes[0x7F]
     (20, 19, 786432)
     """
-    fmt = get_byte_format(fmt, "a hardware package")
-    finite = np.isfinite(fmt.values)
-    values = [Fraction(value) for value in np.where(finite, fmt.values, 0.0).tolist()]
-    fraction = max(value.denominator.bit_length() - 1 for value in values)
-    magnitudes = tuple(int(abs(value) * 2**fraction) for value in values)
-    negative = tuple(np.where(np.isnan(fmt.values), False, np.signbit(fmt.values)).tolist())
+    return _fixed_table(get_format(fmt))
+
+
+@lru_cache(maxsize=4)
+def _fixed_table(fmt: Format) -> FixedTable:
+    odd, power = odd_parts(fmt)
+    fraction = max(0, -int(power.min()))
+    shifts = np.where(odd == 0, 0, power + fraction).tolist()
+    magnitudes = tuple(number << shift for number, shift in zip(odd.tolist(), shifts, strict=True))
+    negative = tuple((np.signbit(fmt.values) & ~np.isnan(fmt.values)).tolist())
     return FixedTable(max(1, *(m.bit_length() for m in magnitudes)), fraction, magnitudes, negative)
+
+
+def odd_parts(fmt: Format) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return an odd number and a power for each code: the magnitude is ``odd * 2**power``; zeros where it is not one.
+
+    Examples
+    --------
+    >>> import rf8sim
+    >>> odd, power = odd_parts(rf8sim.get_format("rf8"))
+    >>> int(odd[0x7F]), int(power[0x7F])  # 1.5
+    (3, -1)
+    """
+    mantissas, exponents = np.frexp(np.where(np.isfinite(fmt.values), np.abs(fmt.values), 0.0))
+    integers = np.ldexp(mantissas, PRECISION).astype(np.int64)
+    zeros = np.frexp((integers & -integers).astype(np.float64))[1] - 1  # at the end of an integer
+    zeros = np.where(integers == 0, 0, zeros)
+    power = np.where(integers == 0, 0, exponents.astype(np.int64) - PRECISION + zeros)
+    return integers >> zeros, power
 
 
 def _special(fmt: Format) -> dict[str, int | None]:
@@ -99,9 +132,10 @@ def _masks(fmt: Format) -> dict[str, list[bool]]:
 
 
 def systemverilog_package(fmt: str | Format) -> str:
-    """Return a SystemVerilog package of a format: named codes, and the tables of its values.
+    """Return a SystemVerilog package of a format: named codes, and the tables of its values if it has few.
 
-    Tables are packed constants, element 0 lowest, which every simulator and Yosys take.
+    Tables are packed constants, element 0 lowest, which every simulator and Yosys take. A format of more than
+    `TABLE_BITS` bits has none: its decoders are memories (`rf8sim.hardware.sources.roms`).
 
     Parameters
     ----------
@@ -118,31 +152,44 @@ def systemverilog_package(fmt: str | Format) -> str:
     >>> "localparam [7:0] NAN = 8'h80;" in systemverilog_package("rf8")
     True
     """
-    fmt = get_byte_format(fmt, "a hardware package")
-    name, table, count = identifier(fmt), fixed_table(fmt), fmt.values.size
-    digits = -(-table.width // 4)
-    lines = [
-        f"// {fmt.name}: {fmt.description}. Generated.",
-        "// Code c has the value (-1)^NEGATIVE[c] * MAGNITUDE[c*MAGNITUDE_WIDTH+:MAGNITUDE_WIDTH] * 2^-FRACTION,",
-        "// unless IS_NAN[c] or IS_INFINITE[c]; CANONICAL[c*8+:8] is what an encoder produces for the same value.",
-        f"package {name}_pkg;",
-        f"  localparam integer BITS = {fmt.bits};",
-        f"  localparam integer MAGNITUDE_WIDTH = {table.width};",
-        f"  localparam integer FRACTION = {table.fraction};",
-    ]
+    fmt = get_format(fmt)
+    name = identifier(fmt)
+    lines = [f"// {fmt.name}: {fmt.description}. Generated."]
+    if fmt.bits <= TABLE_BITS:
+        lines += [
+            "// Code c has the value (-1)^NEGATIVE[c] * MAGNITUDE[c*MAGNITUDE_WIDTH+:MAGNITUDE_WIDTH] * 2^-FRACTION,",
+            "// unless IS_NAN[c] or IS_INFINITE[c]; CANONICAL[c*8+:8] is what an encoder produces for the same value.",
+        ]
+    lines += [f"package {name}_pkg;", f"  localparam integer BITS = {fmt.bits};"]
+    lines += [f"  localparam integer {what} = {number};" for what, number in _sizes(fmt).items()]
     for what, code in _special(fmt).items():
         if what in ("NAN", "INFINITY", "NEGATIVE_ZERO"):
             lines.append(f"  localparam HAS_{what} = 1'b{int(code is not None)};")
         if code is not None:
             lines.append(f"  localparam [{fmt.bits - 1}:0] {what} = {fmt.bits}'h{code:0{-(-fmt.bits // 4)}x};")
+    tables = _systemverilog_tables(fmt) if fmt.bits <= TABLE_BITS else []
+    return "\n".join([*lines, *tables, "endpackage", ""])
+
+
+def _sizes(fmt: Format) -> dict[str, int]:
+    """Return the width and the binary point of magnitudes, unless they are too wide to be used."""
+    table = fixed_table(fmt)
+    if fmt.bits > TABLE_BITS and table.width > FIXED_WIDTH:
+        return {}
+    return {"MAGNITUDE_WIDTH": table.width, "FRACTION": table.fraction}
+
+
+def _systemverilog_tables(fmt: Format) -> list[str]:
+    table, count = fixed_table(fmt), fmt.values.size
+    digits = -(-table.width // 4)
+    lines = []
     for what, mask in _masks(fmt).items():
         bits = sum(1 << code for code, there in enumerate(mask) if there)
         lines.append(f"  localparam [{count - 1}:0] {what} = {count}'h{bits:x};")
     elements = [f"{table.width}'h{magnitude:0{digits}x}" for magnitude in reversed(table.magnitudes)]
     lines += [f"  localparam [{count * table.width - 1}:0] MAGNITUDE = {{", *_rows(elements, digits + 6), "  };"]
     elements = [f"8'h{code:02x}" for code in reversed(fmt.canonical.tolist())]
-    lines += [f"  localparam [{count * 8 - 1}:0] CANONICAL = {{", *_rows(elements, 7), "  };", "endpackage", ""]
-    return "\n".join(lines)
+    return [*lines, f"  localparam [{count * 8 - 1}:0] CANONICAL = {{", *_rows(elements, 7), "  };"]
 
 
 def _rows(elements: list[str], width: int) -> list[str]:
@@ -154,7 +201,7 @@ def _rows(elements: list[str], width: int) -> list[str]:
 
 
 def vhdl_package(fmt: str | Format) -> str:
-    r"""Return a VHDL-2008 package of a format: named codes, the tables of its values, and their look-up.
+    r"""Return a VHDL-2008 package of a format: named codes, and if it has few, its values and their look-up.
 
     Parameters
     ----------
@@ -171,45 +218,56 @@ def vhdl_package(fmt: str | Format) -> str:
     >>> "constant NAN : code_t := x\"80\";" in vhdl_package("rf8")
     True
     """
-    fmt = get_byte_format(fmt, "a hardware package")
-    name, table, count = identifier(fmt), fixed_table(fmt), fmt.values.size
-
-    def bits(value: int, width: int) -> str:
-        return f'x"{value:0{width // 4}x}"' if width % 4 == 0 else f'"{value:0{width}b}"'
-
-    lines = [
-        f"-- {fmt.name}: {fmt.description}. Generated.",
-        "-- Code c has the value (-1)**NEGATIVE(c) * MAGNITUDES(c) * 2.0**(-FRACTION), unless IS_NAN(c) or",
-        "-- IS_INFINITE(c); CANONICAL(c) is the code that an encoder produces for the same value.",
+    fmt = get_format(fmt)
+    name, tables = identifier(fmt), fmt.bits <= TABLE_BITS
+    lines = [f"-- {fmt.name}: {fmt.description}. Generated."]
+    if tables:
+        lines += [
+            "-- Code c has the value (-1)**NEGATIVE(c) * MAGNITUDES(c) * 2.0**(-FRACTION), unless IS_NAN(c) or",
+            "-- IS_INFINITE(c); CANONICAL(c) is the code that an encoder produces for the same value.",
+        ]
+    lines += [
         "library ieee;",
         "use ieee.std_logic_1164.all;",
         "use ieee.numeric_std.all;",
         "",
         f"package {name}_pkg is",
         f"  constant BITS : positive := {fmt.bits};",
-        f"  constant MAGNITUDE_WIDTH : positive := {table.width};",
-        f"  constant FRACTION : natural := {table.fraction};",
+        *(f"  constant {what} : natural := {number};" for what, number in _sizes(fmt).items()),
         "  subtype code_t is std_logic_vector(BITS - 1 downto 0);",
-        "  subtype magnitude_t is unsigned(MAGNITUDE_WIDTH - 1 downto 0);",
-        "  type code_table is array (0 to 2**BITS - 1) of code_t;",
-        "  type magnitude_table is array (0 to 2**BITS - 1) of magnitude_t;",
     ]
     for what, code in _special(fmt).items():
         if what in ("NAN", "INFINITY", "NEGATIVE_ZERO"):
             lines.append(f"  constant HAS_{what} : boolean := {str(code is not None).lower()};")
         if code is not None:
-            lines.append(f"  constant {what} : code_t := {bits(code, fmt.bits)};")
+            lines.append(f"  constant {what} : code_t := {_vhdl_bits(code, fmt.bits)};")
+    declared, body = (_vhdl_tables(fmt), _vhdl_body(name)) if tables else ([], [])
+    return "\n".join([*lines, *declared, f"end package {name}_pkg;", "", *body])
+
+
+def _vhdl_bits(value: int, width: int) -> str:
+    return f'x"{value:0{width // 4}x}"' if width % 4 == 0 else f'"{value:0{width}b}"'
+
+
+def _vhdl_tables(fmt: Format) -> list[str]:
+    table, count = fixed_table(fmt), fmt.values.size
+    lines = [
+        "  subtype magnitude_t is unsigned(MAGNITUDE_WIDTH - 1 downto 0);",
+        "  type code_table is array (0 to 2**BITS - 1) of code_t;",
+        "  type magnitude_table is array (0 to 2**BITS - 1) of magnitude_t;",
+    ]
     for what, mask in _masks(fmt).items():
         text = "".join(str(int(there)) for there in mask)
         lines.append(f'  constant {what} : std_logic_vector(0 to {count - 1}) := "{text}";')
-    elements = [bits(magnitude, table.width) for magnitude in table.magnitudes]
+    elements = [_vhdl_bits(magnitude, table.width) for magnitude in table.magnitudes]
     lines += ["  constant MAGNITUDES : magnitude_table := (", *_rows(elements, len(elements[0]) + 1), "  );"]
-    elements = [bits(code, fmt.bits) for code in fmt.canonical.tolist()]
+    elements = [_vhdl_bits(code, fmt.bits) for code in fmt.canonical.tolist()]
     lines += ["  constant CANONICAL : code_table := (", *_rows(elements, len(elements[0]) + 1), "  );"]
-    lines += [
-        "  function magnitude(code : code_t) return magnitude_t;",
-        f"end package {name}_pkg;",
-        "",
+    return [*lines, "  function magnitude(code : code_t) return magnitude_t;"]
+
+
+def _vhdl_body(name: str) -> list[str]:
+    return [
         f"package body {name}_pkg is",
         "  function magnitude(code : code_t) return magnitude_t is",
         "  begin",
@@ -218,15 +276,14 @@ def vhdl_package(fmt: str | Format) -> str:
         f"end package body {name}_pkg;",
         "",
     ]
-    return "\n".join(lines)
 
 
 def vhdl_testbench(fmt: str | Format) -> str:
-    """Return a VHDL-2008 testbench that compares the package with ``vectors/<name>_codes.txt``, line by line.
+    """Return a VHDL-2008 testbench that compares a package with tables with ``vectors/<name>_codes.txt``, line by line.
 
     A line holds in binary: code, sign, NaN, infinity, canonical code, magnitude.
     """
-    name = identifier(get_byte_format(fmt, "a hardware package"))
+    name = identifier(get_format(fmt))
     return f"""-- Generated. The package of {name} against vectors/{name}_codes.txt. Run it in the folder of vectors/.
 library ieee;
 use ieee.std_logic_1164.all;
@@ -273,7 +330,7 @@ end architecture;
 
 def code_lines(fmt: str | Format) -> str:
     """Return the vectors of `vhdl_testbench`."""
-    fmt = get_byte_format(fmt, "a hardware package")
+    fmt = get_format(fmt)
     table, masks = fixed_table(fmt), _masks(fmt)
     rows = zip(
         masks["NEGATIVE"], masks["IS_NAN"], masks["IS_INFINITE"], fmt.canonical.tolist(), table.magnitudes, strict=True

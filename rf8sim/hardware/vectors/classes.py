@@ -18,21 +18,22 @@ from ...codec.rounding import Overflow, RoundingMode
 from ...codec.thresholds import step_table
 from ...formats import Format
 from ..golden.golden import Golden, all_operands
-from ..golden.ports import EXHAUSTIVE_BITS, Codes, Fixed, Float, Patterns, Port, unsigned
-from .code_sets import (  # fmt: skip
-    any_codes,
-    core_codes,
-    extremes,
-    finite_codes,
-    format_of,
-    nearest_codes,
-    negated_codes,
-    special_codes,
-)
+from ..golden.ports import EXHAUSTIVE_BITS, Codes, Fixed, Float, Kind, Patterns, Port, unsigned
+from .code_sets import core_codes, extremes, format_of, nearest_codes
+from .float_pairs import float_pairs, layout_points
 from .fused import wide_fused
+from .kind_sets import (
+    any_patterns,
+    core_patterns,
+    ends,
+    finite_patterns,
+    nearest_patterns,
+    negated,
+    special_numbers,
+)
 from .pairs import wide_pairs
 from .targets import alignments
-from .widening import layout_points, nearest_patterns, wide_addends, wide_sums, with_scales
+from .widening import wide_addends, wide_sums, with_scales
 
 __all__ = ["LEVELS", "structured"]
 
@@ -163,8 +164,14 @@ def _is_wide(ports: Sequence[Port]) -> bool:
     return sum(port.bits for port in ports) > EXHAUSTIVE_BITS
 
 
+def _has_floats(ports: Sequence[Port]) -> bool:
+    return any(isinstance(port.kind, Float) for port in ports)
+
+
 def _pairs(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[str, Columns]]:
-    if _is_wide(ports):
+    if _has_floats(ports):
+        yield from float_pairs(model, ports, level)
+    elif _is_wide(ports):
         yield from wide_pairs(model, ports, level)
     else:
         yield "exhaustive", all_operands(ports)
@@ -172,7 +179,7 @@ def _pairs(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[s
 
 def _fused(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[str, Columns]]:
     """Three codes: the core of each, sums that cancel, and sums halfway between two values."""
-    if not isinstance(ports[2].kind, Codes) or not isinstance(model.result.kind, Codes):
+    if not all(isinstance(kind, Codes) for kind in (*(port.kind for port in ports), model.result.kind)):
         yield from wide_addends(model, ports, level)
         return
     if _is_wide(ports[:2]):
@@ -211,16 +218,27 @@ def _fused(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[s
     yield "ties", (a[index], b[index], codes)
 
 
+def _apart(kind: Kind, level: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return pairs of numbers of a kind at every distance of exponents, of a float up to twice its precision."""
+    if isinstance(kind, Codes):
+        return alignments(kind.format, kind.format, level)
+    assert isinstance(kind, Float)
+    distances = np.arange(-2 * kind.layout.precision, 2 * kind.layout.precision + 1)
+    tails = np.array([1.0, -1.0, 2.0 - 2.0**-30, -1.5, 1.75])[: 2 + level]
+    shift, first, second = (part.ravel() for part in np.meshgrid(distances, tails, -tails, indexing="ij"))
+    return nearest_patterns(kind, first), nearest_patterns(kind, np.ldexp(second, shift.astype(np.int64)))
+
+
 def _sums(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[str, Columns]]:
     """Dot products: one lane alone, specials in each lane, the largest sums, sums that cancel."""
-    (fa, fb), lanes = map(format_of, ports), ports[0].lanes
-    (zero, small, large, low), (zero_b, small_b, large_b, low_b) = extremes(fa), extremes(fb)
+    (ka, kb), lanes = (port.kind for port in ports), ports[0].lanes
+    (zero, small, large, low), (zero_b, small_b, large_b, low_b) = ends(ka), ends(kb)
     eye = np.eye(lanes, dtype=bool)
     rows = [(x, y) for x in (small, large, low) for y in (small_b, large_b, low_b)]
     yield "one lane", _shaped(ports, [
         (np.where(eye, x, zero), np.where(eye, y, zero_b)) for x, y in rows
     ])  # fmt: skip
-    special_a, special_b = (special_codes(fmt) for fmt in (fa, fb))
+    special_a, special_b = (special_numbers(kind) for kind in (ka, kb))
     ones = np.full((lanes, lanes), small), np.full((lanes, lanes), small_b)
     pairs = [(np.where(eye, code, ones[0]), ones[1]) for code in special_a]
     pairs += [(ones[0], np.where(eye, code, ones[1])) for code in special_b]
@@ -234,22 +252,22 @@ def _sums(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[st
     largest += [(alternate, np.full((1, lanes), large_b)), (alternate, np.full((1, lanes), small_b))]
     yield "extremes", _shaped(ports, largest)
     size = 2000 * level
-    a, b = (_look_up(core_codes(fmt), any_codes(fmt, seed, size * lanes)) for seed, fmt in ((2, fa), (3, fb)))
+    a, b = (_look_up(core_patterns(kind), any_patterns(kind, seed, size * lanes)) for seed, kind in ((2, ka), (3, kb)))
     yield "core", _shaped(ports, [(a.reshape(size, lanes), b.reshape(size, lanes))])
     if lanes > 1:
         # Pairs of lanes cancel but for what is last.
         a, b = (
-            finite_codes(fmt)[any_codes(fmt, seed, size * lanes)].reshape(size, lanes)
-            for seed, fmt in ((4, fa), (5, fb))
+            finite_patterns(kind, any_patterns(kind, seed, size * lanes)).reshape(size, lanes)
+            for seed, kind in ((4, ka), (5, kb))
         )
         half = lanes // 2
-        a[:, half : 2 * half] = negated_codes(fa)[a[:, :half]]
+        a[:, half : 2 * half] = negated(ka, a[:, :half])
         b[:, half : 2 * half] = b[:, :half]
-        a[:, -1] = finite_codes(fa)[any_codes(fa, 6, size)]
+        a[:, -1] = finite_patterns(ka, any_patterns(ka, 6, size))
         yield "cancellation", _shaped(ports, [(a, b)])
-        if max(fa.bits, fb.bits) > 8:
-            x, y = alignments(fa, fa, level)
-            a, b = np.full((x.size, lanes), zero), np.full((x.size, lanes), nearest_codes(fb, np.ones(1))[0])
+        if max(ka.bits, kb.bits) > 8:
+            x, y = _apart(ka, level)
+            a, b = np.full((x.size, lanes), zero), np.full((x.size, lanes), nearest_patterns(kb, np.ones(1))[0])
             a[:, 0], a[:, -1] = x, y
             yield "alignments", _shaped(ports, [(a, b)])
 
@@ -258,7 +276,7 @@ def _wide_sums(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tup
     """Add scales and an addend to the classes of sums, and the classes of wide results."""
     for name, columns in _sums(model, ports[:2], level):
         yield name, with_scales(ports, columns)
-    if len(ports) > 2 or model.into != format_of(ports[0]) or model.accumulation is not None:
+    if len(ports) > 2 or _has_floats(ports) or model.into != format_of(ports[0]) or model.accumulation is not None:
         yield from wide_sums(model, ports, level)
 
 
@@ -277,10 +295,11 @@ def _stream(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[
 
     Specials come last: what a clear does not take away would hide all that comes after.
     """
-    fa, fb = (format_of(port) for port in ports[1:3])
-    (_, small, large, low), (_, small_b, large_b, _) = extremes(fa), extremes(fb)
-    all_a, all_b = (grid.ravel() for grid in np.meshgrid(core_codes(fa), core_codes(fb), indexing="ij"))
-    finite = np.isfinite(fa.values[all_a]) & np.isfinite(fb.values[all_b])
+    ka, kb = (port.kind for port in ports[1:3])
+    (_, small, large, low), (_, small_b, large_b, _) = ends(ka), ends(kb)
+    all_a, all_b = (grid.ravel() for grid in np.meshgrid(core_patterns(ka), core_patterns(kb), indexing="ij"))
+    all_a, all_b = (x.astype(unsigned(kind.bits)) for x, kind in zip((all_a, all_b), (ka, kb), strict=True))
+    finite = np.isfinite(ka.values(all_a)) & np.isfinite(kb.values(all_b))
     yield "one product", (np.ones(np.count_nonzero(finite)), all_a[finite], all_b[finite])
     length = _STREAM[level]
     start = np.arange(length) == 0
@@ -291,15 +310,15 @@ def _stream(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[
     beside = np.tile([large, small, low], length // 3)
     second = np.tile([large_b, small_b, large_b], length // 3)
     yield "small beside large", (np.arange(beside.size) % 30 == 0, beside, second)
-    if max(fa.bits, fb.bits) > 8:
-        terms = np.stack(alignments(fa, fa, level), axis=1).ravel()
-        beside = np.full(terms.size, nearest_codes(fb, np.ones(1))[0])
+    if max(ka.bits, kb.bits) > 8:
+        terms = np.stack(_apart(ka, level), axis=1).ravel()
+        beside = np.full(terms.size, nearest_patterns(kb, np.ones(1))[0])
         yield "alignments", (np.arange(terms.size) % 2 == 0, terms, beside)
     if not finite.all():
         yield "specials alone", (np.ones(np.count_nonzero(~finite)), all_a[~finite], all_b[~finite])
     ordinary = np.full(4, large)
-    for fmt, is_first in ((fa, True), (fb, False)):
-        for code in special_codes(fmt)[:8]:
+    for kind, is_first in ((ka, True), (kb, False)):
+        for code in special_numbers(kind)[:8].tolist():
             special = np.array([large, code, large, small])
             pair = (special, ordinary * 0 + large_b) if is_first else (ordinary, np.array([large_b, code, large_b, 1]))
             yield "specials", (np.arange(4) == 0, *pair)

@@ -12,6 +12,7 @@ from ...formats import Format
 from ..golden.golden import Golden
 from ..golden.ports import Port
 from .code_sets import any_codes, corner_codes, format_of, nearest_codes, ordered_codes, walking_ones
+from .float_pairs import rounding_classes
 from .targets import (  # fmt: skip
     COMPARING,
     FACTORS,
@@ -56,7 +57,11 @@ def wide_pairs(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tup
         for by in range(-level, level + 1)
     ]
     yield name, _joined(close)
-    if model.into is None or model.operation in COMPARING:
+    if model.operation in COMPARING:
+        return
+    if model.into is None:
+        if model.rounds:
+            yield from rounding_classes(model, ports, level)
         return
     aimed = targets(model.into, _AIMED[level])
     ties = _ties(model, ports, formats, aimed, level)

@@ -17,6 +17,7 @@ from .code_sets import finite_codes, format_of, nearest_codes, shrunk_codes
 __all__ = ["random_count", "random_operands"]
 
 _RANDOM = {1: 1 << 14, 2: 1 << 20}
+_REACH = 20  # exponents of most floats that meet, about 0
 
 
 def random_count(model: Golden, level: int) -> int:
@@ -27,6 +28,8 @@ def random_count(model: Golden, level: int) -> int:
 def _words_for(port: Port) -> int:
     if isinstance(port.kind, Codes):
         return -(-port.lanes * port.kind.format.code_dtype.itemsize // 4)
+    if isinstance(port.kind, Float) and port.lanes > 1:
+        return 2 * port.lanes
     return 1 if isinstance(port.kind, Bits) else 2 if port.bits <= 32 else 3
 
 
@@ -55,7 +58,8 @@ def random_operands(model: Golden, seed: int, start: int, stop: int) -> tuple[Pa
             rare = port.name == "clear"
             operands.append((part[:, 0] % 32 == 0 if rare else part[:, 0] & mask).astype(unsigned(port.bits)))
         elif isinstance(port.kind, Float):
-            operands.append(_random_floats(model, port.kind, part, control))
+            lanes = [_random_floats(model, port.kind, part[:, 2 * lane :], control) for lane in range(port.lanes)]
+            operands.append(lanes[0] if port.lanes == 1 else np.stack(lanes, axis=1))
         else:
             operands.append(_random_fixed(port, part, control))
     return tuple(operands)
@@ -88,6 +92,8 @@ def _bounds(model: Golden) -> NDArray[np.int64]:
     """Return the exponents between which a float operand lies in most vectors: those that the result tells apart."""
     kind, formats = model.result.kind, model.formats
     low, high = 0.0, 0.0
+    if any(port.name in ("a", "b") and isinstance(port.kind, Float) for port in model.operands):
+        return _moderate(model)
     if len(formats) > 1:
         low, high = formats[0].smallest * formats[1].smallest, formats[0].max * formats[1].max
     elif isinstance(kind, Codes):
@@ -96,6 +102,16 @@ def _bounds(model: Golden) -> NDArray[np.int64]:
         low, high = kind.layout.smallest_subnormal, kind.layout.max
     bounds: NDArray[np.int64] = np.frexp([low / 8, high * 4])[1].astype(np.int64)
     return bounds
+
+
+def _moderate(model: Golden) -> NDArray[np.int64]:
+    """Return exponents between which float factors and addends meet: those of a narrow result, or about 0."""
+    if model.operation == "convert" or not isinstance(model.result.kind, Codes):
+        reach = _REACH
+    else:
+        fmt = model.result.kind.format
+        reach = min(int(np.frexp(fmt.max)[1]) - int(np.frexp(fmt.smallest)[1]), 2 * _REACH) // 2 + 4
+    return np.array([-reach, reach], np.int64)
 
 
 def _random_floats(model: Golden, kind: Float, words: NDArray[np.uint32], control: NDArray[np.uint32]) -> Patterns:

@@ -13,69 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...codec.codec import random_words
-from ...codec.rounding import Rounding
-from ...formats import FloatLayout
-from ..golden.floats import round_to_layout
 from ..golden.golden import Golden, all_operands
-from ..golden.ports import EXHAUSTIVE_BITS, Codes, Fixed, Float, Kind, Patterns, Port, unsigned
-from .code_sets import any_codes, core_codes, extremes, finite_codes, format_of, nearest_codes, special_codes
-from .targets import are_ties, digits, evenly, neighbours
+from ..golden.ports import EXHAUSTIVE_BITS, Codes, Float, Kind, Port, unsigned
+from .kind_sets import (
+    any_patterns,
+    core_patterns,
+    ends,
+    finite_patterns,
+    moved,
+    nearest_patterns,
+    special_numbers,
+    special_patterns,
+)
+from .targets import are_ties, digits, evenly
 
-__all__ = ["layout_points", "nearest_patterns", "special_patterns", "wide_addends", "wide_sums", "with_scales"]
+__all__ = ["wide_addends", "wide_sums", "with_scales"]
 
 Array = NDArray[np.float64]
 Columns = tuple[NDArray[Any], ...]
 
 _FACTORS = {1: 1 << 10, 2: 1 << 14}  # pairs of factors that an addend is aimed at
-_DOWNWARD = Rounding("toward-zero", "saturate")
-
-
-def nearest_patterns(kind: Kind, values: Array, further: int = 0) -> Patterns:
-    """Return patterns of the finite numbers next to given ones, toward zero, or some places further away from zero.
-
-    Examples
-    --------
-    >>> from rf8sim.hardware.golden.ports import get_kind
-    >>> [hex(p) for p in nearest_patterns(get_kind("float32"), np.array([1.0, -1e60]), 1).tolist()]
-    ['0x3f800001', '0xff7fffff']
-    """
-    if isinstance(kind, Codes):
-        codes: Patterns = nearest_codes(kind.format, values, further)
-        return codes
-    if isinstance(kind, Float):
-        patterns = round_to_layout(np.nan_to_num(values), kind.layout, _DOWNWARD).patterns.astype(np.int64)
-        magnitude = (patterns & kind.layout.magnitude_mask) + further
-        moved = np.clip(magnitude, 0, kind.layout.largest_pattern) | (patterns & kind.layout.sign_mask)
-        narrow: Patterns = moved.astype(unsigned(kind.bits))
-        return narrow
-    assert isinstance(kind, Fixed)
-    low, high = (-(2.0 ** (kind.bits - 1)), 2.0 ** (kind.bits - 1) - 1) if kind.signed else (0.0, 2.0**kind.bits - 1)
-    whole = np.clip(np.trunc(np.ldexp(np.nan_to_num(values), kind.fraction)) + further, low, high)
-    return kind.wrapped(whole.astype(np.int64))
-
-
-def special_patterns(kind: Kind) -> NDArray[np.uint64]:
-    """Return the patterns where faults live: zeros, the smallest and largest numbers, infinities, NaNs of each sort."""
-    if isinstance(kind, Codes):
-        return np.union1d(core_codes(kind.format), special_codes(kind.format)).astype(np.uint64)
-    if isinstance(kind, Float):
-        layout, normal = kind.layout, 1 << kind.layout.mantissa_bits
-        one = layout.bias << layout.mantissa_bits
-        magnitudes = [0, 1, 2, normal - 1, normal, normal + 1, one, one + 1, layout.largest_pattern]
-        magnitudes += [layout.infinity, layout.infinity + 1, layout.infinity + normal // 2, layout.magnitude_mask]
-        return np.array([sign | x for sign in (0, layout.sign_mask) for x in magnitudes], np.uint64)
-    top, half = (1 << kind.bits) - 1, 1 << (kind.bits - 1)
-    return np.unique(np.array([0, 1, 2, top, top - 1, half, half - 1, half + 1], np.uint64))
-
-
-def layout_points(layout: FloatLayout) -> Array:
-    """Return magnitudes where rounding to a layout may go wrong: at each exponent a few numbers and midpoints."""
-    fields = np.arange((layout.largest_pattern >> layout.mantissa_bits) + 1, dtype=np.int64) << layout.mantissa_bits
-    tails = np.unique([0, 1, layout.mantissa_mask // 2, layout.mantissa_mask - 1, layout.mantissa_mask])
-    patterns = (fields[:, None] + tails).ravel()
-    values = layout.values(patterns)
-    unit = np.ldexp(1.0, np.maximum(patterns >> layout.mantissa_bits, 1) - layout.bias - layout.mantissa_bits)
-    return np.concatenate([values, values + unit / 2])
 
 
 # --- a * b + c --------------------------------------------------------------------------------------------------------
@@ -83,13 +40,13 @@ def layout_points(layout: FloatLayout) -> Array:
 
 def wide_addends(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tuple[str, Columns]]:
     """Yield structured classes of ``a * b + c`` with an addend or a result that is no code."""
-    formats, kind = [format_of(port) for port in ports[:2]], ports[2].kind
-    cores = [core_codes(fmt).astype(np.uint64) for fmt in formats]
+    kinds, kind = [port.kind for port in ports[:2]], ports[2].kind
+    cores = [core_patterns(each).astype(np.uint64) for each in kinds]
     yield "core", tuple(grid.ravel() for grid in np.meshgrid(*cores, special_patterns(kind), indexing="ij"))
-    few = [np.union1d(special_codes(fmt), extremes(fmt)).astype(np.uint64) for fmt in formats]
+    few = [np.union1d(special_numbers(each), ends(each)).astype(np.uint64) for each in kinds]
     yield "specials", tuple(grid.ravel() for grid in np.meshgrid(*few, special_patterns(kind), indexing="ij"))
     a, b = _factors(ports, level)
-    products = formats[0].values[a] * formats[1].values[b]
+    products = kinds[0].values(a) * kinds[1].values(b)
     rows = [(a, b, nearest_patterns(kind, -products, by)) for by in range(-level, level + 1)]
     yield "cancellation", _stacked(rows)
     yield "alignments", _aligned(model, kind, a, b, products)
@@ -99,13 +56,13 @@ def wide_addends(model: Golden, ports: Sequence[Port], level: int) -> Iterator[t
 
 def _factors(ports: Sequence[Port], level: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return finite factors whose product is not zero: all, or as many as the level asks."""
-    first, second = (format_of(port) for port in ports[:2])
+    first, second = (port.kind for port in ports[:2])
     if first.bits + second.bits <= EXHAUSTIVE_BITS:
         a, b = all_operands(ports[:2])
     else:
-        a, b = (finite_codes(fmt)[any_codes(fmt, 30 + k, 1 << 15)] for k, fmt in enumerate((first, second)))
+        a, b = (finite_patterns(kind, any_patterns(kind, 30 + k, 1 << 15)) for k, kind in enumerate((first, second)))
     with np.errstate(invalid="ignore"):
-        products = first.values[a] * second.values[b]
+        products = first.values(a) * second.values(b)
     usual = np.flatnonzero(np.isfinite(products) & (products != 0))
     usual = usual[np.argsort(np.abs(products[usual]), kind="stable")]
     usual = usual[evenly(usual.size, _FACTORS[level])]
@@ -159,8 +116,7 @@ def _ties(model: Golden, ports: Sequence[Port], factors: Columns, products: Arra
     ties = are_ties(model, ports, columns)
     a, b, c = (column[ties] for column in columns)
     yield "ties", (a, b, c)
-    fmt = format_of(ports[1])
-    yield "near ties", _stacked([(a, neighbours(fmt, b, by), c) for by in (-1, 1)])
+    yield "near ties", _stacked([(a, moved(ports[1].kind, b, by), c) for by in (-1, 1)])
 
 
 def _lowest(values: Array) -> NDArray[np.int64]:
@@ -178,7 +134,7 @@ def wide_sums(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tupl
     """Yield classes of two products of a sum, or of a product and the addend; the other lanes are zero."""
     place = {port.name: port for port in ports}
     lanes = tuple(Port(name, place[name].kind) for name in "ab")
-    zeros = tuple(extremes(format_of(port))[0] for port in lanes)
+    zeros = tuple(ends(port.kind)[0] for port in lanes)
     if "c" in place:
         single = (*lanes, Port("c", place["c"].kind))
         for name, (a, b, c) in wide_addends(model.changed(operation="fma", operands=single), single, level):
@@ -187,7 +143,7 @@ def wide_sums(model: Golden, ports: Sequence[Port], level: int) -> Iterator[tupl
     if ports[0].lanes < 2:
         return
     a, b = _factors(lanes, level)
-    products = format_of(lanes[0]).values[a] * format_of(lanes[1]).values[b]
+    products = lanes[0].kind.values(a) * lanes[1].kind.values(b)
     some = evenly(products.size, 96 * level)
     first, second = (grid.ravel() for grid in np.meshgrid(some, some, indexing="ij"))
     yield "two products", _extended(ports, _pair(ports, (a, b), zeros, first, second))

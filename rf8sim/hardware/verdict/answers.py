@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from ..golden.golden import Golden
 from ..golden.ports import Patterns
 from ..vectors.files import FLAGS, from_digits
-from .lines import HEX_VALUES, Lines, Malformed, Status, shapes_of, shown
+from .lines import Lines, Malformed, Status, shown
+from .shapes import digits_of, grouped, rows
 
 __all__ = ["Batch", "Malformed", "read_answers"]
 
@@ -29,7 +30,8 @@ _IS_WIDE = "the file is UTF-16, which PowerShell's > writes: write it as ASCII o
 _BUFFER = 1 << 22
 _LONGEST = 1 << 16  # bytes of a line
 _FIRST = 1 << 16  # bytes from which the layout of the lines is inferred
-_SLOWLY = 1 << 12  # lines read by their shapes before trying in bulk again
+_SLOWLY = 1 << 14  # lines read by their shapes before trying in bulk again
+_SPAN = 1 << 18  # bytes of them
 _WINDOW = 1 << 16  # bytes first tried in bulk
 _NO_LINES: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
@@ -111,7 +113,7 @@ class _Reader:
         is_digit = np.zeros(table.shape[0], dtype=np.bool_)
         columns = []
         for port, (start, stop) in zip(self.lines.ports, self.spans, strict=True):
-            digits = HEX_VALUES[table[start:stop]]
+            digits = digits_of(table[start:stop])
             fine &= (digits < 16).all(axis=0)
             is_digit[start:stop] = True
             patterns, beyond = from_digits(port, digits.T)
@@ -119,20 +121,18 @@ class _Reader:
             columns.append(patterns)
         return columns, fine, is_digit
 
-    def by_shape(self, texts: Sequence[bytes]) -> Batch:
+    def by_shape(self, data: NDArray[np.uint8], starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Batch:
         """Read any lines, those of one shape together."""
         lines = self.start(b"")
-        shapes = shapes_of(texts)
-        inverse: dict[bytes, int] = {}
-        which = np.array([inverse.setdefault(shape, len(inverse)) for shape in shapes], dtype=np.int64)
-        found = [lines.status(shape, _LONGEST) for shape in inverse]
+        shapes, which = grouped(data, starts, stops)
+        found = [lines.status(shape, _LONGEST) for shape in shapes]
         status = np.array([each.status for each in found], dtype=np.int8)[which]
-        header = lines.header if lines.header is not None and self.line < lines.header <= self.line + len(texts) else 0
+        header = lines.header if lines.header is not None and self.line < lines.header <= self.line + starts.size else 0
         if header:
             status[header - self.line - 1] = Status.COMMENT
         reasons: dict[int, str] = {}
         placed = np.flatnonzero((status == Status.ANSWER) | (status == Status.DAMAGED))
-        place = np.zeros(len(texts), dtype=np.int64)
+        place = np.zeros(starts.size, dtype=np.int64)
         place[placed] = np.arange(placed.size)
         columns = [from_digits(port, np.zeros((placed.size, port.digits), np.uint8))[0] for port in lines.ports]
         for number, each in enumerate(found):
@@ -141,26 +141,27 @@ class _Reader:
             here = np.flatnonzero((which == number) & (status == Status.ANSWER))
             if not here.size:
                 continue
-            self.template, self.spans = texts[here[-1]], each.spans
-            table = np.frombuffer(b"".join(texts[i] for i in here.tolist()), np.uint8).reshape(here.size, -1).T
-            read, fine, _ = self._columns(table)
+            table = rows(data, starts[here], len(shapes[number]))
+            self.template, self.spans = table[-1].tobytes(), each.spans
+            read, fine, _ = self._columns(np.ascontiguousarray(table.T))
             for column, values in zip(columns, read, strict=True):
                 column[place[here[fine]]] = values[fine]
             for i in here[~fine].tolist():
-                reasons[i] = lines.beyond(texts[i], each.spans)
+                reasons[i] = lines.beyond(data[starts[i] : stops[i]].tobytes(), each.spans)
             status[here[~fine]] = Status.DAMAGED
         malformed = np.flatnonzero((status == Status.TEXT) | (status == Status.DAMAGED))
         named = []
         for i in malformed[: self.named].tolist():
-            reason = reasons.get(i) or found[which[i]].reason(texts[i])
-            named.append(Malformed(self.line + i + 1, shown(texts[i].strip()), reason))
+            text = data[starts[i] : stops[i]].tobytes()
+            reason = reasons.get(i) or found[which[i]].reason(text)
+            named.append(Malformed(self.line + i + 1, shown(text.strip()), reason))
         self.named -= len(named)
         damaged = status[placed] == Status.DAMAGED
         undriven = np.array([each.undriven for each in found], dtype=np.bool_)[which] & (status == Status.DAMAGED)
         batch = self._batch(placed + self.line + 1, columns)
         comments = int(np.count_nonzero(status == Status.COMMENT)) - bool(header)
         first = self.line + 1
-        self.line += len(texts)
+        self.line += starts.size
         return batch._replace(
             damaged=damaged if damaged.any() else None,
             malformed=named,
@@ -243,13 +244,18 @@ def _block(data: bytes, reader: _Reader) -> Iterator[Batch]:
                 window = min(2 * window, _BUFFER)
                 continue
         window = _WINDOW
-        texts: list[bytes] = []
-        while place < len(data) and len(texts) < _SLOWLY:
-            stop = data.find(b"\n", place) + 1 or len(data)
-            texts.append(data[place:stop])
-            place = stop
-        if texts:
-            yield reader.by_shape(texts)
+        if place < len(data):
+            starts, stops = _bounds(data, array, place)
+            place = int(stops[-1])
+            yield reader.by_shape(array, starts, stops)
+
+
+def _bounds(data: bytes, array: NDArray[np.uint8], place: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where the next lines begin and end."""
+    stops = np.flatnonzero(array[place : place + _SPAN] == ord("\n"))[:_SLOWLY] + place + 1
+    if not stops.size:
+        stops = np.array([data.find(b"\n", place) + 1 or len(data)])
+    return np.concatenate([[place], stops[:-1]]), stops
 
 
 def _read_json(data: bytes, reader: _Reader) -> Iterator[Batch]:

@@ -11,7 +11,8 @@ from ..golden.ports import Patterns, unsigned
 from ..vectors.vectors import VectorSet
 from .answers import Batch
 from .comparison import Comparison
-from .verify import Verdict, judge
+from .outcome import Verdict
+from .verify import judge
 
 __all__ = ["verify_arrays"]
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from .coverage import Group
-from .verify import Verdict
+from .outcome import Verdict
 
 __all__ = ["SUFFIXES", "as_coverage", "check_suffix"]
 

@@ -1,34 +1,21 @@
 """One line of a design's answers: whether it is an answer, a damaged one, a comment or text.
 
-A line is judged by its *shape*: each character replaced by its kind (a hexadecimal digit, an unknown bit, a separator).
-A file has few shapes, so many lines are judged at the price of one.
+A line is judged by its shape (`rf8sim.hardware.verdict.shapes`).
 """
 
 from __future__ import annotations
 
 import enum
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from ..golden.ports import Port
+from .shapes import DIGIT, PREFIX, UNKNOWN, shapes_of
 
-__all__ = ["HEX_VALUES", "Lines", "Malformed", "Shape", "Status", "shapes_of", "shown"]
+__all__ = ["Lines", "Malformed", "Shape", "Status", "shown"]
 
-HEX_VALUES = np.full(256, 255, dtype=np.uint8)
-"""The value of each character that is a hexadecimal digit; 255 for others."""
-for _hex in (b"0123456789abcdef", b"0123456789ABCDEF"):
-    HEX_VALUES[list(_hex)] = np.arange(16)
-
-_DIGIT, _UNKNOWN, _PREFIX = b"0", b"x", b"\x01"
-_TABLE = bytes(
-    b"0"[0] if HEX_VALUES[byte] < 16 else b"x"[0] if byte in b"xXzZuUwW?" else b" "[0] if byte in b" \t\r\n\v\f_,"
-    else byte if byte in b"#/\x01" else b"o"[0]
-    for byte in range(256)
-)  # fmt: skip
-_PREFIXED = re.compile(rb"(?<![^\s_,])0[xX](?=[0-9A-Fa-fxXzZuUwW?])")
 _FIELD = re.compile(rb"[^ ]+")
 
 
@@ -93,18 +80,6 @@ _COMMENT = Shape(Status.COMMENT, [])
 _UNDRIVEN = "{} has unknown bits: the design's output is not driven or not reset"
 
 
-def shapes_of(texts: Sequence[bytes]) -> list[bytes]:
-    """Return the shape of each line."""
-    return [_marked(text).translate(_TABLE) for text in texts]
-
-
-def _marked(text: bytes) -> bytes:
-    """Mark the prefix of each field that has one."""
-    if 1 in text:
-        text = text.replace(b"\x01", b"o")
-    return _PREFIXED.sub(b"\x01\x01", text) if b"0x" in text or b"0X" in text else text
-
-
 def shown(text: bytes) -> str:
     """Return the beginning of a line, of printable characters alone.
 
@@ -133,21 +108,25 @@ class Lines:
         self.candidates = [(*operands, result), (*operands, result, flags), (result,), (result, flags)]
         self.header: int | None = None
         self._judged: dict[bytes, Shape] = {}
-        shapes = shapes_of(first)
-        votes = [sum(_spans(layout, shape) is not None for shape in shapes) for layout in self.candidates]
+        shapes = Counter(shapes_of(first))
+        votes = [_votes(layout, shapes) for layout in self.candidates]
         self.known = max(votes) > 0
         if not self.known:  # nothing can be read: as many fields
-            counts = [len(_FIELD.findall(shape)) if set(shape) <= set(b"0x \x01") else 0 for shape in shapes]
-            votes = [counts.count(len(layout)) for layout in self.candidates]
+            counts: Counter[int] = Counter()
+            for shape, lines in shapes.items():
+                counts[len(_FIELD.findall(shape)) if set(shape) <= set(b"0x \x01") else 0] += lines
+            votes = [counts[len(layout)] for layout in self.candidates]
         self.ports: tuple[Port, ...] = self.candidates[votes.index(max(votes))]
         for number, text in enumerate(first):
             named = self._named(text)
-            if named is not None and sum(_spans(named, shape) is not None for shape in shapes) >= max(votes):
+            if named is not None and _votes(named, shapes) >= max(votes):
                 self.ports, self.header, self.known = named, number + 1, True
                 break
 
     def _named(self, text: bytes) -> tuple[Port, ...] | None:
         """Return the ports that a line names, if it is a line of names."""
+        if b"result" not in text.lower():
+            return None
         by_name = {port.name: port for port in self.candidates[1]}
         names = re.split(r"[\s_,]+", text.decode("ascii", "replace").strip().lower())
         operands = {port.name for port in self.candidates[1][:-2]}
@@ -175,26 +154,26 @@ class Lines:
         if spans is not None:
             return Shape(Status.ANSWER, spans)
         fields = list(_FIELD.finditer(shape))
-        likely = all(set(field[0].lstrip(_PREFIX)) <= set(b"0x") for field in fields)
+        likely = all(set(field[0].lstrip(PREFIX)) <= set(b"0x") for field in fields)
         off = min(abs(len(fields) - len(ports)) for ports in ([self.ports] if self.known else self.candidates))
         # What could be an answer: as many fields of digits, or one more or less; or digits where they belong.
         damaged = (likely and (off == 0 or (off == 1 and len(fields) > 1))) or self._resembles(stripped)
         status = Status.DAMAGED if damaged else Status.TEXT
         for field in fields:
-            if _UNKNOWN in field[0] and likely and (damaged or len(fields) > 1 or set(field[0]) == set(_UNKNOWN)):
+            if UNKNOWN in field[0] and likely and (damaged or len(fields) > 1 or set(field[0]) == set(UNKNOWN)):
                 return Shape(status, [], _UNDRIVEN, field.span(), True)
-        if not likely or any(_UNKNOWN in field[0] for field in fields):
+        if not likely or any(UNKNOWN in field[0] for field in fields):
             return Shape(status, [], "it is no line of hexadecimal fields")
-        return Shape(status, [], self._wrong_fields([len(field[0].lstrip(_PREFIX)) for field in fields]))
+        return Shape(status, [], self._wrong_fields([len(field[0].lstrip(PREFIX)) for field in fields]))
 
     def _resembles(self, stripped: bytes) -> bool:
         """Say whether a line has its digits where those of an answer are, but for a few."""
         if not self.known:
             return False
-        wanted = b" ".join(_DIGIT * port.digits for port in self.ports)
+        wanted = b" ".join(DIGIT * port.digits for port in self.ports)
         if len(stripped) != len(wanted):
             return False
-        places = [place for place, byte in enumerate(wanted) if byte == _DIGIT[0]]
+        places = [place for place, byte in enumerate(wanted) if byte == DIGIT[0]]
         digits = sum(stripped[place] in b"0x" for place in places)
         return 4 * digits >= 3 * len(places)
 
@@ -212,6 +191,11 @@ class Lines:
         raise AssertionError("every field fits")
 
 
+def _votes(ports: Sequence[Port], shapes: Counter[bytes]) -> int:
+    """Return how many lines have just these fields."""
+    return sum(lines for shape, lines in shapes.items() if _spans(ports, shape) is not None)
+
+
 def _spans(ports: Sequence[Port], shape: bytes) -> list[tuple[int, int]] | None:
     """Return where the digits of each field are, if a shape has just these fields."""
     fields = list(_FIELD.finditer(shape))
@@ -219,8 +203,8 @@ def _spans(ports: Sequence[Port], shape: bytes) -> list[tuple[int, int]] | None:
         return None
     spans = []
     for port, field in zip(ports, fields, strict=True):
-        digits = field[0][2:] if field[0].startswith(_PREFIX) else field[0]
-        if digits != _DIGIT * port.digits:
+        digits = field[0][2:] if field[0].startswith(PREFIX) else field[0]
+        if digits != DIGIT * port.digits:
             return None
         spans.append((field.end() - port.digits, field.end()))
     return spans

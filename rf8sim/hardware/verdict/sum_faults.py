@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...arithmetic.operations import exact_sum
 from ...codec.codec import whole_table
 from ..golden.golden import Exact, Golden
-from ..golden.ports import Codes, Fixed, Patterns, unsigned
+from ..golden.ports import Codes, Fixed, Float, Kind, Patterns, unsigned
 from .faults import Answer, Found, Hypothesis, exact_of, is_exact, rounded_to, with_reading
 
 __all__ = ["FAMILIES"]
@@ -161,9 +161,7 @@ def _streams(model: Golden) -> Found:
     yield from _sticky(model)
 
     def loses_first(operands: Sequence[Patterns]) -> Patterns:
-        zero = model.operands[1].kind
-        assert isinstance(zero, Codes)
-        nothing = np.where(operands[0] != 0, zero.format.zero or 0, operands[1]).astype(operands[1].dtype)
+        nothing = np.where(operands[0] != 0, _zero(model.operands[1].kind), operands[1]).astype(operands[1].dtype)
         return model.compute([operands[0], nothing, *operands[2:]])[0].results
 
     yield Hypothesis("clear loses a product", "the product that comes with clear is lost", loses_first)
@@ -208,18 +206,21 @@ def _sticky(model: Golden) -> Found:
         bad = not_finite(operands)
         zero = [patterns.copy() for patterns in operands]
         for place in (1, 2):
-            kind = model.operands[place].kind
-            assert isinstance(kind, Codes)
-            zero[place][bad] = kind.format.zero or 0
+            zero[place][bad] = _zero(model.operands[place].kind)
         return np.where(bad, _nan(model), model.compute(zero)[0].results).astype(unsigned(model.result.bits))
 
     yield Hypothesis("clear keeps NaN", "clear does not clear NaN: every later sum is NaN", kept)
     yield Hypothesis("NaN not sticky", "NaN does not stay in the sum: the next result is a number again", forgotten)
 
 
+def _zero(kind: Kind) -> int:
+    return kind.format.zero or 0 if isinstance(kind, Codes) else 0
+
+
 def _nan(model: Golden) -> int:
-    into = model.into
-    return int(into.nan) if into is not None and into.nan is not None else 0
+    kind = model.result.kind
+    nan = kind.format.nan if isinstance(kind, Codes) else kind.layout.nan if isinstance(kind, Float) else None
+    return 0 if nan is None else int(nan)
 
 
 def _stepwise(model: Golden, register: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Answer:

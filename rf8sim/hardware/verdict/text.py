@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ..._version import __version__
-from .verify import Verdict
+from .outcome import Verdict
 
 __all__ = ["as_data", "as_junit", "as_text", "headline"]
 

@@ -164,7 +164,9 @@ def styled(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]:
     def styled(*args: _Arguments.args, **options: _Arguments.kwargs) -> Figure:
         with _style():
             figure = draw(*args, **options)
-            figure.canvas.draw_without_rendering()
+            engine = figure.canvas.get_layout_engine()
+            assert engine is not None
+            engine.execute(figure.canvas)
             figure.canvas.set_layout_engine("none")
             return figure
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ...quantization.records import to_builtins
 from ...studies.distortion import Distortion, TensorDistortion
+from ..figures.distortion import sqnr_of_tensors
 from ..tables.table import MOST_ROWS, WORST, Column, Table
 from .page import Section
 
@@ -181,7 +182,8 @@ def overview(compared: Compared) -> Table:
     changed = distortion.changed
     shown: Sequence[TensorDistortion] = distortion.tensors if compared.rows is None else changed[: compared.rows]
     hidden = len(distortion.tensors) - len(shown)
-    caption = "Tensor by tensor" if not hidden else f"The {len(shown)} tensors of lowest SQNR (--all: {hidden} more)"
+    several = "tensor" if len(shown) == 1 else f"{len(shown)} tensors"
+    caption = "Tensor by tensor" if not hidden else f"The {several} of lowest SQNR (--all: {hidden} more)"
     kept = (0, 1, 2, 3, 4, 5, 7)
     rows = tuple(tuple(_row(tensor)[place] for place in kept) for tensor in shown)
     return Table(caption, tuple(_COLUMNS[place] for place in kept), rows)
@@ -208,13 +210,15 @@ def as_data(compared: Compared) -> dict[str, Any]:
     return {"bounds": to_builtins(asdict(compared.bounds)), "broken": broken, "passed": not compared.failed, **data}
 
 
-def tensors(compared: Compared, _: bool) -> Section:
+def tensors(compared: Compared, figures: bool) -> Section:
     """Show every tensor, the worst first."""
     ordered = [*compared.distortion.changed, *(t for t in compared.distortion.tensors if t.identical)]
     rows = tuple(map(_row, ordered))
     table = Table("Tensor by tensor, the lowest SQNR first", _COLUMNS, rows, folded=len(rows) > MOST_ROWS)
     worst = replace(overview(replace(compared, rows=WORST)), caption="The tensors of lowest SQNR")
-    return Section("tensors", "Tensor by tensor", (), (worst, table) if table.folded else (table,))
+    drawn = figures and any(math.isfinite(tensor.sqnr_db) for tensor in compared.distortion.tensors)
+    drawings = (sqnr_of_tensors(compared.distortion.tensors, compared.bounds.sqnr),) if drawn else ()
+    return Section("tensors", "Tensor by tensor", (), (worst, table) if table.folded else (table,), drawings)
 
 
 def storage(compared: Compared, _: bool) -> Section:
@@ -249,7 +253,7 @@ def uncompared(compared: Compared, _: bool) -> Section | None:
 def method(compared: Compared, _: bool) -> Section:
     """Say what the numbers are."""
     words = (
-        "Both are read as numbers: quantized weights as what their codes and scales stand for, in float32, and "
+        "Both are read as numbers: quantized weights as what their codes and scales stand for, and "
         "compared in float64 over elements that are finite in both. Tensors are paired by name where that is certain. "
         "Bits per weight count codes, scales and zero points.",
     )
