@@ -135,7 +135,7 @@ def systemverilog_package(fmt: str | Format) -> str:
     """Return a SystemVerilog package of a format: named codes, and the tables of its values if it has few.
 
     Tables are packed constants, element 0 lowest, which every simulator and Yosys take. A format of more than
-    `TABLE_BITS` bits has none: its decoders are memories (`rf8sim.hardware.sources.roms`).
+    `TABLE_BITS` bits has none: its decoders read a table from a file (`rf8sim.hardware.sources.roms`).
 
     Parameters
     ----------

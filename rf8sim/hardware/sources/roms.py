@@ -261,7 +261,7 @@ def rom_block(rom: Rom) -> Block:
 
 
 def rom_sources(decoders: Sequence[Rom]) -> dict[str, str]:
-    """Return the files of decoders by path: modules, entities, and memories of those that have one."""
+    """Return the files of decoders by path: modules, entities, and tables of those that read one."""
     files = {}
     for rom in decoders:
         files[f"rom/{rom.name}.sv"] = systemverilog_rom(rom)

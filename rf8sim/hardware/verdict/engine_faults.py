@@ -56,8 +56,8 @@ def _references(model: Golden) -> Found:
         "normalized": "aligns terms to the largest product, not to the largest sum of exponents",
     }
     if order.block and lanes > order.block:
-        words["products"] = "aligns terms to the largest product, whatever the running sum is"
-        words["sum"] = "aligns terms to the running sum, whatever the products are"
+        words["products"] = "aligns terms to the largest product alone, without the running sum"
+        words["sum"] = "aligns terms to the running sum alone, without the products"
     for reference, sentence in words.items():
         yield Hypothesis(
             f"aligned to the wrong term: {reference}", f"the design {sentence}",
