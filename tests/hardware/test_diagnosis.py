@@ -9,6 +9,8 @@ from rf8_design import FAULTS, multiply
 import rf8sim
 from rf8sim.hardware.vectors import files as vector_files
 from rf8sim.hardware.vectors.vectors import vectors
+from rf8sim.hardware.verdict import cases
+from rf8sim.hardware.verdict.arrays import verify_arrays
 from rf8sim.hardware.verdict.hypotheses import hypotheses
 from rf8sim.hardware.verdict.verify import verify
 
@@ -231,6 +233,32 @@ def test_a_stream():
             assert not verdict_on(asked, codes).passed
         else:
             check_named(asked, codes, name)
+
+
+def test_a_cause_of_a_long_stream_is_confirmed_to_its_end(monkeypatch):
+    asked = vectors("accumulate", "rf8", n=500)
+    monkeypatch.setattr(cases, "_MOST", 3000)
+    clear, a, b = asked.operands
+    results = asked.model.compute([clear * 0, a, b])[0].results
+    verdict = verify_arrays(asked, results)
+    assert [finding.name for finding in verdict.findings] == ["clear ignored"]
+    assert verdict.findings[0].proved
+    assert (verdict.findings[0].wrong, verdict.findings[0].vectors) == (verdict.wrong_results, len(asked))
+    results[-3] ^= 1
+    assert not any(finding.proved for finding in verify_arrays(asked, results).findings)
+
+
+def test_other_codes_of_nan_are_set_apart():
+    asked = vectors("multiply", "e4m3fn")
+    up = vectors("multiply", "e4m3fn", rounding="up").results
+    results = np.where((up == 0x7F) & (asked.operands[0] & 1 == 1), 0xFF, up).astype(np.uint8)
+    findings = verify_arrays(asked, results).findings
+    assert [(finding.name, finding.kind) for finding in findings] == [
+        ("other NaN codes", "part"),
+        ("rounds up", "cause"),
+    ]
+    assert findings[1].proved
+    assert findings[0].explained + findings[1].explained == findings[0].wrong
 
 
 def test_random_words():
