@@ -48,6 +48,19 @@ def test_faithful_rounding(fmt):
         verify_arrays(vectors("decode", "rf8"), [0], comparison=faithful)
 
 
+def test_faithful_rounding_of_a_float():
+    asked = vectors("divide", "rf6", result="float32")
+    faithful = get_comparison("faithful")
+    up, down = (vectors("divide", "rf6", result="float32", rounding=mode).results for mode in ("up", "down"))
+    either = np.where(rf8sim.random_words(3, up.size) & 1, up, down).astype(up.dtype)
+    assert not verify_arrays(asked, either).passed
+    assert verify_arrays(asked, either, comparison=faithful).passed
+    inexact = np.flatnonzero(up != down)
+    either[inexact[7]] = max(up[inexact[7]], down[inexact[7]]) + 1
+    verdict = verify_arrays(asked, either, comparison=faithful)
+    assert (verdict.passed, verdict.wrong) == (False, 1)
+
+
 def test_bins_that_nothing_can_hit_are_left_out():
     asked = vectors("multiply", "rf8")
     outcomes = {f"{group.port} {group.aspect}": group for group in verify_arrays(asked, asked.results).coverage}
