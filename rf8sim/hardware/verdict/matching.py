@@ -27,19 +27,19 @@ class _Cursor:
 
     def __init__(self, asked: VectorSet) -> None:
         self._blocks: Iterator[tuple[Patterns, ...]] = asked.operand_blocks()
-        self._held: tuple[Patterns, ...] | None = None
+        self._rest: tuple[Patterns, ...] | None = None
 
     def take(self, count: int) -> tuple[Patterns, ...] | None:
         """Return the operands of the next vectors, at most so many; None at the end."""
         taken: list[tuple[Patterns, ...]] = []
         while count:
-            if self._held is None:
-                self._held = next(self._blocks, None)
-                if self._held is None:
+            if self._rest is None:
+                self._rest = next(self._blocks, None)
+                if self._rest is None:
                     break
-            size = len(self._held[0])
-            taken.append(tuple(patterns[:count] for patterns in self._held))
-            self._held = tuple(patterns[count:] for patterns in self._held) if size > count else None
+            size = len(self._rest[0])
+            taken.append(tuple(patterns[:count] for patterns in self._rest))
+            self._rest = tuple(patterns[count:] for patterns in self._rest) if size > count else None
             count -= min(size, count)
         if not taken:
             return None
