@@ -235,6 +235,19 @@ def test_a_stream():
             check_named(asked, codes, name)
 
 
+@pytest.mark.parametrize(("fmt", "options"), [("rf8", {}), ("e5m2", {}), ("e4m3fn", {"accumulator": "float32"})])
+def test_a_stream_tells_its_faults_apart(fmt, options):
+    """NaN comes late and in a part of its own, or every later sum would be masked."""
+    asked = vectors("accumulate", fmt, n=1000, **options)
+    nan = asked.model.result.kind.is_nan(asked.results)
+    assert np.argmax(nan) > len(asked) // 2
+    names = {"clear ignored", "clear a vector late", "clear a vector early", "clear loses a product",
+             "clear keeps NaN", "NaN not sticky", "sum rounded to bfloat16 at each step"}  # fmt: skip
+    made = {each.name: each.answer(asked.operands) for each in hypotheses(asked.model) if each.name in names}
+    assert set(made) == names
+    assert len({results.tobytes() for results in (asked.results, *made.values())}) == len(names) + 1
+
+
 def test_a_cause_of_a_long_stream_is_confirmed_to_its_end(monkeypatch):
     asked = vectors("accumulate", "rf8", n=500)
     monkeypatch.setattr(cases, "_MOST", 3000)
