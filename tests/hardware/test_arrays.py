@@ -71,6 +71,11 @@ def test_bins_that_nothing_can_hit_are_left_out():
     wide = {f"{group.port} {group.aspect}": group
             for group in verify_arrays(*(lambda v: (v, v.results))(vectors("fma", "rf8", n=0))).coverage}  # fmt: skip
     assert "invalid" not in wide["result rounding outcomes"].bins
+    quotients = vectors("divide", "int8")  # those by zero have no result, and are not asked
+    bins = {f"{group.port} {group.aspect}": group.bins
+            for group in verify_arrays(quotients, quotients.results).coverage}  # fmt: skip
+    assert "00" not in bins["b codes"]
+    assert not {"invalid", "divide by zero", "underflow"} & set(bins["result rounding outcomes"])
     infinite = vectors("multiply", "e5m2")
     bins = {f"{group.port} {group.aspect}": group for group in verify_arrays(infinite, infinite.results).coverage}
     assert bins["result rounding outcomes"].bins["invalid"] > 0

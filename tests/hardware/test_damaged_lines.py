@@ -54,6 +54,7 @@ def test_undriven_lines_do_not_hide_the_diagnosis():
     verdict = run(changed)
     assert verdict.findings[0].name == "rounds up"
     assert verdict.findings[0].proved
+    assert verdict.findings[0].where == ""
     assert verdict.undriven == 5
 
 

@@ -261,6 +261,14 @@ def test_a_cause_of_a_long_stream_is_confirmed_to_its_end(monkeypatch):
     assert not any(finding.proved for finding in verify_arrays(asked, results).findings)
 
 
+def test_answers_that_come_late_are_most_of_them():
+    asked = vectors("decode", "rf6", result="float32")
+    results = np.concatenate([np.arange(40, dtype=np.uint32), asked.results[:24]])
+    assert not any(finding.proved for finding in verify_arrays(asked, results).findings)
+    results = np.concatenate([np.arange(9, dtype=np.uint32), asked.results[:55]])
+    assert [finding.name for finding in verify_arrays(asked, results).findings] == ["late by 9"]
+
+
 def test_other_codes_of_nan_are_set_apart():
     asked = vectors("multiply", "e4m3fn")
     up = vectors("multiply", "e4m3fn", rounding="up").results
