@@ -118,7 +118,11 @@ def test_what_would_be_misread_stops(models, tmp_path, name, scheme, options, re
     for cls in (models.transformers.AutoModel, models.classes[name][0]):
         with pytest.raises(ValueError, match="rf8sim dequantize"):
             cls.from_pretrained(out)
+    config = models.transformers.AutoConfig.from_pretrained(models.folder / name)
+    with pytest.raises(OSError, match=r"no file named model\.safetensors"):  # a config given apart is not the folder's
+        models.classes[name][0].from_pretrained(out, config=config)
     dequantize_checkpoint(out, tmp_path / "plain")
+    assert (tmp_path / "plain" / "model.safetensors").is_file()
     original = json.loads((models.folder / name / "config.json").read_text())
     assert json.loads((tmp_path / "plain" / "config.json").read_text()) == original
     assert bool(models.logits(name, tmp_path / "plain").isfinite().all())
@@ -198,7 +202,7 @@ def test_a_command_evaluates_a_folder_that_opens(models, tmp_path):
     for out in ("out", "out.safetensors"):
         assert cli.main(["quantize", str(models.folder / "llama"), "-o", str(tmp_path / out), *options]) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "config.json", "generation_config.json", "manifest.json", "model.safetensors"
+        "config.json", "generation_config.json", "manifest.json", "rf8sim-codes-model.safetensors"
     ]  # fmt: skip
 
 
@@ -240,3 +244,22 @@ def test_a_pattern_keeps_its_own_dtype(models, tmp_path):
     assert read_plan(tmp_path / "plan.toml").kept_dtype == "bfloat16"
     with pytest.raises(ValueError, match="unknown dtype of kept tensors 'float8'"):
         Plan(kept_dtype="float8")
+
+
+def test_an_index_that_others_must_not_open_has_another_name(models, tmp_path):
+    source, out, plain = tmp_path / "source", tmp_path / "out", tmp_path / "plain"
+    cls = models.classes["llama"][0]
+    model = cls.from_pretrained(models.folder / "llama")
+    model.save_pretrained(source, max_shard_size="20KB")
+    index = "model.safetensors.index.json"
+    shards = {path.name for path in source.glob("*.safetensors")}
+    assert len(shards) > 1
+    quantize_checkpoint(source, out, Plan(Recipe("rf8")))
+    assert {path.name for path in out.glob("*.safetensors*")} == {*shards, f"rf8sim-codes-{index}"}
+    with pytest.raises(OSError, match=r"no file named model\.safetensors"):
+        cls.from_pretrained(out, config=model.config)
+    dequantize_checkpoint(out, plain)
+    assert {path.name for path in plain.glob("*.safetensors*")} == {*shards, index}
+    assert bool(models.logits("llama", plain).isfinite().all())
+    quantize_checkpoint(plain, tmp_path / "again", Plan(Recipe("rf8")))
+    assert {path.name for path in (tmp_path / "again").glob("*.json")} == {path.name for path in out.glob("*.json")}

@@ -16,6 +16,8 @@ from gguf.quants import _type_traits, dequantize, quantize  # noqa: E402
 
 from rf8sim.checkpoints import checkpoint, containers  # noqa: E402
 from rf8sim.checkpoints.checkpoint import CheckpointError, open_checkpoint  # noqa: E402
+from rf8sim.checkpoints.readers import gguf as gguf_reader  # noqa: E402
+from rf8sim.checkpoints.readers.gguf_layouts import LAYOUTS, block_decoder  # noqa: E402
 
 TYPES = sorted(_type_traits, key=lambda kind: kind.value)
 ROWS, COLUMNS = 3, 512
@@ -73,8 +75,11 @@ def bits(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values, np.float32).view(np.uint32)
 
 
+@pytest.mark.parametrize("large", [False, True], ids=["gguf", "compiled"])
 @pytest.mark.parametrize("kind", TYPES, ids=lambda kind: kind.name)
-def test_each_type_is_read_as_gguf_decodes_it(kind, every_type):
+def test_each_type_is_read_as_gguf_decodes_it(kind, large, every_type, monkeypatch):
+    """Random blocks, so some scales are NaN or infinite; a small tensor by gguf itself, a large one by our own loop."""
+    monkeypatch.setattr(gguf_reader, "_LARGE", 0 if large else 1 << 40)
     path, data = every_type
     info = next(tensor for tensor in open_checkpoint(path) if tensor.name == kind.name)
     with np.errstate(all="ignore"):
@@ -95,6 +100,24 @@ def test_each_type_is_read_as_gguf_decodes_it(kind, every_type):
         assert info.dtype == "float32"
         assert info.coded.words == f"GGUF {kind.name}"
         assert info.coded.bits == 8 * size / block
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_every_code_and_scale_of_a_layout(kind):
+    """Random bytes, a block for each of many scales, against gguf's own decoder, to the bit."""
+    block, size = GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
+    layout, decode = LAYOUTS[kind], block_decoder(kind)
+    assert layout.size == block
+    data = np.random.default_rng(block + size).integers(0, 256, (3000, size), np.uint8)
+    blocks = data.copy()
+    for high in {layout.d + 1, (layout.d2 if layout.sign else layout.d) + 1}:
+        blocks[:, high] &= 0xBB  # no exponent of an infinity
+    want = dequantize(blocks.reshape(1, -1), GGMLQuantizationType[kind])
+    assert np.array_equal(bits(decode(blocks)).reshape(-1), bits(want).reshape(-1))
+    data[7, layout.d : layout.d + 2] = 255, 255  # NaN: left to gguf
+    assert decode(data) is None
+    blocks[5, size // 2] ^= 16
+    assert not np.array_equal(bits(decode(blocks)).reshape(-1), bits(want).reshape(-1))
 
 
 def test_a_large_tensor_is_read_in_pieces_that_are_decoded_apart(tmp_path):

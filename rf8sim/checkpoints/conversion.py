@@ -23,7 +23,7 @@ from .checkpoint import CHUNK_ELEMENTS, Checkpoint, TensorInfo
 from .compressed_tensors import quantization_config
 from .dequantization import data_size
 from .errors import CheckpointError
-from .folders import carry_over, stored_config, write_flushed
+from .folders import carry_over, codes_name, is_stopping, stored_config, weights_name, write_flushed
 from .header import FORM, FileHeader, described, written_form
 from .layouts import divided
 from .pieces import compressed, packed, quantized_pieces
@@ -276,6 +276,12 @@ def _finish_folder(
     source: Checkpoint, target: Path, seals: Mapping[str, str], tasks: Sequence[tuple[Task, str]]
 ) -> None:
     """Write the index of several files, and what lies beside the weights of the source."""
+    folder, recipes = source.path.parent, {task.info.name: task.recipe for task, _ in tasks}
+    shapes = {task.info.name: task.info.shape for task, _ in tasks}
+    left = next((task.info.name for task, _ in tasks if task.recipe is None and _is_coded(task.info)), "")
+    protected = next((task.info.name for task, _ in tasks if task.header.exact), "")
+    config = stored_config(folder, recipes, shapes, left, protected)
+    named = codes_name if is_stopping(config) else weights_name
     if source.path.name.endswith(".index.json"):
         metadata = json.loads(source.path.read_text(encoding="utf-8-sig")).get("metadata") or {}
         metadata = {key: value for key, value in metadata.items() if key not in ("rf8sim_files", SEAL)}
@@ -283,12 +289,11 @@ def _finish_folder(
         placed = {entry.name: file for task, file in tasks for entry in task.entries}
         index = {"metadata": {**metadata, "rf8sim_files": seals, SEAL: NO_SEAL}, "weight_map": placed}
         name = source.path.name if source.path.name.endswith(".safetensors.index.json") else _INDEX
-        write_flushed(target / name, seal(json.dumps(index, indent=2, ensure_ascii=False).encode()))
-    folder, recipes = source.path.parent, {task.info.name: task.recipe for task, _ in tasks}
-    shapes = {task.info.name: task.info.shape for task, _ in tasks}
-    left = next((task.info.name for task, _ in tasks if task.recipe is None and _is_coded(task.info)), "")
-    protected = next((task.info.name for task, _ in tasks if task.header.exact), "")
-    carry_over(folder, target, stored_config(folder, recipes, shapes, left, protected))
+        write_flushed(target / named(name), seal(json.dumps(index, indent=2, ensure_ascii=False).encode()))
+    else:
+        for name in seals:
+            (target / name).rename(target / named(name))
+    carry_over(folder, target, config)
     flush(target)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .._base.files import check_place, flush, staged
-from .folders import carry_over, original_config, write_flushed
+from .folders import carry_over, original_config, weights_name, write_flushed
 from .header import read_form
 from .origin import ORIGIN, OURS, Origin, origin_text, packed_array
 from .quantized import QuantizedCheckpoint, open_quantized
@@ -80,7 +80,7 @@ def write_dequantized(
     if not single:
         target.mkdir()
     for header in checkpoint.headers:
-        groups.setdefault(target if single else target / header.path.name, []).append(header)
+        groups.setdefault(target if single else target / weights_name(header.path.name), []).append(header)
     total, done = sum(tensor.size for tensor in checkpoint), 0
     placed: dict[str, str] = {}
     for file, headers in groups.items():
@@ -105,7 +105,7 @@ def write_dequantized(
     if not single and len(groups) > 1:
         size = sum(data_size(file) for file in groups)
         index = {"metadata": {"total_size": size}, "weight_map": placed}
-        write_flushed(target / checkpoint.path.name, json.dumps(index, indent=2).encode())
+        write_flushed(target / weights_name(checkpoint.path.name), json.dumps(index, indent=2).encode())
     if not single:
         folder = checkpoint.path.parent
         carry_over(folder, target, original_config(folder))

@@ -3,7 +3,8 @@
 A folder that other tools would misread must stop them. transformers only warns of a ``quant_method`` that it does not
 know, and takes a model without ``model_type`` by the folder's name; a ``quantization_config`` that compressed-tensors
 cannot parse stops it, whichever class opens the folder, and the message has the words of the field that was wrong.
-Without ``architectures`` and with a ``model_type`` that nobody has, other tools stop too.
+Without ``architectures`` and with a ``model_type`` that nobody has, other tools stop too. Where the config is given
+apart from the folder nothing in it is read, so the weights do not have the name under which weights are looked for.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from typing import Any
 from .._base.files import flush
 from .compressed_tensors import Recipes, Shapes, misread, quantization_config
 
-__all__ = ["carry_over", "is_model_folder", "original_config", "stored_config", "why_stopped", "write_flushed"]
+__all__ = [
+    "carry_over", "codes_name", "is_model_folder", "is_stopping", "original_config", "stored_config", "weights_name",
+    "why_stopped", "write_flushed",
+]  # fmt: skip
 
 _CARRIED = {
     ".bpe", ".jinja", ".json", ".jsonl", ".md", ".merges", ".model", ".py", ".spm", ".tiktoken", ".txt", ".vocab",
@@ -27,6 +31,7 @@ _CARRIED_NAMES = ("license", "notice", "use_policy")
 _WEIGHTS = {".safetensors", ".bin"}
 _SAVED = "rf8sim_original_"
 _REASON = "rf8sim_reason"
+_CODES = "rf8sim-codes-"
 _STOP = "codes of rf8sim, not weights: run 'rf8sim dequantize {folder} -o plain' and open that"
 
 
@@ -129,6 +134,27 @@ def _stopping(config: dict[str, Any], reason: str) -> dict[str, Any]:
     rest = {key: value for key, value in config.items() if key not in saved}
     renamed = {f"{_SAVED}{key}": value for key, value in saved.items()}
     return {"model_type": sentence, **rest, "quantization_config": stop, _REASON: reason, **renamed}
+
+
+def is_stopping(config: dict[str, Any] | None) -> bool:
+    """Whether a config that `stored_config` returned stops other tools."""
+    return config is not None and _REASON in config
+
+
+def codes_name(name: str) -> str:
+    """Return what a weight file or an index is called in a folder that other tools must not open.
+
+    Examples
+    --------
+    >>> codes_name("model.safetensors"), weights_name("rf8sim-codes-model.safetensors")
+    ('rf8sim-codes-model.safetensors', 'model.safetensors')
+    """
+    return name if name.startswith(_CODES) else _CODES + name
+
+
+def weights_name(name: str) -> str:
+    """Return what a file of `codes_name` is called once it holds weights again."""
+    return name.removeprefix(_CODES)
 
 
 def original_config(folder: Path) -> dict[str, Any] | None:

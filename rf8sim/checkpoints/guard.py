@@ -25,7 +25,7 @@ from .checkpoint import Checkpoint, open_checkpoint
 from .comparison import Comparison, compare, decibels
 from .conversion import write_quantized
 from .dequantization import write_dequantized
-from .folders import carry_over, is_model_folder, original_config, write_flushed
+from .folders import carry_over, is_model_folder, original_config, weights_name, write_flushed
 from .gguf_output import GgufFile, check_source, compare_gguf, write_gguf
 from .manifest import Check, Manifest, RefusedError, manifest_path
 from .plan import Plan
@@ -288,7 +288,8 @@ class _Figures:
             write_dequantized(self.quantized, plain, plain, plain=True, progress=self.progress)
             if as_folder:
                 if len(self.quantized.headers) == 1:
-                    (plain / self.quantized.headers[0].path.name).rename(plain / "model.safetensors")
+                    name = weights_name(self.quantized.headers[0].path.name)
+                    (plain / name).rename(plain / "model.safetensors")
                 carry_over(self.source, plain, original_config(self.source))
             return self.evaluate(plain)
 

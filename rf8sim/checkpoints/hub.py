@@ -41,7 +41,7 @@ def from_hub(text: str) -> Path:
         ) from None
     match = _ID.fullmatch(text)
     assert match is not None
-    reason = "it has no safetensors or PyTorch files"
+    reason = "it has no safetensors or PyTorch files (of GGUF, download one file and name that)"
     for offline in (True, False):
         for kind in _KINDS:
             try:

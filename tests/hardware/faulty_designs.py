@@ -10,6 +10,7 @@ import float_design
 import numpy as np
 import rf8_design
 
+from rf8sim import Rounding
 from rf8sim.formats import get_format
 
 
@@ -167,15 +168,16 @@ def encoder(change=None, fault="", fmt="rf8"):
     return design
 
 
-def accumulator(fault=""):
-    """A register, a clear, and products of RF8."""
+def accumulator(fault="", change=None, clears_if=None):
+    """A register, a clear, and products of RF8; ``change`` is put on values and codes."""
 
     def design(clear, a, b):
         x, y = value("rf8", a), value("rf8", b)
+        products = x * y if change is None else change(x, y, a, b)
         register, last, results = 0.0, 0.0, []
         before = 0
-        clears = clear.tolist()
-        for place, (clears_now, term) in enumerate(zip(clears, (x * y).tolist(), strict=True)):
+        clears = (clear if clears_if is None else clear & clears_if(a, b)).tolist()
+        for place, (clears_now, term) in enumerate(zip(clears, products.tolist(), strict=True)):
             now = {
                 "late": before, "early": clears[place + 1] if place + 1 < len(clears) else 0, "never": 0,
             }.get(fault, clears_now)  # fmt: skip
@@ -205,6 +207,51 @@ def sequential(x, y):
     for lane in range(x.shape[1]):
         register = nearest_float16(register + x[:, lane] * y[:, lane])
     return register
+
+
+def in_bfloat16(x, y):
+    """Products added in turn, each sum rounded to eight bits of significand."""
+    register = np.zeros(len(x))
+    for lane in range(x.shape[1]):
+        fraction, exponent = np.frexp(register + x[:, lane] * y[:, lane])
+        register = np.ldexp(np.rint(fraction * 256), exponent - 8)
+    return register
+
+
+def in_float32(x, y):
+    register = np.zeros(len(x), np.float32)
+    for lane in range(x.shape[1]):
+        register = (register + (x[:, lane] * y[:, lane]).astype(np.float32)).astype(np.float32)
+    return register.astype(np.float64)
+
+
+def saturating(x, y):
+    """A sum of 16 bits that stays at its bound."""
+    return np.clip((x * y).sum(axis=1), -(1 << 15), (1 << 15) - 1)
+
+
+def saturating_each(x, y):
+    register = np.zeros(len(x), np.int64)
+    for lane in range(x.shape[1]):
+        register = np.clip(register + x[:, lane] * y[:, lane], -(1 << 15), (1 << 15) - 1)
+    return register
+
+
+def drawn(change):
+    """A multiplier of RF8 that adds a random word of 8 bits, which is changed, to the fraction between neighbours."""
+
+    def design(a, b, word):
+        x = np.nan_to_num(value("rf8", a) * value("rf8", b), nan=0.0)
+        table, codes = side_of("rf8")
+        magnitude = np.minimum(np.abs(x), table[-1])
+        low = np.searchsorted(table, magnitude, side="right") - 1
+        high = np.minimum(low + 1, table.size - 1)
+        share = np.floor(256 * (magnitude - table[low]) / np.where(low == high, 1, table[high] - table[low]))
+        code = codes[np.where((share + change(word.astype(int)) >= 256) & (magnitude > 0), high, low)]
+        code = np.where(np.signbit(x) & (code > 0), code | 128, code)
+        return np.where(np.isnan(value("rf8", a) * value("rf8", b)), get_format("rf8").nan, code)
+
+    return design
 
 
 def lane_off(lane):
@@ -353,6 +400,7 @@ _add("rf8 dot of 4", "dot:4", "rf8", {"n": 2000}, {
     "lane 2 left out": (dot(lane_off(2)), "lane 2 ignored"),
     "lanes of b reversed": (dot(lambda x, y: (x * y[:, ::-1]).sum(axis=1)), "lanes reversed"),
     "sums in float16": (dot(sequential), "partial sums rounded to float16"),
+    "sums in bfloat16": (dot(in_bfloat16), "partial sums rounded to bfloat16"),
     "away from zero": (dot(fault="away"), "rounds away from zero"),
 })  # fmt: skip
 _add("int8 dot of 8", "dot:8", "int8", DOT8, {
@@ -362,6 +410,20 @@ _add("int8 dot of 8", "dot:8", "int8", DOT8, {
     "lane 5 left out": (integers(20, lane_off(5)), "lane 5 ignored"),
     "unsigned b": (integers(20, lambda x, y: (x * (y & 255)).sum(axis=1)), "?"),
 })  # fmt: skip
+_add("int8 dot of 8 in 16 bits", "dot:8", "int8", {"result": "fixed:16.0", "n": 2000}, {
+    "saturates": (integers(16, saturating), "sum saturates"),
+    "saturates each time": (integers(16, saturating_each), "partial sums saturate"),
+})  # fmt: skip
+_add("e5m2 dot of 16", "dot:16", "e5m2", {"n": 2000}, {
+    "sums in float32": (lambda a, b: rounded("e5m2", in_float32(value("e5m2", a), value("e5m2", b))),
+                        "partial sums rounded to float32"),
+})  # fmt: skip
+_add("rf8 multiplier that draws", "multiply", "rf8", {"rounding": Rounding("stochastic", bits=8), "n": 2000}, {
+    "word shifted": (drawn(lambda word: word << 1 & 255), "word shifted left"),
+    "word reversed": (drawn(turned), "word reversed"),
+    "word inverted": (drawn(lambda word: word ^ 255), "word inverted"),
+    "carry one too early": (drawn(lambda word: word + 1), "word one too large"),
+})  # fmt: skip
 _add("rf8 accumulator", "accumulate", "rf8", {"n": 1500}, {
     "clear late": (accumulator("late"), "clear a vector late"),
     "clear early": (accumulator("early"), "clear a vector early"),
@@ -370,4 +432,9 @@ _add("rf8 accumulator", "accumulate", "rf8", {"n": 1500}, {
     "forgets NaN": (accumulator("forgets NaN"), "NaN not sticky"),
     "float16 register": (accumulator("narrow"), "sum rounded to float16 at each step"),
     "products truncated": (accumulator("truncates products"), "?"),
+    "exponent field 3 of b": (accumulator(change=lambda x, y, a, b: x * np.where(field(b) == 3, y / 2, y)),
+                              "exponent one too small of b"),
+    "bit 0 of a where b is negative": (accumulator(
+        change=lambda x, y, a, b: np.where(b >= 128, value("rf8", a | 1), x) * y), "bit 0 of a stuck at 1"),
+    "clear ignored where a is negative": (accumulator(clears_if=lambda a, b: a < 128), "clear ignored"),
 })  # fmt: skip

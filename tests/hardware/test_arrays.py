@@ -48,6 +48,19 @@ def test_faithful_rounding(fmt):
         verify_arrays(vectors("decode", "rf8"), [0], comparison=faithful)
 
 
+def test_faithful_rounding_of_a_float():
+    asked = vectors("divide", "rf6", result="float32")
+    faithful = get_comparison("faithful")
+    up, down = (vectors("divide", "rf6", result="float32", rounding=mode).results for mode in ("up", "down"))
+    either = np.where(rf8sim.random_words(3, up.size) & 1, up, down).astype(up.dtype)
+    assert not verify_arrays(asked, either).passed
+    assert verify_arrays(asked, either, comparison=faithful).passed
+    inexact = np.flatnonzero(up != down)
+    either[inexact[7]] = max(up[inexact[7]], down[inexact[7]]) + 1
+    verdict = verify_arrays(asked, either, comparison=faithful)
+    assert (verdict.passed, verdict.wrong) == (False, 1)
+
+
 def test_bins_that_nothing_can_hit_are_left_out():
     asked = vectors("multiply", "rf8")
     outcomes = {f"{group.port} {group.aspect}": group for group in verify_arrays(asked, asked.results).coverage}
@@ -58,6 +71,11 @@ def test_bins_that_nothing_can_hit_are_left_out():
     wide = {f"{group.port} {group.aspect}": group
             for group in verify_arrays(*(lambda v: (v, v.results))(vectors("fma", "rf8", n=0))).coverage}  # fmt: skip
     assert "invalid" not in wide["result rounding outcomes"].bins
+    quotients = vectors("divide", "int8")  # those by zero have no result, and are not asked
+    bins = {f"{group.port} {group.aspect}": group.bins
+            for group in verify_arrays(quotients, quotients.results).coverage}  # fmt: skip
+    assert "00" not in bins["b codes"]
+    assert not {"invalid", "divide by zero", "underflow"} & set(bins["result rounding outcomes"])
     infinite = vectors("multiply", "e5m2")
     bins = {f"{group.port} {group.aspect}": group for group in verify_arrays(infinite, infinite.results).coverage}
     assert bins["result rounding outcomes"].bins["invalid"] > 0

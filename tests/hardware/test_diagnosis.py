@@ -9,6 +9,8 @@ from rf8_design import FAULTS, multiply
 import rf8sim
 from rf8sim.hardware.vectors import files as vector_files
 from rf8sim.hardware.vectors.vectors import vectors
+from rf8sim.hardware.verdict import cases
+from rf8sim.hardware.verdict.arrays import verify_arrays
 from rf8sim.hardware.verdict.hypotheses import hypotheses
 from rf8sim.hardware.verdict.verify import verify
 
@@ -231,6 +233,53 @@ def test_a_stream():
             assert not verdict_on(asked, codes).passed
         else:
             check_named(asked, codes, name)
+
+
+@pytest.mark.parametrize(("fmt", "options"), [("rf8", {}), ("e5m2", {}), ("e4m3fn", {"accumulator": "float32"})])
+def test_a_stream_tells_its_faults_apart(fmt, options):
+    """NaN comes late and in a part of its own, or every later sum would be masked."""
+    asked = vectors("accumulate", fmt, n=1000, **options)
+    nan = asked.model.result.kind.is_nan(asked.results)
+    assert np.argmax(nan) > len(asked) // 2
+    names = {"clear ignored", "clear a vector late", "clear a vector early", "clear loses a product",
+             "clear keeps NaN", "NaN not sticky", "sum rounded to bfloat16 at each step"}  # fmt: skip
+    made = {each.name: each.answer(asked.operands) for each in hypotheses(asked.model) if each.name in names}
+    assert set(made) == names
+    assert len({results.tobytes() for results in (asked.results, *made.values())}) == len(names) + 1
+
+
+def test_a_cause_of_a_long_stream_is_confirmed_to_its_end(monkeypatch):
+    asked = vectors("accumulate", "rf8", n=500)
+    monkeypatch.setattr(cases, "_MOST", 3000)
+    clear, a, b = asked.operands
+    results = asked.model.compute([clear * 0, a, b])[0].results
+    verdict = verify_arrays(asked, results)
+    assert [finding.name for finding in verdict.findings] == ["clear ignored"]
+    assert verdict.findings[0].proved
+    assert (verdict.findings[0].wrong, verdict.findings[0].vectors) == (verdict.wrong_results, len(asked))
+    results[-3] ^= 1
+    assert not any(finding.proved for finding in verify_arrays(asked, results).findings)
+
+
+def test_answers_that_come_late_are_most_of_them():
+    asked = vectors("decode", "rf6", result="float32")
+    results = np.concatenate([np.arange(40, dtype=np.uint32), asked.results[:24]])
+    assert not any(finding.proved for finding in verify_arrays(asked, results).findings)
+    results = np.concatenate([np.arange(9, dtype=np.uint32), asked.results[:55]])
+    assert [finding.name for finding in verify_arrays(asked, results).findings] == ["late by 9"]
+
+
+def test_other_codes_of_nan_are_set_apart():
+    asked = vectors("multiply", "e4m3fn")
+    up = vectors("multiply", "e4m3fn", rounding="up").results
+    results = np.where((up == 0x7F) & (asked.operands[0] & 1 == 1), 0xFF, up).astype(np.uint8)
+    findings = verify_arrays(asked, results).findings
+    assert [(finding.name, finding.kind) for finding in findings] == [
+        ("other NaN codes", "part"),
+        ("rounds up", "cause"),
+    ]
+    assert findings[1].proved
+    assert findings[0].explained + findings[1].explained == findings[0].wrong
 
 
 def test_random_words():

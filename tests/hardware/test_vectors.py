@@ -116,6 +116,15 @@ def test_dot_and_accumulate_are_exact_sums(fmt, fmt_b):
                 assert asked.results[row] == reference.round_with_flags(held, first, mode)[0], row
 
 
+def test_infinities_of_both_signs_are_invalid_in_a_stream():
+    model = golden("accumulate", "e5m2", rounding=rf8sim.Rounding(overflow="ieee"))
+    clear = np.array([1, 0, 0, 1, 0, 1, 0], np.uint8)
+    a = np.array([0x7C, 0xFC, 0x3C, 0x7C, 0x3C, 0x7E, 0xFC], np.uint8)  # infinity, -infinity, 1; then NaN
+    answers, _ = model.compute([clear, a, np.full(7, 0x3C, np.uint8)])
+    assert answers.flags.tolist() == [0, 16, 16, 0, 0, 0, 0]
+    assert model.result.kind.is_nan(answers.results).tolist() == [False, True, True, False, False, True, True]
+
+
 def test_sums_in_fixed_point_are_integers():
     for operation in ("dot:5", "accumulate"):
         asked = vectors(operation, "rf8", result="fixed:26.38", n=500)

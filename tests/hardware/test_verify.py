@@ -16,6 +16,7 @@ from rf8sim.hardware.golden.ports import get_kind
 from rf8sim.hardware.vectors import files as vector_files
 from rf8sim.hardware.vectors.vectors import vectors
 from rf8sim.hardware.verdict import answers, verify
+from rf8sim.hardware.verdict.arrays import verify_arrays
 from rf8sim.hardware.verdict.comparison import get_comparison, places
 
 
@@ -276,6 +277,13 @@ def test_exact_results_are_the_real_ones():
     first, second = run(asked, text).first_mismatches
     assert "exact inf, expected 80 (NaN), got 7F (1.5)" in first.sentences()[1]
     assert "exact 2/3 (about 0.666666667), expected 76" in second.sentences()[1] or "2/3" in second.exact
+    for operation, exact in (("subtract", "1.25"), ("compare", "1.25"), ("add", "1.75")):
+        asked = vectors(operation, "rf8")
+        results = asked.results.copy()
+        (place,) = np.flatnonzero((asked.operands[0] == 0x7F) & (asked.operands[1] == 0x6B))
+        results[place] ^= 1
+        (mismatch,) = verify_arrays(asked, results).first_mismatches
+        assert mismatch.exact == exact
     stream = vectors("accumulate", "rf8", n=0)
     start = list(stream.classes).index("largest sums")
     number = sum(list(stream.classes.values())[:start]) + 4
@@ -337,8 +345,10 @@ def test_zeros_nans_and_places():
     assert not run(asked, answered(asked, results)).passed
     assert run(asked, answered(asked, results), any_nan=True).passed
     assert run(asked, answered(asked, results), "value").passed
-    results[nan[results]] = 0x7C  # infinity is no NaN
-    assert not run(asked, answered(asked, results), "ulp:200").passed
+    for infinity in (0x7C, 0xFC):  # no NaN
+        results[nan[asked.results]] = infinity
+        assert not run(asked, answered(asked, results), "value").passed
+        assert not run(asked, answered(asked, results), "ulp:200").passed
 
 
 def test_ulps():

@@ -378,6 +378,18 @@ def test_tininess_after_rounding(fmt, result):
             assert bool(second.flags[place] & UNDERFLOW) == tiny, (mode, place)
 
 
+@pytest.mark.parametrize("result", ["float32", "tf32", "e8m13"])
+def test_tininess_of_a_float_beside_its_smallest_normal_number(result):
+    """What rounds up to it in full precision is tiny before rounding alone; what is exact there is tiny after too."""
+    layout = get_layout(result)
+    shares = np.array([1 - 2.0 ** -(layout.mantissa_bits + 3), 1 - 2.0 ** -(layout.mantissa_bits + 1)])
+    patterns = (layout.smallest_normal * np.concatenate([shares, -shares])).view(np.uint64)
+    for mode, after in (("nearest-even", [1, 3, 1, 3]), ("toward-zero", [3] * 4), ("up", [1, 3, 3, 3])):
+        for tininess, flags in (("before", [3] * 4), ("after", after)):
+            model = golden("convert", "float64", result=result, rounding=mode, tininess=tininess)
+            assert model.compute([patterns])[0].flags.tolist() == flags, (mode, tininess)
+
+
 def test_signalling_nans_raise_invalid():
     for fmt, signalling, quiet in (("e5m2", 0x7D, 0x7E), ("float16", 0x7C01, 0x7E00), ("e4m3", 0x79, 0x7C)):
         for operation in ("add", "multiply", "minimum", "compare"):

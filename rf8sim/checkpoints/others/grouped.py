@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..packing import unpack
-from .parts import Decode, Meaning, Parts, block_of, read
+from .parts import Decode, Meaning, Parts, affine, block_of, read
 from .scaled import scale_words
 
 __all__ = ["awq", "gptq"]
@@ -39,13 +39,15 @@ def gptq(parts: Parts, config: dict[str, Any]) -> Meaning | None:
         words, scales = read(codes), read(scale).astype(np.float32)
         zeros = unpack(read(zero).view(np.uint8).reshape(scale.shape[0], -1), outputs, bits).astype(np.float32)
         zeros = (zeros + added) % (1 << bits)
-        groups = np.arange(inputs) // block if order is None else read(order).astype(np.int64)
+        groups: NDArray[np.int64] | int = block
+        if order is not None:
+            stored = read(order).astype(np.int64)
+            groups = block if np.array_equal(stored, np.arange(inputs) // block) else stored
 
         def numbers(rows: range) -> NDArray[np.float32]:
             here = slice(rows.start, rows.stop)
             mine = np.ascontiguousarray(words[:, here].T).view(np.uint8).reshape(len(rows), -1)
-            numbers: NDArray[np.float32] = unpack(mine, inputs, bits).astype(np.float32)
-            return (numbers - zeros[:, here].T[:, groups]) * scales[:, here].T[:, groups]
+            return affine(unpack(mine, inputs, bits), zeros[:, here].T, scales[:, here].T, groups)
 
         return numbers
 
@@ -64,15 +66,15 @@ def awq(parts: Parts, config: dict[str, Any]) -> Meaning | None:
         return None
 
     def decode() -> Decode:
-        words, scales, zeros = read(codes), read(scale).astype(np.float32), _nibbles(read(zero))
-        groups = np.arange(inputs) // block
+        words, scales = read(codes), read(scale).astype(np.float32)
+        zeros = _nibbles(read(zero)).astype(np.float32)
 
         def numbers(rows: range) -> NDArray[np.float32]:
             first, last = rows.start // 8, -(-rows.stop // 8)
             inner = slice(rows.start - 8 * first, rows.stop - 8 * first)
-            mine = _nibbles(words[:, first:last])[:, inner].T.astype(np.float32)
+            mine = np.ascontiguousarray(_nibbles(words[:, first:last])[:, inner].T)
             here = slice(rows.start, rows.stop)
-            return (mine - zeros[:, here].T.astype(np.float32)[:, groups]) * scales[:, here].T[:, groups]
+            return affine(mine, zeros[:, here].T, scales[:, here].T, block)
 
         return numbers
 
@@ -82,7 +84,8 @@ def awq(parts: Parts, config: dict[str, Any]) -> Meaning | None:
 
 def _nibbles(words: NDArray[Any]) -> NDArray[np.uint8]:
     """Return the codes of AWQ's words, of shape (rows, 8 times the words)."""
+    octets = np.ascontiguousarray(words, "<i4").view(np.uint8).reshape(*words.shape, 4)
     codes = np.empty((*words.shape, 8), np.uint8)
     for place, output in enumerate(_ORDER):
-        codes[..., output] = words.view(np.uint32) >> np.uint32(4 * place) & np.uint32(15)
+        codes[..., output] = octets[..., place // 2] >> np.uint8(4 * (place % 2)) & np.uint8(15)
     return codes.reshape(words.shape[0], -1)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...formats import get_format
 from ..packing import unpack
 from ..tensor_info import TensorInfo
-from .parts import Decode, Meaning, Parts, block_of, exponents, read, row_scales, row_words, rows_in
+from .parts import Decode, Meaning, Parts, affine, block_of, exponents, read, read_rows, row_words, rows_in
 from .scaled import block_words, scale_words
 
 __all__ = ["e2m1_blocks", "four_bit_floats", "packed_integers"]
@@ -67,16 +67,23 @@ def e2m1_blocks(
     values : callable
         Returns the scales, one for each block, in their order.
     """
-    blocks = (*[1] * (len(shape) - 1), block)
 
     def decode() -> Decode:
-        table = get_format("e2m1fn").values
-        scales = row_scales(values().astype(np.float64), shape, blocks)
+        values_of = get_format("e2m1fn").values
+        both = np.arange(256)
+        pairs = np.stack([values_of[both & 15], values_of[both >> 4]], axis=1).view(np.complex128).reshape(256)
+        scales = values().astype(np.float64).reshape(rows_in(shape), -1)
         flat = dataclasses.replace(codes, shape=(*shape[:-1], shape[-1] // 2))
 
         def numbers(rows: range) -> NDArray[np.float32]:
-            product = table[row_words(flat, rows, shape[-1], 4)] * scales(rows)
-            return np.asarray(product, np.float32)
+            product = pairs[read_rows(flat, rows).view(np.uint8)].view(np.float64)  # both codes of a byte at once
+            here = scales[rows.start : rows.stop]
+            if shape[-1] % block:
+                product *= np.repeat(here, block, axis=1)[:, : shape[-1]]
+            else:
+                by_block = product.reshape(len(rows), -1, block)
+                by_block *= here[:, :, None]
+            return product.astype(np.float32)
 
         return numbers
 
@@ -111,13 +118,12 @@ def packed_integers(parts: Parts, config: dict[str, Any]) -> Meaning | None:
             if zero.dtype != "int8":
                 stored = np.stack([_packed_zeros(w, shape[-2], bits) for w in _matrices(stored)]) - middle
             zeros = stored.astype(np.float32).reshape(scales.shape)
-        groups = np.arange(columns) // block if order is None else read(order).astype(np.int64)
+        zeros += middle
+        groups = block if order is None else read(order).astype(np.int64)
 
         def numbers(rows: range) -> NDArray[np.float32]:
-            codes_here = row_words(codes, rows, columns, bits).astype(np.float32) - middle
             here = slice(rows.start, rows.stop)
-            product: NDArray[np.float32] = (codes_here - zeros[here][:, groups]) * scales[here][:, groups]
-            return product
+            return affine(row_words(codes, rows, columns, bits), zeros[here], scales[here], groups)
 
         return numbers
 

@@ -13,7 +13,8 @@ from ..packing import unpack
 from ..tensor_info import TensorInfo
 
 __all__ = [
-    "Decode", "Meaning", "Parts", "block_of", "exponents", "read", "read_rows", "row_scales", "row_words", "rows_in",
+    "Decode", "Meaning", "Parts", "affine", "block_of", "exponents", "read", "read_rows", "row_scales", "row_words",
+    "rows_in",
 ]  # fmt: skip
 
 Decode = Callable[[range], NDArray[np.float32]]
@@ -104,6 +105,38 @@ def row_scales(
         return np.repeat(chosen, width, axis=1)[:, :columns]
 
     return rows_of
+
+
+def affine(
+    codes: NDArray[Any], zeros: NDArray[np.float32], scales: NDArray[np.float32], groups: NDArray[np.int64] | int
+) -> NDArray[np.float32]:
+    """Return codes less their zero points, times their scales.
+
+    Parameters
+    ----------
+    codes : ndarray, shape (rows, columns)
+        Integers.
+    zeros, scales : ndarray of float32, shape (rows, groups)
+        One of each for a group of a row.
+    groups : int or ndarray of int, shape (columns,)
+        How many successive columns make a group, or which group each column is of.
+
+    Examples
+    --------
+    >>> scales = np.float32([[2.0, 10.0]])
+    >>> affine(np.uint8([[1, 2, 3, 4]]), np.float32([[1.0, 0.0]]), scales, 2).tolist()
+    [[0.0, 2.0, 30.0, 40.0]]
+    """
+    numbers = codes.astype(np.float32)
+    if isinstance(groups, int) and numbers.shape[1] % groups == 0:
+        by_group = numbers.reshape(len(numbers), -1, groups)
+        by_group -= zeros[:, :, None]
+        by_group *= scales[:, :, None]
+        return numbers
+    which = np.arange(numbers.shape[1]) // groups if isinstance(groups, int) else groups
+    numbers -= zeros[:, which]
+    numbers *= scales[:, which]
+    return numbers
 
 
 def rows_in(shape: tuple[int, ...]) -> int:

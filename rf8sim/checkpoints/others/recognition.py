@@ -24,7 +24,7 @@ from .torchao import torchao_bytes, torchao_four_bit_floats, torchao_four_bit_in
 
 __all__ = ["LAYOUTS", "Layout", "as_weights", "quantization_of"]
 
-_PIECE = 1 << 18  # elements decoded at a time
+_PIECE = 1 << 17  # elements decoded at a time
 
 
 _FLOAT8 = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")

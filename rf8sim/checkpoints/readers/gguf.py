@@ -16,12 +16,16 @@ from numpy.typing import NDArray
 from ..containers import package
 from ..errors import CheckpointError
 from ..tensor_info import NOT_MEASURED, Coded, Stream, TensorInfo
+from .gguf_layouts import block_decoder
 from .streams import byte_stream, open_at
 
 __all__ = ["GgufPart", "Place", "gguf_parts", "read_gguf"]
 
 _PIECE = 1 << 16
 """Elements decoded at a time: a multiple of the elements of a block, and few enough for the processor's cache."""
+
+_LARGE = 1 << 18
+"""Elements from which a tensor is decoded by the compiled loop, whose loading takes a second."""
 
 _PLAIN = {"F16": "float16", "F32": "float32", "F64": "float64", "BF16": "bfloat16", "I8": "int8", "I16": "int16",
           "I32": "int32", "I64": "int64"}  # fmt: skip
@@ -229,9 +233,15 @@ def _decoded(place: Place, block: int, blocks: Stream) -> Stream:
     from gguf.constants import GGMLQuantizationType
     from gguf.quants import dequantize
 
+    kind = GGMLQuantizationType(place.kind)
+    quick = block_decoder(kind.name) if math.prod(place.shape) >= _LARGE else None
+
     def numbers(data: NDArray[Any]) -> NDArray[np.float32]:
+        decoded = None if quick is None else quick(data.view(np.uint8).reshape(data.size, -1))
+        if decoded is not None:
+            return decoded.reshape(-1)
         with np.errstate(all="ignore"):
-            row: NDArray[np.float32] = dequantize(data.view(np.uint8).reshape(1, -1), GGMLQuantizationType(place.kind))
+            row: NDArray[np.float32] = dequantize(data.view(np.uint8).reshape(1, -1), kind)
         return row.reshape(-1)
 
     def stream(sizes: Iterable[int], skip: int = 0) -> Iterator[NDArray[Any]]:

@@ -23,6 +23,7 @@ from .faults import (
     precision,
     rounded_to,
     with_exact,
+    with_operands,
     with_reading,
     with_result,
     words_of,
@@ -49,14 +50,14 @@ def _operands(model: Golden) -> Found:
 
                 def stuck(
                     operands: Sequence[Patterns], place: int = place, bit: int = bit, level: int = level
-                ) -> Patterns:
+                ) -> list[Patterns]:
                     changed = list(operands)
                     changed[place] = _stuck(operands[place], bit, level)
-                    return model.compute(changed)[0].results
+                    return changed
 
                 yield Hypothesis(
                     f"bit {bit} of {port.name} stuck at {level}",
-                    f"bit {bit} of operand {port.name} is stuck at {level}", stuck,
+                    f"bit {bit} of operand {port.name} is stuck at {level}", with_operands(model, stuck),
                 )  # fmt: skip
 
 

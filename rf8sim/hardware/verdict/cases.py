@@ -18,12 +18,16 @@ from .features import Feature, features
 from .findings import Finding
 from .hypotheses import Hypothesis
 
-__all__ = ["Case", "Trial", "Wrong", "collect", "confirmed", "predicted", "tried"]
+__all__ = ["REMEMBERED", "Case", "Trial", "Wrong", "collect", "confirmed", "predicted", "tried"]
 
 Mask = NDArray[np.bool_]
 
+REMEMBERED = 1 << 20
+"""Wrong answers that are kept for a diagnosis."""
+
 _MOST = 1 << 19  # vectors that are diagnosed at one time
 _SAMPLE = 1 << 11  # of the wrong answers, and of the right ones, on which a hypothesis is tried first
+_LONGEST = 1 << 23  # vectors of a stream over which a hypothesis is confirmed
 _PREFIX = 200  # wrong answers of a stream up to which a hypothesis is tried first
 _PIECE = 1 << 15
 
@@ -47,6 +51,11 @@ class Wrong(NamedTuple):
     got: Patterns
     upto: int
     unanswered: NDArray[np.int64]
+
+    @property
+    def last(self) -> int:
+        """How many vectors decide: of more wrong answers than are remembered, those up to the last one."""
+        return min(self.upto, int(self.numbers[-1]) + 1) if self.numbers.size >= REMEMBERED else self.upto
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,8 +149,7 @@ class Case:
 
 def collect(asked: VectorSet, wrong: Wrong, same: Comparison) -> Case:
     """Return the vectors that were answered: of very many the wrong ones, and as many right ones as there is room."""
-    # Of more wrong answers than were remembered, the vectors up to the last one tell.
-    upto = min(wrong.upto, int(wrong.numbers[-1]) + 1) if wrong.numbers.size >= 1 << 20 else wrong.upto
+    upto = wrong.last
     numbers: NDArray[np.int64] = np.arange(min(upto, _MOST) if asked.model.streams else upto)
     complete = upto <= _MOST
     if not complete and not asked.model.streams:
@@ -232,10 +240,15 @@ def predicted(hypothesis: Hypothesis, operands: Sequence[Patterns]) -> Patterns 
 
 def confirmed(asked: VectorSet, wrong: Wrong, case: Case, hypothesis: Hypothesis) -> bool:
     """Say whether a hypothesis predicts all answers, where it does so for some of the vectors."""
-    if case.complete or case.model.streams:
+    if case.complete:
         return True
-    last = int(wrong.numbers[-1]) + 1 if wrong.numbers.size >= 1 << 20 else wrong.upto
-    for start, operands in _blocks(asked, last):
+    last = wrong.last
+    blocks = _blocks(asked, last)
+    if case.model.streams:  # what comes first decides what follows
+        if last > _LONGEST:
+            return False
+        blocks = iter([(0, tuple(map(np.concatenate, zip(*(block for _, block in blocks), strict=True))))])
+    for start, operands in blocks:
         results, right = predicted(hypothesis, operands), case.model.compute(operands)[0].results
         inside = slice(*np.searchsorted(wrong.numbers, [start, start + right.size]))
         right[wrong.numbers[inside] - start] = wrong.got[inside]

@@ -9,6 +9,7 @@ never named.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -60,7 +61,8 @@ def diagnose(
         trial = tried(case, hypothesis)
         if trial is not None:
             trials.append(trial)
-    proved = [finding for hypothesis, finding in _proved(case, trials) if confirmed(asked, wrong, case, hypothesis)]
+    all_proved = _proved(case, trials)
+    proved = [_over_all(case, wrong, each) for fault, each in all_proved if confirmed(asked, wrong, case, fault)]
     if proved:
         return proved
     return _other_nans(asked, wrong, case, progress) or located(case, trials)
@@ -81,6 +83,12 @@ def _proved(case: Case, trials: list[Trial]) -> Iterator[tuple[Hypothesis, Findi
                 yield trial.hypothesis, finding
     if case.complete:
         yield from _shifted(case)
+
+
+def _over_all(case: Case, wrong: Wrong, finding: Finding) -> Finding:
+    """Return a cause with the counts of all vectors over which it was confirmed."""
+    count = int(wrong.numbers.size)
+    return finding if case.complete else replace(finding, explained=count, wrong=count, vectors=wrong.last)
 
 
 def _shifted(case: Case) -> Iterator[tuple[Hypothesis, Finding]]:

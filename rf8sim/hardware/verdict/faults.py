@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,8 +15,9 @@ from ..golden.golden import Exact, Golden
 from ..golden.ports import Codes, Float, Patterns, Port
 
 __all__ = [
-    "Answer", "Found", "Hypothesis", "code_ports", "codes_per_octave", "computed_by", "exact_of", "is_exact", "misread",
-    "precision", "residual_fields", "rounded_to", "with_codes", "with_exact", "with_reading", "with_result", "words_of",
+    "Answer", "Found", "Hypothesis", "Misreading", "code_ports", "codes_per_octave", "computed_by", "exact_of",
+    "is_exact", "misread", "precision", "residual_fields", "rounded_to", "with_codes", "with_exact", "with_operands",
+    "with_reading", "with_result", "words_of",
 ]  # fmt: skip
 
 Answer = Callable[[Sequence[Patterns]], Patterns]
@@ -72,14 +74,60 @@ def words_of(model: Golden, operands: Sequence[Patterns]) -> Patterns | None:
     return operands[-1] if model.stochastic else None
 
 
-def with_reading(model: Golden, read: Callable[[list[NDArray[Any]], Sequence[Patterns]], list[NDArray[Any]]]) -> Answer:
+Read = Callable[[list[NDArray[Any]], Sequence[Patterns]], list[NDArray[Any]]]
+"""From the numbers that operands stand for, and their patterns, to the numbers that a design takes them for."""
+
+
+@dataclass(frozen=True)
+class Misreading:
+    """The answers of a design that reads its operands otherwise, at all vectors or at some.
+
+    Attributes
+    ----------
+    model : Golden
+        What is right.
+    read : callable
+        How operands are read.
+    change : callable, optional
+        What the design gets for operands, if its reading is right.
+    """
+
+    model: Golden
+    read: Read
+    change: Callable[[Sequence[Patterns]], Sequence[Patterns]] | None = None
+
+    def values(self, operands: Sequence[Patterns]) -> list[NDArray[Any]]:
+        """Return the numbers that the design takes its operands for."""
+        return self.read(self.model.read(operands), operands)
+
+    def __call__(self, operands: Sequence[Patterns]) -> Patterns:
+        """Return the answers if all vectors are read so."""
+        if self.change is not None:
+            return self.model.compute(self.change(operands))[0].results
+        return self._answers(self.values(operands), operands)
+
+    def only(self, where: NDArray[np.bool_]) -> Answer:
+        """Return the answers if operands are read so at some vectors, and rightly at all others."""
+
+        def answer(operands: Sequence[Patterns]) -> Patterns:
+            pairs = zip(self.values(operands), self.model.read(operands), strict=True)
+            values = [np.where(where.reshape(-1, *[1] * (wrong.ndim - 1)), wrong, right) for wrong, right in pairs]
+            return self._answers(values, operands)
+
+        return answer
+
+    def _answers(self, values: list[NDArray[Any]], operands: Sequence[Patterns]) -> Patterns:
+        return self.model.round(self.model.exact(values)[0], words_of(self.model, operands)).results
+
+
+def with_reading(model: Golden, read: Read) -> Answer:
     """Return the answers of a design that reads its operands otherwise."""
+    return Misreading(model, read)
 
-    def answer(operands: Sequence[Patterns]) -> Patterns:
-        values = read(model.read(operands), operands)
-        return model.round(model.exact(values)[0], words_of(model, operands)).results
 
-    return answer
+def with_operands(model: Golden, change: Callable[[Sequence[Patterns]], Sequence[Patterns]]) -> Answer:
+    """Return the answers of a design that gets other operands."""
+    return Misreading(model, lambda _, operands: model.read(change(operands)), change)
 
 
 def with_exact(model: Golden, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Answer:

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from .cases import Case, Trial, predicted
 from .conditions import Condition, best_description, conjunction, disjunction
 from .findings import Finding
+from .hypotheses import Hypothesis
 from .inferred_faults import difference
+from .stream_location import conditional_causes, first_of_sums
 
 __all__ = ["located"]
 
@@ -42,7 +44,7 @@ def located(case: Case, trials: Sequence[Trial]) -> list[Finding]:
     list of Finding
         None of them contradicts an answer.
     """
-    wrong, right = _first_of_sums(case) if case.model.streams else (case.is_wrong, case.right)
+    wrong, right = first_of_sums(case) if case.model.streams else (case.is_wrong, case.right)
     place = conjunction(case.features, wrong, right)
     found, cost = _conditional(case, trials, place)
     if found and (place is None or cost < place.cost):
@@ -56,18 +58,6 @@ def located(case: Case, trials: Sequence[Trial]) -> list[Finding]:
     if terms is not None:
         return list(_alternatives(case, trials, wrong, terms))
     return [*parts[:1], _unknown(case, wrong, right)]
-
-
-def _first_of_sums(case: Case) -> tuple[Mask, Mask]:
-    """Return the first wrong answer of each sum of a stream, and the right answers before it: later ones follow."""
-    clear = case.operands[0].astype(np.bool_)
-    number = np.cumsum(clear)
-    before = np.cumsum(case.is_wrong)
-    starts = np.flatnonzero(clear)
-    base = np.zeros(number.max() + 1, dtype=np.int64)
-    base[number[starts]] = before[starts] - case.is_wrong[starts]
-    earlier = before - case.is_wrong - base[number]
-    return case.is_wrong & (earlier == 0), case.right & (earlier == 0)
 
 
 class _Explained(NamedTuple):
@@ -91,7 +81,11 @@ def _explaining(case: Case, trials: Sequence[Trial], wrong: Mask) -> Iterator[_E
 
 def _conditional(case: Case, trials: Sequence[Trial], place: Condition | None) -> tuple[list[Finding], float]:
     """Return causes that predict every answer under a condition, the shortest one, and what that costs."""
-    if case.wrong < _NAMED or case.model.streams:
+    if case.model.streams:
+        causes = conditional_causes(case, trials, _LONG, _NAMED)
+        found = [_where(case, hypothesis, condition.sentence()) for hypothesis, condition in causes[:_CAUSES]]
+        return found, causes[0].condition.cost if causes else 0.0
+    if case.wrong < _NAMED:
         return [], 0.0
     best: list[tuple[Condition, Trial]] = []
     bound = _LONG if place is None else min(_LONG, place.cost + 0.3)
@@ -107,20 +101,20 @@ def _conditional(case: Case, trials: Sequence[Trial], place: Condition | None) -
         best.append((condition, explained.trial))
         bound = condition.cost + 0.05
     if best:
-        found = [_where(case, trial, condition.sentence()) for condition, trial in best[:_CAUSES]]
+        found = [_where(case, trial.hypothesis, condition.sentence()) for condition, trial in best[:_CAUSES]]
         return found, best[0][0].cost
     if place is not None:
         return [], 0.0
     for explained in all_explaining[:_CAUSES]:
         terms = disjunction(case.features, case.is_wrong, explained.changes)
         if terms is not None and len(terms) > 1:
-            return [_where(case, explained.trial, ", or ".join(term.sentence() for term in terms))], 0.0
+            return [_where(case, explained.trial.hypothesis, ", or ".join(term.sentence() for term in terms))], 0.0
     return [], 0.0
 
 
-def _where(case: Case, trial: Trial, where: str) -> Finding:
+def _where(case: Case, hypothesis: Hypothesis, where: str) -> Finding:
     """Return a cause under a condition, which predicts every answer."""
-    return Finding(trial.hypothesis.name, trial.hypothesis.sentence, case.wrong, case.wrong, 0, case.size, where)
+    return Finding(hypothesis.name, hypothesis.sentence, case.wrong, case.wrong, 0, case.size, where)
 
 
 def _there(case: Case, trials: Sequence[Trial], wrong: Mask) -> tuple[str, str]:

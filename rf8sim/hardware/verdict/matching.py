@@ -12,14 +12,13 @@ from ..golden.golden import Answers, State
 from ..golden.ports import Patterns
 from ..vectors.vectors import VectorSet
 from .answers import Batch
-from .cases import Wrong
+from .cases import REMEMBERED, Wrong
 from .coverage import Coverage
 from .explanation import Stimulus, explain, hexadecimal
 from .outcome import Misplaced, Verdict
 
 __all__ = ["Matching"]
 
-_REMEMBERED = 1 << 20  # wrong answers kept for the diagnosis
 _SEARCHED = 1 << 20  # vectors among which the place of a misplaced line is looked for
 
 
@@ -28,19 +27,19 @@ class _Cursor:
 
     def __init__(self, asked: VectorSet) -> None:
         self._blocks: Iterator[tuple[Patterns, ...]] = asked.operand_blocks()
-        self._held: tuple[Patterns, ...] | None = None
+        self._rest: tuple[Patterns, ...] | None = None
 
     def take(self, count: int) -> tuple[Patterns, ...] | None:
         """Return the operands of the next vectors, at most so many; None at the end."""
         taken: list[tuple[Patterns, ...]] = []
         while count:
-            if self._held is None:
-                self._held = next(self._blocks, None)
-                if self._held is None:
+            if self._rest is None:
+                self._rest = next(self._blocks, None)
+                if self._rest is None:
                     break
-            size = len(self._held[0])
-            taken.append(tuple(patterns[:count] for patterns in self._held))
-            self._held = tuple(patterns[count:] for patterns in self._held) if size > count else None
+            size = len(self._rest[0])
+            taken.append(tuple(patterns[:count] for patterns in self._rest))
+            self._rest = tuple(patterns[count:] for patterns in self._rest) if size > count else None
             count -= min(size, count)
         if not taken:
             return None
@@ -179,7 +178,7 @@ class Matching:
             flags_wrong = (batch.flags[:size] != answers.flags) & answered
             verdict.wrong_flags += int(np.count_nonzero(flags_wrong))
             places = np.flatnonzero(flags_wrong)
-            if places.size and sum(part[0].size for part in self.flagged) < _REMEMBERED:
+            if places.size and sum(part[0].size for part in self.flagged) < REMEMBERED:
                 self.flagged.append((places + start, batch.flags[places]))
             right = right & ~flags_wrong
         self._count_classes(np.flatnonzero(answered) + start, self.done)
@@ -189,7 +188,7 @@ class Matching:
             return None
         verdict.wrong += wrong.size
         self._count_classes(wrong + start, self.wrong_by_class)
-        keep = np.flatnonzero(result_wrong)[: _REMEMBERED - self.kept]
+        keep = np.flatnonzero(result_wrong)[: REMEMBERED - self.kept]
         self.kept += keep.size
         if keep.size:
             self.remembered.append((keep + start, got[keep]))

@@ -57,12 +57,12 @@ class Verdict:
         When an answer is right.
     allow_text : bool
         Whether lines that are no vectors are passed over.
-    received, compared, right : int
-        Answers that came in, those compared, and those that were right.
+    received, compared, wrong : int
+        Answers that came in, those compared, and those that were wrong in their result or their flags.
     wrong_results, wrong_flags : int
         How many results and flags were wrong.
-    misplaced, not_in_set : int
-        Answers out of their place, and those beyond the number expected.
+    misplaced : int
+        Answers out of their place.
     malformed, damaged, comments : int
         Lines that are no vectors; those of them that could be answers and keep their place; comments.
     undriven, first_undriven : int

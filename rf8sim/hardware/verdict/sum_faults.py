@@ -13,7 +13,7 @@ from ...arithmetic.operations import exact_sum
 from ...codec.codec import whole_table
 from ..golden.golden import Exact, Golden
 from ..golden.ports import Codes, Fixed, Float, Kind, Patterns, unsigned
-from .faults import Answer, Found, Hypothesis, exact_of, is_exact, rounded_to, with_reading
+from .faults import Answer, Found, Hypothesis, exact_of, is_exact, rounded_to, with_operands, with_reading
 
 __all__ = ["FAMILIES"]
 
@@ -135,6 +135,35 @@ def _lanes(model: Golden) -> Found:
 
     if isinstance(model.result.kind, Fixed):
         yield Hypothesis("one's complement", "negative products are added as their one's complement", complement)
+        if model.find("c") is None:
+            yield from _saturating_lanes(model, model.result.kind)
+
+
+def _saturating_lanes(model: Golden, kind: Fixed) -> Found:
+    """Yield a sum of lanes that saturates after each product."""
+    bounds = _bounds(kind)
+    if bounds is None:
+        return
+
+    def answer(operands: Sequence[Patterns]) -> Patterns:
+        a, b = model.read(operands)[:2]
+        sums = np.zeros(len(a))
+        for lane in range(a.shape[1]):
+            sums = np.clip(np.nan_to_num(sums + a[:, lane] * b[:, lane]), *bounds)
+        integers = np.ldexp(sums, kind.fraction).astype(np.int64)
+        return model.round(Exact(integers, np.zeros(len(a), np.int64))).results
+
+    sentence = "the sum saturates after each product, in the order of the lanes"
+    yield Hypothesis("partial sums saturate", sentence, answer)
+
+
+def _bounds(kind: Fixed) -> tuple[float, float] | None:
+    """Return the lowest and the highest number of fixed point; None if float64 does not hold all between."""
+    if kind.bits >= 53:
+        return None
+    bits = kind.bits - kind.signed
+    unit = 2.0**-kind.fraction
+    return -unit * (1 << bits if kind.signed else 0), unit * ((1 << bits) - 1)
 
 
 def _round_values(model: Golden, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -146,7 +175,7 @@ def _streams(model: Golden) -> Found:
         return
 
     def with_clear(change: Callable[[Patterns], Patterns]) -> Answer:
-        return lambda operands: model.compute([change(operands[0]), *operands[1:]])[0].results
+        return with_operands(model, lambda operands: [change(operands[0]), *operands[1:]])
 
     yield Hypothesis("clear ignored", "clear does nothing: sums never start again", with_clear(lambda clear: clear * 0))
     yield Hypothesis(
@@ -160,11 +189,12 @@ def _streams(model: Golden) -> Found:
     )  # fmt: skip
     yield from _sticky(model)
 
-    def loses_first(operands: Sequence[Patterns]) -> Patterns:
+    def loses_first(operands: Sequence[Patterns]) -> list[Patterns]:
         nothing = np.where(operands[0] != 0, _zero(model.operands[1].kind), operands[1]).astype(operands[1].dtype)
-        return model.compute([operands[0], nothing, *operands[2:]])[0].results
+        return [operands[0], nothing, *operands[2:]]
 
-    yield Hypothesis("clear loses a product", "the product that comes with clear is lost", loses_first)
+    sentence = "the product that comes with clear is lost"
+    yield Hypothesis("clear loses a product", sentence, with_operands(model, loses_first))
     if not is_exact(model) and not model.stochastic:
 
         def at_result(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -178,13 +208,11 @@ def _streams(model: Golden) -> Found:
                 f"sum rounded to {name} at each step", f"the accumulator is rounded to {name} at each step",
                 _stepwise(model, lambda values, name=name: _register(name, values)),  # type: ignore[misc]
             )  # fmt: skip
-    kind = model.result.kind
-    if isinstance(kind, Fixed) and kind.bits < 53:
-        low, high = (-(1 << (kind.bits - 1)), (1 << (kind.bits - 1)) - 1) if kind.signed else (0, (1 << kind.bits) - 1)
-        unit = 2.0**-kind.fraction
+    bounds = _bounds(model.result.kind) if isinstance(model.result.kind, Fixed) else None
+    if bounds is not None:
         yield Hypothesis(
             "sum saturates at each step", "the accumulator saturates at each step instead of wrapping around",
-            _stepwise(model, lambda values: np.clip(np.nan_to_num(values), low * unit, high * unit)),
+            _stepwise(model, lambda values: np.clip(np.nan_to_num(values), *bounds)),
         )  # fmt: skip
 
 

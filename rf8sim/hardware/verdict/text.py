@@ -45,9 +45,9 @@ def as_text(verdict: Verdict, *, coverage: bool = True) -> Iterator[str]:
     shown = 1 if verdict.cause and verdict.displaced else None
     notes = []
     if verdict.malformed > verdict.damaged and verdict.allow_text:
-        notes.append(f"{verdict.malformed - verdict.damaged:,} lines of text were passed over")
+        notes.append(_passed_over(verdict.malformed - verdict.damaged, "line of text", "lines of text"))
     if verdict.comments:
-        notes.append(f"{verdict.comments:,} comments and empty lines were passed over")
+        notes.append(_passed_over(verdict.comments, "comment or empty line", "comments and empty lines"))
     if verdict.received and not verdict.had_operands:
         notes.append("the lines hold no operands, so their order was taken on trust")
     if verdict.had_flags and not verdict.comparison.flags:
@@ -69,6 +69,10 @@ def as_text(verdict: Verdict, *, coverage: bool = True) -> Iterator[str]:
     yield from _diagnosis(verdict)
     if coverage and verdict.compared:
         yield from _coverage(verdict)
+
+
+def _passed_over(count: int, singular: str, plural: str) -> str:
+    return f"{count:,} {singular} was passed over" if count == 1 else f"{count:,} {plural} were passed over"
 
 
 def _diagnosis(verdict: Verdict) -> Iterator[str]:

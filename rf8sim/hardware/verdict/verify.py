@@ -80,7 +80,7 @@ def judge(
 ) -> Verdict:
     """Compare answers that have been read; the parameters are those of `verify`."""
     comparison = comparison or Comparison()
-    if comparison.mode == "faithful" and (asked.model.into is None or asked.model.stochastic):
+    if comparison.mode == "faithful" and (not asked.model.rounds or asked.model.stochastic):
         how = "drawn" if asked.model.stochastic else "exact"
         raise ValueError(f"the comparison faithful has no sense here: results are {how}; compare bits or value")
     verdict = Verdict(asked, comparison, allow_text)

@@ -38,7 +38,7 @@ def sqnr_of_tensors(tensors: Sequence[TensorDistortion], least: float | None = N
     if least is not None:
         ax.axhline(least, color=MUTED, linestyle="--", linewidth=1.0)
     ax.grid(visible=True, axis="y")
-    ax.set_xlim(-0.5, len(tensors) - 0.5)
+    ax.set_xlim(-1, len(tensors))
     ax.set_xlabel("tensors, in the order of the original")
     ax.set_ylabel("SQNR in dB")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -17,6 +17,7 @@ _SIGNIFICANT = 2.0  # standard errors
 _SHOWN = 5
 _OUTLIER = 6.0  # times the median, from which a channel is called an outlier
 _GAUSSIAN = 2.0
+_SAME_BITS = 0.1  # per weight, within which two schemes count as equally large
 
 
 def as_data(outputs: ModelOutputs) -> dict[str, Any]:
@@ -75,7 +76,14 @@ def verdict(outputs: ModelOutputs) -> list[str]:
     outputs : ModelOutputs
         The results.
     """
-    return [*_original(outputs), *_ranking(outputs), *_worst(outputs), *_layers_to_keep(outputs), *_outliers(outputs)]
+    return [
+        *_original(outputs),
+        *_ranking(outputs),
+        *_for_their_bits(outputs),
+        *_worst(outputs),
+        *_layers_to_keep(outputs),
+        *_outliers(outputs),
+    ]
 
 
 def _original(outputs: ModelOutputs) -> Iterator[str]:
@@ -113,6 +121,31 @@ def _ranking(outputs: ModelOutputs) -> Iterator[str]:
 
 def _written(value: float) -> str:
     return f"{value:.3g}" if math.isfinite(value) else "not finite"
+
+
+def _for_their_bits(outputs: ModelOutputs) -> Iterator[str]:
+    """Name the schemes of weights that are worth their bits, and those that another beats at no more bits."""
+    sized = []
+    for result in outputs.results:
+        precision = result.precision
+        alone = precision.activations is None and precision.cache is None and not precision.accumulator
+        if alone and result.bits_per_weight is not None:
+            sized.append((result.bits_per_weight, _score(outputs, result), str(precision)))
+    sized.sort()
+    beaten, front = [], []
+    for bits, score, name in sized:
+        better = [(s, b, n) for b, s, n in sized if b <= bits + _SAME_BITS and s < score]
+        text = f"{name} ({bits:.2f} bits, {_written(score)})"
+        if better:
+            (best, fewer, other), *rest = sorted(better)
+            also = f", also {', '.join(name for _, _, name in rest)}" if rest else ""
+            beaten.append(f"{text} by {other} ({fewer:.2f} bits, {_written(best)}){also}")
+        else:
+            front.append(text)
+    if len(sized) > 1:
+        yield f"Closest to the original for their bits per weight: {', '.join(front)}."
+    if beaten:
+        yield f"Beaten by one that takes no more bits (within {_SAME_BITS:g}): {'; '.join(beaten)}."
 
 
 def _worst(outputs: ModelOutputs) -> Iterator[str]:
