@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+from faulty_designs import SEEDED
 from rf8_design import FAULTS, multiply
 
 import rf8sim
@@ -258,6 +259,20 @@ def test_a_cause_of_a_long_stream_is_confirmed_to_its_end(monkeypatch):
     assert verdict.findings[0].proved
     assert (verdict.findings[0].wrong, verdict.findings[0].vectors) == (verdict.wrong_results, len(asked))
     results[-3] ^= 1
+    assert not any(finding.proved for finding in verify_arrays(asked, results).findings)
+
+
+def test_a_condition_in_a_stream_predicts_every_answer():
+    """One answer changed, after the first wrong one of its sum, and nothing is proved."""
+    seeded = SEEDED["rf8 accumulator: exponent field 3 of b"]
+    asked = vectors(seeded.operation, seeded.fmt, **seeded.options)
+    results = seeded.design(*asked.operands).astype(np.uint8)
+    findings = verify_arrays(asked, results).findings
+    assert findings[0].proved
+    assert findings[0].where == "the exponent field of b is 3"
+    wrong = results != asked.results
+    later = np.flatnonzero(wrong[1:] & wrong[:-1] & (asked.operands[0][1:] == 0)) + 1
+    results[later[4]] ^= 2
     assert not any(finding.proved for finding in verify_arrays(asked, results).findings)
 
 
