@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import rf8sim
 from rf8sim import reference
-from rf8sim.arithmetic import linalg
+from rf8sim.arithmetic import linalg, products
 from rf8sim.arithmetic.operands import get_operand, nibble_tables
 
 MODES = ("nearest-even", "nearest-away", "toward-zero", "up", "down", "to-odd", "stochastic")
@@ -36,8 +36,9 @@ def draw(rng: np.random.Generator, fmt: str, shape: tuple[int, ...], finite: boo
         numbers = np.where(rng.random(shape) < 0.2, numbers, usual)
         return np.where(np.isfinite(numbers), numbers, np.float32(1)) if finite else numbers
     values = rf8sim.get_format(fmt).values
-    codes = rng.integers(0, values.size, shape).astype(np.uint8)
-    ordinary = np.flatnonzero(np.isfinite(values)).astype(np.uint8)
+    kind = rf8sim.get_format(fmt).code_dtype
+    codes = rng.integers(0, values.size, shape).astype(kind)
+    ordinary = np.flatnonzero(np.isfinite(values)).astype(kind)
     swap = ~np.isfinite(values[codes]) & (finite | (rng.random(shape) < 0.7))
     return np.where(swap, ordinary[rng.integers(0, ordinary.size, shape)], codes)
 
@@ -94,6 +95,52 @@ def test_formats(accumulator, mode, order):
 def test_every_format_as_accumulator_of_itself(fmt):
     for order in ("sequential", "blocked:4"):
         check(fmt, fmt, fmt, order, "nearest-even", finite=True, seed=2)
+
+
+def certainty(monkeypatch):
+    """What the kernel of blocks says of each of its calls from here on."""
+    certain, kernel = [], products._kernels.accumulate_blocks
+
+    def recorded(*arguments):
+        certain.append(kernel(*arguments))
+        return certain[-1]
+
+    monkeypatch.setattr(products._kernels, "accumulate_blocks", recorded)
+    return certain
+
+
+@pytest.mark.parametrize(("accumulator", "mode"), [
+    *itertools.product(("float32", "e8m13"), MODES), ("float16", "nearest-even"), ("e4m3", "stochastic"),
+])  # fmt: skip
+def test_blocks_of_products_of_many_bits(accumulator, mode, monkeypatch):
+    """Their sums are no integers of float64: errors of sums are summed beside them, if these have no error."""
+    certain = certainty(monkeypatch)
+    for fmt_a, fmt_b in (("float16", "float16"), ("bfloat16", "float16")):
+        for order in ("blocked:3", "blocked:4"):
+            check(fmt_a, fmt_b, accumulator, order, mode, finite=True)
+    assert any(certain)
+
+
+FAR_APART = {
+    "errors of errors": ([2.0**100, 2.0**40, -(2.0**-20), 2.0**-80, -(2.0**100), 2.0**-90, -(2.0**40), 1.0], False),
+    "above a tie": ([1.0, 2.0**-24, 2.0**-70, 0.0, 0.0, 0.0, 0.0, 0.0], True),
+    "below a tie": ([1.0, 2.0**-24, -(2.0**-70), 0.0, 0.0, 0.0, 0.0, 0.0], True),
+    "below a number": ([1.0, -(2.0**-70), 0.0, 0.0, 0.0, 0.0, -1.0, 2.0**-80], True),
+}
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "stochastic"])
+@pytest.mark.parametrize("case", FAR_APART)
+def test_blocks_of_products_far_apart(case, mode, monkeypatch):
+    """What is left of a sum decides; where it has an error itself, the long accumulator does."""
+    certain, (terms, is_certain) = certainty(monkeypatch), FAR_APART[case]
+    a = rf8sim.encode(np.array([terms, np.negative(terms)]), "bfloat16")
+    b = rf8sim.encode(np.ones((8, 3)), "bfloat16")
+    chosen = rf8sim.Accumulation("float32", order="blocked:6", rounding=mode)
+    got = rf8sim.matmul(a, b, "bfloat16", accumulator=chosen)
+    x, y = numbers(a, "bfloat16"), numbers(b, "bfloat16")
+    oracle.same(got, oracle.matmul(x, y, "float32", "blocked:6", mode, "saturate", Fraction(1), 0))
+    assert certain == [is_certain]
 
 
 def test_a_format_too_dense_for_cells():

@@ -320,6 +320,64 @@ def accumulate(a: Any, b: Any, sums: Any, exact: Any, rule: Any, first: Any, ste
 
 
 @_jit
+def _add_block(sums: Any, x: Any, y: Any, error: Any, out: Any) -> bool:
+    """``out = sums + x @ y`` rounded to odd, for exact products; say whether that is certain.
+
+    Errors of sums (Knuth's TwoSum) are summed beside them; only where such a sum has an error itself it is not.
+    """
+    for j in range(out.size):
+        out[j], error[j] = sums[j], 0.0
+    lost = False
+    for k in range(x.size):
+        for j in range(out.size):
+            product = x[k] * y[k, j]
+            total = out[j] + product
+            shadow = total - out[j]
+            small = (out[j] - (total - shadow)) + (product - shadow)
+            out[j] = total
+            errors = error[j] + small
+            shadow = errors - error[j]
+            lost |= abs((error[j] - (errors - shadow)) + (small - shadow)) > 0  # false for the NaN of an infinite sum
+            error[j] = errors
+    for j in range(out.size):
+        small = error[j] if abs(out[j]) < np.inf else 0.0
+        total = out[j] + small
+        shadow = total - out[j]
+        error[j] = (out[j] - (total - shadow)) + (small - shadow)
+        out[j] = total + 0.0  # no zero has a sign
+    bits = out.view(np.int64)
+    for j in range(out.size):
+        inexact = (error[j] > 0) | (error[j] < 0)
+        step = np.int64(1) if (error[j] > 0) == (bits[j] > 0) else np.int64(-1)
+        bits[j] += step if inexact & (bits[j] & np.int64(1) == 0) else np.int64(0)
+    return not lost
+
+
+@_jit
+def accumulate_blocks(a: Any, b: Any, sums: Any, block: Any, rule: Any, first: Any, step: Any) -> bool:
+    """Add blocks of products to sums, each block with one rounding of the exact sum, as `accumulate` adds products.
+
+    Returns False, with ``sums`` unfinished, if a sum cannot be told to be exact.
+    """
+    ints, floats, buffer, codes = _scratch()
+    rows, columns = sums.shape
+    for i in range(rows):
+        for start in range(0, columns, _TILE):
+            stop = min(start + _TILE, columns)
+            size = stop - start
+            out = sums[i, start:stop]
+            total, error = floats[0, :size], floats[1, :size]
+            scratch = ints[0, :size], ints[1, :size], floats[2, :size], floats[3, :size]
+            index = first + np.uint64(i * columns + start)
+            for number in range(-(-a.shape[1] // block)):
+                k = number * block
+                if not _add_block(out, a[i, k : k + block], b[k : k + block, start:stop], error, total):
+                    return False
+                _round_sum(total, rule, index, step + np.uint64(number), scratch, buffer, codes[:size], out)
+    return True
+
+
+@_jit
 def accumulate_tree(a: Any, b: Any, sums: Any, exact: Any, rule: Any, first: Any, first_step: Any) -> None:
     """Sum the products by a tree of adders: neighbours first, an odd one out added to zero.
 

@@ -380,11 +380,36 @@ def _blocked(a: Operand, b: Operand, plan: Plan, first: int, step: int) -> Array
     finite = integer or (a.signs() is None and b.signs() is None)
     sums = np.zeros((a.shape[0], b.shape[1]))
     block = 1 if plan.order.name == "sequential" else plan.order.block
+    several = len(left) * len(right) > 1 or block > chunk
+    if several and finite and _add_blocks(a, b, sums, block, plan, first, step):
+        return sums
     for number, start in enumerate(range(0, depth, block)):
         stop = min(start + block, depth)
         special = None if finite else _special_sums(a.along(start, stop, 1), b.along(start, stop, 0))
         add_terms(sums, list(_terms(left, right, start, stop, chunk)), special, fits, plan, first, step + number)
     return _with_specials(sums, a, b) if integer else sums
+
+
+def _add_blocks(a: Operand, b: Operand, sums: Array, block: int, plan: Plan, first: int, step: int) -> bool:
+    """Add blocks to sums of zero by one kernel; return whether that could be done exactly, and leave zeros else."""
+    fmt, rule = plan.accumulator.format, plan.rule
+    open_sums = fmt is not None and not decides(fmt, Rounding(plan.rounding, bits=_DRAWN_BITS))
+    if rule is None or open_sums or a.grid.digits + b.grid.digits > 53:
+        return False
+    left, right = np.ascontiguousarray(a.values()), np.ascontiguousarray(b.values())
+    exact = []
+
+    def work(start: int, stop: int) -> None:
+        index = np.uint64(first + start * b.shape[1])
+        done = _kernels.accumulate_blocks(
+            left[start:stop], right, sums[start:stop], block, tuple(rule), index, np.uint64(step)
+        )
+        exact.append(done)
+
+    in_pieces(work, a.shape[0], plan.threads, weight=right.size)
+    if not all(exact):
+        sums[...] = 0.0
+    return all(exact)
 
 
 def _tree(a: Array, b: Array, plan: Plan, first: int) -> Array:

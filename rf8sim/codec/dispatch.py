@@ -82,6 +82,7 @@ def _is_little(size: int) -> bool:
 
 
 accumulate = Kernel("codec", "accumulate")
+accumulate_blocks = Kernel("codec", "accumulate_blocks")
 accumulate_float32 = Kernel("codec", "accumulate_float32")
 accumulate_tree = Kernel("codec", "accumulate_tree")
 distinct_numbers = Kernel("scales", "distinct_numbers")
