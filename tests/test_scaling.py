@@ -170,11 +170,16 @@ def test_rule_mse_beats_every_scale_of_its_search(name, block):
 
 
 @pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16])
-@pytest.mark.parametrize("name", ["e4m3fn/channel", "rf8/channel", "int8/channel@up", "e5m10/channel,mse", "e4m3fn"])
-def test_numbers_of_16_bits_get_the_scales_they_get_in_float32(name, dtype):
+@pytest.mark.parametrize("name", [
+    "e4m3fn/channel", "rf8/channel", "int8/channel@up", "e5m10/channel,mse", "e4m3fn", "e4m3fn/*x1", "e4m3fn/1x520",
+])  # fmt: skip
+@pytest.mark.parametrize("shape", [(5, 1500), (520, 520), (3, 4, 513), (4, 3, 13, 13)])
+def test_numbers_of_16_bits_get_the_scales_they_get_in_float32(name, dtype, shape):
     """Equal numbers of long channels are counted, not looked at one by one."""
-    x = weights((5, 1500)).astype(dtype)
-    x[0], x[1, 3], x[1, 4], x[2, :700] = 0, np.inf, np.nan, -0.0
+    x = weights(shape).astype(dtype)
+    if len(shape) == 2:
+        x *= np.linspace(1, 30, shape[0], dtype=np.float32).astype(dtype)[:, None]
+        x[0], x[1, 3], x[1, 4], x[2, :400] = 0, np.inf, np.nan, -0.0
     chosen, expected = choose_scales(x, name), choose_scales(x.astype(np.float32), name)
     assert np.array_equal(chosen.scales[0], expected.scales[0])
 

@@ -357,7 +357,7 @@ def _add_block(sums: Any, x: Any, y: Any, error: Any, out: Any) -> bool:
 def accumulate_blocks(a: Any, b: Any, sums: Any, block: Any, rule: Any, first: Any, step: Any) -> bool:
     """Add blocks of products to sums, each block with one rounding of the exact sum, as `accumulate` adds products.
 
-    Returns False, with ``sums`` unfinished, if a sum cannot be told to be exact.
+    Returns False, with ``sums`` unfinished, if it is not certain that a sum is exact.
     """
     ints, floats, buffer, codes = _scratch()
     rows, columns = sums.shape

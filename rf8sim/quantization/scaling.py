@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._base.threads import in_pieces
 from ..codec.boundaries import place
-from ..codec.dispatch import distinct_numbers, least_error
 from ..codec.inputs import as_data
-from ..codec.rounding import RoundingMode, as_rounding, check_choices
-from ..codec.thresholds import cell_table, search_table
+from ..codec.rounding import RoundingMode
 from ..formats import Format
 from .blocks import expand, grouped, ungrouped
 from .numbers import number_dtype, number_format, number_range, stored_number
 from .rules import RULES
+from .scale_search import Numbers, in_octaves, judged_mode, least_error_scales, nearest_stored, numbers_of
 from .scheme import Scheme, as_scheme
 
 if TYPE_CHECKING:
@@ -33,12 +31,6 @@ __all__ = [
     "quantizer",
     "scales_from_histogram",
 ]
-
-# Scales are searched from eight octaves below that of rule `max` to half the format's range above it (the middle of a
-# posit's range is its most precise part), then in finer steps around the best.
-_OCTAVES_BELOW = 8
-_STEPS_OF_OCTAVE = (4, 32)
-_RECURRING = 512  # elements of a group in 16 bits from which on it pays to count equal ones
 
 
 class Chosen(NamedTuple):
@@ -125,7 +117,7 @@ def choose_scales(
         )
     base = _stored(wanted / unit, scheme) * unit
     if scheme.scales.rule == "mse":
-        base = _least_error(_numbers(data, groups), base, unit, scheme)
+        base = least_error_scales(numbers_of(data, groups, scheme.scales.block), base, unit, scheme)
     elif scheme.scales.rule == "ggd":
         base = _expected(groups, base, unit, scheme, pooled)
     inner = np.where(largest > 0, base / unit, 1.0)
@@ -166,8 +158,8 @@ def scales_from_histogram(histogram: MagnitudeHistogram, scheme: str | Format | 
     base = _stored(_wanted(extreme if RULES[scheme.scales.rule].target == "min" else largest, scheme), scheme)
     if scheme.scales.rule == "mse":
         cells = histogram.cells()
-        numbers = _Numbers(cells.mean, cells.counts.astype(np.float64), np.array([0, cells.mean.size]))
-        base = _least_error(numbers, base, 1.0, scheme)
+        numbers = Numbers(cells.mean, cells.counts.astype(np.float64), np.array([0, cells.mean.size]))
+        base = least_error_scales(numbers, base, 1.0, scheme)
     elif scheme.scales.rule == "ggd":
         rms = np.sqrt([histogram.abs_moment(2.0)])
         base = _expected_scale(_fitted_shape(histogram), rms, base, 1.0, scheme)
@@ -277,105 +269,6 @@ def _ranges(data: NDArray[Any], scheme: Scheme, number: str) -> Chosen:
     return Chosen((first,), ungrouped(zero, scales.block, shape).astype(np.float32))
 
 
-# --- the least error on the data --------------------------------------------------------------------------------------
-
-
-class _Numbers(NamedTuple):
-    """Groups of numbers one after the other: how often each occurs (nothing for once), and where groups begin."""
-
-    x: NDArray[np.float64]
-    weights: NDArray[np.float64]
-    starts: NDArray[np.int64]
-
-
-def _numbers(data: NDArray[Any], groups: NDArray[np.float64]) -> _Numbers:
-    """Return the groups of a tensor; of long ones in 16 bits, in which numbers recur, each number once."""
-    count, length = groups.shape
-    in_rows = groups.size == data.size and data.shape[-1:] == (length,)
-    if not (in_rows and data.dtype.itemsize == 2 and data.dtype.kind not in "iu" and length >= _RECURRING):
-        return _Numbers(groups.reshape(-1), np.empty(0), np.arange(0, groups.size + 1, max(length, 1)))
-    with np.errstate(invalid="ignore"):  # signalling NaNs are among them
-        numbers = np.arange(1 << 16, dtype=np.uint16).view(data.dtype).astype(np.float64)
-    numbers[~np.isfinite(numbers)] = 0.0
-    patterns = np.ascontiguousarray(data).view(np.uint16).reshape(count, length)
-    found = _Numbers(np.empty(groups.size), np.empty(groups.size), np.empty(count + 1, np.int64))
-    distinct_numbers(patterns, numbers, *found)
-    return found
-
-
-def _least_error(
-    numbers: _Numbers, base: NDArray[np.float64], unit: NDArray[np.float64] | float, scheme: Scheme
-) -> NDArray[np.float64]:
-    """Search, for each block, the scale of the least squared error."""
-    chosen, least = base, np.full(base.size, np.inf)
-    _try_scales(numbers, base[:, None], np.zeros(1, np.int64), scheme, least)
-    coarse, fine = (1, 1) if _in_octaves(scheme) else _STEPS_OF_OCTAVE
-    rounds = [np.arange(-_OCTAVES_BELOW * coarse, (scheme.format.octaves / 2 + 1) * coarse) / coarse]
-    if fine > coarse:
-        rounds.append(np.arange(1 - fine // coarse, fine // coarse) / fine)
-    for octaves in rounds:
-        scales = _nearest((chosen / unit)[:, None] * 2.0**octaves, scheme) * np.reshape(unit, (-1, 1))
-        # Likely ones first, so that the others are given up early.
-        order = np.argsort(np.abs(octaves + 0.4), kind="stable")
-        best = _try_scales(numbers, scales, order, scheme, least)
-        chosen = np.where(best >= 0, np.take_along_axis(scales, np.maximum(best, 0)[:, None], axis=1)[:, 0], chosen)
-    return chosen
-
-
-def _try_scales(
-    numbers: _Numbers,
-    scales: NDArray[np.float64],
-    order: NDArray[np.int64],
-    scheme: Scheme,
-    least: NDArray[np.float64],
-) -> NDArray[np.int64]:
-    """Return the column of the best scale of each block, -1 where ``least`` is not undercut; it is updated."""
-    tables, best = _search_tables(scheme.format, _mode(scheme)), np.empty(least.size, np.int64)
-    x, weights, starts = numbers
-
-    def work(start: int, stop: int) -> None:
-        part = slice(start, stop)
-        bounds = starts[start : stop + 1]
-        least_error(x, weights, bounds, scales[part], order, tables, least[part], best[part])
-
-    in_pieces(work, least.size, weight=max(int(starts[-1]) // least.size, 1) * order.size)
-    return best
-
-
-@lru_cache(maxsize=256)
-def _search_tables(fmt: Format, mode: RoundingMode) -> tuple[Any, ...]:
-    """Return what the kernel rounds float64 by: a cell table or the steps of a search, and the values of the codes."""
-    _, overflow = check_choices(fmt, as_rounding(mode))
-    values = np.resize(np.append(fmt.values, np.nan), 1 << 8 * fmt.code_dtype.itemsize)
-    cells = cell_table(fmt, mode, overflow, "float64")
-    if cells is not None:
-        return (*cells, np.empty(0, np.uint64), np.empty(0, fmt.code_dtype), values)
-    steps = search_table(fmt, mode, overflow, "float64")
-    nothing = np.empty(0, np.uint64), np.empty(0, fmt.code_dtype), np.uint64(0)
-    return (*nothing, steps.first, steps.result, values)
-
-
-def _mode(scheme: Scheme) -> RoundingMode:
-    """Return the mode whose error counts."""
-    mode = RoundingMode(scheme.rounding)
-    return RoundingMode.NEAREST_EVEN if mode is RoundingMode.STOCHASTIC else mode
-
-
-def _in_octaves(scheme: Scheme) -> bool:
-    """Whether scales are powers of two."""
-    assert scheme.scales is not None
-    return scheme.scales.format == "e8m0fnu"
-
-
-def _nearest(scale: NDArray[np.float64], scheme: Scheme) -> NDArray[np.float64]:
-    """Return the nearest scales that are stored; of powers of two, by their logarithms."""
-    assert scheme.scales is not None
-    with np.errstate(under="ignore", over="ignore"):
-        if _in_octaves(scheme):
-            scale = np.exp2(np.round(np.log2(np.maximum(scale, np.finfo(np.float64).tiny))))
-        return stored_number(scale, scheme.scales.format)
-
-
 # --- the least expected error under a density -------------------------------------------------------------------------
 
 
@@ -445,17 +338,17 @@ def _expected_scale(
     """Return the scale of least expected error for each standard deviation; ``base`` where there is no fit."""
     if shape is None:
         return base
-    octaves, error = expected_error(scheme.format, _mode(scheme), round(shape, 3))
+    octaves, error = expected_error(scheme.format, judged_mode(scheme), round(shape, 3))
     safe = np.where(deviation > 0, deviation, 1.0)
-    if _in_octaves(scheme):
+    if in_octaves(scheme):
         # Of the powers of two near the optimum, the one with the least expected error.
         middle = np.round(np.log2(safe) + octaves[np.argmin(error)])
         candidates = middle[:, None] + np.arange(-3, 4)
         expected = np.interp(candidates - np.log2(safe)[:, None], octaves, error, left=np.inf, right=np.inf)
         exponent = np.take_along_axis(candidates, np.argmin(expected, axis=1)[:, None], axis=1)[:, 0]
-        scale = _nearest(np.exp2(np.clip(exponent, -1000, 1000)) / unit, scheme) * unit
+        scale = nearest_stored(np.exp2(np.clip(exponent, -1000, 1000)) / unit, scheme) * unit
     else:
-        scale = _nearest(safe * 2.0 ** octaves[np.argmin(error)] / unit, scheme) * unit
+        scale = nearest_stored(safe * 2.0 ** octaves[np.argmin(error)] / unit, scheme) * unit
     return np.where(deviation > 0, scale, base)
 
 
