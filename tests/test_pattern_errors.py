@@ -9,7 +9,7 @@ from rf8sim import as_scheme, quantize
 from rf8sim.quantization.metrics import RowErrors, row_scales
 from rf8sim.quantization.pattern_errors import PatternErrors
 from rf8sim.quantization.scaling import choose_scales
-from rf8sim.studies import measuring
+from rf8sim.studies import measuring, meters
 from rf8sim.studies.experiment import Settings
 
 SCHEMES = (
@@ -80,6 +80,6 @@ def test_a_report_is_the_same_by_patterns_and_by_elements(dtype, tmp_path, monke
     settings = Settings((*SCHEMES, "rf8/channel", "int8@stochastic"))
     results = []
     for many in (1, 1 << 40):
-        monkeypatch.setattr(measuring, "_MANY", many)
+        monkeypatch.setattr(meters, "_MANY", many)
         results.append(measuring.run([path], settings, chunk_elements=1000).to_json())
     assert results[0] == results[1]

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from msgspec.structs import replace
-from numpy.typing import NDArray
 
 import ggd
 from ggd import MagnitudeHistogram
@@ -20,13 +19,12 @@ from ggd import MagnitudeHistogram
 from .._version import __version__
 from ..checkpoints.checkpoint import CHUNK_ELEMENTS, CheckpointError, TensorInfo, open_checkpoint
 from ..quantization.blocks import Block
-from ..quantization.pattern_errors import PatternErrors
 from ..quantization.records import convert, to_builtins
 from ..quantization.scaling import equal_deviations
 from .choices import compare_choices
 from .experiment import Experiment, FitRecord, SchemeRecord, Settings, SkippedTensor, TensorRecord
-from .meters import Meter, TensorScales, fits_to_all_pieces, scales_of_tensor
-from .pieces import Piece, block_of, cut, pieces, row_units, undivided, widened
+from .meters import Meter, TensorScales, cleaned_and_wide, fits_to_all_pieces, measured_pieces, scales_of_tensor
+from .pieces import block_of, cut, pieces, row_units, undivided, widened
 from .scheduling import Cluster, Journal, map_tensors
 
 if TYPE_CHECKING:
@@ -208,7 +206,7 @@ class Metering:
         if in_pieces:
             places = cut([meter.scheme for meter in in_pieces], shape, self.chunk_elements, rows)
             read = pieces(tensor, places, self.chunk_elements, rows)
-            for piece in _measured(in_pieces, read, len(rows), prepared.summary):
+            for piece in measured_pieces(in_pieces, read, len(rows), prepared.summary):
                 advance(piece.offset - rows.start * tensor.matrix_shape[1])
         if len(in_pieces) < len(meters):
             self._measure_undivided(tensor, [meter for meter in meters if undivided(meter.scheme, shape)])
@@ -217,7 +215,7 @@ class Metering:
     def _measure_undivided(self, tensor: TensorInfo, meters: list[Meter]) -> None:
         chunks = [widened(chunk.values).reshape(-1) for chunk in tensor.chunks(self.chunk_elements)]
         values = np.concatenate(chunks).reshape(tensor.shape)
-        cleaned, wide = _cleaned(values)
+        cleaned, wide = cleaned_and_wide(values)
         for meter in meters:
             meter.add_tensor(values, cleaned, wide)
 
@@ -240,44 +238,8 @@ class _Measuring(Metering):
         return _Measured(replace(record, channels=present), prepared.summary)
 
 
-def _measured(
-    meters: Sequence[Meter], read: Iterator[Piece], rows: int, summary: MagnitudeHistogram
-) -> Iterator[Piece]:
-    """Yield pieces, and measure each; schemes with one scale are measured together where elements have 16 bits."""
-    alone, errors = meters, None
-    for number, piece in enumerate(read):
-        yield piece
-        first = piece.row - meters[0].first_row
-        if number == 0 and piece.values.dtype.name in _OF_PATTERNS and rows * piece.values.shape[1] >= _MANY:
-            alone = [meter for meter in meters if meter.one_scale is None]
-            together = [(meter.scheme, scales) for meter in meters if (scales := meter.one_scale) is not None]
-            errors = PatternErrors(piece.values.dtype, together, rows, summary) if together else None
-        if errors is not None:
-            errors.add(piece.values, first)
-        if alone:
-            cleaned, wide = _cleaned(piece.values)
-            for meter in alone:
-                meter.add(piece, cleaned, wide)
-    if errors is not None:
-        measured = iter(zip(errors.of_schemes(), errors.quantized, strict=True))
-        for meter in meters:
-            if meter.one_scale is not None:
-                meter.set_errors(*next(measured))
-
-
-_OF_PATTERNS = ("bfloat16", "float16")
-_MANY = 1 << 14
-"""Elements from which on tables of what occurs cost less than they save."""
-
 _PART = 8
 """Chunks in a part of a tensor that is divided: a second's work, beside which to divide costs nothing."""
-
-
-def _cleaned(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return elements with zeros for those that are not finite, and elements in a type that numpy computes with."""
-    finite = np.isfinite(values)
-    cleaned = values if finite.all() else np.where(finite, values, values.dtype.type(0))
-    return cleaned, values.astype(np.float32) if values.dtype.itemsize == 2 else values
 
 
 def survey(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +13,21 @@ from ggd import MagnitudeHistogram
 
 from ..quantization.blocks import expand, matrix_shape
 from ..quantization.metrics import RowErrors, row_scales
+from ..quantization.pattern_errors import PatternErrors
 from ..quantization.scaling import Chosen, choose_scales, outer_scales, scales_from_histogram
 from ..quantization.scheme import Scheme
 from ..quantization.tensor import QuantizedTensor, quantize
 from .experiment import ChannelRecord, SchemeRecord
 from .pieces import Piece, block_of, undivided
 
-__all__ = ["Meter", "TensorScales", "fits_to_all_pieces", "scales_of_tensor"]
+__all__ = [
+    "Meter", "TensorScales", "cleaned_and_wide", "fits_to_all_pieces", "measured_pieces", "scales_of_tensor",
+]  # fmt: skip
+
+
+_OF_PATTERNS = ("bfloat16", "float16")
+_MANY = 1 << 14
+"""Elements from which on tables of what occurs cost less than they save."""
 
 
 class TensorScales(NamedTuple):
@@ -178,3 +186,35 @@ class Meter:
         relative = math.sqrt(float(squares[worst] / squares.mean()))
         median = float(np.median(decibels[some]))
         return ChannelRecord(self.scheme, some.size, worst, float(decibels[worst]), median, relative)
+
+
+def cleaned_and_wide(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return elements with zeros for those that are not finite, and elements in a type that numpy computes with."""
+    finite = np.isfinite(values)
+    cleaned = values if finite.all() else np.where(finite, values, values.dtype.type(0))
+    return cleaned, values.astype(np.float32) if values.dtype.itemsize == 2 else values
+
+
+def measured_pieces(
+    meters: Sequence[Meter], read: Iterator[Piece], rows: int, summary: MagnitudeHistogram
+) -> Iterator[Piece]:
+    """Yield pieces, and measure each; schemes with one scale are measured together where elements have 16 bits."""
+    alone, errors = meters, None
+    for number, piece in enumerate(read):
+        yield piece
+        first = piece.row - meters[0].first_row
+        if number == 0 and piece.values.dtype.name in _OF_PATTERNS and rows * piece.values.shape[1] >= _MANY:
+            alone = [meter for meter in meters if meter.one_scale is None]
+            together = [(meter.scheme, scales) for meter in meters if (scales := meter.one_scale) is not None]
+            errors = PatternErrors(piece.values.dtype, together, rows, summary) if together else None
+        if errors is not None:
+            errors.add(piece.values, first)
+        if alone:
+            cleaned, wide = cleaned_and_wide(piece.values)
+            for meter in alone:
+                meter.add(piece, cleaned, wide)
+    if errors is not None:
+        measured = iter(zip(errors.of_schemes(), errors.quantized, strict=True))
+        for meter in meters:
+            if meter.one_scale is not None:
+                meter.set_errors(*next(measured))
