@@ -15,6 +15,7 @@ __all__ = [
     "layout",
     "matrix_shape",
     "row_pieces",
+    "row_step",
     "scale_rows",
     "scale_shape",
     "ungrouped",
@@ -101,6 +102,20 @@ def row_pieces(block: Block, shape: tuple[int, ...], elements: int) -> list[rang
     >>> row_pieces((1, -1, -1), (4, 6, 8), 100) is None
     True
     """
+    rows, step = matrix_shape(shape)[0], row_step(block, shape, elements)
+    if step is None:
+        return None
+    return [range(row, min(row + step, rows)) for row in range(0, max(rows, 1), max(step, 1))]
+
+
+def row_step(block: Block, shape: tuple[int, ...], elements: int) -> int | None:
+    """Return how many rows a piece of `row_pieces` has, which may be more than there are.
+
+    Examples
+    --------
+    >>> row_step((128, 128), (512, 64), 10_000), row_step((1, -1, -1), (4, 6, 8), 100) is None
+    (128, True)
+    """
     rows, columns = matrix_shape(shape)
     size = 1 if block is None else block[-2]
     if block is not None and len(block) > 2 and len(shape) > 2:
@@ -108,10 +123,8 @@ def row_pieces(block: Block, shape: tuple[int, ...], elements: int) -> list[rang
     unit = shape[1] if len(shape) == 3 else rows  # blocks do not reach from one expert into the next
     step = max(elements // max(columns, 1), 1)
     if size == -1 or (size > 1 and unit % size and len(shape) == 3):
-        step = unit
-    elif size > 1:
-        step = max(step // size, 1) * size
-    return [range(row, min(row + step, rows)) for row in range(0, max(rows, 1), max(step, 1))]
+        return unit
+    return max(step // size, 1) * size if size > 1 else step
 
 
 def scale_rows(block: Block, shape: tuple[int, ...], rows: range) -> slice:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoints.checkpoint import CHUNK_ELEMENTS, TensorInfo
-from ..quantization.blocks import Block, matrix_shape, row_pieces
+from ..quantization.blocks import Block, matrix_shape, row_step
 from ..quantization.scheme import Scheme
 
 __all__ = ["Piece", "cut", "every_nth_row", "pieces", "row_units", "undivided", "widened"]
@@ -52,7 +52,7 @@ def undivided(scheme: Scheme, shape: tuple[int, ...]) -> bool:
     several_outer = (
         scheme.scales is not None and scheme.scales.outer is not None and scheme.scales.outer.block is not None
     )
-    return several_outer or row_pieces(block_of(scheme), shape, 1) is None
+    return several_outer or row_step(block_of(scheme), shape, 1) is None
 
 
 def cut(
@@ -111,9 +111,9 @@ def row_units(blocks: Iterable[Block], shape: tuple[int, ...]) -> tuple[int, int
     unit, most = 1, max(rows, 1)
     for block in dict.fromkeys(blocks):
         enough = (rows + max(block or (1,))) * columns  # for one piece, where blocks may lie in one
-        smallest, largest = row_pieces(block, shape, 1), row_pieces(block, shape, enough)
-        if smallest and largest:
-            unit, most = math.lcm(unit, len(smallest[0])), min(most, len(largest[0]))
+        smallest, largest = row_step(block, shape, 1), row_step(block, shape, enough)
+        if smallest and largest and rows:
+            unit, most = math.lcm(unit, min(smallest, rows)), min(most, largest, rows)
     return min(unit, most), most
 
 
