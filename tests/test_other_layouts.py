@@ -14,6 +14,7 @@ from test_others import GENERATOR, codes, fp8, noise, repeated, scale_like, word
 import rf8sim  # noqa: E402
 from rf8sim.checkpoints.checkpoint import open_checkpoint  # noqa: E402
 from rf8sim.checkpoints.errors import CheckpointError  # noqa: E402
+from rf8sim.checkpoints.folders import codes_name  # noqa: E402
 from rf8sim.checkpoints.plan import Plan, Recipe  # noqa: E402
 from rf8sim.checkpoints.protect import Protection  # noqa: E402
 
@@ -221,7 +222,7 @@ def test_scales_that_a_config_promises(tmp_path, method):
     )
     assert found["head.weight"].skipped is None
     rf8sim.quantize_checkpoint(tmp_path, tmp_path / "out", Plan(kept=()))
-    written = load_file(tmp_path / "out" / "model.safetensors")
+    written = load_file(tmp_path / "out" / codes_name("model.safetensors"))
     assert torch.equal(written["l.weight"].view(torch.uint8), tensors["l.weight"].view(torch.uint8))
     (tmp_path / "config.json").write_text("{}")
     assert all(tensor.skipped is None for tensor in open_checkpoint(tmp_path))

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 import rf8sim  # noqa: E402
 from rf8sim.checkpoints.checkpoint import open_checkpoint  # noqa: E402
 from rf8sim.checkpoints.errors import CheckpointError  # noqa: E402
+from rf8sim.checkpoints.folders import codes_name  # noqa: E402
 from rf8sim.checkpoints.plan import Plan  # noqa: E402
 from rf8sim.report.sections.contents import Contents, hash_inputs  # noqa: E402
 from rf8sim.report.sections.pages import REPORT  # noqa: E402
@@ -253,7 +254,7 @@ def test_a_companion_is_never_rounded(tmp_path, layout):
     save_file({**tensors, "norm.weight": torch.ones(8)}, tmp_path / "source" / "model.safetensors")
     (tmp_path / "source" / "config.json").write_text(json.dumps({"a": 1, "quantization_config": {"quant_method": "?"}}))
     rf8sim.quantize_checkpoint(tmp_path / "source", tmp_path / "out")
-    written = load_file(tmp_path / "out" / "model.safetensors")
+    written = load_file(tmp_path / "out" / codes_name("model.safetensors"))
     [weight] = [tensor for tensor in open_checkpoint(tmp_path / "source") if tensor.name == name]
     assert weight.coded is not None
     for part, tensor in tensors.items():
