@@ -46,7 +46,7 @@ class PatternErrors:
     >>> errors = PatternErrors(x.dtype, [(scheme, choose_scales(x, scheme))], 2)
     >>> errors.add(x)
     >>> errors.of_schemes()[0].squared_errors.round(6).tolist()
-    [0.000635, 0.5]
+    [0.000645, 0.5]
     """
 
     def __init__(
