@@ -109,8 +109,8 @@ def sequential_rates(rounds: int) -> dict[str, float]:
 
 ENGINES = (
     ("hopper-fp8", "e4m3fn"), ("hopper-fp16", "float16"), ("blackwell-fp8", "e5m2"), ("blackwell-mxfp4", "e2m1fn"),
-    ("cdna2-fp16", "float16"), ("cdna3-fp16", "float16"), ("cdna3-fp8", "e4m3fnuz"), ("riscv-bf16", "bfloat16"),
-    ("riscv-fp8", "e4m3fn"),
+    ("cdna1-fp16", "float16"), ("cdna2-fp16", "float16"), ("cdna3-fp16", "float16"), ("cdna3-fp8", "e4m3fnuz"),
+    ("riscv-bf16", "bfloat16"), ("riscv-fp8", "e4m3fn"),
 )  # fmt: skip
 
 

@@ -381,7 +381,7 @@ def _blocked(a: Operand, b: Operand, plan: Plan, first: int, step: int) -> Array
     sums = np.zeros((a.shape[0], b.shape[1]))
     block = 1 if plan.order.name == "sequential" else plan.order.block
     several = len(left) * len(right) > 1 or block > chunk
-    if several and finite and _add_blocks(a, b, sums, block, plan, first, step):
+    if several and finite and not integer and _add_blocks(a, b, sums, block, plan, first, step):
         return sums
     for number, start in enumerate(range(0, depth, block)):
         stop = min(start + block, depth)
