@@ -121,6 +121,15 @@ def test_blocks_of_products_of_many_bits(accumulator, mode, monkeypatch):
     assert any(certain)
 
 
+@pytest.mark.parametrize("order", ["sequential", "blocked:3", "pairwise"])
+def test_a_signalling_nan_is_a_nan(order):
+    x = np.array([[1.0, np.nan, 2.0], [1.0, 2.0, 3.0]], np.float32)
+    x.view(np.uint32)[0, 1] = 0x7F800001
+    codes = rf8sim.encode(np.ones((3, 2)), "rf8")
+    got = rf8sim.matmul(x, codes, ("float32", "rf8"), accumulator=rf8sim.Accumulation("float32", order=order))
+    assert np.array_equal(got, [[np.nan, np.nan], [6.0, 6.0]], equal_nan=True)
+
+
 FAR_APART = {
     "errors of errors": ([2.0**100, 2.0**40, -(2.0**-20), 2.0**-80, -(2.0**100), 2.0**-90, -(2.0**40), 1.0], False),
     "above a tie": ([1.0, 2.0**-24, 2.0**-70, 0.0, 0.0, 0.0, 0.0, 0.0], True),

@@ -184,7 +184,9 @@ def get_operand(x: ArrayLike, fmt: str | Format) -> Operand:
         array = np.asarray(x)
         if array.dtype.name not in FLOAT32_DTYPES:
             raise TypeError(f"format 'float32' expects float32 numbers, got dtype {array.dtype.name}: convert first")
-        data = array.astype(np.float32)
+        with np.errstate(invalid="ignore"):  # signalling NaNs, which become quiet: casts of them warn
+            data = array.astype(np.float32)
+        data[np.isnan(data)] = np.nan
         return Operand(data, None, _grid(data.astype(np.float64)), ())
     fmt = get_format(fmt)
     table, grid, parts = table_of(fmt)
