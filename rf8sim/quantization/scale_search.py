@@ -44,9 +44,9 @@ def numbers_of(data: NDArray[Any], groups: NDArray[np.float64], block: Block) ->
         numbers = np.arange(1 << 16, dtype=np.uint16).view(data.dtype).astype(np.float64)
     numbers[~np.isfinite(numbers)] = 0.0
     patterns = np.ascontiguousarray(data).view(np.uint16).reshape(count, length)
-    found = Numbers(np.empty(groups.size), np.empty(groups.size), np.empty(count + 1, np.int64))
-    distinct_numbers(patterns, numbers, *found)
-    return found
+    distinct = Numbers(np.empty(groups.size), np.empty(groups.size), np.empty(count + 1, np.int64))
+    distinct_numbers(patterns, numbers, *distinct)
+    return distinct
 
 
 def least_error_scales(

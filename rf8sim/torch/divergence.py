@@ -104,8 +104,8 @@ def _names_in(model: nn.Module, names: Sequence[str]) -> dict[str, str]:
     """Return the model's name of each matrix of a checkpoint."""
     known = {name for name, _ in model.named_parameters()}
     prefix = str(getattr(model, "base_model_prefix", "") or "")
-    found = {}
+    spelled = {}
     for name in names:
         spellings = (name, f"{prefix}.{name}", name.removeprefix(f"{prefix}."))
-        found[name] = next((spelling for spelling in spellings if spelling in known), name)
-    return found
+        spelled[name] = next((spelling for spelling in spellings if spelling in known), name)
+    return spelled

@@ -45,8 +45,8 @@ def nearest_patterns(kind: Kind, values: Array, further: int = 0) -> Patterns:
         return narrow
     assert isinstance(kind, Fixed)
     low, high = (-(2.0 ** (kind.bits - 1)), 2.0 ** (kind.bits - 1) - 1) if kind.signed else (0.0, 2.0**kind.bits - 1)
-    whole = np.clip(np.trunc(np.ldexp(np.nan_to_num(values), kind.fraction)) + further, low, high)
-    return kind.wrapped(whole.astype(np.int64))
+    steps = np.clip(np.trunc(np.ldexp(np.nan_to_num(values), kind.fraction)) + further, low, high)
+    return kind.wrapped(steps.astype(np.int64))
 
 
 def moved(kind: Kind, patterns: Patterns, by: int) -> Patterns:
