@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from engine_model import Spec, dot, smallest_exponent
+from loops import looped
 
 import rf8sim
 from rf8sim import Accumulation, OperandScales, get_format
@@ -67,7 +68,7 @@ def assert_as_modelled(got: np.ndarray, wanted: list[list[float]]) -> None:
     assert not np.signbit(got[got == 0]).any()
 
 
-@pytest.mark.parametrize(("engine", "name"), CASES)
+@looped(("engine", "name"), CASES)
 @pytest.mark.parametrize("kind", ["spread", "any number", "any code"])
 def test_every_output_of_an_engine_is_the_models(engine: str, name: str, kind: str) -> None:
     fmt, spec = get_format(name), MODELS[engine][0]

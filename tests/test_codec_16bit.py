@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from loops import looped
 from oracle_helpers import (
     UNREGISTERED,
     all_patterns,
@@ -30,7 +31,7 @@ def inputs(fmt: rf8sim.Format, dtype: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize(("name", "rounding", "overflow"), cases())
+@looped(("name", "rounding", "overflow"), cases())
 def test_every_16_bit_input(name: str, rounding: str, overflow: str, dtype: str) -> None:
     fmt = get_format(name)
     x = inputs(fmt, dtype)
@@ -39,7 +40,7 @@ def test_every_16_bit_input(name: str, rounding: str, overflow: str, dtype: str)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize(("name", "rounding"), cases(overflow=False))
+@looped(("name", "rounding"), cases(overflow=False))
 def test_expected_codes_are_the_oracle_s(name: str, rounding: str, dtype: str) -> None:
     """The arrays that the test above expects are the Fraction oracle's at both ends of every run of one code.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
+from loops import looped
 from oracle_helpers import DTYPES, nans
 
 import rf8sim
@@ -14,9 +15,9 @@ WITHOUT_NAN = [name for name in format_names() if get_format(name).nan is None]
 MODES = ["nearest-even", "stochastic"]
 
 
-@pytest.mark.parametrize("rounding", MODES)
+@looped("rounding", MODES)
 @pytest.mark.parametrize("dtype", list(DTYPES))
-@pytest.mark.parametrize("name", WITHOUT_NAN)
+@looped("name", WITHOUT_NAN)
 def test_nan_into_a_format_without_nan(name: str, dtype: str, rounding: str) -> None:
     for nan in nans(dtype):
         x = np.zeros((3, 5), dtype=DTYPES[dtype])
@@ -93,13 +94,13 @@ def test_unknown_options_suggest_the_nearest(options: dict[str, object], message
         rf8sim.encode(np.ones(3), "rf8", **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", [name for name in format_names() if get_format(name).family != "residual"])
+@looped("name", [name for name in format_names() if get_format(name).family != "residual"])
 def test_residual_is_for_the_rf_family(name: str) -> None:
     with pytest.raises(ValueError, match=f"'residual'.*'{name}'"):
         rf8sim.encode(np.ones(3), name, rounding="residual")
 
 
-@pytest.mark.parametrize("name", format_names())
+@looped("name", format_names())
 def test_overflow_options_need_their_code(name: str) -> None:
     fmt = get_format(name)
     for option, has in (("nan", fmt.nan is not None), ("infinity", bool(np.isinf(fmt.values).any()))):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from loops import looped
 from oracle_helpers import (
     DTYPES,
     UNREGISTERED,
@@ -40,7 +41,7 @@ WIDE = ["float32", "float64"]
 
 
 @pytest.mark.parametrize("dtype", WIDE)
-@pytest.mark.parametrize(("name", "rounding"), cases(overflow=False))
+@looped(("name", "rounding"), cases(overflow=False))
 def test_every_boundary_and_its_neighbours(name: str, rounding: str, dtype: str) -> None:
     """Values, midpoints, irrational boundaries, the overflow edge: the numbers of the dtype about each."""
     fmt = get_format(name)
@@ -50,7 +51,7 @@ def test_every_boundary_and_its_neighbours(name: str, rounding: str, dtype: str)
 
 
 @pytest.mark.parametrize("dtype", WIDE)
-@pytest.mark.parametrize(("name", "rounding", "overflow"), [case for case in cases() if case[2] != "saturate"])
+@looped(("name", "rounding", "overflow"), [case for case in cases() if case[2] != "saturate"])
 def test_every_boundary_with_each_overflow_option(name: str, rounding: str, overflow: str, dtype: str) -> None:
     fmt = get_format(name)
     x = np.concatenate([around(points(fmt)[-12:], dtype, ulps=3), specials(dtype)])
@@ -58,7 +59,7 @@ def test_every_boundary_with_each_overflow_option(name: str, rounding: str, over
     same_codes(got, oracle(x, fmt, rounding, overflow), x, fmt, f"{rounding} {overflow} {dtype}")
 
 
-@pytest.mark.parametrize(("name", "rounding"), cases(overflow=False))
+@looped(("name", "rounding"), cases(overflow=False))
 def test_float64_is_not_first_rounded_to_float32(name: str, rounding: str) -> None:
     """A hair to either side of every boundary: float32 cannot tell the two apart, and a tie is not one."""
     fmt = get_format(name)
@@ -80,7 +81,7 @@ def test_float64_is_not_first_rounded_to_float32(name: str, rounding: str) -> No
 
 
 @pytest.mark.parametrize("dtype", WIDE)
-@pytest.mark.parametrize(("name", "rounding", "overflow"), cases())
+@looped(("name", "rounding", "overflow"), cases())
 def test_random_bit_patterns(name: str, rounding: str, overflow: str, dtype: str) -> None:
     """Seeded patterns: of the whole space, and of the format's own octaves (where most decisions are)."""
     fmt = get_format(name)
@@ -119,7 +120,7 @@ def test_any_bit_pattern_in_any_mode(data: st.DataObject) -> None:
 # ---------------------------------------------------------------- corners by name
 
 
-@pytest.mark.parametrize("name", NAMES)
+@looped("name", NAMES)
 def test_largest_float32_saturates(name: str) -> None:
     """It must not overflow on the way: the largest float32 is a finite input and gives the largest value."""
     fmt = get_format(name)
@@ -134,7 +135,7 @@ def test_largest_float32_saturates(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", list(DTYPES))
-@pytest.mark.parametrize("name", [name for name in NAMES if get_format(name).nan is not None])
+@looped("name", [name for name in NAMES if get_format(name).nan is not None])
 def test_every_nan_is_the_nan(name: str, dtype: str) -> None:
     fmt = get_format(name)
     x = nans(dtype)
@@ -145,7 +146,7 @@ def test_every_nan_is_the_nan(name: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", list(DTYPES))
-@pytest.mark.parametrize("name", NAMES)
+@looped("name", NAMES)
 def test_zeros_keep_their_sign_where_there_are_two(name: str, dtype: str) -> None:
     fmt = get_format(name)
     plus = ladder(fmt, False)[1][0]
@@ -155,7 +156,7 @@ def test_zeros_keep_their_sign_where_there_are_two(name: str, dtype: str) -> Non
         assert rf8sim.encode(x, fmt, rounding=rounding).tolist() == [plus, minus]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if get_format(name).signed])
+@looped("name", [name for name in NAMES if get_format(name).signed])
 def test_negative_underflow(name: str) -> None:
     fmt = get_format(name)
     zero = fmt.zero if fmt.negative_zero is None else fmt.negative_zero
@@ -169,7 +170,7 @@ def test_negative_underflow(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", list(DTYPES))
-@pytest.mark.parametrize("name", [name for name in NAMES if not get_format(name).signed])
+@looped("name", [name for name in NAMES if not get_format(name).signed])
 def test_unsigned_formats_take_a_negative_input_as_out_of_range(name: str, dtype: str) -> None:
     fmt = get_format(name)
     x = np.array([-1e-5, -1.0, -100.0, -np.inf]).astype(DTYPES[dtype])
@@ -252,7 +253,7 @@ def some_integers(dtype: str, fmt: rf8sim.Format) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "uint64"])
-@pytest.mark.parametrize(("name", "rounding"), cases(overflow=False))
+@looped(("name", "rounding"), cases(overflow=False))
 def test_wide_integers(name: str, rounding: str, dtype: str) -> None:
     fmt = get_format(name)
     x = some_integers(dtype, fmt)
@@ -266,7 +267,7 @@ def test_wide_integers(name: str, rounding: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16"])
-@pytest.mark.parametrize("name", NAMES)
+@looped("name", NAMES)
 def test_every_small_integer(name: str, dtype: str) -> None:
     fmt = get_format(name)
     x = np.arange(np.iinfo(dtype).min, np.iinfo(dtype).max + 1).astype(dtype)
@@ -380,7 +381,7 @@ def test_threads_do_not_matter(dtype: str) -> None:
 # ---------------------------------------------------------------- laws
 
 
-@pytest.mark.parametrize("name", NAMES)
+@looped("name", NAMES)
 def test_decode(name: str) -> None:
     fmt = get_format(name)
     codes = np.arange(fmt.values.size).astype(np.uint8)
@@ -398,7 +399,7 @@ def test_decode(name: str) -> None:
         np.testing.assert_array_equal(to_float64(values), to_float64(rounded))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@looped("name", NAMES)
 def test_round_trip_gives_the_canonical_code(name: str) -> None:
     fmt = get_format(name)
     codes = np.arange(fmt.values.size).astype(np.uint8)
@@ -413,7 +414,7 @@ def test_round_trip_gives_the_canonical_code(name: str) -> None:
                 same_codes(got, canonical[here], x[here], fmt, f"{rounding} {overflow}")
 
 
-@pytest.mark.parametrize(("name", "rounding"), cases(overflow=False))
+@looped(("name", "rounding"), cases(overflow=False))
 def test_monotone_idempotent_and_symmetric(name: str, rounding: str) -> None:
     fmt = get_format(name)
     x = np.sort(to_float64(around(points(fmt), "float32")))
@@ -428,7 +429,7 @@ def test_monotone_idempotent_and_symmetric(name: str, rounding: str) -> None:
         )
 
 
-@pytest.mark.parametrize(("name", "rounding"), cases(overflow=False))
+@looped(("name", "rounding"), cases(overflow=False))
 def test_error_is_within_half_a_gap_or_one(name: str, rounding: str) -> None:
     """Half the gap between the neighbours for the nearest modes (posits apart), one gap for the rest."""
     fmt = get_format(name)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from loops import looped
 
 import rf8sim
 from rf8sim.entropy import blobs
@@ -49,8 +50,8 @@ CASES = {
 BLOCKS = (1, 2, 3, 5, 1000, 4096, 1 << 16)
 
 
-@pytest.mark.parametrize("coder", CODERS)
-@pytest.mark.parametrize("case", CASES)
+@looped("coder", CODERS)
+@looped("case", CASES)
 def test_round_trip(case, coder):
     codes = CASES[case]
     for block_size in BLOCKS:
@@ -133,8 +134,8 @@ def test_rans_of_sparse_codes(share):
     assert len(compress(codes, "huffman")) > codes.size / 8
 
 
-@pytest.mark.parametrize("coder", CODERS)
-@pytest.mark.parametrize("case", CASES)
+@looped("coder", CODERS)
+@looped("case", CASES)
 def test_the_size_is_known_beforehand(coder, case):
     codes = CASES[case].ravel()
     for block_size in (1000, 1 << 16):

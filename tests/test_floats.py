@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from loops import looped
 
 import rf8sim
 from rf8sim.arithmetic.accumulators import get_accumulator
@@ -141,8 +142,8 @@ def test_arrays_that_encode_as_they_are():
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("exponent", range(2, 12))
-@pytest.mark.parametrize("mantissa", [1, 2, 7, 13, 23, 52])
+@looped("exponent", range(2, 12))
+@looped("mantissa", [1, 2, 7, 13, 23, 52])
 def test_parsed_names(exponent, mantissa):
     layout = get_layout(f"e{exponent}m{mantissa}")
     assert (layout.exponent_bits, layout.mantissa_bits) == (exponent, mantissa)
@@ -237,16 +238,16 @@ def check(accumulator: str, order: str, mode: str, seed: int = 0, shape: tuple[i
     return got
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("order", ORDERS)
+@looped("mode", MODES)
+@looped("order", ORDERS)
 @pytest.mark.parametrize("accumulator", [*ACCUMULATORS, *WIDE])
 def test_sums_are_those_of_fractions(accumulator, order, mode):
     for finite in (True, False):
         check(accumulator, order, mode, finite=finite)
 
 
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("accumulator", ACCUMULATORS)
+@looped("order", ORDERS)
+@looped("accumulator", ACCUMULATORS)
 def test_stochastic_sums_are_those_of_fractions(accumulator, order):
     check(accumulator, order, "stochastic", 2**40 + 1)
 

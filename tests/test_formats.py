@@ -16,6 +16,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from gfloat import decode_float
+from loops import looped
 
 from rf8sim.formats import Format, format_names, get_format, posit_format, residual_format
 from rf8sim.formats.minifloat import ML_DTYPES
@@ -339,7 +340,7 @@ def test_quantile_tables(name: str) -> None:
 # ---------------------------------------------------------------- what holds for every format
 
 
-@pytest.mark.parametrize("name", format_names())
+@looped("name", format_names())
 def test_derived_attributes(name: str) -> None:
     fmt = get_format(name)
     values = fmt.values
@@ -363,7 +364,7 @@ def test_derived_attributes(name: str) -> None:
     np.testing.assert_array_equal(finite_or_none, np.isfinite(values))
 
 
-@pytest.mark.parametrize("name", format_names())
+@looped("name", format_names())
 @pytest.mark.parametrize("negative", [False, True])
 def test_sides_are_the_ladder_of_the_oracle(name: str, negative: bool) -> None:
     fmt = get_format(name)
@@ -380,7 +381,7 @@ def test_sides_are_the_ladder_of_the_oracle(name: str, negative: bool) -> None:
     assert side.infinity == (infinities[0] if infinities.size else None)
 
 
-@pytest.mark.parametrize("name", format_names())
+@looped("name", format_names())
 def test_immutable(name: str) -> None:
     fmt = get_format(name)
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from loops import looped
 
 import rf8sim
 from rf8sim import Rounding
@@ -68,7 +69,7 @@ def test_codes_are_the_same(name, both):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", ["rf8", "e4m3fn", "float16", "e8m0fnu", "int8"])
+@looped("name", ["rf8", "e4m3fn", "float16", "e8m0fnu", "int8"])
 def test_draws_are_the_same(name, size, both):
     fmt = get_format(name)
     for rounding in (

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from loops import looped
 
 import rf8sim
 from rf8sim import reference
@@ -72,8 +73,8 @@ def check(fmt_a: str, fmt_b: str, accumulator: str, order: str, mode: str, *, se
 # ---------------------------------------------------------------- every accumulator against Fractions
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("order", ORDERS)
+@looped("mode", MODES)
+@looped("order", ORDERS)
 @pytest.mark.parametrize("accumulator", FLOATS)
 def test_floats(accumulator, order, mode):
     for (fmt_a, fmt_b), finite in itertools.product(PAIRS, (True, False)):
@@ -81,9 +82,7 @@ def test_floats(accumulator, order, mode):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize(
-    ("accumulator", "mode"), [*itertools.product(FORMATS, MODES), ("rf8", "residual"), ("rf6", "residual")]
-)
+@looped(("accumulator", "mode"), [*itertools.product(FORMATS, MODES), ("rf8", "residual"), ("rf6", "residual")])
 def test_formats(accumulator, mode, order):
     for fmt_a, fmt_b in PAIRS[:6]:
         for finite in (True, False):
@@ -91,7 +90,7 @@ def test_formats(accumulator, mode, order):
                 check(fmt_a, fmt_b, accumulator, order, mode, finite=finite, seed=1)
 
 
-@pytest.mark.parametrize("fmt", rf8sim.format_names())
+@looped("fmt", rf8sim.format_names())
 def test_every_format_as_accumulator_of_itself(fmt):
     for order in ("sequential", "blocked:4"):
         check(fmt, fmt, fmt, order, "nearest-even", finite=True, seed=2)
@@ -363,9 +362,9 @@ def test_scales_of_rows_and_columns(accumulator, power):
         assert codes[i, j] == reference.round_value(exact, "rf8")
 
 
-@pytest.mark.parametrize("order", ["sequential", "pairwise", "blocked:4", "blocked:2", "blocked:32"])
-@pytest.mark.parametrize("accumulator", ["exact", "float32", "float16", "bfloat16", "e5m2"])
-@pytest.mark.parametrize("power", [True, False])
+@looped("order", ["sequential", "pairwise", "blocked:4", "blocked:2", "blocked:32"])
+@looped("accumulator", ["exact", "float32", "float16", "bfloat16", "e5m2"])
+@looped("power", [True, False])
 @pytest.mark.parametrize("mode", ["nearest-even", "stochastic", "down"])
 def test_scales_of_blocks(accumulator, order, power, mode):
     """Each block summed from zero, times its scales, added with one rounding; block 4, a last one of 2."""
@@ -432,13 +431,13 @@ def test_scales_of_quantized_tensors_fit():
 # ---------------------------------------------------------------- shapes
 
 
-@pytest.mark.parametrize("shapes", [
+@looped("shapes", [
     ((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 4)), ((5, 2, 3), (3, 4)), ((5, 2, 3), (5, 3, 4)), ((2, 3), (5, 3, 4)),
     ((6, 1, 2, 3), (5, 3, 4)), ((5, 2, 3), (3,)), ((3,), (5, 3, 4)), ((0, 3), (3, 4)), ((2, 0), (0, 4)),
     ((2, 3), (3, 0)), ((0, 2, 3), (3, 4)), ((4, 2, 0), (0, 3)), ((0,), (0,)),
 ])  # fmt: skip
-@pytest.mark.parametrize("accumulator", ["exact", "float32", "float16", "int:24", "rf8"])
-@pytest.mark.parametrize("order", ["sequential", "pairwise", "blocked:2"])
+@looped("accumulator", ["exact", "float32", "float16", "int:24", "rf8"])
+@looped("order", ["sequential", "pairwise", "blocked:2"])
 def test_shapes_are_those_of_numpy(shapes, accumulator, order):
     rng = np.random.default_rng(14)
     a, b = (rng.choice(rf8sim.encode([0.0, 0.5, 1.0, -1.0], "rf8"), shape) for shape in shapes)
@@ -536,8 +535,8 @@ def lanes(codes: np.ndarray, x: np.ndarray, fmt: str) -> np.ndarray:
     return sums[:, 0]
 
 
-@pytest.mark.parametrize("fmt", [*rf8sim.format_names(), "rf(4,4,12)"])
-@pytest.mark.parametrize("depth", [1, 31, 32, 33, 96, 300])
+@looped("fmt", [*rf8sim.format_names(), "rf(4,4,12)"])
+@looped("depth", [1, 31, 32, 33, 96, 300])
 def test_weight_matvec(fmt, depth):
     rng = np.random.default_rng(depth)
     codes, x = draw(rng, fmt, (50, depth), False), rng.normal(size=depth).astype(np.float32)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from loops import looped
 from oracle_helpers import DTYPES, UNREGISTERED, cases, first_upper, float_above, residual_boundary
 
 from rf8sim.codec.boundaries import Boundary, boundaries
@@ -66,7 +67,7 @@ def test_rf8_residual_boundaries_are_those_of_the_specification() -> None:
     assert len(placed) == 113
 
 
-@pytest.mark.parametrize(("name", "rounding"), cases(overflow=False))
+@looped(("name", "rounding"), cases(overflow=False))
 def test_boundaries_are_those_of_the_second_path(name: str, rounding: str) -> None:
     """Both derive the first float64 that goes up, one from rationals and roots of two, the other by its own rules."""
     fmt = get_format(name)
@@ -87,7 +88,7 @@ def test_boundaries_are_those_of_the_second_path(name: str, rounding: str) -> No
 
 
 @pytest.mark.parametrize("dtype", list(DTYPES))
-@pytest.mark.parametrize("name", NAMES)
+@looped("name", NAMES)
 def test_step_tables_are_ascending_and_cover_the_patterns(name: str, dtype: str) -> None:
     fmt = get_format(name)
     table = step_table(fmt, RoundingMode.NEAREST_EVEN, Overflow.SATURATE, dtype)

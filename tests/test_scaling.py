@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from loops import looped
 
 import rf8sim
 from rf8sim import Scales, Scheme, reference
@@ -39,7 +40,7 @@ def squared_error(x, q):
     return float(np.sum((np.asarray(x, np.float64) - q.dequantize(np.float64)) ** 2))
 
 
-@pytest.mark.parametrize("name", rf8sim.format_names())
+@looped("name", rf8sim.format_names())
 @pytest.mark.parametrize("block", BLOCKS)
 def test_rule_max_uses_the_range_and_never_leaves_it(name, block):
     fmt = rf8sim.get_format(name)
@@ -55,8 +56,8 @@ def test_rule_max_uses_the_range_and_never_leaves_it(name, block):
         assert name in ("e8m0fnu", "e8m0_even")
 
 
-@pytest.mark.parametrize("block", [*BLOCKS, "none"])
-@pytest.mark.parametrize(
+@looped("block", [*BLOCKS, "none"])
+@looped(
     ("name", "mode"),
     [
         *((name, mode) for name in FORMATS for mode in ("nearest-even", "to-odd")),
@@ -219,8 +220,8 @@ def test_the_summary_chooses_as_the_data_do():
             assert scales_from_histogram(histogram, stored) == choose_scales(x, stored)
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", ["rf8", "e4m3fn", "int8", "nf4", "uint8", "e8m0fnu"])
+@looped("rule", RULES)
+@looped("name", ["rf8", "e4m3fn", "int8", "nf4", "uint8", "e8m0fnu"])
 @pytest.mark.parametrize(
     "x",
     [
@@ -235,7 +236,7 @@ def test_the_summary_chooses_as_the_data_do():
     ],
     ids=["zeros", "one", "scalar", "none", "denormal", "huge64", "huge32", "integers"],
 )
-@pytest.mark.parametrize("block", [None, "channel", (1, 3), "none"])
+@looped("block", [None, "channel", (1, 3), "none"])
 def test_odd_tensors_pass(rule, name, x, block):
     q = rf8sim.quantize(x, scheme(name, block, rule))
     assert q.codes.shape == x.shape

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loops import looped
 
 import rf8sim
 from rf8sim import Scales, Scheme, as_scheme, reference, scheme_names
@@ -322,7 +323,7 @@ def test_given_scales_are_the_chosen_ones(name):
     assert np.array_equal(q.scale, again.scale)
 
 
-@pytest.mark.parametrize("name", scheme_names())
+@looped("name", scheme_names())
 @pytest.mark.parametrize("shape", SHAPES)
 def test_zero_and_tiny_blocks(name, shape):
     """Zeros stay zeros; blocks so small that a scale underflows keep finite positive scales."""

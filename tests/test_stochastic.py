@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from loops import looped
 from oracle_helpers import (
     DTYPES,
     UNREGISTERED,
@@ -52,8 +53,8 @@ def test_philox_known_answers(counter: str, key: str, words: str) -> None:
     assert list(philox4x32(split[0], split[1])) == split[2]
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1, 2**32, 0x0123456789ABCDEF, 2**64 - 1])
-@pytest.mark.parametrize("offset", [0, 1, 2, 3, 5, 2**34 - 2, 2**63 + 1])
+@looped("seed", [0, 1, 2**32 - 1, 2**32, 0x0123456789ABCDEF, 2**64 - 1])
+@looped("offset", [0, 1, 2, 3, 5, 2**34 - 2, 2**63 + 1])
 def test_words_are_the_oracle_s(seed: int, offset: int) -> None:
     expected = [random_word(seed, offset + i) for i in range(11)]
     assert rf8sim.random_words(seed, 11, offset).tolist() == expected
@@ -106,9 +107,9 @@ def edge_inputs(fmt: rf8sim.Format, dtype: str, random_bits: int) -> tuple[np.nd
     return np.array(x, dtype=DTYPES[dtype]), np.array(words, dtype=np.uint32)
 
 
-@pytest.mark.parametrize("random_bits", BITS)
+@looped("random_bits", BITS)
 @pytest.mark.parametrize("dtype", list(DTYPES))
-@pytest.mark.parametrize("name", NAMES)
+@looped("name", NAMES)
 def test_the_carry_is_the_oracle_s(name: str, dtype: str, random_bits: int) -> None:
     fmt = get_format(name)
     x, words = edge_inputs(fmt, dtype, random_bits)
@@ -120,9 +121,7 @@ def test_the_carry_is_the_oracle_s(name: str, dtype: str, random_bits: int) -> N
 
 
 @pytest.mark.parametrize("dtype", list(DTYPES))
-@pytest.mark.parametrize(
-    ("name", "overflow"), [(name, option) for name in NAMES for option in overflows(get_format(name))]
-)
+@looped(("name", "overflow"), [(name, option) for name in NAMES for option in overflows(get_format(name))])
 def test_overflow_and_specials(name: str, overflow: str, dtype: str) -> None:
     """Between the largest value and the one beyond, an overflow is drawn; further out it is certain."""
     fmt = get_format(name)

@@ -3,6 +3,7 @@
 import ml_dtypes
 import numpy as np
 import pytest
+from loops import looped
 
 import rf8sim
 from rf8sim.codec.rounding import Overflow, Rounding, RoundingMode, check_choices
@@ -100,8 +101,8 @@ def test_the_comparison_can_fail(monkeypatch):
         compare(np.arange(1 << 16), "float16", "rf8", "nearest-even", "saturate")
 
 
-@pytest.mark.parametrize("fmt", ["rf8", "e4m3fn", "int8", "posit8_es1", "lns8"])
-@pytest.mark.parametrize("block", ["tensor", "channel", "*x1", "1x32", "16x32", "none"])
+@looped("fmt", ["rf8", "e4m3fn", "int8", "posit8_es1", "lns8"])
+@looped("block", ["tensor", "channel", "*x1", "1x32", "16x32", "none"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
 def test_scaled_as_quantize(fmt, block, dtype):
     torch_dtype, torch_bits, numpy_dtype, unsigned = DTYPES[dtype]
@@ -211,7 +212,7 @@ def test_what_is_refused():
         fake_quantize([1.0], "rf8")
 
 
-@pytest.mark.parametrize("scheme", [*rf8sim.scheme_names(), "uint4/1x8:float16,max,zero=uint4", "rf8/4x*"])
+@looped("scheme", [*rf8sim.scheme_names(), "uint4/1x8:float16,max,zero=uint4", "rf8/4x*"])
 @pytest.mark.parametrize("shape", [(40,), (6, 70), (3, 5, 40), (4, 3, 5, 5)])
 def test_every_scheme_is_that_of_quantize(scheme, shape):
     x = np.random.default_rng(4).standard_t(3, shape).astype(np.float32)
