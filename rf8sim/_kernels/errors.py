@@ -1,4 +1,4 @@
-"""The loops that compare numbers with their codes, or sum what a table says of 16-bit patterns."""
+"""The loop that compares numbers with their codes."""
 
 from __future__ import annotations
 
@@ -55,28 +55,3 @@ def row_errors(
                         largest = max(largest, ratio)
         sums[i, 0], sums[i, 1], sums[i, 2], sums[i, 3] = square, error, relative, largest
         counts[i, 0], counts[i, 1], counts[i, 2], counts[i, 3], counts[i, 4] = finite, nonzero, related, under, over
-
-
-@njit(nogil=True, cache=True)
-def pattern_sums(patterns: Any, tables: Any, sums: Any, counts: Any) -> None:
-    """Add up, for each row, what tables say of its 16-bit patterns, element after element, and count the patterns.
-
-    ``tables``: groups of six columns, shape (groups, 65536, 6), so that what occurs stays in the first cache; ``sums``:
-    (rows, groups, 6). Sums in named variables, since numba leaves such a loop over an array in memory.
-    """
-    for i in range(patterns.shape[0]):
-        row = patterns[i]
-        for pattern in row:
-            counts[pattern] += 1
-        for g in range(tables.shape[0]):
-            table, total = tables[g], sums[i, g]
-            a, b, c, d, e, f = total[0], total[1], total[2], total[3], total[4], total[5]
-            for pattern in row:
-                entry = table[pattern]
-                a += entry[0]
-                b += entry[1]
-                c += entry[2]
-                d += entry[3]
-                e += entry[4]
-                f += entry[5]
-            total[0], total[1], total[2], total[3], total[4], total[5] = a, b, c, d, e, f

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +16,7 @@ from .blocks import expand, layout
 from .records import Count, ExtendedFloat
 from .tensor import QuantizedTensor
 
-__all__ = ["QuantizationError", "RowErrors", "measure"]
+__all__ = ["ElementErrors", "QuantizationError", "RowErrors", "element_errors", "measure"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +187,45 @@ def row_scales(quantized: QuantizedTensor) -> tuple[NDArray[np.float64], NDArray
     return spread(scale), None if offset is None else spread(offset), sizes[-1]
 
 
+class ElementErrors(NamedTuple):
+    """What elements add to `RowErrors`, each by itself.
+
+    Attributes
+    ----------
+    codes : ndarray of uint8 or uint16, shape (n,)
+        Their codes.
+    results : ndarray of float64, shape (n,)
+        What they become.
+    addends : ndarray of float64, shape (n, 3)
+        Square, squared error, relative error; zeros for what becomes infinite or NaN.
+    tallies : ndarray of int64, shape (n, 5)
+        Whether they are finite, not zero, with a relative error, underflows, overflows.
+    """
+
+    codes: NDArray[Any]
+    results: NDArray[np.float64]
+    addends: NDArray[np.float64]
+    tallies: NDArray[np.int64]
+
+
+def element_errors(x: NDArray[np.float32], quantized: QuantizedTensor) -> ElementErrors:
+    """Return the errors of finite elements, with one scale for all, to the bits of the loop of `RowErrors`."""
+    fmt, value, codes = quantized.format, x.astype(np.float64), quantized.codes
+    factor = float(quantized.scale.item())
+    shift = 0.0 if quantized.offset is None else float(quantized.offset.item())
+    bottom, top = sorted((fmt.min * factor + shift, fmt.max * factor + shift))
+    with np.errstate(all="ignore"):
+        results = fmt.values[codes] * factor + shift
+        off = np.abs(value - results)
+        addends = np.stack([value * value, off * off, off / np.abs(value)], axis=1)
+    finite = np.isfinite(results)
+    nonzero = finite & (value != 0)
+    related = nonzero & (results != 0)
+    counted = np.stack([finite, finite, related], axis=1)
+    tallies = np.stack([finite, nonzero, related, nonzero & ~related, (value > top) | (value < bottom)], axis=1)
+    return ElementErrors(codes, results, np.where(counted, addends, 0.0), tallies.astype(np.int64))
+
+
 class RowErrors:
     """Adds up the error of each row of a matrix that may come in pieces; the pieces change no bit of the sums.
 
@@ -227,27 +266,34 @@ class RowErrors:
         return joined
 
     @classmethod
-    def of_patterns(
-        cls, table: RowErrors, codes: NDArray[Any], sums: NDArray[np.float64], counts: NDArray[np.int64]
+    def of_elements(
+        cls,
+        fmt: Format,
+        elements: ElementErrors,
+        counts: NDArray[np.int64],
+        sums: NDArray[np.float64],
+        largest: float,
     ) -> RowErrors:
-        """Return the errors of a matrix of few different elements from those of each one.
+        """Return the errors of a matrix from counts of elements that fall under few cases.
 
         Parameters
         ----------
-        table : RowErrors
-            Of the different elements, each in a row of its own.
-        codes : ndarray, shape (n,)
-            Their codes.
-        sums : ndarray of float64, shape (rows, 3)
-            For each row of the matrix, those of `table.sums` added over its elements.
+        fmt : Format
+            Of the codes.
+        elements : ElementErrors
+            An element of each case.
         counts : ndarray of int64, shape (n,)
-            How often each occurs in the matrix.
+            How often each case occurs in the matrix.
+        sums : ndarray of float64, shape (rows, 3)
+            The sums of squares, squared errors and relative errors of each row.
+        largest : float
+            The largest relative error.
         """
-        joined = cls(table._fmt, len(sums), table._finite_only)
+        joined = cls(fmt, len(sums))
         joined._sums[:, :3] = sums
-        joined._sums[:1, 3] = table._sums[counts > 0, 3].max(initial=0.0)
-        joined._counts[:1] = counts @ table._counts
-        np.add.at(joined._codes, codes, counts)
+        joined._sums[:1, 3] = largest
+        joined._counts[:1] = counts @ elements.tallies
+        np.add.at(joined._codes, elements.codes, counts)
         return joined
 
     @property

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from .metrics import RowErrors, row_scales
+from .._base.memory import aligned_zeros
+from .metrics import RowErrors, element_errors
 from .scaling import Chosen
 from .scheme import Scheme
 from .tensor import QuantizedTensor, quantize
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PatternErrors"]
 
-_COLUMNS = 6  # of a group of the kernel
+_COLUMNS = 16  # of a group of the kernel
 
 
 class PatternErrors:
@@ -62,20 +63,18 @@ class PatternErrors:
         self._present = np.flatnonzero(_present(numbers, summary))
         present, numbers = patterns[self._present], numbers[self._present]
         self.quantized: list[QuantizedTensor] = [quantize(present, scheme, scale=scales) for scheme, scales in schemes]
-        self._tables = [RowErrors(scheme.format, numbers.size) for scheme, _ in schemes]
+        self._errors = [element_errors(numbers, quantized) for quantized in self.quantized]
         columns: list[NDArray[np.float64]] = []
         self._columns: list[list[int]] = []
-        for table, quantized in zip(self._tables, self.quantized, strict=True):
-            scale, offset, _ = row_scales(quantized)
-            table.add(numbers[:, None], quantized.codes[:, None], scale, offset)
+        for elements in self._errors:
             # Squares are those of all schemes, but for elements that become infinite or NaN.
-            squares, *errors = table.sums.T
+            squares, *errors = elements.addends.T
             known = [i for i in sorted({of[0] for of in self._columns}) if np.array_equal(columns[i], squares)]
             columns += [*([] if known else [squares]), *errors]
             end = len(columns)
             self._columns.append([*(known[:1] or [end - 3]), end - 2, end - 1])
         groups = -(-len(columns) // _COLUMNS)
-        self._groups = np.zeros((groups, patterns.size, _COLUMNS))
+        self._groups = aligned_zeros((groups, patterns.size, _COLUMNS))
         for place, column in enumerate(columns):
             self._groups[place // _COLUMNS, self._present, place % _COLUMNS] = column
         self._sums = np.zeros((rows, groups, _COLUMNS))
@@ -91,7 +90,7 @@ class PatternErrors:
         row : int
             The row of the matrix that is the first of the piece.
         """
-        from .._kernels.errors import pattern_sums
+        from .._kernels.lanes import pattern_sums
 
         patterns = np.ascontiguousarray(x).view(np.uint16)
         pattern_sums(patterns, self._groups, self._sums[row : row + len(x)], self._counts)
@@ -99,9 +98,12 @@ class PatternErrors:
     def of_schemes(self) -> list[RowErrors]:
         """Return the errors in each scheme."""
         sums, counts = self._sums.reshape(len(self._sums), -1), self._counts[self._present]
+        occurs = counts > 0
         return [
-            RowErrors.of_patterns(table, quantized.codes, sums[:, columns], counts)
-            for table, quantized, columns in zip(self._tables, self.quantized, self._columns, strict=True)
+            RowErrors.of_elements(
+                quantized.format, elements, counts, sums[:, columns], elements.addends[occurs, 2].max(initial=0.0)
+            )
+            for quantized, elements, columns in zip(self.quantized, self._errors, self._columns, strict=True)
         ]
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ggd import MagnitudeHistogram
 
 from ..quantization.blocks import expand, matrix_shape
+from ..quantization.interval_errors import IntervalErrors, find_steps
 from ..quantization.metrics import RowErrors, row_scales
 from ..quantization.pattern_errors import PatternErrors
 from ..quantization.scaling import Chosen, choose_scales, outer_scales, scales_from_histogram
@@ -28,6 +29,8 @@ __all__ = [
 _OF_PATTERNS = ("bfloat16", "float16")
 _MANY = 1 << 14
 """Elements from which on tables of what occurs cost less than they save."""
+_EACH_STEP = 1 << 8
+"""Elements for each value of a format from which on it pays to find the steps between them."""
 
 
 class TensorScales(NamedTuple):
@@ -198,23 +201,50 @@ def cleaned_and_wide(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 def measured_pieces(
     meters: Sequence[Meter], read: Iterator[Piece], rows: int, summary: MagnitudeHistogram
 ) -> Iterator[Piece]:
-    """Yield pieces, and measure each; schemes with one scale are measured together where elements have 16 bits."""
-    alone, errors = meters, None
+    """Yield pieces, and measure each; schemes with one scale are measured together where that saves work."""
+    shared: _Shared | None = None
     for number, piece in enumerate(read):
         yield piece
         first = piece.row - meters[0].first_row
-        if number == 0 and piece.values.dtype.name in _OF_PATTERNS and rows * piece.values.shape[1] >= _MANY:
-            alone = [meter for meter in meters if meter.one_scale is None]
-            together = [(meter.scheme, scales) for meter in meters if (scales := meter.one_scale) is not None]
-            errors = PatternErrors(piece.values.dtype, together, rows, summary) if together else None
-        if errors is not None:
-            errors.add(piece.values, first)
+        if number == 0:
+            shared = _share(meters, piece.values.dtype, (rows, piece.values.shape[1]), summary)
+            together = [] if shared is None else shared.meters
+            alone = [meter for meter in meters if meter not in together]
+        if shared is not None:
+            shared.errors.add(piece.values, first)
         if alone:
             cleaned, wide = cleaned_and_wide(piece.values)
             for meter in alone:
                 meter.add(piece, cleaned, wide)
-    if errors is not None:
-        measured = iter(zip(errors.of_schemes(), errors.quantized, strict=True))
-        for meter in meters:
-            if meter.one_scale is not None:
-                meter.set_errors(*next(measured))
+    if shared is not None:
+        results = zip(shared.errors.of_schemes(), shared.errors.quantized, strict=True)
+        for meter, (errors, quantized) in zip(shared.meters, results, strict=True):
+            meter.set_errors(errors, quantized)
+
+
+class _Shared(NamedTuple):
+    """Meters that share their work, and what does it."""
+
+    meters: list[Meter]
+    errors: PatternErrors | IntervalErrors
+
+
+def _share(
+    meters: Sequence[Meter], dtype: np.dtype[Any], shape: tuple[int, int], summary: MagnitudeHistogram
+) -> _Shared | None:
+    """Return what the schemes with one scale share on a matrix that is large enough; None where they share nothing."""
+    size = math.prod(shape)
+    known = [(meter, scales) for meter in meters if (scales := meter.one_scale) is not None]
+    if known and dtype.name in _OF_PATTERNS and size >= _MANY:
+        schemes = [(meter.scheme, scales) for meter, scales in known]
+        return _Shared([meter for meter, _ in known], PatternErrors(dtype, schemes, shape[0], summary))
+    if dtype.name != "float32":
+        return None
+    measured, found = [], []
+    for meter, scales in known:
+        few = size < _EACH_STEP * meter.scheme.format.values.size
+        steps = None if few else find_steps(meter.scheme, scales, summary)
+        if steps is not None:
+            measured.append(meter)
+            found.append(steps)
+    return _Shared(measured, IntervalErrors(found, shape[0])) if measured else None
