@@ -176,6 +176,7 @@ def _collapse(first: NDArray[np.uint64], result: NDArray[np.int64]) -> StepTable
     return StepTable(first[last], result[last])
 
 
+@lru_cache(maxsize=512)
 def overflow_start(fmt: Format, mode: RoundingMode, negative: bool, overflow: Overflow = Overflow.SATURATE) -> float:
     """Return the smallest float64 magnitude that rounds beyond the largest value of a side; inf if only inf does."""
     if negative and not fmt.signed and not rounds_below_zero(fmt, overflow):

@@ -111,7 +111,7 @@ def ladder(fmt: Format, negative: bool) -> tuple[tuple[Fraction, ...], tuple[int
     >>> [float(m) for m in magnitudes], codes
     ([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0], (8, 9, 10, 11, 12, 13, 14, 15))
     """
-    codes: dict[Fraction, int] = {}
+    codes: dict[float, int] = {}
     zeros: dict[bool, int] = {}
     for code, value in enumerate(fmt.values.tolist()):
         if not math.isfinite(value):
@@ -119,11 +119,11 @@ def ladder(fmt: Format, negative: bool) -> tuple[tuple[Fraction, ...], tuple[int
         if value == 0:
             zeros.setdefault(math.copysign(1.0, value) < 0, code)
         elif (value < 0) == negative:
-            codes.setdefault(abs(Fraction(value)), code)
+            codes.setdefault(abs(value), code)
     if zeros:
-        codes[Fraction(0)] = zeros.get(negative, zeros[min(zeros)])
-    magnitudes = tuple(sorted(codes))
-    return magnitudes, tuple(codes[m] for m in magnitudes)
+        codes[0.0] = zeros.get(negative, zeros[min(zeros)])
+    magnitudes = sorted(codes)
+    return tuple(map(Fraction, magnitudes)), tuple(codes[m] for m in magnitudes)
 
 
 @lru_cache(maxsize=256)
@@ -205,15 +205,8 @@ def round_value(
         )
     if rounding == "residual":
         residual_depth(fmt)
-    if overflow == "nan" and fmt.nan is None:
-        raise ValueError(f"overflow='nan' needs a NaN code; {fmt.name!r} has none")
-    has_infinity = bool(np.isinf(fmt.values).any())
-    if overflow == "infinity" and not has_infinity:
-        raise ValueError(f"overflow='infinity' needs an infinity; {fmt.name!r} has none")
-    if overflow == "propagate" and not has_infinity and fmt.family != "p3109":
-        raise ValueError(f"overflow='propagate' needs an infinity; {fmt.name!r} has none")
-    if overflow == "ieee" and not has_infinity and fmt.nan is None:
-        raise ValueError(f"overflow='ieee' needs an infinity or a NaN code; {fmt.name!r} has neither")
+    if overflow != "saturate":
+        _require(fmt, overflow)
     if not isinstance(x, (int, np.integer, Fraction)):
         if math.isnan(float(x)):
             if fmt.nan is None:
@@ -226,6 +219,20 @@ def round_value(
             return _round_magnitude(Fraction(0), minus, fmt, rounding, overflow, word, random_bits, variant)
     value = exact(x)
     return _round_magnitude(abs(value), value < 0, fmt, rounding, overflow, word, random_bits, variant)
+
+
+@lru_cache(maxsize=256)
+def _require(fmt: Format, overflow: str) -> None:
+    """Raise ValueError if a format has no code that an overflow option asks for."""
+    if overflow == "nan" and fmt.nan is None:
+        raise ValueError(f"overflow='nan' needs a NaN code; {fmt.name!r} has none")
+    has_infinity = bool(np.isinf(fmt.values).any())
+    if overflow == "infinity" and not has_infinity:
+        raise ValueError(f"overflow='infinity' needs an infinity; {fmt.name!r} has none")
+    if overflow == "propagate" and not has_infinity and fmt.family != "p3109":
+        raise ValueError(f"overflow='propagate' needs an infinity; {fmt.name!r} has none")
+    if overflow == "ieee" and not has_infinity and fmt.nan is None:
+        raise ValueError(f"overflow='ieee' needs an infinity or a NaN code; {fmt.name!r} has neither")
 
 
 def _round_magnitude(
