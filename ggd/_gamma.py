@@ -2,16 +2,19 @@
 
 The half-moment of order k - 1 of a standard generalized Gaussian of shape p, taken from 0 to u, is
 Gamma(k/p) / Gamma(1/p) * P(k/p, u^p); everything exact in this package comes from here. scipy gives P and Q;
-added here is what they cannot give: a power u^p that underflows, and log Q far in the tail.
+added here is what they cannot give: a power u^p that underflows, log Q far in the tail, and the ratio of two complete
+gamma functions of large numbers.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-__all__ = ["inverse", "log_upper", "lower", "upper"]
+__all__ = ["half_step", "inverse", "log_upper", "lower", "upper"]
 
 Array = NDArray[np.float64]
 
@@ -173,3 +176,28 @@ def inverse(p: float, small: Array, *, tail: bool) -> Array:
     u = u.copy()
     u[inside] = v
     return u
+
+
+def half_step(x: float) -> tuple[float, float, float]:
+    """Return log(Gamma(x + 1/2) / (Gamma(x) sqrt(x))) and its first two derivatives with respect to log x.
+
+    Parameters
+    ----------
+    x : float
+        Positive.
+
+    Examples
+    --------
+    A 1 / (8 x) for large x, where the logarithms of the gamma functions leave no digit of it:
+
+    >>> half_step(1e20)[0] == -1e-20 / 8
+    True
+    """
+    if x > 30.0:
+        orders, coefficients = np.array([1, 3, 5, 7]), np.array([-1 / 8, 1 / 192, -1 / 640, 17 / 14336])
+        terms = coefficients * x**-orders
+        return float(terms.sum()), float(terms @ -orders), float(terms @ orders**2)
+    first = special.digamma(x + 0.5) - special.digamma(x)
+    second = special.zeta(2.0, x + 0.5) - special.zeta(2.0, x)
+    value = math.lgamma(x + 0.5) - math.lgamma(x) - 0.5 * math.log(x)
+    return value, float(x * first - 0.5), float(x * first + x * x * second)

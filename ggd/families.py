@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 
-from ggd import goodness
+from ggd import goodness, rival_fits
 from ggd._cells import area_between
 from ggd.asymmetric import likeliest
 from ggd.distribution import GGD
 from ggd.estimate import AS_UNIFORM, KEPT_AWAY, TOO_HEAVY, fit, standard_errors
 from ggd.histogram import MagnitudeHistogram
 from ggd.result import SHAPE_RANGE, FitResult
-from ggd.rivals import AsymmetricGGD, Density, Logistic, SpikeAndSlab, StudentT
+from ggd.rival_fits import Sample
+from ggd.rivals import AsymmetricGGD, Density
 
 __all__ = [
     "Agreement",
@@ -33,6 +34,7 @@ __all__ = [
 Array = NDArray[np.float64]
 
 SMALLEST_EFFECT = 1e-3  # bits per weight; less than this is no reason to prefer a family
+_TIE = 10  # decimals of code lengths that are equal if they agree in them
 
 
 class _Edge(NamedTuple):
@@ -51,13 +53,6 @@ _EDGES = {
         SHAPE_RANGE[0], f"the tails are heavier than those of shape {SHAPE_RANGE[0]:g}, which stands for them"
     ),
 }
-
-
-class _Sample(NamedTuple):
-    """Nonzero values as weighted points, in units of their root mean square."""
-
-    x: Array
-    weight: Array  # sums to 1
 
 
 @dataclass(frozen=True)
@@ -111,6 +106,8 @@ class Selection:
         Number of nonzero values.
     verdict : str
         The choice in one sentence.
+    fit : FitResult
+        What `fit` returns for the same data.
     """
 
     fits: tuple[FamilyFit, ...]
@@ -119,6 +116,7 @@ class Selection:
     noise_floor: float
     n: int
     verdict: str
+    fit: FitResult
 
     def __getitem__(self, name: str) -> FamilyFit:
         """Return the fit of a family by name."""
@@ -213,17 +211,19 @@ def select(
     """
     wanted = _wanted(families)
     histogram = x if isinstance(x, MagnitudeHistogram) else MagnitudeHistogram.from_array(x)
-    n, best_ggd = histogram.nonzero_count, fit(histogram)
+    n, fitted_ggd = histogram.nonzero_count, fit(histogram)
+    best_ggd = fitted_ggd
     edge = next((edge for words, edge in _EDGES.items() if best_ggd.reason.startswith(words)), None)
     if edge:
         best_ggd = fit(histogram, shape=edge.shape)
     if math.isnan(best_ggd.shape):
         nothing = tuple(FamilyFit(name, {}, *[math.nan] * 5) for name in wanted)
-        return Selection(nothing, None, math.nan, math.nan, n, f"no family is fitted: {best_ggd.reason}")
+        verdict = f"no family is fitted: {best_ggd.reason}"
+        return Selection(nothing, None, math.nan, math.nan, n, verdict, fitted_ggd)
     cells = histogram.cells()
     weight = np.asarray(cells.counts / n)
     rms = math.sqrt(float(np.dot(weight, cells.mean**2 * (1.0 + cells.spread))))
-    fine = _Sample(cells.mean / rms, weight)
+    fine = Sample(cells.mean / rms, weight)
     steps, smooth = ((place / rms, share) for place, share in (goodness.corners(cells), goodness.smoothed(cells)))
     ends = goodness.equal_cells(best_ggd.shape, best_ggd.scale / rms, n)
     fits = []
@@ -244,7 +244,8 @@ def select(
             )
             for name, density, bits in fits
         ),
-        key=lambda fitted: fitted.bits,
+        # A family that comes down to a simpler one, as Student's t of endless degrees of freedom, differs by roundings.
+        key=lambda fitted: (round(fitted.bits, _TIE), len(fitted.parameters), fitted.bits),
     )
     noise_floor = max(len(fitted.parameters) for fitted in results) / (2.0 * n * math.log(2.0))
     threshold = max(SMALLEST_EFFECT, 5.0 * noise_floor)
@@ -259,7 +260,7 @@ def select(
             )
         else:
             verdict += f"; it does not describe the values: a histogram saves {chosen.misfit:.2g} bits per weight"
-    return Selection(tuple(results), chosen.name, threshold, noise_floor, n, verdict)
+    return Selection(tuple(results), chosen.name, threshold, noise_floor, n, verdict, fitted_ggd)
 
 
 def _wanted(families: Iterable[str] | None) -> tuple[str, ...]:
@@ -288,61 +289,31 @@ def _verdict(results: list[FamilyFit], close: list[FamilyFit], chosen: FamilyFit
 # How each family is fitted, to values in units of their root mean square.
 
 
-def _coarser(sample: _Sample) -> _Sample:
-    """Merge values that agree in sign, exponent and three bits: enough to find parameters, not to compare families."""
-    fraction, exponent = np.frexp(np.abs(sample.x))
-    key = np.sign(sample.x) * (exponent * 8.0 + np.floor(16.0 * fraction - 8.0) + 1e5)
-    _, place = np.unique(key, return_inverse=True)
-    weight = np.bincount(place, sample.weight).astype(np.float64)
-    return _Sample(np.bincount(place, sample.weight * sample.x) / weight, weight)
-
-
-def _search(sample: _Sample, member: Callable[[Array], Density], starts: list[list[float]]) -> Density:
-    """Return the most likely member of a family, searched over unbounded parameters from the best start."""
-    sample = _coarser(sample)
-
-    def loss(theta: Array) -> float:
-        if np.any(np.abs(theta) > 50.0):
-            return math.inf
-        return -float(np.dot(sample.weight, member(theta).logpdf(sample.x)))
-
-    start = np.array(min(starts, key=lambda theta: loss(np.array(theta))))
-    simplex = np.vstack([start, start + 0.3 * np.eye(start.size)])
-    options = {"xatol": 1e-5, "fatol": 1e-11, "maxfev": 2000, "initial_simplex": simplex}
-    return member(np.asarray(optimize.minimize(loss, start, method="Nelder-Mead", options=options).x))
-
-
-def _gaussian(sample: _Sample, ggd: FitResult, rms: float) -> Density:
+def _gaussian(sample: Sample, ggd: FitResult, rms: float) -> Density:
     return GGD(2.0, math.sqrt(2.0))
 
 
-def _laplace(sample: _Sample, ggd: FitResult, rms: float) -> Density:
+def _laplace(sample: Sample, ggd: FitResult, rms: float) -> Density:
     return GGD(1.0, float(np.dot(sample.weight, np.abs(sample.x))))
 
 
-def _ggd(sample: _Sample, ggd: FitResult, rms: float) -> Density:
+def _ggd(sample: Sample, ggd: FitResult, rms: float) -> Density:
     return GGD(ggd.shape, ggd.scale / rms)
 
 
-def _logistic(sample: _Sample, ggd: FitResult, rms: float) -> Density:
-    return _search(sample, lambda theta: Logistic(math.exp(theta[0])), [[-0.6], [-1.5], [-4.0]])
+def _logistic(sample: Sample, ggd: FitResult, rms: float) -> Density:
+    return rival_fits.fit_logistic(sample)
 
 
-def _student(sample: _Sample, ggd: FitResult, rms: float) -> Density:
-    starts = [[df, scale] for df in (-0.5, 1.0, 3.0) for scale in (-4.0, -1.0, 0.0)]
-    return _search(sample, lambda theta: StudentT(math.exp(theta[0]), math.exp(theta[1])), starts)
+def _student(sample: Sample, ggd: FitResult, rms: float) -> Density:
+    return rival_fits.fit_student(sample)
 
 
-def _spike_and_slab(sample: _Sample, ggd: FitResult, rms: float) -> Density:
-    def member(theta: Array) -> Density:
-        share, slab = 1.0 / (1.0 + math.exp(-theta[0])), math.exp(theta[1])
-        return SpikeAndSlab(min(max(share, 1e-12), 1.0 - 1e-12), slab / (1.0 + math.exp(theta[2])), slab)
-
-    starts = [[share, slab, ratio] for share in (-1.5, 1.5) for slab in (0.1, 0.7) for ratio in (0.0, 2.0, 4.0)]
-    return _search(sample, member, starts)
+def _spike_and_slab(sample: Sample, ggd: FitResult, rms: float) -> Density:
+    return rival_fits.fit_spike_and_slab(sample)
 
 
-def _asymmetric(sample: _Sample, ggd: FitResult, rms: float) -> Density:
+def _asymmetric(sample: Sample, ggd: FitResult, rms: float) -> Density:
     below = sample.x < 0
 
     def member(p: float) -> AsymmetricGGD:
@@ -357,7 +328,7 @@ def _asymmetric(sample: _Sample, ggd: FitResult, rms: float) -> Density:
     return member(math.exp(optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-7}).x))
 
 
-_FAMILIES: dict[str, Callable[[_Sample, FitResult, float], Density]] = {
+_FAMILIES: dict[str, Callable[[Sample, FitResult, float], Density]] = {
     "gaussian": _gaussian,
     "laplace": _laplace,
     "logistic": _logistic,

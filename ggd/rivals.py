@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from ggd import _gamma
 from ggd.distribution import GGD
 
 __all__ = ["AsymmetricGGD", "Density", "Logistic", "SpikeAndSlab", "StudentT"]
@@ -64,11 +65,11 @@ class StudentT:
 
     def logpdf(self, x: Array) -> Array:
         """Return the natural logarithm of the density."""
-        half = 0.5 * (self.df + 1.0)
-        norm = special.gammaln(half) - special.gammaln(0.5 * self.df) - 0.5 * math.log(self.df * math.pi)
-        # hypot, since the square of a large magnitude is beyond the range of doubles
-        far = np.hypot(1.0, x / (self.scale * math.sqrt(self.df)))
-        return np.asarray(norm - math.log(self.scale) - 2.0 * half * np.log(far))
+        norm = _gamma.half_step(0.5 * self.df)[0] - 0.5 * math.log(2.0 * math.pi) - math.log(self.scale)
+        t = np.abs(x) / (self.scale * math.sqrt(self.df))
+        # log(1 + t^2), exact for small t; the square of a large one is beyond the range of doubles
+        log = np.where(t < 1.0, np.log1p(np.minimum(t, 1.0) ** 2), 2.0 * np.log(np.hypot(1.0, t)))
+        return np.asarray(norm - 0.5 * (self.df + 1.0) * log)
 
     def cdf(self, x: Array) -> Array:
         """Return the probability of a value at most x."""

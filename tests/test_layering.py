@@ -22,7 +22,7 @@ LAYERS = {
         {"sampling", "goodness"},
         {"distribution"},
         {"histogram", "quantizer", "result", "rivals"},
-        {"grouped", "optimal", "theory", "prior"},
+        {"grouped", "optimal", "theory", "prior", "rival_fits"},
         {"estimate"},
         {"asymmetric"},
         {"families", "reshaping"},

@@ -391,12 +391,12 @@ def _record(
 
 def _fit(histogram: MagnitudeHistogram) -> tuple[FitRecord | None, str]:
     """Fit the generalized Gaussian and its rivals, and say what is to be doubted about it."""
-    result = ggd.fit(histogram)
-    if math.isnan(result.shape):
-        return None, result.reason
     from ggd.families import family_names
 
     selection = ggd.select(histogram, distances=False)
+    result = selection.fit
+    if math.isnan(result.shape):
+        return None, result.reason
     bits = {family: float(selection[family].bits) for family in family_names()}
     error = result.stderr.shape if math.isfinite(result.stderr.shape) else None
     finite = {family: cost for family, cost in bits.items() if math.isfinite(cost)}

@@ -70,7 +70,7 @@ def test_the_family_of_the_data_is_found_with_its_parameters(name):
     assert choice[name].parameters == pytest.approx(truth, rel=0.05)
     assert choice[name].ks < 2.0 / math.sqrt(x.size)
     assert choice[name].wasserstein < 0.01
-    assert [f.bits for f in choice.fits] == sorted(f.bits for f in choice.fits)
+    assert np.all(np.diff([f.bits for f in choice.fits]) > -1e-10)
     assert min(f.lost for f in choice.fits) == 0.0
 
 
