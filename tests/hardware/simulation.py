@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from rf8sim.hardware.sources.block import Block, vector_lines
@@ -12,6 +14,11 @@ from rf8sim.hardware.sources.hdl import hdl_files, rtl_sources
 from rf8sim.hardware.sources.testbench import bench_source
 
 CHECK = "bench/check.sv"
+
+
+@cache
+def check_module() -> bytes:
+    return hdl_files()[CHECK]
 
 
 def lay_out(folder: Path, blocks: list[Block], changes: tuple[tuple[str, str, str], ...] = ()) -> None:
@@ -29,7 +36,7 @@ def lay_out(folder: Path, blocks: list[Block], changes: tuple[tuple[str, str, st
     for block in blocks:
         lines = vector_lines([*block.inputs.values(), *block.outputs.values()])
         (folder / "vectors" / f"{block.name}.mem").write_bytes(lines)
-    (folder / "bench" / "check.sv").write_bytes(hdl_files()[CHECK])
+    (folder / "bench" / "check.sv").write_bytes(check_module())
     (folder / "bench" / "tb_rf8.sv").write_text(bench_source(blocks))
 
 
@@ -52,9 +59,26 @@ def counts(printed: str) -> dict[str, tuple[int, int]]:
     }
 
 
+def first(block: Block, count: int) -> Block:
+    """Return a block with its first vectors alone."""
+    inputs, outputs = (
+        {name: replace(signal, patterns=signal.patterns[:count]) for name, signal in ports.items()}
+        for ports in (block.inputs, block.outputs)
+    )
+    return replace(block, inputs=inputs, outputs=outputs)
+
+
 def assert_seen(folder: Path, block: Block, change: tuple[str, str, str]) -> None:
-    """Put a fault into a source and check that the testbench counts wrong answers of a block and fails."""
-    lay_out(folder, [block], (change,))
-    status, printed = simulate(folder)
-    assert counts(printed)[block.name][1] > 0
+    """Put a fault into a source and check that the testbench counts wrong answers of a block and fails.
+
+    Most faults show in the first of a block's vectors, and in all of them then; the rest of them is asked after that.
+    """
+    for part in (first(block, block.count // 10), block):
+        lay_out(folder, [part], (change,))
+        status, printed = simulate(folder)
+        wrong = counts(printed)[block.name][1]
+        if wrong:
+            break
+    assert wrong > 0
+    assert f"{block.name}: vector " in printed
     assert status != 0
