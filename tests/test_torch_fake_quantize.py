@@ -1,16 +1,20 @@
 """PyTorch's fake quantization against the codec: the same bits, and a straight-through gradient."""
 
+import math
+
 import ml_dtypes
 import numpy as np
 import pytest
 from loops import looped
 
 import rf8sim
+from rf8sim.codec.codec import random_words
 from rf8sim.codec.rounding import Overflow, Rounding, RoundingMode, check_choices
 from rf8sim.codec.thresholds import step_table, stochastic_table
 
 torch = pytest.importorskip("torch")
-from rf8sim.torch import fake, fake_quantize  # noqa: E402
+from rf8sim.torch import fake_quantize, rounding  # noqa: E402
+from rf8sim.torch.fake import round_at  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -43,33 +47,36 @@ def is_nan(x: np.ndarray) -> np.ndarray:
         return np.isnan(x.astype(np.float64))
 
 
-def compare(patterns: np.ndarray, dtype: str, fmt: str, rounding: str, overflow: str) -> None:
-    """Compare bits of the adapter's result with the codec's on the given bit patterns."""
+def compare(patterns: np.ndarray, dtype: str, fmt: str, mode: str, overflow: str) -> None:
+    """Compare bits of the adapter's results, by the codec and by tables, with the codec's on the given bit patterns."""
     torch_dtype, torch_bits, numpy_dtype, unsigned = DTYPES[dtype]
     x = patterns.astype(unsigned).view(numpy_dtype)
     nan = is_nan(x)
-    result = fake_quantize(
-        torch.from_numpy(patterns.astype(unsigned).view(f"i{x.dtype.itemsize}")).view(torch_dtype),
-        rf8sim.Scheme(fmt, None, rounding, overflow),
-    )
-    assert result.dtype == torch_dtype
-    bits = result.view(torch_bits).numpy().view(unsigned)
-    if rf8sim.get_format(fmt).nan is None:
-        assert bool(result.isnan().numpy()[nan].all())
-        x, bits, nan = x[~nan], bits[~nan], nan[~nan]
-    codes = rf8sim.encode(x, fmt, rounding=Rounding(rounding, overflow))
-    expected = rf8sim.decode(codes, fmt, dtype=numpy_dtype)
-    both_nan = is_nan(expected) & is_nan(bits.view(numpy_dtype))
-    wrong = np.flatnonzero((bits != expected.view(unsigned)) & ~both_nan)
-    assert wrong.size == 0, (x[wrong[:3]], bits.view(numpy_dtype)[wrong[:3]], expected[wrong[:3]])
+    tensor = torch.from_numpy(patterns.astype(unsigned).view(f"i{x.dtype.itemsize}")).view(torch_dtype)
+    scheme = rf8sim.Scheme(fmt, None, mode, overflow)
+    by_codec = fake_quantize(tensor, scheme)
+    by_tables, inside = rounding.rounded_by_tables(tensor, None, None, None, rounding.key_of(scheme))
+    assert torch.equal(rounding.round_blocks(tensor, None, None, None, rounding.key_of(scheme))[1], inside)
+    has_nan = rf8sim.get_format(fmt).nan is not None
+    x = x if has_nan else x[~nan]
+    expected = rf8sim.decode(rf8sim.encode(x, fmt, rounding=Rounding(mode, overflow)), fmt, dtype=numpy_dtype)
+    for result in (by_codec, by_tables):
+        assert result.dtype == torch_dtype
+        bits = result.view(torch_bits).numpy().view(unsigned)
+        if not has_nan:
+            assert bool(result.isnan().numpy()[nan].all())
+            bits = bits[~nan]
+        both_nan = is_nan(expected) & is_nan(bits.view(numpy_dtype))
+        wrong = np.flatnonzero((bits != expected.view(unsigned)) & ~both_nan)
+        assert wrong.size == 0, (x[wrong[:3]], bits.view(numpy_dtype)[wrong[:3]], expected[wrong[:3]])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_every_16_bit_input(fmt, dtype):
     patterns = np.arange(1 << 16)
-    for rounding, overflow in choices(fmt):
-        compare(patterns, dtype, fmt, rounding, overflow)
+    for mode, overflow in choices(fmt):
+        compare(patterns, dtype, fmt, mode, overflow)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -79,24 +86,26 @@ def test_neighbours_of_every_boundary(fmt, dtype):
     width = 32 if dtype == "float32" else 64
     top = (1 << width) - 1
     rng = np.random.default_rng(0)
-    for rounding, overflow in choices(fmt):
-        table = step_table(rf8sim.get_format(fmt), RoundingMode(rounding), Overflow(overflow), dtype)
+    for mode, overflow in choices(fmt):
+        table = step_table(rf8sim.get_format(fmt), RoundingMode(mode), Overflow(overflow), dtype)
         first = table.first.astype(object)
         near = [int(p + d) & top for p in first for d in (-1, 0, 1)]
         ends = [0, 1, top >> 1, (top >> 1) + 1, top]
         patterns = np.array(near + ends, dtype=np.uint64)
-        compare(patterns, dtype, fmt, rounding, overflow)
+        compare(patterns, dtype, fmt, mode, overflow)
     anywhere = rng.integers(0, 1 << 64, 200_000, dtype=np.uint64) >> np.uint64(64 - width)
-    compare(anywhere, dtype, fmt, rounding, overflow)
+    compare(anywhere, dtype, fmt, mode, overflow)
 
 
 def test_the_comparison_can_fail(monkeypatch):
     """Negative control: one boundary a bit pattern too high is seen."""
-    table = fake._steps(rf8sim.get_format("rf8"), RoundingMode.NEAREST_EVEN, Overflow.SATURATE, torch.float16,
-                        torch.device("cpu"))  # fmt: skip
-    first = table[0].clone()
+    cpu = torch.device("cpu")
+    first, values = rounding.steps(
+        rf8sim.get_format("rf8"), RoundingMode.NEAREST_EVEN, Overflow.SATURATE, torch.float16, cpu
+    )
+    first = first.clone()
     first[60] += 1
-    monkeypatch.setattr(fake, "_constant_steps", lambda *arguments: (first, table[1]))
+    monkeypatch.setattr(rounding, "steps", lambda *arguments: (first, values))
     with pytest.raises(AssertionError):
         compare(np.arange(1 << 16), "float16", "rf8", "nearest-even", "saturate")
 
@@ -130,7 +139,9 @@ def test_stochastic_takes_the_codecs_decisions(fmt, dtype):
     words = rng.integers(0, 1 << 32, x.size, dtype=np.uint32)
     words[: x.size // 4] = rng.choice(np.array([0, 1, 2**31, 2**32 - 1], dtype=np.uint32), x.size // 4)
     tensor = torch.from_numpy(x.view(f"i{x.dtype.itemsize}")).view(torch_dtype)
-    ours = fake._stochastic_by(tensor, torch.from_numpy(words.astype(np.int64)), fmt, "saturate")
+    ours = rounding.stochastic_by(
+        tensor, torch.from_numpy(words.astype(np.int64)), rf8sim.get_format(fmt), Overflow.SATURATE
+    )
     codes = rf8sim.encode(x, fmt, rounding=Rounding("stochastic", words=words))
     expected = rf8sim.decode(codes, fmt, dtype=numpy_dtype)
     np.testing.assert_array_equal(ours.view(torch_bits).numpy().view(unsigned), expected.view(unsigned))
@@ -150,13 +161,112 @@ def test_stochastic_draws_from_the_generator_and_is_unbiased():
     assert abs(error) < 4
 
 
-def test_gradient_is_one_inside_and_zero_outside():
-    x = torch.tensor([-2.0, -1.5, -1e-9, 0.0, 0.7, 1.5, 1.5000001, float("inf"), float("nan")], requires_grad=True)
-    (fake_quantize(x, "rf8/none") * torch.arange(1.0, 10.0)).nansum().backward()
-    assert x.grad.tolist() == [0, 2, 3, 4, 5, 6, 0, 0, 0]
+def test_gradient_is_one_inside_and_zero_where_it_overflows():
+    """Inside is what does not round beyond the largest value: of RF8 to nearest, up to 1.625, the middle to 1.75."""
+    x = torch.tensor([-1.6250001, -1.5, -1e-9, 0.0, 0.7, 1.5, 1.625, 1.6250001, math.inf, math.nan], requires_grad=True)
+    (fake_quantize(x, "rf8/none") * torch.arange(1.0, 11.0)).nansum().backward()
+    assert x.grad.tolist() == [0, 2, 3, 4, 5, 6, 7, 0, 0, 0]
     x = torch.tensor([3.0, 4.0, 0.5, 0.7], requires_grad=True)
     fake_quantize(x, "rf8", scale=torch.tensor([2.0, 2.0, 0.25, 0.5])).sum().backward()
     assert x.grad.tolist() == [1, 0, 0, 1]
+    for fmt, last, first in (
+        ("e4m3fn", 464.0, 464.00003), ("int8", 127.49999, 127.5), ("uint8", -0.5, -0.50000006), ("nf4", 1.0, 1.0000001),
+        ("e4m3fn@toward-zero", 479.99997, 480.0),
+    ):  # fmt: skip
+        x = torch.tensor([last, first], requires_grad=True)
+        name, _, mode = fmt.partition("@")
+        fake_quantize(x, rf8sim.Scheme(name, None, mode or "nearest-even")).sum().backward()
+        assert x.grad.tolist() == [1, 0], fmt
+
+
+@pytest.mark.parametrize("fmt", ["rf8", "e4m3fn", "int8", "e2m1fn"])
+def test_the_largest_weight_has_a_gradient(fmt):
+    """A scale of amax / max in float32 may put the largest weight a little beyond the largest value."""
+    for seed in range(100):
+        x = torch.randn(100, generator=torch.Generator().manual_seed(seed))
+        scale = x.abs().max() / rf8sim.get_format(fmt).max
+        x.requires_grad_()
+        fake_quantize(x, fmt, scale=scale).sum().backward()
+        assert bool((x.grad == 1).all())
+
+
+@pytest.mark.parametrize("shape", [(), (6, 1), (6, 8), (6, 2)])
+@pytest.mark.parametrize("zero", [False, True])
+def test_the_gradient_of_a_scale(shape, zero):
+    """LSQ's: the value less the quotient inside, the value where it overflows; of the offset 1 where it overflows."""
+    scheme = "uint4/1x4:float32,max,zero=float32" if zero else "int4/1x4"
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(6, 8, generator=generator, dtype=torch.float64) * 6
+    scale = (torch.rand(shape, generator=generator, dtype=torch.float64) + 0.3).requires_grad_()
+    offset = torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() if zero else None
+    weights = torch.randn(6, 8, generator=generator, dtype=torch.float64)
+    (rounding_at(x, scheme, scale, offset) * weights).sum().backward()
+    wide = scale.repeat_interleave(4, 1) if shape == (6, 2) else scale.expand(6, 8)
+    shift = torch.zeros(()) if offset is None else offset.repeat_interleave(4, 1) if shape == (6, 2) else offset
+    quotient = (x - shift) / wide
+    low, high = (-0.5, 15.5) if zero else (-8.5, 7.5)
+    value = quotient.round().clamp(low + 0.5, high - 0.5)
+    inside = (quotient >= low) & (quotient <= high)
+    assert 0 < int(inside.sum()) < x.numel()
+    of_scale, of_offset = weights * (value - torch.where(inside, quotient, 0)), weights * ~inside
+
+    def summed(gradient):
+        return gradient.reshape(6, 2, 4).sum(2) if shape == (6, 2) else gradient.sum_to_size(shape)
+
+    torch.testing.assert_close(scale.grad, summed(of_scale).detach())
+    if zero:
+        torch.testing.assert_close(offset.grad, summed(of_offset).detach())
+
+
+def rounding_at(x, scheme, scale, offset):
+    return round_at(x, rounding.key_of(scheme), scale, offset)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.func itself
+def test_transforms_of_functions():
+    """torch.func's grad, vmap and jvp, of tensors scaled by hand, by choice and not at all."""
+    x = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    for scheme, scale in (("rf8/none", None), ("rf8", None), ("int8/channel", None), ("int8", torch.tensor(0.01))):
+
+        def function(z, scheme=scheme, scale=scale):
+            return fake_quantize(z, scheme, scale=scale)
+
+        torch.testing.assert_close(torch.func.grad(lambda z: (function(z) * z).sum())(x), torch.autograd.grad(
+            (function(y := x.clone().requires_grad_()) * y).sum(), y)[0], rtol=0, atol=0)  # fmt: skip
+        each = torch.vmap(function)(x)
+        assert torch.equal(each, torch.stack([function(row) for row in x]))
+        assert torch.equal(torch.vmap(function, in_dims=1)(x), torch.stack([function(column) for column in x.T]))
+        tangent = torch.arange(15.0).reshape(3, 5)
+        value, derivative = torch.func.jvp(function, (x,), (tangent,))
+        expected = torch.autograd.grad(function(y := x.clone().requires_grad_()).sum(), y)[0] * tangent
+        assert torch.equal(value, function(x))
+        assert torch.equal(derivative, expected)
+    scale = torch.tensor(0.3)
+    _, derivative = torch.func.jvp(lambda s: fake_quantize(x, "int4", scale=s), (scale,), (torch.tensor(1.0),))
+    slopes = torch.func.jacrev(lambda s: fake_quantize(x, "int4", scale=s))(scale)
+    torch.testing.assert_close(derivative, slopes)
+    per_sample = torch.vmap(torch.func.grad(lambda z: fake_quantize(z, "rf8", scale=0.5).square().sum()))(x)
+    assert per_sample.shape == x.shape
+
+
+def test_a_seed_is_that_of_quantize():
+    x = torch.randn(37, 19, generator=torch.Generator().manual_seed(0))
+    for scheme in ("rf8/none@stochastic", "int8/channel@stochastic", "mxfp4@stochastic"):
+        ours = fake_quantize(x, scheme, seed=1 << 40 | 3)
+        np.testing.assert_array_equal(ours.numpy(), rf8sim.quantize(x.numpy(), scheme, seed=1 << 40 | 3).dequantize())
+    words = rounding.words_of(torch.tensor(1 << 40 | 3), 1001, torch.device("cpu"))
+    np.testing.assert_array_equal(words.numpy(), random_words(1 << 40 | 3, 1001).astype(np.int64))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_exported_is_the_same():
+    class Rounded(torch.nn.Module):
+        def forward(self, x):
+            return fake_quantize(x, "e4m3fn/channel") + fake_quantize(x, "mxfp4")
+
+    x = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
+    program = torch.export.export(Rounded(), (x,))
+    assert torch.equal(program.module()(x), Rounded()(x))
 
 
 def test_any_layout():
@@ -216,5 +326,55 @@ def test_what_is_refused():
 @pytest.mark.parametrize("shape", [(40,), (6, 70), (3, 5, 40), (4, 3, 5, 5)])
 def test_every_scheme_is_that_of_quantize(scheme, shape):
     x = np.random.default_rng(4).standard_t(3, shape).astype(np.float32)
-    ours = fake_quantize(torch.from_numpy(x), scheme).numpy()
-    np.testing.assert_array_equal(ours, rf8sim.quantize(x, scheme).dequantize())
+    tensor, expected = torch.from_numpy(x), rf8sim.quantize(x, scheme).dequantize()
+    np.testing.assert_array_equal(fake_quantize(tensor, scheme).numpy(), expected)
+    key = rounding.key_of(scheme)
+    scale = offset = None
+    if rf8sim.as_scheme(scheme).scales is not None:
+        scale, offset = rounding.choose(tensor, key)
+    offset = offset if offset is not None and offset.numel() else None
+    by_tables, inside = rounding.rounded_by_tables(tensor, scale, offset, None, key)
+    np.testing.assert_array_equal(by_tables.numpy(), expected)
+    assert torch.equal(rounding.round_blocks(tensor, scale, offset, None, key)[1], inside)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_large_tensors_are_those_of_tables(dtype):
+    """From 2^18 elements on groups that share a scale are rounded by a loop of their own; NaN and infinities too."""
+    x = torch.from_numpy(np.random.default_rng(5).standard_t(2, (512, 1024))).to(dtype)
+    x.view(-1)[::9973] = math.nan
+    x.view(-1)[1::9973] = math.inf
+    schemes = [f"{fmt}/{block}" for fmt in FORMATS for block in ("tensor", "channel")]
+    schemes += ["e4m3fn/1x32@toward-zero", "rf8/2x*", "int8/*x1", "mxfp4", "nvfp4", "fp8_128x128", "e4m3fn/1x48"]
+    for scheme in (*schemes, "int8@nearest-even", "e5m2/tensor@nearest-even/ieee"):
+        key = rounding.key_of(scheme)
+        numbers = torch.nan_to_num(x, 0.0, 0.0, 0.0)
+        scale, offset = rounding.choose(numbers, key)
+        assert offset.numel() == 0
+        ours, inside = rounding.round_blocks(x, scale, None, None, key)
+        expected, mask = rounding.rounded_by_tables(x, scale, None, None, key)
+        assert torch.equal(ours.nan_to_num(12345.0), expected.nan_to_num(12345.0)), scheme
+        assert torch.equal(ours.isnan(), expected.isnan()), scheme
+        assert torch.equal(ours.signbit() & ~ours.isnan(), expected.signbit() & ~expected.isnan()), scheme
+        assert torch.equal(inside, mask), scheme
+    odd = x.view(-1)[: 512 * 1024 - 3]
+    key = rounding.key_of("int8")
+    scale = torch.tensor(0.02, dtype=torch.float64)
+    both = rounding.round_blocks(odd, scale, None, None, key), rounding.rounded_by_tables(odd, scale, None, None, key)
+    assert torch.equal(both[0][0].nan_to_num(1e9), both[1][0].nan_to_num(1e9))
+    assert torch.equal(both[0][1], both[1][1])
+
+
+def test_large_tensors_on_every_boundary():
+    """Numbers on the thresholds of a format and next to them, at scales that are powers of two."""
+    scales = torch.tensor([1.0, 0.25, 8.0, 2.0**-20]).repeat(128)[:, None].double()
+    for fmt in FORMATS:
+        table = step_table(rf8sim.get_format(fmt), RoundingMode.NEAREST_EVEN, Overflow.SATURATE, "float64")
+        first = table.first.view(np.float64)
+        first = first[np.isfinite(first)]
+        near = np.concatenate([first, np.nextafter(first, np.inf), np.nextafter(first, -np.inf)])
+        x = torch.from_numpy(np.resize(near, (512, 1031))) * scales
+        key = rounding.key_of(f"{fmt}/channel")
+        ours, expected = (by(x, scales, None, None, key) for by in (rounding.round_blocks, rounding.rounded_by_tables))
+        assert torch.equal(ours[0], expected[0]), fmt
+        assert torch.equal(ours[1], expected[1]), fmt

@@ -157,6 +157,30 @@ def encode_drawn(
                           random_bits, out[start:stop])  # fmt: skip
 
 
+@_jit
+def round_groups(x: Any, scale: Any, cells: Any, values: Any, ends: Any, out: Any, inside: Any) -> None:
+    """Round each row of x at its own scale, and say which quotients are between two ends; NaN stays NaN."""
+    threshold, result, shift = cells
+    low, high = ends
+    quotient = np.empty(min(x.shape[1], 2048), dtype=np.float64)
+    bits = quotient.view(np.uint64)
+    for i in range(x.shape[0]):
+        factor = scale[i]
+        for start in range(0, x.shape[1], 2048):
+            stop = min(start + 2048, x.shape[1])
+            for j in range(start, stop):
+                quotient[j - start] = np.float64(x[i, j]) / factor
+            for j in range(start, stop):
+                q = quotient[j - start]
+                inside[i, j] = (q >= low) & (q <= high)
+            for j in range(start, stop):
+                pattern = bits[j - start]
+                cell = pattern >> shift
+                code = result[cell + cell + np.uint64(pattern >= threshold[cell])]
+                q = quotient[j - start]
+                out[i, j] = values[code] * factor if q == q else np.nan
+
+
 # --- accumulators -----------------------------------------------------------------------------------------------------
 # What a rule is made of: `rf8sim.arithmetic.accumulators.Rule`.
 

@@ -32,6 +32,7 @@ __all__ = [
     "look_up_drawn",
     "look_up_pair",
     "philox_words",
+    "round_groups",
     "sum_aligned",
     "sum_groups",
     "sum_late",
@@ -96,6 +97,7 @@ look_up = Kernel("codec", "look_up")
 look_up_drawn = Kernel("codec", "look_up_drawn")
 look_up_pair = Kernel("codec", "look_up_pair")
 philox_words = Kernel("codec", "philox_words", sized=3)
+round_groups = Kernel("codec", "round_groups")
 sum_aligned = Kernel("aligned", "sum_aligned")
 sum_groups = Kernel("aligned", "sum_groups")
 sum_late = Kernel("aligned", "sum_late")

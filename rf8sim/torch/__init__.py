@@ -1,8 +1,7 @@
 """The PyTorch adapter: fake quantization with a straight-through gradient, and models that carry it.
 
-Everything numeric comes from the tables of `rf8sim.codec.thresholds`: a tensor's bit patterns are looked up with
-`torch.bucketize` among the same boundaries that the numba codec uses, on any device, so the results are its results,
-bit for bit. Nothing else of the project imports this module.
+Everything numeric is the codec's: on the CPU its compiled loops, on other devices its tables, which PyTorch looks up.
+The results are its results, bit for bit. Nothing else of the project imports this module.
 
 Examples
 --------

@@ -17,7 +17,7 @@ from ..formats import Format
 from ..quantization.scaling import Chosen
 from ..quantization.scheme import Scheme, as_scheme
 from ..quantization.tensor import QuantizedTensor, quantize
-from .fake import choose_for, factors, round_at, scale_for
+from .fake import choose_for, constant_key, drawn_seed, factors, round_at, scale_for
 
 __all__ = [
     "FakeQuantize", "InputQuantize", "QuantizeConfig", "dequantize_", "quantize_", "quantized_tensors",
@@ -144,11 +144,13 @@ class FakeQuantize(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight as its scheme stores it."""
         scheme = self.config.scheme
+        key = constant_key(scheme)
+        seed = drawn_seed(key)
         if scheme.scales is None:
-            return round_at(weight, scheme, None)
+            return round_at(weight, key, None, seed=seed)
         levels = (self.scale,) if scheme.scales.outer is None else (self.scale, self.outer)
         zero = None if scheme.scales.zero is None else self.zero
-        return round_at(weight, scheme, *factors(scheme, levels, zero, tuple(weight.shape)))
+        return round_at(weight, key, *factors(scheme, levels, zero), seed)
 
     def quantized(self, weight: Tensor) -> QuantizedTensor:
         """Return codes and scales of a weight."""
@@ -195,7 +197,8 @@ class InputQuantize(nn.Module):
             if config.input_rule == "ema":
                 batch = torch.where(self.largest > 0, torch.lerp(self.largest, batch, config.input_momentum), batch)
             self.largest.copy_(torch.maximum(self.largest, batch) if config.input_rule == "max" else batch)
-        rounded = round_at(x, config.inputs, scale_for(self.largest, config.inputs))
+        key = constant_key(config.inputs)
+        rounded = round_at(x, key, scale_for(self.largest, key), seed=drawn_seed(key))
         return torch.where(self.largest > 0, rounded, x)
 
     def extra_repr(self) -> str:

@@ -1,0 +1,160 @@
+"""Fake quantization, a training step with it, and a step of the constraint, beside PyTorch's own, torchao, and by hand.
+
+python benchmarks/training.py [--rounds 7] [--save reports/speed_training.md]
+
+One thread; processor time, so that what else runs on the machine matters less. Schemes get their scales; what chooses
+scales anew in each pass says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from harness import machine, version
+from torch import nn
+from torch.nn.utils import parametrize
+
+import ggd.torch
+import rf8sim.torch as rt
+
+SIZE, BATCH, LAYERS = 1024, 256, 4
+SCHEMES = ("rf8", "e4m3fn", "rf8/channel", "e4m3fn/channel", "int8/channel", "mxfp4", "e4m3fn/channel@stochastic")
+
+
+def race(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Return the median milliseconds of processor time of each, taking turns, after one warm-up call each."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for run in contenders.values():
+        run()
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            start = time.process_time()
+            run()
+            times[name].append(time.process_time() - start)
+    return {name: statistics.median(values) * 1e3 for name, values in times.items()}
+
+
+def table(times: dict[str, float], head: str) -> str:
+    first = next(iter(times.values()))
+    rows = (f"| {name} | {spent:.1f} | {spent / first:.2f} |" for name, spent in times.items())
+    return f"| {head} | ms | times the first |\n|---|---:|---:|\n" + "\n".join(rows)
+
+
+class ByHand(nn.Module):
+    """int8 with a scale for each channel, chosen in each pass, with a straight-through gradient, in float32."""
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        scale = weight.detach().abs().amax(1, keepdim=True) / 127
+        return weight + ((weight / scale).round().clamp(-128, 127) * scale - weight).detach()
+
+
+def rounding(rounds: int) -> Iterator[str]:
+    x = torch.randn(2048, 2048)
+    scale = x.abs().amax() / 127
+    channels = x.abs().amax(1) / 127
+    zeros = torch.zeros(2048, dtype=torch.int32)
+    contenders: dict[str, Callable[[], object]] = {
+        "copy": x.clone,
+        "int8 a channel by hand": lambda: ByHand()(x),
+        "PyTorch, int8 a tensor": lambda: torch.fake_quantize_per_tensor_affine(x, float(scale), 0, -128, 127),
+        "PyTorch, int8 a channel": lambda: torch.fake_quantize_per_channel_affine(x, channels, zeros, 0, -128, 127),
+    }
+    if version("torchao"):
+        from torchao.quantization.qat import IntxFakeQuantizeConfig
+        from torchao.quantization.qat.fake_quantizer import IntxFakeQuantizer
+
+        fake = IntxFakeQuantizer(IntxFakeQuantizeConfig(torch.int8, "per_channel"))
+        contenders["torchao, int8 a channel, scales anew"] = lambda: fake(x)
+    contenders["rf8/none"] = lambda: rt.fake_quantize(x, "rf8/none")
+    for scheme in SCHEMES:
+        layer = nn.Linear(2048, 2048, bias=False)
+        layer.weight.data.copy_(x)
+        quantizer = rt.FakeQuantize(layer.weight, rt.QuantizeConfig(scheme))
+        contenders[scheme] = lambda quantizer=quantizer: quantizer(x)
+    yield "## Fake quantization of 2048 × 2048 float32"
+    with torch.no_grad():
+        yield table(race(contenders, rounds), "")
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(*(nn.Linear(SIZE, SIZE) for _ in range(LAYERS)))
+
+
+def stepping(model: nn.Module) -> Callable[[], object]:
+    x = torch.randn(BATCH, SIZE, generator=torch.Generator().manual_seed(0))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+
+    def run() -> None:
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+
+    return run
+
+
+def steps(rounds: int) -> Iterator[str]:
+    by_hand = network()
+    for layer in by_hand:
+        parametrize.register_parametrization(layer, "weight", ByHand())
+    contenders = {"plain": stepping(network()), "int8 a channel by hand": stepping(by_hand)}
+    if version("torchao"):
+        from torchao.quantization import quantize_
+        from torchao.quantization.qat import IntxFakeQuantizeConfig, QATConfig
+
+        model = network()
+        quantize_(model, QATConfig(weight_config=IntxFakeQuantizeConfig(torch.int8, "per_channel"), step="prepare"))
+        contenders["torchao, int8 a channel"] = stepping(model)
+    for scheme in SCHEMES:
+        contenders[scheme] = stepping(rt.quantize_(network(), rt.QuantizeConfig(scheme)))
+    yield f"## A step of {LAYERS} Linear({SIZE}, {SIZE}) at batch {BATCH}, SGD"
+    yield table(race(contenders, rounds), "weights rounded to")
+
+
+def constrained(rounds: int) -> Iterator[str]:
+    contenders = {}
+    for name, options in {
+        "AdamW": None, "estimated shape, every 100 steps": {}, "estimated shape, each step": {"every": 1},
+        "shape 1": {"shape": 1.0}, "the source's step": {"update": "source", "per": "model"},
+    }.items():  # fmt: skip
+        model = network()
+        for parameter in model.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)) * 1e-3
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+        if options is not None:
+            ggd.torch.RateConstraint(model, lam=1e-4, **options).attach(optimizer)
+        contenders[name] = optimizer.step
+    yield f"## The constraint: a step of AdamW on {LAYERS} × {SIZE} × {SIZE} weights, with and without"
+    yield table(race(contenders, rounds), "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--save", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    peer = f", torchao {version('torchao')}" if version("torchao") else ""
+    page = [
+        "# Speed of training with rounded weights",
+        machine() + peer,
+        f"Command: `python benchmarks/training.py --rounds {options.rounds}`. Medians of processor time on one thread, "
+        "contenders taking turns. Not measured: a GPU.",
+    ]
+    for part in (rounding, steps, constrained):
+        for text in part(options.rounds):
+            page.append(text)
+            print(text, flush=True)
+    if options.save:
+        options.save.write_text("\n\n".join(page) + "\n")
+
+
+if __name__ == "__main__":
+    main()
