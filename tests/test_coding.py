@@ -110,6 +110,18 @@ def test_bytes_do_not_depend_on_threads(coder):
         assert np.array_equal(decompress(blob, threads=threads), codes)
 
 
+@pytest.mark.parametrize(
+    ("coder", "size", "checksum"),
+    [("rans", 36_933, 0x5812BA9F), ("huffman", 37_164, 0x81B3482B), ("eg", 41_393, 0x29423BF7)],
+)
+def test_bytes_of_version_1(coder, size, checksum):
+    """Blobs that were written stay readable: the bytes are those of the first version, which the decoder reads."""
+    codes = (np.arange(50_000, dtype=np.uint64) ** 2 % 1009 % 61).astype(np.uint8)
+    blob = compress(codes, coder, block_size=9000)
+    assert (len(blob), zlib.crc32(blob)) == (size, checksum)
+    assert np.array_equal(decompress(blob), codes)
+
+
 # --- size -------------------------------------------------------------------------------------------------------------
 
 

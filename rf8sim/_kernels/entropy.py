@@ -11,10 +11,14 @@ _jit = njit(nogil=True, cache=True)
 _inline = njit(nogil=True, cache=True, inline="always")
 
 # Indices are unsigned: a signed one costs a test for each access, since it might count from the end.
-_U0, _U1, _U2, _U3, _U4, _U8, _U16, _U32, _U40 = (np.uint64(n) for n in (0, 1, 2, 3, 4, 8, 16, 32, 40))
+_U0, _U1, _U2, _U3, _U4, _U5, _U6, _U7, _U8 = (np.uint64(n) for n in range(9))
+_U12, _U14, _U16, _U24, _U32, _U40, _U63, _U64 = (np.uint64(n) for n in (12, 14, 16, 24, 32, 40, 63, 64))
 _BYTE, _WORD = np.uint64(0xFF), np.uint64(0xFFFF)
 _LOW = np.uint64(1 << 24)
 """States of rANS run from here to 2**40: far above the frequencies, so that whole states cost next to nothing."""
+
+_STARTS = np.uint64(256)
+"""Where starts begin in the table of `rans_decode`."""
 
 
 @_jit
@@ -47,7 +51,8 @@ def _push(x: Any, symbol: Any, table: Any, inverse: Any, bits: Any, words: Any, 
 def rans_encode(symbols: Any, table: Any, inverse: Any, bits: Any, words: Any, states: Any) -> Any:
     """Encode from the last symbol to the first into the end of ``words``; return where the words begin.
 
-    ``words`` has one place more than there are symbols; ``table`` is that of `rans_decode`.
+    ``words`` has one place more than there are symbols; ``table`` has
+    each symbol's frequency below its start shifted by 16 bits.
     """
     i, at = np.uint64(symbols.size), np.uint64(words.size)
     while i & _U3:
@@ -65,46 +70,55 @@ def rans_encode(symbols: Any, table: Any, inverse: Any, bits: Any, words: Any, s
 
 
 @_inline
-def _pop(x: Any, slots: Any, table: Any, bits: Any, mask: Any, words: Any, at: Any) -> Any:
+def _pop(x: Any, slots: Any, table: Any, bits: Any, mask: Any, data: Any, at: Any) -> Any:
     """Take a symbol from a state, which takes a word if it became small (without a branch)."""
     slot = x & mask
     symbol = slots[slot]
-    entry = table[symbol]
-    x = (entry & _WORD) * (x >> bits) + slot - (entry >> _U16)
+    x = table[np.uint64(symbol)] * (x >> bits) + (slot - table[_STARTS + np.uint64(symbol)])
     small = x < _LOW
-    refilled = (x << _U16) | np.uint64(words[at])
-    return refilled if small else x, symbol, at + np.uint64(small)
+    refilled = (x << _U16) | np.uint64(data[at]) | np.uint64(data[at + _U1]) << _U8
+    return refilled if small else x, symbol, at + (np.uint64(small) << _U1)
 
 
 @_jit
-def rans_decode(words: Any, states: Any, slots: Any, table: Any, bits: Any, out: Any) -> Any:
-    """Decode; return whether words and states end as they should.
+def _rans_rest(data: Any, at: Any, states: Any, slots: Any, table: Any, bits: Any, out: Any, first: Any) -> Any:
+    """Decode from ``first`` on, where each word must be asked for; return whether words and states end as they should.
 
-    ``slots`` has the symbol of each slot, ``table`` each symbol's frequency below its start shifted by 16 bits.
+    The symbol ``first`` is one of the first state.
     """
-    mask = (_U1 << bits) - _U1
-    a, b, c, d = states[0], states[1], states[2], states[3]
-    i, at, count, size = _U0, _U0, np.uint64(out.size), np.uint64(words.size)
-    while i + _U3 < count and at + _U3 < size:
-        a, out[i], at = _pop(a, slots, table, bits, mask, words, at)
-        b, out[i + _U1], at = _pop(b, slots, table, bits, mask, words, at)
-        c, out[i + _U2], at = _pop(c, slots, table, bits, mask, words, at)
-        d, out[i + _U3], at = _pop(d, slots, table, bits, mask, words, at)
-        i += _U4
-    states[0], states[1], states[2], states[3] = a, b, c, d
-    while i < count:  # near the end of the words each is asked for
+    i, count, size, mask = first, np.uint64(out.size), np.uint64(data.size), (_U1 << bits) - _U1
+    while i < count:
         j = i & _U3
         slot = states[j] & mask
         out[i] = slots[slot]
-        entry = table[out[i]]
-        states[j] = (entry & _WORD) * (states[j] >> bits) + slot - (entry >> _U16)
+        symbol = np.uint64(out[i])
+        states[j] = table[symbol] * (states[j] >> bits) + (slot - table[_STARTS + symbol])
         if states[j] < _LOW:
             if at == size:
                 return False
-            states[j] = (states[j] << _U16) | np.uint64(words[at])
-            at += _U1
+            states[j] = (states[j] << _U16) | np.uint64(data[at]) | np.uint64(data[at + _U1]) << _U8
+            at += _U2
         i += _U1
     return at == size and states[0] == _LOW and states[1] == _LOW and states[2] == _LOW and states[3] == _LOW
+
+
+@_jit
+def rans_decode(data: Any, states: Any, slots: Any, table: Any, bits: Any, out: Any) -> Any:
+    """Decode words of two bytes; return whether words and states end as they should.
+
+    ``slots`` has the symbol of each slot, ``table`` the frequencies of 256 symbols and then where their slots start.
+    """
+    mask = (_U1 << bits) - _U1
+    a, b, c, d = states[0], states[1], states[2], states[3]
+    i, at, count, size = _U0, _U0, np.uint64(out.size), np.uint64(data.size)
+    while i + _U3 < count and at + _U8 <= size:
+        a, out[i], at = _pop(a, slots, table, bits, mask, data, at)
+        b, out[i + _U1], at = _pop(b, slots, table, bits, mask, data, at)
+        c, out[i + _U2], at = _pop(c, slots, table, bits, mask, data, at)
+        d, out[i + _U3], at = _pop(d, slots, table, bits, mask, data, at)
+        i += _U4
+    states[0], states[1], states[2], states[3] = a, b, c, d
+    return _rans_rest(data, at, states, slots, table, bits, out, i)
 
 
 # --- prefix codes: the first bit of a code is the lowest free bit of its word ----------------------------------------
@@ -133,66 +147,103 @@ def prefix_encode(symbols: Any, codes: Any, words: Any) -> Any:
 
 
 @_inline
-def _refill(buffer: Any, count: Any, words: Any, at: Any) -> Any:
-    """Take a word if fewer than 32 bits are held (without a branch)."""
-    few = count < _U32
-    more = buffer | (np.uint64(words[at]) << (count & _U32 - _U1))
-    return more if few else buffer, count | _U32, at + np.uint64(few)
+def _number(data: Any, i: Any) -> Any:
+    """Return the number of 32 bits from byte ``i`` on."""
+    low = np.uint64(data[i]) | np.uint64(data[i + _U1]) << _U8
+    return low | np.uint64(data[i + _U2]) << _U16 | np.uint64(data[i + _U3]) << _U24
 
 
 @_inline
-def _take(buffer: Any, count: Any, table: Any, mask: Any) -> Any:
+def _bits_from(data: Any, at: Any) -> Any:
+    """Return the next 57 bits or more from bit ``at`` on: eight bytes, which compile to one load."""
+    i = at >> _U3
+    return (_number(data, i) | _number(data, i + _U4) << _U32) >> (at & _U7)
+
+
+@_inline
+def _take(buffer: Any, at: Any, table: Any, mask: Any) -> Any:
     entry = np.uint64(table[buffer & mask])
-    length = entry & _BYTE
-    return buffer >> length, count - length, np.uint8(entry >> _U8)
+    return buffer >> (entry & _U63), at + (entry & _BYTE), np.uint8(entry >> _U8)
 
 
 @_jit
-def prefix_decode(words: Any, ends: Any, table: Any, mask: Any, out: Any, quarter: Any) -> Any:
-    """Decode four streams that end before ``ends``, each of ``quarter`` symbols, the last of those that are left.
+def prefix_decode(data: Any, table: Any, mask: Any, out: Any) -> Any:
+    """Decode four streams of 32-bit words, each of a quarter of the symbols, the last of those that are left.
 
-    ``table`` has, for each pattern of the next bits, the symbol above the length of its code, of 8 bits; a length of
-    255 is no code. Return whether each stream ends in its last word with nothing but zeros behind the last code.
+    ``data`` has first, as numbers of 32 bits, the words before the second stream, the third and the fourth. ``table``
+    has, for each pattern of the next bits, the symbol above the length of its code, of 8 bits; a length of 255 is no
+    code. Return whether each stream ends in its last word with nothing but zeros behind the last code.
     """
-    i, first = _U0, np.uint64(quarter)
-    second, third, count = first + first, first + first + first, np.uint64(out.size)
-    ea, eb, ec, ed = np.uint64(ends[0]), np.uint64(ends[1]), np.uint64(ends[2]), np.uint64(ends[3])
-    pa, pb, pc, pd = _U0, ea, eb, ec
-    a, b, c, d = _U0, _U0, _U0, _U0
-    na, nb, nc, nd = _U0, _U0, _U0, _U0
-    pairs = first if mask <= _WORD else _U0  # a word holds two codes of at most 16 bits
-    while i + _U1 < pairs and pa < ea and pb < eb and pc < ec and pd < ed:
-        a, na, pa = _refill(a, na, words, pa)
-        b, nb, pb = _refill(b, nb, words, pb)
-        c, nc, pc = _refill(c, nc, words, pc)
-        d, nd, pd = _refill(d, nd, words, pd)
-        a, na, out[i] = _take(a, na, table, mask)
-        b, nb, out[first + i] = _take(b, nb, table, mask)
-        c, nc, out[second + i] = _take(c, nc, table, mask)
-        d, nd, out[third + i] = _take(d, nd, table, mask)
+    size, i, count = np.uint64(data.size), _U0, np.uint64(out.size)
+    if size < _U12 or size & _U3:
+        return False
+    pa, ed = _U12 << _U3, size << _U3
+    ea, eb, ec = (pa + (_number(data, _U0) << _U5), pa + (_number(data, _U4) << _U5), pa + (_number(data, _U8) << _U5))
+    if ea > eb or eb > ec or ec > ed:
+        return False
+    pb, pc, pd = ea, eb, ec
+    first = count >> _U2
+    second, third = first + first, first + first + first
+    fours = first if mask >> _U14 == _U0 else _U0  # four codes have at most 56 bits, else two have
+    while i + _U3 < fours and pa + _U64 <= ea and pb + _U64 <= eb and pc + _U64 <= ec and pd + _U64 <= ed:
+        a, b, c, d = _bits_from(data, pa), _bits_from(data, pb), _bits_from(data, pc), _bits_from(data, pd)
+        a, pa, out[i] = _take(a, pa, table, mask)
+        b, pb, out[first + i] = _take(b, pb, table, mask)
+        c, pc, out[second + i] = _take(c, pc, table, mask)
+        d, pd, out[third + i] = _take(d, pd, table, mask)
         i += _U1
-        a, na, out[i] = _take(a, na, table, mask)
-        b, nb, out[first + i] = _take(b, nb, table, mask)
-        c, nc, out[second + i] = _take(c, nc, table, mask)
-        d, nd, out[third + i] = _take(d, nd, table, mask)
+        a, pa, out[i] = _take(a, pa, table, mask)
+        b, pb, out[first + i] = _take(b, pb, table, mask)
+        c, pc, out[second + i] = _take(c, pc, table, mask)
+        d, pd, out[third + i] = _take(d, pd, table, mask)
         i += _U1
-    good = _rest(words, ea, pa, a, na, table, mask, out, i, first)
-    good &= _rest(words, eb, pb, b, nb, table, mask, out, first + i, second)
-    good &= _rest(words, ec, pc, c, nc, table, mask, out, second + i, third)
-    good &= _rest(words, ed, pd, d, nd, table, mask, out, third + i, count)
+        a, pa, out[i] = _take(a, pa, table, mask)
+        b, pb, out[first + i] = _take(b, pb, table, mask)
+        c, pc, out[second + i] = _take(c, pc, table, mask)
+        d, pd, out[third + i] = _take(d, pd, table, mask)
+        i += _U1
+        a, pa, out[i] = _take(a, pa, table, mask)
+        b, pb, out[first + i] = _take(b, pb, table, mask)
+        c, pc, out[second + i] = _take(c, pc, table, mask)
+        d, pd, out[third + i] = _take(d, pd, table, mask)
+        i += _U1
+    while i + _U1 < first and pa + _U64 <= ea and pb + _U64 <= eb and pc + _U64 <= ec and pd + _U64 <= ed:
+        a, b, c, d = _bits_from(data, pa), _bits_from(data, pb), _bits_from(data, pc), _bits_from(data, pd)
+        a, pa, out[i] = _take(a, pa, table, mask)
+        b, pb, out[first + i] = _take(b, pb, table, mask)
+        c, pc, out[second + i] = _take(c, pc, table, mask)
+        d, pd, out[third + i] = _take(d, pd, table, mask)
+        i += _U1
+        a, pa, out[i] = _take(a, pa, table, mask)
+        b, pb, out[first + i] = _take(b, pb, table, mask)
+        c, pc, out[second + i] = _take(c, pc, table, mask)
+        d, pd, out[third + i] = _take(d, pd, table, mask)
+        i += _U1
+    good = _prefix_rest(data, ea, pa, table, mask, out, i, first)
+    good &= _prefix_rest(data, eb, pb, table, mask, out, first + i, second)
+    good &= _prefix_rest(data, ec, pc, table, mask, out, second + i, third)
+    good &= _prefix_rest(data, ed, pd, table, mask, out, third + i, count)
     return good
 
 
+@_inline
+def _refill(buffer: Any, count: Any, data: Any, at: Any, end: Any) -> Any:
+    """Take bytes up to the stream's end until 32 bits or more are there."""
+    while count < _U32 and at < end:
+        buffer |= (np.uint64(data[at >> _U3]) >> (at & _U7)) << count
+        count += _U8 - (at & _U7)
+        at += _U8 - (at & _U7)
+    return buffer, count, at
+
+
 @_jit
-def _rest(
-    words: Any, end: Any, at: Any, buffer: Any, count: Any, table: Any, mask: Any, out: Any, first: Any, stop: Any
-) -> Any:
-    i = first
+def _prefix_rest(data: Any, end: Any, at: Any, table: Any, mask: Any, out: Any, first: Any, stop: Any) -> Any:
+    """Decode from bit ``at`` on, where each byte must be asked for; return whether the stream ends as it should."""
+    if at > end:
+        return False
+    i, buffer, count = first, _U0, _U0
     while i < stop:
-        if count < _U32 and at < end:
-            buffer |= np.uint64(words[at]) << count
-            count += _U32
-            at += _U1
+        buffer, count, at = _refill(buffer, count, data, at, end)
         entry = np.uint64(table[buffer & mask])
         length = entry & _BYTE
         if length > count:
@@ -201,4 +252,5 @@ def _rest(
         count -= length
         out[i] = np.uint8(entry >> _U8)
         i += _U1
+    buffer, count, at = _refill(buffer, count, data, at, end)
     return at == end and count < _U32 and buffer == _U0

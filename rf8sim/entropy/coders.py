@@ -114,14 +114,9 @@ def decode_raw(part: Bytes, out: Bytes) -> bool:
     return True
 
 
-def _rans_table(frequencies: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Return each symbol's frequency below its start shifted by 16 bits."""
-    starts = np.cumsum(frequencies) - frequencies
-    return (starts.astype(np.uint64) << np.uint64(16)) | frequencies.astype(np.uint64)
-
-
 def _rans_encoder(frequencies: NDArray[np.int64], bits: int) -> Encode:
-    table, inverse = _rans_table(frequencies), np.nextafter(1.0 / np.maximum(frequencies, 1), 2.0)
+    starts, inverse = np.cumsum(frequencies) - frequencies, np.nextafter(1.0 / np.maximum(frequencies, 1), 2.0)
+    table = (starts.astype(np.uint64) << np.uint64(16)) | frequencies.astype(np.uint64)
     precision, kernel = np.uint64(bits), _kernels().rans_encode
 
     def encode(symbols: Bytes) -> bytes:
@@ -134,7 +129,8 @@ def _rans_encoder(frequencies: NDArray[np.int64], bits: int) -> Encode:
 
 
 def _rans_decoder(frequencies: NDArray[np.int64], bits: int) -> Decode:
-    slots, table = np.repeat(np.arange(256, dtype=np.uint8), frequencies), _rans_table(frequencies)
+    slots = np.repeat(np.arange(256, dtype=np.uint8), frequencies)
+    table = np.concatenate([frequencies, np.cumsum(frequencies) - frequencies]).astype(np.uint64)
     precision, kernel = np.uint64(bits), _kernels().rans_decode
 
     def decode(part: Bytes, out: Bytes) -> bool:
@@ -143,8 +139,7 @@ def _rans_decoder(frequencies: NDArray[np.int64], bits: int) -> Decode:
             return False
         low = np.frombuffer(part[: 4 * STREAMS].tobytes(), dtype="<u4").astype(np.uint64)
         states = low | (part[4 * STREAMS : head].astype(np.uint64) << np.uint64(32))
-        words = np.frombuffer(part[head:].tobytes(), dtype="<u2").astype(np.uint16, copy=False)
-        return bool(kernel(words, states, slots, table, precision, out))
+        return bool(kernel(part[head:], states, slots, table, precision, out))
 
     return decode
 
@@ -194,14 +189,7 @@ def _prefix_decoder(codes: NDArray[np.int64], lengths: NDArray[np.int64], only: 
     mask, kernel = np.uint64((1 << longest) - 1), _kernels().prefix_decode
 
     def decode(part: Bytes, out: Bytes) -> bool:
-        head = 4 * (STREAMS - 1)
-        if part.size < head or part.size % 4:
-            return False
-        words = np.frombuffer(part[head:].tobytes(), dtype="<u4").astype(np.uint32, copy=False)
-        ends = np.append(np.frombuffer(part[:head].tobytes(), dtype="<u4").astype(np.int64), words.size)
-        if np.any(np.diff(ends, prepend=0) < 0):
-            return False
-        return bool(kernel(words, ends, table, mask, out, out.size // STREAMS))
+        return bool(kernel(part, table, mask, out))
 
     return decode
 
