@@ -311,6 +311,49 @@ def test_an_exact_sum_of_more_than_53_bits_is_rounded_once():
         assert rf8sim.matmul(a, a.T, "rf8").item() == float(exact)
 
 
+WIDE = ("e5m2", "float16", "bfloat16", "posit8_es2", "float32")
+
+
+def mostly_narrow(rng: np.random.Generator, fmt: str, rows: int, depth: int, bits: int) -> np.ndarray:
+    """Rows of numbers of about so many bits, a few of them wider, negative zeros, and one row of zeros."""
+    x = np.ldexp(rng.integers(-3, 4, (rows, depth)), rng.integers(0, bits, (rows, depth)) - bits // 2)
+    x[::7, ::5] = np.ldexp(1.0, 12)
+    x[3::7, 1::5] *= 2.0**-4
+    x[1], x[2] = 0.0, -0.0
+    return x.astype(np.float32) if fmt == "float32" else rf8sim.encode(x, fmt)
+
+
+@pytest.mark.parametrize("fmt", WIDE)
+@pytest.mark.parametrize("bits", range(10, 28, 2))
+def test_exact_sums_of_rows_of_few_bits_and_of_many(fmt, bits):
+    """Products of rows and columns of few bits together are left to BLAS as they are: at the limit, and beyond it."""
+    rng = np.random.default_rng(bits)
+    a, b = mostly_narrow(rng, fmt, 40, 300, bits), mostly_narrow(rng, fmt, 30, 300, bits).T
+    x, y = numbers(a, fmt), numbers(b, fmt)
+    assert np.isfinite(x).all()
+    expected = np.array([[math.fsum(row * column) for column in y.T] for row in x]) + 0.0
+    oracle.same(rf8sim.matmul(a, b, fmt), expected, fmt)
+
+
+def test_only_rows_and_columns_of_many_bits_are_summed_in_slices():
+    """54 bits: 22 and 22 and the depth's 10 are too many for float64, 22 and 21 are not."""
+    row, column = np.zeros(1000), np.zeros(1000)
+    row[:2] = column[1:3] = 1.0, 2.0**21
+    for wide, expected in ((2.0**20, 0), (2.0**21, 1)):
+        column[2] = wide
+        a, b = get_operand(np.float32([row]), "float32"), get_operand(np.float32([column]).T, "float32")
+        assert sum(x.size for x in products._wide(a, b)) == expected
+
+
+@pytest.mark.parametrize("bits", [21, 22, 23])
+def test_exact_sums_at_the_limit_of_float64(bits):
+    """Odd integers of 21 bits need 52 with a depth of 1000, those of 22 and 23 bits 54 and 56, which BLAS rounds."""
+    whole = np.random.default_rng(bits).integers(1 << bits - 1, 1 << bits, (20, 1000)) | 1
+    x = whole.astype(np.float32)
+    exact = (whole.astype(object) @ whole.T.astype(object)).astype(np.float64)
+    oracle.same(rf8sim.matmul(x, x.T, "float32"), exact, "float32")
+
+
 def test_a_result_is_rounded_from_the_exact_sum_not_from_float64():
     """272 is the middle of two codes of e4m3fn; float64 does not hold 272 + 2**-48."""
     large, small, tiny, minus = rf8sim.encode(np.array([16.0, 4.0, 2.0**-24, -(2.0**-24)]), "posit8_es2")

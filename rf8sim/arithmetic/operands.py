@@ -108,21 +108,49 @@ class Operand(NamedTuple):
 
     def slices(self) -> list[Array]:
         """Return the finite values cut into parts whose products sum exactly in float64; zero parts left out."""
-        if self.table is None:
-            values = self.values()
-            parts = self.grid.slices(np.where(np.isfinite(values), values, 0.0))
-        else:
-            parts = [part[self.data] for part in self.parts]
+        parts = self.grid.slices(self.finite()) if self.table is None else [part[self.data] for part in self.parts]
         return [part for part in parts if part.any()] or parts[:1]
+
+    def finite(self) -> Array:
+        """Return the numbers, zero in the place of those that are not finite."""
+        values = self.data.astype(np.float64) if self.table is None else self.table
+        values = np.where(np.isfinite(values), values, 0.0)
+        return values if self.table is None else values[self.data]
+
+    def bits_along(self, axis: int) -> NDArray[np.int64]:
+        """Return the bits of all finite values of each row (``axis`` 1) or column (0) as integers of one unit."""
+        top, unit = _digits(self.values()) if self.format is None else _digits_of(self.format)
+        if self.format is not None:
+            top, unit = top[self.data], unit[self.data]
+        highest, lowest = top.max(axis=axis), unit.min(axis=axis)
+        bits: NDArray[np.int64] = np.maximum(highest.astype(np.int64) - lowest, 0)
+        return bits
 
     def signs(self) -> Array | None:
         """Return the signs of finite values and the other values as they are; None if all are finite.
 
         Sums of products of these are not finite where IEEE arithmetic's are not: infinity times zero is NaN.
         """
+        finite = np.isfinite(self.data if self.table is None else self.table)
+        if finite.all() or (self.table is not None and finite[self.data].all()):
+            return None
         values = self.values()
-        finite = np.isfinite(values)
-        return None if finite.all() else np.where(finite, np.sign(values), values)
+        return np.where(np.isfinite(values), np.sign(values), values)
+
+
+def _digits(values: Array) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    """Return the exponents above the first digits of numbers and those of their last digits; none of zero and NaN."""
+    some = np.isfinite(values) & (values != 0)
+    fraction, exponent = np.frexp(np.abs(np.where(some, values, 1.0)))
+    integer = (fraction * 2.0**53).astype(np.int64)
+    last = np.bitwise_count((integer & -integer) - 1).astype(np.int64) + exponent - 53
+    top, unit = np.where(some, exponent, _NO_EXPONENT), np.where(some, last, -_NO_EXPONENT)
+    return top.astype(np.int16), unit.astype(np.int16)
+
+
+@lru_cache(maxsize=64)
+def _digits_of(fmt: Format) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    return _digits(whole_table(fmt.values))
 
 
 def exponents_of(values: Array, smallest_normal: float) -> NDArray[np.int16]:

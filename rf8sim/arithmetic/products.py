@@ -33,6 +33,7 @@ Array = NDArray[np.float64]
 _PANEL = 1 << 22  # float64 numbers that the terms of one panel of rows may take
 _FLOAT32 = "float32"
 _DRAWN_BITS = 24  # of a random word, that an accumulator adds
+_EXACT_BITS = 53  # of an integer in float64
 _ANY_EXPONENT = -1000  # below that of every scale
 
 
@@ -131,11 +132,40 @@ def sum_terms(terms: list[Array], odd: bool, threads: int | None) -> Array:
 def _chunk(a: Grid, b: Grid) -> int:
     """Return how many products of slices sum exactly in float64: their partial sums are integers below 2**53."""
     widths = [-(-grid.bits // max(-(-grid.bits // SLICE_BITS), 1)) for grid in (a, b)]
-    return 1 << (53 - sum(widths))
+    return 1 << (_EXACT_BITS - sum(widths))
 
 
 def _exact(a: Operand, b: Operand, scales: tuple[Array, Array] | None, block: int, plan: Plan) -> Array:
     """Return exact sums rounded once; blocks along the summed axis scaled if there are scales."""
+    (rows, depth), columns = a.shape, b.shape[1]
+    if scales is None and depth and a.grid.bits + b.grid.bits + depth.bit_length() > _EXACT_BITS:
+        wide_rows, wide_columns = _wide(a, b)
+        if 2 * (wide_rows.size * columns + wide_columns.size * rows) <= rows * columns:
+            out = a.finite() @ b.finite()  # nothing rounds, but for what is computed again
+            if wide_rows.size:
+                out[wide_rows] = _sum_slices(a._replace(data=a.data[wide_rows]), b, None, 0, plan)
+            if wide_columns.size:
+                out[:, wide_columns] = _sum_slices(a, b._replace(data=b.data[:, wide_columns]), None, 0, plan)
+            return _with_specials(out, a, b)
+    return _with_specials(_sum_slices(a, b, scales, block, plan), a, b)
+
+
+def _wide(a: Operand, b: Operand) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the fewest rows of ``a`` and columns of ``b`` but for which float64 holds every sum of products.
+
+    Those of a row and a column are integers of their two units, of at most the bits of both and of the depth.
+    """
+    of_rows, of_columns = a.bits_along(1), b.bits_along(0)
+    left = _EXACT_BITS - a.shape[1].bit_length()
+    most = np.arange(left + 1)  # bits of a row, which leave the others to a column
+    wide_rows = of_rows.size - np.searchsorted(np.sort(of_rows), most, side="right")
+    wide_columns = of_columns.size - np.searchsorted(np.sort(of_columns), left - most, side="right")
+    best = int(most[np.argmin(wide_rows * of_columns.size + wide_columns * of_rows.size)])
+    return np.flatnonzero(of_rows > best), np.flatnonzero(of_columns > left - best)
+
+
+def _sum_slices(a: Operand, b: Operand, scales: tuple[Array, Array] | None, block: int, plan: Plan) -> Array:
+    """Return exact sums of finite values rounded once, from products of slices that float64 holds."""
     rows, depth = a.shape
     columns = b.shape[1]
     chunk = _chunk(a.grid, b.grid)
@@ -156,7 +186,7 @@ def _exact(a: Operand, b: Operand, scales: tuple[Array, Array] | None, block: in
                 for term in _terms(sliced, right, start, min(start + block, depth), chunk):
                     terms += scaled_terms(term, scale)
         out[part] = sum_terms(terms, plan.to_odd, plan.threads) if terms else 0.0
-    return _with_specials(out, a, b)
+    return out
 
 
 def _with_specials(out: Array, a: Operand, b: Operand) -> Array:
