@@ -19,6 +19,7 @@ from rf8sim.reference import Number
 TWO = ("add", "subtract", "multiply", "divide", "minimum", "maximum")
 SELECTING = ("minimum", "maximum", "negate", "absolute")  # they give an operand, or that with another sign
 ONE = ("negate", "absolute", "sqrt", "convert")
+DIVIDE_BY_ZERO, INVALID, OVERFLOW = map(int, (Flags.DIVIDE_BY_ZERO, Flags.INVALID, Flags.OVERFLOW))  # faster than enums
 
 
 def exact(operation: str, x: Number, y: Number = 0.0, rounding: str = "nearest-even") -> Number:
@@ -45,8 +46,8 @@ def exact(operation: str, x: Number, y: Number = 0.0, rounding: str = "nearest-e
 def raised(operation: str, operands: tuple[Number, ...], result: Number) -> int:
     """The flags of the operation itself: a NaN out of none is invalid, x / 0 of a finite x divides by zero."""
     if operation == "divide" and operands[1] == 0 and operands[0] != 0 and isinstance(operands[0], Fraction):
-        return int(Flags.DIVIDE_BY_ZERO)
-    return int(Flags.INVALID) if result != result and all(x == x for x in operands) else 0
+        return DIVIDE_BY_ZERO
+    return INVALID if result != result and all(x == x for x in operands) else 0
 
 
 class Whole:
@@ -83,7 +84,7 @@ def whole(operation: str, formats: tuple[Format, ...], rounding: str = "nearest-
 @lru_cache(maxsize=1 << 18)
 def rounded(result: Number, flags: int, into: Format, rounding: str, overflow: str) -> tuple[int, int, bool]:
     """Code, flags, and whether it is a NaN that the format does not have."""
-    if flags & Flags.DIVIDE_BY_ZERO and (into.family == "p3109" or not np.isinf(into.values).any()):
+    if flags & DIVIDE_BY_ZERO and (into.family == "p3109" or not np.isinf(into.values).any()):
         result = np.nan  # section 7: x / 0 is NaN where there is no infinity; and in P3109
     if result != result and into.nan is None:
         return 0, flags, True
@@ -91,19 +92,30 @@ def rounded(result: Number, flags: int, into: Format, rounding: str, overflow: s
     return code, flags | more, False
 
 
-def outcomes(
-    results: list[tuple[Number, int]], into: Format, rounding: str, overflow: str
-) -> list[tuple[int, int, bool]]:
-    """`rounded` of each; the overflow option is worked out anew only for what overflows."""
+def saturated(results: list[tuple[Number, int]], into: Format, rounding: str) -> list[tuple[int, int, bool]]:
+    """`rounded` of each, saturating."""
     # A cache cannot tell -0.0 from 0.0.
-    found = [
+    return [
         (rounded if result else rounded.__wrapped__)(result, flags, into, rounding, "saturate")
         for result, flags in results
     ]
+
+
+@lru_cache(maxsize=64)
+def _saturated(exactly: Whole, into: Format, rounding: str) -> list[tuple[int, int, bool]]:
+    return saturated(exactly.results, into, rounding)
+
+
+def outcomes(
+    results: list[tuple[Number, int]], into: Format, rounding: str, overflow: str,
+    found: list[tuple[int, int, bool]] | None = None,
+) -> list[tuple[int, int, bool]]:  # fmt: skip
+    """`rounded` of each; the overflow option is worked out anew only for what overflows where it saturates."""
+    found = saturated(results, into, rounding) if found is None else found
     if overflow == "saturate":
         return found
     return [
-        rounded.__wrapped__(*exactly, into, rounding, overflow) if outcome[1] & Flags.OVERFLOW else outcome
+        rounded.__wrapped__(*exactly, into, rounding, overflow) if outcome[1] & OVERFLOW else outcome
         for exactly, outcome in zip(results, found, strict=True)
     ]
 
@@ -113,9 +125,11 @@ def expected(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]:
     """Whole tables of codes, of flags, and of NaNs that the format does not have."""
     exactly = whole(operation, formats, rounding)
-    results = outcomes(exactly.results, into, rounding, overflow)
+    results = outcomes(exactly.results, into, rounding, overflow, _saturated(exactly, into, rounding))
     if operation in SELECTING:
-        kept = [(np.flatnonzero(into.values == x)[:1] if np.isinf(float(x)) else []) for x, _ in exactly.results]
+        infinite = [isinstance(x, float) and np.isinf(x) for x, _ in exactly.results]
+        kept = [(np.flatnonzero(into.values == x)[:1] if big else [])
+                for big, (x, _) in zip(infinite, exactly.results, strict=True)]  # fmt: skip
         results = [(int(code[0]), 0, False) if len(code) else result
                    for code, result in zip(kept, results, strict=True)]  # fmt: skip
     columns = zip(*results, strict=True)

@@ -62,7 +62,8 @@ def floor_log2(x: Fraction) -> int:
     (-2, 3, 2)
     """
     k = x.numerator.bit_length() - x.denominator.bit_length()
-    return k if power_of_two(k) <= x else k - 1
+    # 2**k <= x, in integers
+    return k if x.denominator << max(k, 0) <= x.numerator << max(-k, 0) else k - 1
 
 
 def nearest_exponent(x: Fraction) -> int:

@@ -218,7 +218,7 @@ def round_value(
             minus = math.copysign(1.0, float(x)) < 0
             return _round_magnitude(Fraction(0), minus, fmt, rounding, overflow, word, random_bits, variant)
     value = exact(x)
-    return _round_magnitude(abs(value), value < 0, fmt, rounding, overflow, word, random_bits, variant)
+    return _round_magnitude(abs(value), value.numerator < 0, fmt, rounding, overflow, word, random_bits, variant)
 
 
 @lru_cache(maxsize=256)
@@ -252,13 +252,11 @@ def _round_magnitude(
             return out_of_range(fmt, -m, rounding, overflow)
         return ladder(fmt, False)[1][0]
     magnitudes, codes = ladder(fmt, negative)
-    if m <= magnitudes[0]:
-        # Exact, or a format without zero, which has nothing to give below its smallest value but that value.
-        return codes[0]
-    i = _last_not_above(fmt, negative, m)
+    i, equal = _last_not_above(fmt, negative, m)
+    if equal or i < 0:
+        # A format without zero has nothing to give below its smallest value but that value.
+        return codes[max(i, 0)]
     low = magnitudes[i]
-    if m == low:
-        return codes[i]
     last = len(magnitudes) - 1
     if i < last:
         high = magnitudes[i + 1]
@@ -351,8 +349,7 @@ def out_of_range(fmt: str | Format, x: Fraction | float, rounding: str, overflow
     fmt = get_format(fmt)
     negative, finite = x < 0, math.isfinite(x)
     extreme = ladder(fmt, negative)[1][-1] if fmt.signed or not negative else ladder(fmt, False)[1][0]
-    infinities = np.flatnonzero(fmt.values == (-math.inf if negative else math.inf))
-    infinity = int(infinities[0]) if infinities.size else None
+    infinity = _infinity(fmt, negative)
     if overflow == "nan":
         assert fmt.nan is not None
         return fmt.nan
@@ -372,18 +369,27 @@ def out_of_range(fmt: str | Format, x: Fraction | float, rounding: str, overflow
     return infinity if infinity is not None else extreme if fmt.nan is None else fmt.nan
 
 
+@lru_cache(maxsize=256)
+def _infinity(fmt: Format, negative: bool) -> int | None:
+    """Return the code of an infinity, or None if the format has it not."""
+    infinities = np.flatnonzero(fmt.values == (-math.inf if negative else math.inf))
+    return int(infinities[0]) if infinities.size else None
+
+
 def _nan(fmt: Format) -> int:
     assert fmt.nan is not None
     return fmt.nan
 
 
-def _last_not_above(fmt: Format, negative: bool, m: Fraction) -> int:
-    """Return the place of the largest magnitude that is at most `m`, by bisection.
+def _last_not_above(fmt: Format, negative: bool, m: Fraction) -> tuple[int, bool]:
+    """Return the place of the largest magnitude that is at most `m`, by bisection, and whether it is `m`.
 
-    Multiples of 1/d are compared: d m lies below an integer where its whole part does.
+    Multiples of 1/d are compared: d m lies below an integer where its whole part does. Without any, the place is -1.
     """
     denominator, multiples = _multiples(fmt, negative)
-    return bisect_right(multiples, m.numerator * denominator // m.denominator) - 1
+    multiple, rest = divmod(m.numerator * denominator, m.denominator)
+    i = bisect_right(multiples, multiple) - 1
+    return i, rest == 0 and i >= 0 and multiples[i] == multiple
 
 
 @lru_cache(maxsize=256)
