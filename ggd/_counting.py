@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ggd import _kernels
-
 __all__ = ["Counts", "summaries"]
 
 _CHUNK = 1 << 22  # elements converted at a time
 _PIECE = 1 << 18  # elements under which another thread costs more than it saves
+_FEW = 1 << 14  # elements up to which numpy sorts them
 _NO_EXTREMES = (2**31 - 1, -(2**31))
 
 
@@ -86,7 +85,32 @@ def summaries(x: NDArray[Any], threads: int = 1) -> Iterator[Counts]:
         yield from pool.map(count, pieces)
 
 
+def _summarize_few(x: NDArray[Any]) -> Counts:
+    """Count few values by sorting them, which costs less than tables of all cells, and no compiled code."""
+    values = x.astype(np.float32)
+    bits = np.sort(values.view(np.uint32))
+    magnitude = bits & np.uint32(0x7FFFFFFF)
+    finite = magnitude < 0x7F800000
+    h = Counts()
+    h.zero_count, h.inf_count = (int(np.count_nonzero(magnitude == pattern)) for pattern in (0, 0x7F800000))
+    h.nan_count = bits.size - int(np.count_nonzero(finite)) - h.inf_count
+    if np.any(finite):
+        values = bits[finite].view(np.float32)
+        h.min, h.max = float(values.min()) + 0.0, float(values.max()) + 0.0
+    bits = bits[finite & (magnitude > 0)]
+    keys, low = (bits >> np.uint32(16)).astype(np.uint16), (bits & np.uint32(0xFFFF)).astype(np.int64)
+    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])) if keys.size else np.empty(0, np.int64)
+    h.keys, h.counts = keys[starts], np.diff(np.append(starts, keys.size))
+    h.low_sums = np.add.reduceat(low, starts) if keys.size else low
+    h.low_bits = int(np.bitwise_or.reduce(low))
+    return h
+
+
 def _summarize_float32(x: NDArray[Any]) -> Counts:
+    if x.size <= _FEW:
+        return _summarize_few(x)
+    from ggd import _kernels  # loads numba
+
     bits = np.ascontiguousarray(x, dtype=np.float32).view(np.int32)
     counts, low_sums, occurs = _tables()
     _kernels.count_cells(bits, counts, low_sums, occurs)
@@ -124,6 +148,10 @@ def _from_ordered(ordered: int) -> float:
 
 def _summarize_16_bit(x: NDArray[Any]) -> Counts:
     """Count the 65,536 patterns, then place each pattern once."""
+    if x.size <= _FEW:
+        return _summarize_few(x)
+    from ggd import _kernels  # loads numba
+
     counts = np.zeros(65536, np.int64)
     _kernels.count_patterns(np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("=")).view(np.uint16), counts)
     patterns = np.flatnonzero(counts)
@@ -150,6 +178,10 @@ def _summarize_16_bit(x: NDArray[Any]) -> Counts:
 
 
 def _summarize_float64(x: NDArray[Any]) -> Counts:
+    if x.size <= _FEW:
+        return _summarize_clamped(np.asarray(x, dtype=np.float64))
+    from ggd import _kernels  # loads numba
+
     counts, low_sums, occurs = _tables()
     extremes = np.array([np.inf, -np.inf])
     lost = _kernels.count_cells_rounded(np.ascontiguousarray(x, dtype=np.float64), counts, low_sums, occurs, extremes)

@@ -68,6 +68,7 @@ class MagnitudeHistogram(Stored):
         self.clamped_high = 0
         self.min = math.nan
         self.max = math.nan
+        self._cells: tuple[tuple[object, ...], Cells] | None = None  # of what they are computed, and the cells
 
     # Building.
 
@@ -123,22 +124,16 @@ class MagnitudeHistogram(Stored):
         >>> h.count, h.abs_sum
         (6, 15.0)
         """
-        from ggd._counting import summaries  # loads numba
+        from ggd._counting import summaries
 
         for part in summaries(as_numpy(x), threads):
             self._add(part)
 
     def _add(self, other: MagnitudeHistogram | Counts) -> None:
-        occupied = np.zeros(65536, np.bool_)
-        occupied[self.keys] = occupied[other.keys] = True
-        keys = np.flatnonzero(occupied).astype(np.uint16)
-        place = np.empty(65536, np.int32)
-        place[keys] = np.arange(keys.size)
-        counts, low_sums = np.zeros(keys.size, np.int64), np.zeros(keys.size, np.int64)
-        parts: tuple[MagnitudeHistogram | Counts, ...] = (self, other)
-        for part in parts:
-            counts[place[part.keys]] += part.counts
-            low_sums[place[part.keys]] += part.low_sums
+        if not self.keys.size:
+            keys, counts, low_sums = other.keys, other.counts, other.low_sums
+        else:
+            keys, counts, low_sums = self._merged(other)
         # A cell's low sum is below 2^16 times its count, so it cannot overflow before 2^47 values are in one
         # cell.
         if np.any(counts < 0) or np.any(counts >= 1 << 47):
@@ -149,6 +144,22 @@ class MagnitudeHistogram(Stored):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.min = float(np.fmin(self.min, other.min))
         self.max = float(np.fmax(self.max, other.max))
+
+    def _merged(
+        self, other: MagnitudeHistogram | Counts
+    ) -> tuple[NDArray[np.uint16], NDArray[np.int64], NDArray[np.int64]]:
+        """Return the cells of both, with their counts and sums."""
+        occupied = np.zeros(65536, np.bool_)
+        occupied[self.keys] = occupied[other.keys] = True
+        keys = np.flatnonzero(occupied).astype(np.uint16)
+        place = np.empty(65536, np.int32)
+        place[keys] = np.arange(keys.size)
+        counts, low_sums = np.zeros(keys.size, np.int64), np.zeros(keys.size, np.int64)
+        parts: tuple[MagnitudeHistogram | Counts, ...] = (self, other)
+        for part in parts:
+            counts[place[part.keys]] += part.counts
+            low_sums[place[part.keys]] += part.low_sums
+        return keys, counts, low_sums
 
     def __ior__(self, other: MagnitudeHistogram) -> MagnitudeHistogram:
         if not isinstance(other, MagnitudeHistogram):
@@ -210,6 +221,9 @@ class MagnitudeHistogram(Stored):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, MagnitudeHistogram) and self.to_dict() == other.to_dict()
 
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_cells": None}
+
     def __repr__(self) -> str:
         counted = f"count={self.count}, cells={self.keys.size}, min={self.min!r}, max={self.max!r}"
         return f"MagnitudeHistogram({counted})"
@@ -237,11 +251,12 @@ class MagnitudeHistogram(Stored):
         return max(abs(self.min), abs(self.max))
 
     def cells(self) -> Cells:
-        """Return the occupied cells as numbers, in ascending order.
+        """Return the occupied cells as numbers, in ascending order; they are computed once.
 
         Returns
         -------
         Cells
+            Arrays that cannot be written to.
 
         Examples
         --------
@@ -249,6 +264,12 @@ class MagnitudeHistogram(Stored):
         >>> cells.counts, cells.mean
         (array([1, 2]), array([-2.,  1.]))
         """
+        source = self.keys, self.counts, self.low_sums, self.low_bits
+        if self._cells is None or any(old is not new for old, new in zip(self._cells[0], source, strict=True)):
+            self._cells = source, self._computed_cells()
+        return self._cells[1]
+
+    def _computed_cells(self) -> Cells:
         negative = self.keys >= 0x8000
         order = np.concatenate([np.flatnonzero(negative)[::-1], np.flatnonzero(~negative)])
         keys, count = self.keys[order], self.counts[order]
@@ -265,7 +286,10 @@ class MagnitudeHistogram(Stored):
         variance = np.clip(offset * (1.0 - step - offset), 0.0, (1.0 - step * step) / 12.0)
         spread = variance * (width / magnitude) ** 2 * (1.0 - 1.0 / count)
         ends = sign * near, sign * (near + width)
-        return Cells(count, sign * magnitude, np.minimum(*ends), np.maximum(*ends), spread)
+        cells = Cells(count, sign * magnitude, np.minimum(*ends), np.maximum(*ends), spread)
+        for column in cells:
+            column.flags.writeable = False  # they are shared
+        return cells
 
     def _exact_sum(self, *, signed: bool) -> Fraction:
         total = 0

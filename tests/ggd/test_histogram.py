@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 import ggd
-from ggd import GGD, MagnitudeHistogram
+from ggd import GGD, MagnitudeHistogram, _counting
 
 from_array = MagnitudeHistogram.from_array
 patterns = st.lists(st.integers(0, 2**32 - 1), max_size=60).map(lambda bits: np.array(bits, np.uint32).view(np.float32))
@@ -397,3 +397,27 @@ def test_wasserstein_knows_its_limits():
     assert MagnitudeHistogram.from_array(x).wasserstein(order) == pytest.approx(
         stats.wasserstein_distance(x, quantiles), rel=0.02
     )
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64", "int64"])
+def test_few_values_are_counted_as_many_are(dtype):
+    """Few values are sorted by numpy, many counted by a compiled loop: pieces of one array go either way."""
+    rng = np.random.default_rng(7)
+    if dtype in ("bfloat16", "float16"):
+        x = rng.permutation(np.arange(1 << 16, dtype=np.uint16)).view(np.dtype(dtype))  # every pattern
+    elif dtype == "float32":
+        x = rng.integers(0, 1 << 32, 1 << 16, dtype=np.uint32).view(np.float32)
+        x[:4000] = rng.choice(np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-40, 1.5], np.float32), 4000)
+    elif dtype == "float64":
+        x = rng.standard_normal(1 << 16) * 10.0 ** rng.integers(-60, 60, 1 << 16)
+        x[:9] = 0.0, -0.0, np.inf, -np.inf, np.nan, 1e-300, -1e300, 1.0 + 1e-12, 5e-46
+    else:
+        x = rng.integers(-(10**9), 10**9, 1 << 16)
+    assert x.size > _counting._FEW
+    many = MagnitudeHistogram.from_array(x)
+    for step in (_counting._FEW, 1000, 17):
+        few = MagnitudeHistogram()
+        for start in range(0, x.size, step):
+            few.update(x[start : start + step])
+        assert few == many
+    assert MagnitudeHistogram.from_array(x[:0]) == MagnitudeHistogram()
