@@ -308,15 +308,20 @@ def quantized_frequencies(counts: ArrayLike, bits: Sequence[int]) -> NDArray[np.
 
     low = 0.5 * float(weights.min()) / totals  # too cheap
     high = np.full(totals.size, 2.0 * float(weights.sum()))  # too dear
-    frequencies = at_price(high, totals)
-    for _ in range(100):
-        left = np.flatnonzero(frequencies.sum(axis=1) != totals)
+    frequencies, beyond = at_price(high, totals), at_price(low, totals)
+    guess = float(weights.sum()) / totals
+    for step in range(100):
+        left = np.flatnonzero((frequencies.sum(axis=1) != totals) & ~_tied(weights, frequencies, beyond))
         if not left.size:
             break
-        price = np.sqrt(low[left] * high[left])
+        # Frequencies go about as one over the price; bisection sees to it that the bracket shrinks.
+        inside = (low[left] < guess[left]) & (guess[left] < high[left]) & (step % 3 < 2)
+        price = np.where(inside, guess[left], np.sqrt(low[left] * high[left]))
         chosen = at_price(price, totals[left])
-        cheap = chosen.sum(axis=1) > totals[left]
-        low[left[cheap]] = price[cheap]
+        sums = chosen.sum(axis=1)
+        guess[left] = price * sums / totals[left]
+        cheap = sums > totals[left]
+        low[left[cheap]], beyond[left[cheap]] = price[cheap], chosen[cheap]
         high[left[~cheap]], frequencies[left[~cheap]] = price[~cheap], chosen[~cheap]
     for row, total in zip(frequencies, totals, strict=True):
         while units := int(total - row.sum()):
@@ -325,3 +330,11 @@ def quantized_frequencies(counts: ArrayLike, bits: Sequence[int]) -> NDArray[np.
             # Those worth more than a second unit of any symbol go first; one always goes where it is worth most.
             row[dearest[: max(int(np.count_nonzero(worth[dearest] > later.max())), 1)]] += 1
     return frequencies
+
+
+def _tied(weights: NDArray[np.float64], frequencies: NDArray[np.int64], beyond: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return for which sums the frequencies at two prices differ by a unit of symbols alike: no price lies between."""
+    rises = beyond - frequencies
+    first = np.argmax(rises, axis=1)[:, None]
+    alike = (weights == weights[first]) & (frequencies == np.take_along_axis(frequencies, first, axis=1))
+    return np.asarray(np.all((rises == 0) | ((rises == 1) & alike), axis=1))
