@@ -147,7 +147,8 @@ def test_a_report_is_the_same_by_intervals_and_by_elements(specials, tmp_path, m
     np.save(tmp_path / "w.npy", x)
     settings = Settings((*SCHEMES, "rf8/channel", "int8@stochastic"))
     results = []
-    for each in (0, 1 << 40):
-        monkeypatch.setattr(meters, "_EACH_STEP", each)
+    monkeypatch.setattr(meters, "_FEW", 1 << 16)
+    for many in (1, 1 << 40):
+        monkeypatch.setitem(meters._MANY, "float32", many)
         results.append(measuring.run([tmp_path / "w.npy"], settings, chunk_elements=1000).to_json())
     assert results[0] == results[1]

@@ -105,23 +105,23 @@ _maximum = _of_two(_emit_maximum)
 
 
 @njit(nogil=True, cache=True)
-def pattern_sums(patterns: Any, tables: Any, sums: Any, counts: Any) -> None:
-    """Add up, for each row, what tables say of its 16-bit patterns, element after element, and count the patterns.
+def pattern_sums(patterns: Any, places: Any, tables: Any, sums: Any, counts: Any) -> None:
+    """Add up, for each row, what tables say of its 16-bit patterns, element after element, and count their places.
 
-    ``tables``: shape (groups, 65536, 16), ``sums``: (rows, groups, 16), contiguous. A pass adds the sixteen columns of
-    a group, two vectors, which the machine adds at the same time.
+    ``places``: of each pattern in the tables; ``tables``: shape (groups, places, 16), ``sums``: (rows, groups, 16),
+    contiguous. A pass adds the sixteen columns of a group, two vectors, which the machine adds at the same time.
     """
+    row = np.empty(patterns.shape[1], places.dtype)
     for i in range(patterns.shape[0]):
-        row = patterns[i]
-        for pattern in row:
-            counts[pattern] += 1
+        for j in range(row.size):
+            row[j] = places[patterns[i, j]]
+            counts[row[j]] += 1
         for g in range(tables.shape[0]):
             table, total = tables[g], sums[i, g]
             a, b = _load(total, 0), _load(total, 1)
-            for pattern in row:
-                place = 2 * np.int64(pattern)
-                a = _sum(a, _load(table, place))
-                b = _sum(b, _load(table, place + 1))
+            for place in row:
+                a = _sum(a, _load(table, 2 * np.int64(place)))
+                b = _sum(b, _load(table, 2 * np.int64(place) + 1))
             _store(total, 0, a)
             _store(total, 1, b)
 

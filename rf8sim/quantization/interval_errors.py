@@ -80,16 +80,16 @@ def find_steps(scheme: Scheme, scales: Chosen, summary: MagnitudeHistogram) -> S
         x = points.astype(np.uint32).view(np.float32)
         quantized = quantize(x, scheme, scale=scales)
         errors = element_errors(x, quantized)
-        alike = (np.diff(quantized.codes.astype(np.int64)) == 0) & (np.diff(errors.tallies, axis=0) == 0).all(axis=1)
+        alike = (np.diff(quantized.codes.astype(np.int64)) == 0) & (np.diff(errors.tallies) == 0).all(axis=0)
         distance = np.diff(points)
         unknown = ~alike & (distance > 1) & (points[1:] != _NEGATIVE)
         if not unknown.any():
             break
         points = np.sort(np.concatenate([points, points[:-1][unknown] + distance[unknown] // 2]))
-    if not errors.tallies[:, 0].all():
+    if not errors.tallies[0].all():
         return None
     kept = np.append(True, ~alike | (points[1:] == _NEGATIVE))
-    errors = ElementErrors(*(field[kept] for field in errors))
+    errors = ElementErrors(errors.codes[kept], errors.results[kept], errors.addends[:, kept], errors.tallies[:, kept])
     return Steps(points[kept].astype(np.uint32), replace(quantized, codes=errors.codes), errors)
 
 

@@ -196,9 +196,9 @@ class ElementErrors(NamedTuple):
         Their codes.
     results : ndarray of float64, shape (n,)
         What they become.
-    addends : ndarray of float64, shape (n, 3)
+    addends : ndarray of float64, shape (3, n)
         Square, squared error, relative error; zeros for what becomes infinite or NaN.
-    tallies : ndarray of int64, shape (n, 5)
+    tallies : ndarray of int64, shape (5, n)
         Whether they are finite, not zero, with a relative error, underflows, overflows.
     """
 
@@ -217,13 +217,14 @@ def element_errors(x: NDArray[np.float32], quantized: QuantizedTensor) -> Elemen
     with np.errstate(all="ignore"):
         results = fmt.values[codes] * factor + shift
         off = np.abs(value - results)
-        addends = np.stack([value * value, off * off, off / np.abs(value)], axis=1)
+        addends = np.array([value * value, off * off, off / np.abs(value)])
     finite = np.isfinite(results)
     nonzero = finite & (value != 0)
     related = nonzero & (results != 0)
-    counted = np.stack([finite, finite, related], axis=1)
-    tallies = np.stack([finite, nonzero, related, nonzero & ~related, (value > top) | (value < bottom)], axis=1)
-    return ElementErrors(codes, results, np.where(counted, addends, 0.0), tallies.astype(np.int64))
+    addends[:2, ~finite] = addends[2, ~related] = 0.0
+    beyond = (value > top) | (value < bottom)
+    tallies = np.array([finite, nonzero, related, nonzero & ~related, beyond], np.int64)
+    return ElementErrors(codes, results, addends, tallies)
 
 
 class RowErrors:
@@ -292,7 +293,7 @@ class RowErrors:
         joined = cls(fmt, len(sums))
         joined._sums[:, :3] = sums
         joined._sums[:1, 3] = largest
-        joined._counts[:1] = counts @ elements.tallies
+        joined._counts[:1] = elements.tallies @ counts
         np.add.at(joined._codes, elements.codes, counts)
         return joined
 

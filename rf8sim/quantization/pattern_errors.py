@@ -60,25 +60,27 @@ class PatternErrors:
         patterns = np.arange(1 << 16, dtype=np.uint16).view(dtype)
         with np.errstate(invalid="ignore"):  # signalling NaNs are among them
             numbers = patterns.astype(np.float32)
-        self._present = np.flatnonzero(_present(numbers, summary))
-        present, numbers = patterns[self._present], numbers[self._present]
+        occurring = np.flatnonzero(_present(numbers, summary))
+        present, numbers = patterns[occurring], numbers[occurring]
+        self._places = np.full(patterns.size, present.size, np.uint16)  # the last place is that of all others
+        self._places[occurring] = np.arange(present.size)
         self.quantized: list[QuantizedTensor] = [quantize(present, scheme, scale=scales) for scheme, scales in schemes]
         self._errors = [element_errors(numbers, quantized) for quantized in self.quantized]
         columns: list[NDArray[np.float64]] = []
         self._columns: list[list[int]] = []
         for elements in self._errors:
             # Squares are those of all schemes, but for elements that become infinite or NaN.
-            squares, *errors = elements.addends.T
+            squares, *errors = elements.addends
             known = [i for i in sorted({of[0] for of in self._columns}) if np.array_equal(columns[i], squares)]
             columns += [*([] if known else [squares]), *errors]
             end = len(columns)
             self._columns.append([*(known[:1] or [end - 3]), end - 2, end - 1])
         groups = -(-len(columns) // _COLUMNS)
-        self._groups = aligned_zeros((groups, patterns.size, _COLUMNS))
+        self._tables = aligned_zeros((groups, present.size + 1, _COLUMNS))
         for place, column in enumerate(columns):
-            self._groups[place // _COLUMNS, self._present, place % _COLUMNS] = column
+            self._tables[place // _COLUMNS, :-1, place % _COLUMNS] = column
         self._sums = np.zeros((rows, groups, _COLUMNS))
-        self._counts = np.zeros(patterns.size, np.int64)
+        self._counts = np.zeros(present.size + 1, np.int64)
 
     def add(self, x: NDArray[Any], row: int = 0) -> None:
         """Add a piece.
@@ -93,15 +95,15 @@ class PatternErrors:
         from .._kernels.lanes import pattern_sums
 
         patterns = np.ascontiguousarray(x).view(np.uint16)
-        pattern_sums(patterns, self._groups, self._sums[row : row + len(x)], self._counts)
+        pattern_sums(patterns, self._places, self._tables, self._sums[row : row + len(x)], self._counts)
 
     def of_schemes(self) -> list[RowErrors]:
         """Return the errors in each scheme."""
-        sums, counts = self._sums.reshape(len(self._sums), -1), self._counts[self._present]
+        sums, counts = self._sums.reshape(len(self._sums), -1), self._counts[:-1]
         occurs = counts > 0
         return [
             RowErrors.of_elements(
-                quantized.format, elements, counts, sums[:, columns], elements.addends[occurs, 2].max(initial=0.0)
+                quantized.format, elements, counts, sums[:, columns], elements.addends[2, occurs].max(initial=0.0)
             )
             for quantized, elements, columns in zip(self.quantized, self._errors, self._columns, strict=True)
         ]

@@ -26,11 +26,10 @@ __all__ = [
 ]  # fmt: skip
 
 
-_OF_PATTERNS = ("bfloat16", "float16")
-_MANY = 1 << 14
-"""Elements from which on tables of what occurs cost less than they save."""
-_EACH_STEP = 1 << 8
-"""Elements for each value of a format from which on it pays to find the steps between them."""
+_MANY = {"bfloat16": 1 << 14, "float16": 1 << 14, "float32": 1 << 16}
+"""Elements from which on it pays to prepare what schemes with one scale share: what occurs, or where results change."""
+_FEW = 1 << 10
+"""Values of a format up to which its steps among float32 numbers are a small table."""
 
 
 class TensorScales(NamedTuple):
@@ -233,17 +232,16 @@ def _share(
     meters: Sequence[Meter], dtype: np.dtype[Any], shape: tuple[int, int], summary: MagnitudeHistogram
 ) -> _Shared | None:
     """Return what the schemes with one scale share on a matrix that is large enough; None where they share nothing."""
-    size = math.prod(shape)
     known = [(meter, scales) for meter in meters if (scales := meter.one_scale) is not None]
-    if known and dtype.name in _OF_PATTERNS and size >= _MANY:
+    if not known or math.prod(shape) < _MANY.get(dtype.name, math.inf):
+        return None
+    if dtype.itemsize == 2:
         schemes = [(meter.scheme, scales) for meter, scales in known]
         return _Shared([meter for meter, _ in known], PatternErrors(dtype, schemes, shape[0], summary))
-    if dtype.name != "float32":
-        return None
     measured, found = [], []
     for meter, scales in known:
-        few = size < _EACH_STEP * meter.scheme.format.values.size
-        steps = None if few else find_steps(meter.scheme, scales, summary)
+        many = meter.scheme.format.values.size > _FEW
+        steps = None if many else find_steps(meter.scheme, scales, summary)
         if steps is not None:
             measured.append(meter)
             found.append(steps)
