@@ -386,12 +386,12 @@ print(peak() - before)
 
 @pytest.mark.parametrize("block", ["tensor", "channel", "1x32", "128x128"])
 def test_memory_does_not_grow_with_the_file(tmp_path, block):
-    for name, rows in (("small", 1 << 10), ("big", 100 << 10)):
+    for name, rows in (("small", 1 << 10), ("big", 40 << 10)):
         entry = {"dtype": "F32", "shape": [rows, 1 << 10], "data_offsets": [0, rows << 12]}
         text = json.dumps({"w": entry}).encode()
         with (tmp_path / f"{name}.safetensors").open("wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
-            file.truncate(8 + len(text) + (rows << 12))  # zeros that take no room: 4 and 400 MiB
+            file.truncate(8 + len(text) + (rows << 12))  # zeros that take no room: 4 and 160 MiB
     places = [tmp_path / "small.safetensors", tmp_path / "big.safetensors", tmp_path / "out"]
     command = [sys.executable, "-c", _GROWTH, *places, "-f", f"rf8/{block},max", "-f", f"int8/{block},max"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
 
@@ -74,20 +75,31 @@ def saturate(sat: str, mode: str, x: Fraction | float, low: Fraction, high: Frac
     return math.inf if extended else high
 
 
-def project(
-    x: Fraction | float, fmt: Format, shape: tuple[int, int, str], mode: str, sat: str,
-    draw: tuple[str, int, int] = ("A", 1, 0),
-) -> int:  # fmt: skip
+def precise(
+    x: Fraction | float, shape: tuple[int, int, str], mode: str, draw: tuple[str, int, int]
+) -> Fraction | float:
+    """RoundToPrecision of any number, in a format of these bits, precision and kind."""
     bits, precision, kind = shape
-    finite = fmt.values[np.isfinite(fmt.values)]
-    low, high = Fraction(float(finite.min())), Fraction(float(finite.max()))
     bias = 2 ** (bits - precision - (kind[0] == "s")) if kind[0] == "u" else 2 ** (bits - precision - 1)
-    rounded = x if isinstance(x, float) else round_to_precision(x, precision, bias, ROUNDING[mode], draw) if x else x
-    result = saturate(SATURATION[sat], ROUNDING[mode], rounded, low, high, kind)
-    if math.isnan(result):
-        assert fmt.nan is not None
-        return fmt.nan
-    return int(np.flatnonzero(fmt.values == float(result))[0])
+    return x if isinstance(x, float) or not x else round_to_precision(x, precision, bias, ROUNDING[mode], draw)
+
+
+def project(
+    given: list[Fraction | float], fmt: Format, shape: tuple[int, int, str], mode: str,
+    draw: tuple[str, int, int] = ("A", 1, 0),
+) -> Iterator[tuple[str, list[int]]]:  # fmt: skip
+    """The codes of numbers, with each way to saturate."""
+    codes: dict[float, int] = {}
+    for code, value in enumerate(fmt.values.tolist()):
+        codes.setdefault(value, code)
+    finite = [value for value in codes if math.isfinite(value)]
+    low, high = Fraction(min(finite)), Fraction(max(finite))
+    rounded = [precise(x, shape, mode, draw) for x in given]
+    for sat, name in SATURATION.items():
+        results = [saturate(name, ROUNDING[mode], x, low, high, shape[2]) for x in rounded]
+        wanted = [fmt.nan if math.isnan(result) else codes[float(result)] for result in results]
+        assert None not in wanted
+        yield sat, wanted
 
 
 def numbers(fmt: Format) -> list[Fraction | float]:
@@ -115,8 +127,7 @@ def test_conversions(shape: tuple[int, int, str]) -> None:
     for mode in ROUNDING:
         if mode == "stochastic":
             continue
-        for sat in SATURATION:
-            wanted = [project(number, fmt, shape, mode, sat) for number in given]
+        for sat, wanted in project(given, fmt, shape, mode):
             got = rf8sim.encode(x, fmt, rounding=Rounding(mode, sat))
             assert got.tolist() == wanted, (mode, sat)
             assert [reference.round_value(number, fmt, mode, sat) for number in given] == wanted, (mode, sat)
@@ -129,10 +140,9 @@ def test_stochastic_conversions(shape: tuple[int, int, str], variant: str) -> No
     bits, precision, kind = shape
     fmt = p3109_format(precision, bits, signed=kind[0] == "s", extended=kind[1] == "e")
     given = numbers(fmt)
-    for sat in SATURATION:
-        for n in (1, 2, 3):
-            for r in range(1 << n):
-                wanted = [project(number, fmt, shape, "stochastic", sat, (variant, n, r)) for number in given]
+    for n in (1, 2, 3):
+        for r in range(1 << n):
+            for sat, wanted in project(given, fmt, shape, "stochastic", (variant, n, r)):
                 for dtype in (np.float32, np.float64):
                     x = np.array([float(number) for number in given], dtype)
                     words = np.full(x.size, r + (1 << n) * 5, np.uint32)

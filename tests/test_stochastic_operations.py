@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from arithmetic_oracle import ONE, SELECTING, TWO, exact, formats_of, raised, whole
+from arithmetic_oracle import DIVIDE_BY_ZERO, ONE, SELECTING, TWO, exact, formats_of, raised, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle_helpers import overflows
@@ -39,7 +39,7 @@ def drawn(
     operation: str, result: Number, own: int, into: Format, overflow: str, word: int, random_bits: int = 32
 ) -> tuple[int, int, bool]:
     """The oracle's code and flags for one word, and whether the result is a NaN that the format does not have."""
-    if own & Flags.DIVIDE_BY_ZERO and (into.family == "p3109" or not np.isinf(into.values).any()):
+    if own & DIVIDE_BY_ZERO and (into.family == "p3109" or not np.isinf(into.values).any()):
         result = np.nan
     if result != result and into.nan is None:
         return 0, own, True
@@ -63,9 +63,9 @@ def check_draws(
     for column in (codes, flags, fraction, missing, inexact):  # one result, one entry
         np.testing.assert_array_equal(column, column.ravel()[first][places])
     count = 0
-    for place, at in enumerate(first.tolist()):
-        result, own = results[place]
-        way, pair, raises = int(fraction.flat[at]), int(codes.flat[at]), int(flags.flat[at])
+    # The places are those of the results: 0, 1, 2, ...
+    entries = zip(*(column.ravel()[first].tolist() for column in (fraction, codes, flags, missing)), strict=True)
+    for (result, own), (way, pair, raises, lacks) in zip(results, entries, strict=True):
         lower, upper = (pair & 0xFFFF, raises & 0xFFFF), (pair >> 16, raises >> 16)
         wanted = [(2**32 - 1 - way, lower), *([(2**32 - way, upper)] if way else [])]
         if lower == upper:
@@ -74,7 +74,7 @@ def check_draws(
         count += lower != upper
         for word, entry in wanted:
             code, more, absent = drawn(operation, result, own, into, overflow, word)
-            assert absent == bool(missing.flat[at])
+            assert absent == lacks
             assert absent or entry == (code, more), (result, hex(word), entry, (code, more))
     return count
 

@@ -52,14 +52,14 @@ def test_boundaries_by_arrays_are_those_of_fractions() -> None:
                     got = placed.ceilings(zeros + unit).tolist()
                     assert got == [n if n < 1 << 64 else int(BEYOND) for n in wanted], (name, mode, negative, unit)
                 for layout in layouts:
-                    for pattern, point in zip(placed.patterns(layout).tolist(), exact, strict=True):
+                    patterns = placed.patterns(layout).astype(np.int64)
+                    here, before = (layout.values(np.maximum(patterns - step, 0)).tolist() for step in (0, 1))
+                    for pattern, value, last, point in zip(patterns.tolist(), here, before, exact, strict=True):
                         if layout.max < point.rational or pattern > layout.largest_pattern:
                             assert pattern == layout.infinity
                             continue
-                        here = Fraction(float(layout.values(np.array([pattern]))[0]))
-                        before = Fraction(float(layout.values(np.array([max(pattern - 1, 0)]))[0]))
-                        assert goes_up(here, point), (name, mode, layout.name, pattern)
-                        assert pattern == 0 or not goes_up(before, point), (name, mode, layout.name, pattern)
+                        assert goes_up(Fraction(value), point), (name, mode, layout.name, pattern)
+                        assert pattern == 0 or not goes_up(Fraction(last), point), (name, mode, layout.name, pattern)
 
 
 def goes_up(x: Fraction, point: object) -> bool:

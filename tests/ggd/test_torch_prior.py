@@ -335,29 +335,37 @@ def test_hook_is_removed():
     assert same(plain, constrained)
 
 
-def _worker(rank: int, folder: str, halves: bool) -> None:
+def _worker(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    model = make_model()
-    parallel = nn.parallel.DistributedDataParallel(model)
-    optimizer = torch.optim.AdamW(parallel.parameters(), lr=1e-2)
-    constraint = RateConstraint(parallel, 0.5, every=5)
-    constraint.attach(optimizer)
-    data = [(x[rank::2], y[rank::2]) if halves else (x, y) for x, y in batches(12)]
-    train(parallel, data, optimizer)
-    torch.save({"model": model.state_dict(), "shapes": constraint.shapes}, f"{folder}/{rank}.pt")
+    for halves in (False, True):
+        model = make_model()
+        parallel = nn.parallel.DistributedDataParallel(model)
+        optimizer = torch.optim.AdamW(parallel.parameters(), lr=1e-2)
+        constraint = RateConstraint(parallel, 0.5, every=5)
+        constraint.attach(optimizer)
+        data = [(x[rank::2], y[rank::2]) if halves else (x, y) for x, y in batches(12)]
+        train(parallel, data, optimizer)
+        torch.save({"model": model.state_dict(), "shapes": constraint.shapes}, f"{folder}/{rank}_{halves}.pt")
     torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def trained_by_two(tmp_path_factory):
+    """A folder with what each of two processes ends with, given the same batches and given half of each."""
+    folder = tmp_path_factory.mktemp("processes")
+    torch.multiprocessing.spawn(_worker, (str(folder),), nprocs=2)
+    return folder
 
 
 @pytest.mark.parametrize("halves", [False, True])
 @pytest.mark.filterwarnings("ignore")  # of process groups on one machine
-def test_two_processes_are_one(tmp_path, halves):
+def test_two_processes_are_one(trained_by_two, halves):
     """Both ranks end with the same bits. With the same batch on both, the mean gradient is exact: those of one process.
 
     With half a batch each, gradients are summed in another order: equal within rounding.
     """
-    torch.multiprocessing.spawn(_worker, (str(tmp_path), halves), nprocs=2)
-    one, two = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    one, two = (torch.load(trained_by_two / f"{rank}_{halves}.pt") for rank in (0, 1))
     assert one["shapes"] == two["shapes"]
     assert all(torch.equal(one["model"][name], two["model"][name]) for name in one["model"])
     single = make_model()
