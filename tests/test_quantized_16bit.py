@@ -24,7 +24,7 @@ from rf8sim.checkpoints.quantized import find_damage, open_quantized
 from rf8sim.studies.rate_distortion import cost_of
 
 FORMATS = ["int9", "int12", "takum12", "posit(10,1)", "posit16_es2", "float16", "bfloat16", "rf(6,16)"]
-CODERS = ("none", "rans", "huffman", "eg")
+CODERS = ("none", "rans", "huffman", "eg", "zstd")
 
 
 def values_of(name: str) -> np.ndarray:

@@ -38,7 +38,7 @@ from ..quantization.scheme import Scales, Scheme, as_scheme, with_format_names
 
 __all__ = ["CODERS", "KEPT_DTYPES", "KEPT_PATTERNS", "Plan", "Recipe", "Rule", "by_channel", "read_plan", "write_plan"]
 
-CODERS = ("none", "huffman", "rans", "eg")
+CODERS = ("none", "huffman", "rans", "eg", "zstd")
 """How codes are stored: as they are, or entropy-coded."""
 
 KEPT_PATTERNS = ("*norm*", "*ln_*", "*ln1*", "*ln2*", "*embed*", "*embd*", "*wte*", "*wpe*", "*position*", "*bias*")

@@ -303,10 +303,12 @@ class StoredTensor:
     def _codes(self, rows: int, columns: int, ranges: list[range]) -> Iterator[NDArray[Any]]:
         assert self.recipe is not None
         if self.recipe.entropy != "none":
-            from ..entropy.coding import decompress
+            from ..entropy.coding import MissingLibraryError, decompress
 
             try:
                 codes = decompress(self.part(self.codes_name).tobytes()).reshape(rows, columns)
+            except MissingLibraryError as error:
+                raise CheckpointError(f"{self._file.path}: tensor {self.name!r}: {error}") from None
             except ValueError as error:
                 if isinstance(error, CheckpointError):
                     raise

@@ -22,6 +22,7 @@ REQUIRED = ("numpy", "numba", "scipy", "matplotlib", "ml_dtypes", "msgspec", "sa
 PACKAGES = (
     _Part("torch", "training, .pt checkpoints", "pip install torch"),
     _Part("transformers", "rf8sim evaluate --text", "pip install 'rf8sim[hf]'"),
+    _Part("zstandard", "rf8sim quantize --entropy zstd", "pip install 'rf8sim[zstd]'"),
     _Part("distributed", "--scheduler and --workers", "pip install distributed"),
     _Part("cocotb", "the scoreboard rf8sim.hardware.cocotb, the bench of rf8sim hdl", "pip install cocotb"),
 )

@@ -99,7 +99,9 @@ def quantize(
     ] = None,
     entropy: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(metavar="NAME", help="Entropy coder of the codes: rans, huffman, eg or none (default: none)."),
+        typer.Option(
+            metavar="NAME", help="Entropy coder of the codes: rans, huffman, eg, zstd or none (default: none)."
+        ),
     ] = None,
     protect: Annotated[
         Optional[str],  # noqa: UP045

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .coders import CODERS, Bytes, Decode, decode_raw, make_decoder
+from .coders import NUMBERS, Bytes, Decode, decode_raw, make_decoder
 from .planes import make_plane_decoder, plane_kinds
+from .zstd import MissingLibraryError
 
 __all__ = ["Blob", "BlobError", "Front", "as_bytes", "damage_of", "framed", "head_bytes", "read_front"]
 
-_KINDS = ("raw", *CODERS, "planes")
+_KINDS = {number: kind for kind, number in NUMBERS.items()}
 _MAGIC, _VERSION = b"RF8Z", 1
 _HEAD = struct.Struct("<4sBBBBQII")  # magic, version, coder, parameter, 0, symbols, block size, bytes of the table
 _ENTRY, _CRC = struct.Struct("<II"), struct.Struct("<I")  # size and CRC-32 of a block; CRC-32 of all before the blocks
@@ -43,9 +44,11 @@ class Blob:
     Attributes
     ----------
     coder : str
-        ``rans``, ``huffman``, ``eg``, ``raw`` where coding would gain nothing, or ``planes`` for codes of `uint16`.
+        ``rans``, ``huffman``, ``eg``, ``zstd``, ``raw`` where coding would gain nothing, or ``planes`` for codes of
+        `uint16`.
     parameter : int
-        Bits of the frequencies of rANS, the longest Huffman code, k of Exp-Golomb, bits of the low plane; 0 for raw.
+        Bits of the frequencies of rANS, the longest Huffman code, k of Exp-Golomb, the level of zstd, bits of the low
+        plane; 0 for raw.
     count : int
         Symbols.
     block_size : int
@@ -105,13 +108,15 @@ class Front:
         return data[self.offsets[block] : self.offsets[block + 1]]
 
     def decoder(self) -> Decode:
-        """Return what decodes a block; raise BlobError if no encoder makes such a table."""
+        """Return what decodes a block; raise BlobError for a wrong table, MissingLibraryError without zstd."""
         try:
             if self.coder == "raw" or not self.count:
                 return decode_raw
             if self.coder == "planes":
                 return make_plane_decoder(self.parameter, self.table)
             return make_decoder(self.coder, self.parameter, self.table)
+        except MissingLibraryError:
+            raise
         except (ValueError, IndexError) as error:
             raise self._invalid_table(error) from None
 
@@ -135,7 +140,7 @@ def head_bytes(blocks: int) -> int:
 
 def framed(coder: str, parameter: int, count: int, block_size: int, table: bytes, parts: Sequence[bytes]) -> bytes:
     """Return the blob of encoded blocks."""
-    front = _HEAD.pack(_MAGIC, _VERSION, _KINDS.index(coder), parameter, 0, count, block_size, len(table)) + table
+    front = _HEAD.pack(_MAGIC, _VERSION, NUMBERS[coder], parameter, 0, count, block_size, len(table)) + table
     front += b"".join(_ENTRY.pack(len(part), zlib.crc32(part)) for part in parts)
     return b"".join([front, _CRC.pack(zlib.crc32(front)), *parts])
 
@@ -168,7 +173,7 @@ def read_front(data: Bytes) -> Front:
         raise BlobError("the head of the blob is damaged or cut short, so nothing of it can be decoded: restore it")
     entries = np.frombuffer(data[index:end].tobytes(), dtype="<u4").reshape(blocks, 2)
     offsets = end + _CRC.size + np.concatenate([[0], np.cumsum(entries[:, 0], dtype=np.int64)])
-    if kind >= len(_KINDS) or zero or not block_size:
+    if kind not in _KINDS or zero or not block_size:
         raise BlobError("the head of the blob has a coder or an option that this program does not know")
     if data.size > offsets[-1]:
         raise BlobError(f"the blob goes on for {data.size - offsets[-1]} bytes after its end: give it alone")

@@ -14,7 +14,7 @@ from .prefix_codes import exp_golomb_best, exp_golomb_lengths, golomb_rice_lengt
 
 __all__ = [
     "CODES", "MAX_LENGTH", "MAX_PRECISION", "CodeLengths", "code_lengths", "low_plane_bits", "quantized_frequencies",
-    "symbol_order", "zigzag_order",
+    "symbol_order", "without_lengths", "zigzag_order",
 ]  # fmt: skip
 
 CODES = ("entropy", "rans", "huffman", "exp-golomb", "golomb-rice")
@@ -212,6 +212,24 @@ def _in_planes(counts: Counts, used: NDArray[np.intp], code: str, parameter: int
     high, low = (code_lengths(plane, code, parameter=parameter) for plane in _planes(counts, used, low_bits))
     lengths[used] = high.lengths[used >> low_bits] + low.lengths[used & ((1 << low_bits) - 1)]
     return CodeLengths(code, None, lengths, counts, high.table_bits + low.table_bits, (high, low), low_bits)
+
+
+def without_lengths(counts: ArrayLike, code: str, parameter: int) -> CodeLengths:
+    """Return counts, in planes as `code_lengths` has them, for a code of no lengths: how long it is is measured.
+
+    Examples
+    --------
+    >>> without_lengths([3, 1], "zstd", 1).total_bits
+    nan
+    """
+    array = _checked(counts)
+    lengths = np.where(array > 0, np.nan, 0.0)
+    if array.size <= 256:
+        return CodeLengths(code, parameter, lengths, array, 0)
+    low_bits = low_plane_bits(array)
+    planes = _planes(array, np.flatnonzero(array), low_bits)
+    parts = tuple(without_lengths(plane, code, parameter) for plane in planes)
+    return CodeLengths(code, None, lengths, array, 0, parts, low_bits)
 
 
 # --- orders of symbols ------------------------------------------------------------------------------------------------

@@ -10,17 +10,20 @@ from numpy.typing import NDArray
 
 from .code_lengths import MAX_PRECISION, CodeLengths, quantized_frequencies
 from .prefix_codes import canonical_codes, exp_golomb_best, exp_golomb_lengths
+from .zstd import library
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 __all__ = [
-    "CODERS", "STREAMS", "Bytes", "Codes", "Decode", "Encode", "count_symbols", "decode_raw", "encode_raw",
+    "CODERS", "NUMBERS", "STREAMS", "Bytes", "Codes", "Decode", "Encode", "count_symbols", "decode_raw", "encode_raw",
     "expected_bits", "make_decoder", "make_encoder",
 ]  # fmt: skip
 
-CODERS = ("rans", "huffman", "eg")
-"""The coders, in the order of their numbers in a blob, from 1 on; 0 is none."""
+CODERS = ("rans", "huffman", "eg", "zstd")
+
+NUMBERS = {"raw": 0, "rans": 1, "huffman": 2, "eg": 3, "planes": 4, "zstd": 5}
+"""How blobs name what codes, or planes of them, are stored by: as they are, by a coder, in two planes."""
 
 STREAMS = 4
 """States of rANS, or streams of a prefix code: so many symbols are at work at once."""
@@ -63,6 +66,8 @@ def expected_bits(lengths: CodeLengths, blocks: int) -> float:
 def make_encoder(coder: str, lengths: CodeLengths) -> tuple[bytes, Encode]:
     """Return the table that a decoder needs, and what encodes a block."""
     assert lengths.parameter is not None
+    if coder == "zstd":
+        return b"", _zstd_encoder(lengths.parameter)
     parameter, bits, used = lengths.parameter, _Bits(), np.flatnonzero(lengths.counts)
     if coder == "eg":
         # By length, then by symbol: codes of one length cost the same.
@@ -83,6 +88,10 @@ def make_encoder(coder: str, lengths: CodeLengths) -> tuple[bytes, Encode]:
 
 def make_decoder(coder: str, parameter: int, table: bytes) -> Decode:
     """Return what decodes a block; raise ValueError if no encoder makes such a table."""
+    if coder == "zstd":
+        if table:
+            raise ValueError("zstd has none")
+        return _zstd_decoder()
     if coder == "eg":
         order = np.frombuffer(table, dtype=np.uint8)
         if np.unique(order).size != order.size or not order.size:
@@ -99,6 +108,24 @@ def make_decoder(coder: str, parameter: int, table: bytes) -> Decode:
     if not 1 <= parameter <= MAX_PRECISION or int(by_code.sum()) != 1 << parameter:
         raise ValueError("frequencies do not sum up")
     return _rans_decoder(by_code, parameter)
+
+
+def _zstd_encoder(level: int) -> Encode:
+    compress = library().compress
+    return lambda symbols: compress(symbols.tobytes(), level)
+
+
+def _zstd_decoder() -> Decode:
+    decompress = library().decompress
+
+    def decode(part: Bytes, out: Bytes) -> bool:
+        data = decompress(part.tobytes(), out.size)
+        if data is None:
+            return False
+        out[:] = np.frombuffer(data, dtype=np.uint8)
+        return True
+
+    return decode
 
 
 def encode_raw(symbols: Bytes) -> bytes:

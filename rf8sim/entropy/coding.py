@@ -1,4 +1,4 @@
-"""Entropy coding of codes: rANS, canonical Huffman and Exp-Golomb, in blocks that are decoded one without another.
+"""Entropy coding of codes: rANS, Huffman, Exp-Golomb and zstd, in blocks that are decoded one without another.
 
 Codes of weights come one like another, without repeats to find, so their order holds nothing and a code of single
 symbols takes nearly all there is to gain. Codes of 9 to 16 bits are coded in two planes (`planes`). A blob describes
@@ -18,11 +18,15 @@ from numpy.typing import ArrayLike
 from .._base.checks import as_codes, choose
 from .._base.threads import in_pieces
 from .blobs import Blob, BlobError, as_bytes, damage_of, framed, head_bytes, read_front
-from .code_lengths import CodeLengths, code_lengths
+from .code_lengths import CodeLengths, code_lengths, without_lengths
 from .coders import CODERS, Bytes, Codes, Encode, count_symbols, encode_raw, expected_bits, make_encoder
 from .planes import expected_plane_bits, make_plane_encoder
+from .zstd import LEVEL, LEVELS, MissingLibraryError
 
-__all__ = ["BLOCK_SIZE", "CODERS", "Blob", "BlobError", "compress", "decompress", "inspect", "stored_bits"]
+__all__ = [
+    "BLOCK_SIZE", "CODERS", "Blob", "BlobError", "MissingLibraryError", "compress", "decompress", "inspect",
+    "stored_bits",
+]  # fmt: skip
 
 BLOCK_SIZE = 1 << 17
 """Symbols in a block: what one damaged byte can cost."""
@@ -47,11 +51,12 @@ def compress(
         Codes of any format, in any shape; they are coded in C order and the shape is not kept. Codes of ``uint16`` are
         coded in two planes, high bits and low bits. Other integers are taken as ``uint8`` if all are below 256.
     coder : str
-        ``rans`` (within 0.2% of the entropy on weights in 8 bits), ``huffman`` or ``eg`` (Exp-Golomb, as in the
-        literature). Codes, or planes, that would not become shorter are stored as they are.
+        ``rans`` (within 0.2% of the entropy on weights in 8 bits), ``huffman``, ``eg`` (Exp-Golomb, as in the
+        literature) or ``zstd`` (decoded fastest; it needs the extra ``zstd``). Codes, or planes, that would not become
+        shorter are stored as they are.
     parameter : int, optional
-        Bits of the frequencies of rANS, the longest Huffman code or k of Exp-Golomb; by default what is best for the
-        codes, as `code_lengths` finds it.
+        Bits of the frequencies of rANS, the longest Huffman code, k of Exp-Golomb or the level of zstd, 1 to 19; by
+        default what is best for the codes, as `code_lengths` finds it, and level 1.
     order : sequence of int, optional
         For ``eg`` and codes of ``uint8``: all codes that occur, the cheapest first; by default by falling count.
     block_size : int
@@ -67,7 +72,7 @@ def compress(
     Raises
     ------
     ValueError
-        If an option is unknown or out of range, or codes are not from 0 to 65535.
+        If an option is unknown or out of range, codes are not from 0 to 65535, or nothing installed knows ``zstd``.
     TypeError
         If codes are not whole numbers.
 
@@ -90,14 +95,20 @@ def compress(
     if order is not None and coder != "eg":
         raise ValueError(f"`order` is only supported by coder 'eg', not by {coder!r}")
     counts = count_symbols(symbols)
-    lengths = code_lengths(counts, _CODES[coder], parameter=parameter, order=order)
+    if coder == "zstd":
+        level = LEVEL if parameter is None else parameter
+        if level not in LEVELS:
+            raise ValueError(f"levels of zstd are from {LEVELS[0]} to {LEVELS[-1]}, got {level}")
+        lengths = without_lengths(counts, "zstd", level)
+    else:
+        lengths = code_lengths(counts, _CODES[coder], parameter=parameter, order=order)
     blocks = -(-symbols.size // block_size)
     encode: Encode = encode_raw
     kind, chosen, table = "raw", 0, b""
     if lengths.planes:
         kind, chosen = "planes", lengths.low_bits
         table, encode = make_plane_encoder(coder, lengths, blocks)
-    elif stored_bits(lengths, block_size) < _raw_bits(symbols.size, block_size):
+    elif coder == "zstd" or stored_bits(lengths, block_size) < _raw_bits(symbols.size, block_size):
         table, encode = make_encoder(coder, lengths)
         kind, chosen = coder, lengths.parameter or 0
     parts: list[bytes] = [b""] * blocks
@@ -107,6 +118,9 @@ def compress(
             parts[block] = encode(symbols[block * block_size : (block + 1) * block_size])
 
     in_pieces(work, blocks, threads, weight=min(block_size, max(symbols.size, 1)))
+    if kind == "zstd" and sum(map(len, parts)) >= symbols.size:  # here alone the size is known only now
+        kind, chosen, encode = "raw", 0, encode_raw
+        work(0, blocks)
     return framed(kind, chosen, symbols.size, block_size, table, parts)
 
 
@@ -139,6 +153,8 @@ def decompress(
     ------
     BlobError
         If the blob is damaged, cut short or no blob at all. It names the damaged blocks.
+    MissingLibraryError
+        A ValueError: if the blob was written by zstd, and nothing installed knows it.
 
     Examples
     --------
@@ -227,7 +243,8 @@ def stored_bits(lengths: CodeLengths, block_size: int = BLOCK_SIZE) -> float:
     Parameters
     ----------
     lengths : CodeLengths
-        Of ``rans``, ``huffman`` or ``exp-golomb``; for others the codes and the table are counted alike.
+        Of ``rans``, ``huffman`` or ``exp-golomb``; for others the codes and the table are counted alike. What zstd
+        takes has no model: it is the length of the blob.
     block_size : int
         Codes in a block.
 

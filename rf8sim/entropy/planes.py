@@ -12,13 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .code_lengths import CodeLengths
-from .coders import CODERS, Bytes, Decode, Encode, decode_raw, encode_raw, expected_bits, make_decoder, make_encoder
+from .coders import NUMBERS, Bytes, Decode, Encode, decode_raw, encode_raw, expected_bits, make_decoder, make_encoder
 
-__all__ = ["KINDS", "expected_plane_bits", "make_plane_decoder", "make_plane_encoder", "plane_kinds"]
+__all__ = ["expected_plane_bits", "make_plane_decoder", "make_plane_encoder", "plane_kinds"]
 
-KINDS = ("raw", *CODERS)
-"""How a plane is stored, in the order of the numbers in a table: as it is, or by a coder."""
-
+_KINDS = {number: kind for kind, number in NUMBERS.items() if kind != "planes"}
 _PLANE, _SIZE = struct.Struct("<BBI"), struct.Struct("<I")  # coder, parameter, bytes of the table; bytes of high bits
 
 
@@ -34,7 +32,7 @@ def make_plane_encoder(coder: str, lengths: CodeLengths, blocks: int) -> tuple[b
     Parameters
     ----------
     coder : str
-        One of `CODERS`, for the planes that it makes shorter.
+        For the planes that it makes shorter; ``zstd``, of which that is not known before, for both.
     lengths : CodeLengths
         Lengths with planes.
     blocks : int
@@ -44,8 +42,8 @@ def make_plane_encoder(coder: str, lengths: CodeLengths, blocks: int) -> tuple[b
     for plane in lengths.planes:
         encode: Encode = encode_raw
         kind, parameter, table = 0, 0, b""
-        if expected_bits(plane, blocks) < 8 * int(plane.counts.sum()):
-            kind, parameter = KINDS.index(coder), plane.parameter or 0
+        if coder == "zstd" or expected_bits(plane, blocks) < 8 * int(plane.counts.sum()):
+            kind, parameter = NUMBERS[coder], plane.parameter or 0
             table, encode = make_encoder(coder, plane)
         tables += _PLANE.pack(kind, parameter, len(table)) + table
         encoders.append(encode)
@@ -97,9 +95,9 @@ def _plane_tables(table: bytes) -> tuple[tuple[str, int, bytes], tuple[str, int,
             raise ValueError("it ends early")
         kind, parameter, size = _PLANE.unpack_from(table, at)
         at += _PLANE.size
-        if kind >= len(KINDS) or len(table) < at + size:
+        if kind not in _KINDS or len(table) < at + size:
             raise ValueError("it has an unknown coder or ends early")
-        planes.append((KINDS[kind], parameter, table[at : at + size]))
+        planes.append((_KINDS[kind], parameter, table[at : at + size]))
         at += size
     if at != len(table):
         raise ValueError("it goes on after its end")

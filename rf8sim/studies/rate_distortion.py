@@ -187,6 +187,10 @@ def coded_bits(counts: NDArray[np.int64], entropy: str, width: int = 8) -> tuple
     bound = code_lengths(counts, "entropy").payload_bits
     if entropy == "none":
         return float(width * int(counts.sum())), bound
+    if entropy not in CODES:
+        raise ValueError(
+            f"the size that coder {entropy!r} makes is known only of a file: compare none, {', '.join(CODES)}"
+        )
     return stored_bits(code_lengths(counts, CODES[entropy])), bound
 
 
