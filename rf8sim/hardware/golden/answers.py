@@ -107,16 +107,21 @@ def _tiny_after(values: Array, raised: NDArray[np.uint8], fmt: Format, rounding:
 
 
 @lru_cache(maxsize=16)
-def _midpoints(fmt: Format, negative: bool) -> Array:
-    return place(fmt, RoundingMode.NEAREST_AWAY, negative).point
+def _midpoints(fmt: Format) -> tuple[Array, ...]:
+    """Return where the nearest modes choose, then infinity, of each sign; once if both have the same."""
+    signs = (False, True)[: 1 + fmt.signed]
+    points = [np.append(place(fmt, RoundingMode.NEAREST_AWAY, negative).point, np.inf) for negative in signs]
+    return tuple(points[:1] if np.array_equal(points[0], points[-1]) else points)
 
 
 def _ties(values: Array, fmt: Format) -> NDArray[np.bool_]:
     """Say which numbers lie exactly where the nearest modes choose between two neighbours."""
-    ties = np.zeros(values.shape, dtype=np.bool_)
-    for negative in (False, True)[: 1 + fmt.signed]:
-        points = np.append(_midpoints(fmt, negative), np.inf)
-        magnitudes = -values if negative else values
-        place = np.searchsorted(points[:-1], magnitudes)
-        ties |= (points[place] == magnitudes) & np.isfinite(values) & (values != 0)
+    ties: NDArray[np.bool_] = np.isfinite(values) & (values != 0)
+    sides = _midpoints(fmt)
+    magnitudes = (values, -values) if len(sides) == 1 + fmt.signed else (np.abs(values),)
+    at_a_point = [
+        points[np.searchsorted(points[:-1], magnitude)] == magnitude
+        for points, magnitude in zip(sides, magnitudes, strict=False)
+    ]
+    ties &= np.logical_or.reduce(at_a_point)
     return ties
