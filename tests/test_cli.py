@@ -384,7 +384,9 @@ print(peak() - before)
 """
 
 
-@pytest.mark.parametrize("block", ["tensor", "channel", "1x32", "128x128"])
+@pytest.mark.parametrize(
+    "block", ["tensor", *(pytest.param(block, marks=pytest.mark.slow) for block in ("channel", "1x32", "128x128"))]
+)
 def test_memory_does_not_grow_with_the_file(tmp_path, block):
     for name, rows in (("small", 1 << 10), ("big", 40 << 10)):
         entry = {"dtype": "F32", "shape": [rows, 1 << 10], "data_offsets": [0, rows << 12]}

@@ -131,6 +131,7 @@ def test_held_out_files_are_not_trained_on(tmp_path):
     assert not parts[0] & parts[1]
 
 
+@pytest.mark.slow
 def test_losses_by_format_are_the_documented_ones():
     """Two rows of the table in the README, made again by the script that it names."""
     script = LM.parent / "loss_by_format.py"

@@ -232,6 +232,7 @@ def test_markdown(folder, experiment):
     assert len(titles) == 1 + len(REPORT.sections) - 2, "neither areas nor a model's run were given"
 
 
+@pytest.mark.slow
 def test_same_bytes_every_time(checkpoint, folder, tmp_path):
     names = ("report.html", "report.json", "report.md")
     write_report(run([checkpoint]), tmp_path / "again")

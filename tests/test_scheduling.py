@@ -395,6 +395,7 @@ def sparse(path, tensors, elements):
     return path
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_checkpoint(tmp_path):
     """512 MB of weights, by two threads: no more than 200 MB above what a small checkpoint takes, as documented."""
     environment = {**os.environ, "PYTHONPATH": str(Path(scheduling.__file__).parents[1])}

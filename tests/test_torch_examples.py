@@ -31,6 +31,7 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_train_with_a_prior():
     script = EXAMPLES / "train_with_a_prior.py"
     assert len(script.read_text(encoding="utf-8").splitlines()) < 60
@@ -57,6 +58,7 @@ def pilot(monkeypatch):
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_every_recipe_trains(pilot):
     """A few steps of each: an option that does not exist, a loss that is not finite, are found before the long run."""
     recipes, tasks, training = pilot("recipes").RECIPES, pilot("tasks"), pilot("training")

@@ -23,6 +23,7 @@ def needs(page):
     return [pytest.mark.torch] if "import torch" in script(page) else []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [pytest.param(page, marks=needs(page), id=page.stem) for page in TUTORIALS])
 def test_commands(page, tmp_path):
     if needs(page):

@@ -38,6 +38,7 @@ def float32_patterns(seed: int, count: int) -> np.ndarray:
 # --- boundaries and codec -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_boundaries_by_arrays_are_those_of_fractions() -> None:
     """Every first pattern and integer, of every named format, mode and side."""
     layouts = [get_layout(name) for name in ("float16", "bfloat16", "float32", "float64", "e8m13", "e4m3")]

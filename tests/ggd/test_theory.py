@@ -78,6 +78,7 @@ def test_cell_moments_match_thirty_digits(density, power):
         assert abs(found - exact) <= 1e-9 * abs(size), one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("density", DENSITIES, ids=str)
 def test_the_record_is_made_of_cells(density):
     b = 0.5 * (TABLE[1:] + TABLE[:-1])

@@ -132,6 +132,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "encode", "multiply"), CASES)
 def test_answers_through_dpi_are_the_librarys(tmp_path, name, encode, multiply):
     got = answers(tmp_path, name, encode, multiply)
@@ -144,6 +145,7 @@ def test_answers_through_dpi_are_the_librarys(tmp_path, name, encode, multiply):
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_a_wrong_value_in_the_header_is_seen(tmp_path):
     name, encode, multiply = CASES[0]
     header = c_header(name)

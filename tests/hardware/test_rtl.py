@@ -27,6 +27,7 @@ pytestmark = [
 BLOCKS = {block.name: block for block in blocks()}
 
 
+@pytest.mark.slow
 def test_every_block_answers_all_its_vectors(tmp_path):
     lay_out(tmp_path, list(BLOCKS.values()))
     status, printed = simulate(tmp_path)
@@ -265,6 +266,7 @@ def test_a_block_that_is_not_there_is_no_pass(tmp_path):
     assert "PASSED" not in printed
 
 
+@pytest.mark.slow
 def test_cocotb_passes_and_sees_a_fault(tmp_path):
     pytest.importorskip("cocotb", reason="needs cocotb 2")
     folder = write_hdl(tmp_path / "hdl")

@@ -81,6 +81,7 @@ def test_a_width_that_does_not_match_is_a_warning(tmp_path):
     assert "%Warning-WIDTH" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("proof", ["prove", "prove_residual"])
 def test_the_multiplier_of_shifts_equals_the_table(tmp_path, proof):
     folder = write_hdl(tmp_path / "hdl")
@@ -89,6 +90,7 @@ def test_the_multiplier_of_shifts_equals_the_table(tmp_path, proof):
     assert "SAT proof finished - no model found: SUCCESS!" in printed
 
 
+@pytest.mark.slow
 def test_the_proof_finds_a_single_wrong_entry(tmp_path):
     folder = write_hdl(tmp_path / "hdl")
     table = folder / "rtl" / "rf8_multiply.mem"
