@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-_PARTS = (8, 256)  # least and most elements after which a scale that cannot be the best is given up
+_PARTS = (8, 64)  # least and most elements after which a scale that cannot be the best is given up
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
