@@ -54,6 +54,9 @@ class Record(msgspec.Struct, frozen=True):
     derived: ClassVar[tuple[str, ...]] = ()
 
 
+_PLAIN = frozenset((int, str, bool, type(None)))
+
+
 def to_builtins(value: Any) -> Any:
     """Return records, schemes and arrays as plain data for JSON.
 
@@ -81,7 +84,7 @@ def to_builtins(value: Any) -> Any:
     >>> to_builtins(Error(as_scheme("rf8/none"), math.inf))
     {'scheme': {'format': 'rf8', 'scales': None, 'rounding': 'nearest-even', 'overflow': 'saturate'}, 'decibels': None}
     """
-    if value is None or isinstance(value, bool | int | str):
+    if type(value) in _PLAIN or isinstance(value, int | str):
         return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
