@@ -103,7 +103,9 @@ def count_cells(bits, counts, low_sums, occurs):  # type: ignore[no-untyped-def]
             if ((even[key] | odd[key]) & np.uint64(0xFFFFFFFFFF)) == 0:
                 occurs[4 + zero] += np.int64(even[key] >> np.uint64(40)) + np.int64(odd[key] >> np.uint64(40))
             else:
-                occurs[4 + zero] += np.count_nonzero(part == np.int32(-2147483648 * zero))
+                pattern = np.int32(-2147483648 * zero)
+                for b in part:
+                    occurs[4 + zero] += np.int64(b == pattern)
         _flush(even, odd, counts, low_sums)
 
 

@@ -31,7 +31,7 @@ def both(monkeypatch):
             for kernel in vars(dispatch).values():
                 if isinstance(kernel, dispatch.Kernel):
                     monkeypatch.setattr(kernel, "_compiled", None)
-            monkeypatch.setattr(dispatch, "_is_little", lambda size, little=little: little)
+            monkeypatch.setattr(dispatch.Kernel, "_is_little", lambda kernel, size, little=little: little)
             results.append(work())
         return results
 
@@ -152,7 +152,17 @@ def test_many_small_arrays_are_large_together(monkeypatch):
     monkeypatch.delitem(sys.modules, "numba")
     monkeypatch.setattr(dispatch, "_done", 0)
     monkeypatch.setattr(dispatch, "PATIENCE", 1000)
-    assert [dispatch._is_little(400) for _ in range(4)] == [True, True, False, False]
+    kernels = [dispatch.Kernel("codec", "look_up"), dispatch.Kernel("codec", "encode_cells")] * 2
+    assert [kernel._is_little(400) for kernel in kernels] == [True, True, False, False]
+
+
+def test_a_loop_is_compiled_for_work_of_its_kind_once_numba_is_loaded(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", object())
+    monkeypatch.setattr(dispatch, "WORTH_COMPILING", 1000)
+    kernel, other = dispatch.Kernel("codec", "look_up"), dispatch.Kernel("codec", "encode_cells")
+    assert [kernel._is_little(400) for _ in range(4)] == [True, True, False, False]
+    assert other._is_little(400)
+    assert not other._is_little(dispatch.LARGE)
 
 
 def loaded(code, *arguments):

@@ -2,7 +2,8 @@
 
 To load numba takes more than a second, in which numpy does ten million elements. So a process begins with numpy's forms
 (`rf8sim._kernels.plain`, the same bits), and changes to the compiled ones, for good, with the first large array, when
-many elements have been done, or when numba is loaded for something else.
+many elements have been done, or when numba is loaded for something else. Even then numpy does the first elements of a
+loop: where nothing is cached, a loop is compiled for up to a second.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .._kernels import plain
 __all__ = [
     "LARGE",
     "PATIENCE",
+    "WORTH_COMPILING",
     "Kernel",
     "accumulate",
     "accumulate_float32",
@@ -44,6 +46,8 @@ LARGE = 1 << 18
 """Elements of one call that numba is loaded for; what is worth a second thread is."""
 PATIENCE = 1 << 24
 """Elements of all calls that numba is loaded for."""
+WORTH_COMPILING = 1 << 18
+"""Elements of all calls of a loop that it is compiled for once numba is loaded."""
 
 _done = 0  # elements that numpy has done
 
@@ -65,21 +69,22 @@ class Kernel:
         self.module, self.name, self.sized = module, name, sized
         self._plain: Callable[..., Any] | None = getattr(plain, name, None)
         self._compiled: Callable[..., Any] | None = None
+        self._done = 0  # elements that numpy has done of it
 
     def __call__(self, *arguments: Any) -> Any:
         """Do the work, by whichever form is the faster one for it."""
         if self._compiled is None:
-            if self._plain is not None and _is_little(arguments[self.sized].size):
+            if self._plain is not None and self._is_little(arguments[self.sized].size):
                 return self._plain(*arguments)
             self._compiled = getattr(import_module(f".._kernels.{self.module}", __package__), self.name)
         return self._compiled(*arguments)
 
-
-def _is_little(size: int) -> bool:
-    """Return whether work is too little to load numba for, and count it."""
-    global _done
-    _done += size
-    return size < LARGE and _done < PATIENCE and "numba" not in sys.modules
+    def _is_little(self, size: int) -> bool:
+        """Return whether work is too little for the compiled loop, and count it."""
+        global _done
+        _done, self._done = _done + size, self._done + size
+        most = (self._done, WORTH_COMPILING) if "numba" in sys.modules else (_done, PATIENCE)
+        return size < LARGE and most[0] < most[1]
 
 
 accumulate = Kernel("codec", "accumulate")

@@ -158,7 +158,8 @@ def scales_from_histogram(histogram: MagnitudeHistogram, scheme: str | Format | 
     base = _stored(_wanted(extreme if RULES[scheme.scales.rule].target == "min" else largest, scheme), scheme)
     if scheme.scales.rule == "mse":
         cells = histogram.cells()
-        numbers = Numbers(cells.mean, cells.counts.astype(np.float64), np.array([0, cells.mean.size]))
+        # A copy, since the kernel would be compiled once more for an array that cannot be written to.
+        numbers = Numbers(cells.mean.copy(), cells.counts.astype(np.float64), np.array([0, cells.mean.size]))
         base = least_error_scales(numbers, base, 1.0, scheme)
     elif scheme.scales.rule == "ggd":
         rms = np.sqrt([histogram.abs_moment(2.0)])
