@@ -170,10 +170,12 @@ def _summarize_16_bit(x: NDArray[Any]) -> Counts:
     inside = finite & ~zero
     bits, counts = value[inside].view(np.uint32), counts[inside]
     h.low_bits = int(np.bitwise_or.reduce(bits & np.uint32(0xFFFF)))
-    h.keys, place = np.unique((bits >> np.uint32(16)).astype(np.uint16), return_inverse=True)
-    h.counts, h.low_sums = np.zeros(h.keys.size, np.int64), np.zeros(h.keys.size, np.int64)
-    np.add.at(h.counts, place, counts)
-    np.add.at(h.low_sums, place, counts * (bits & np.uint32(0xFFFF)).astype(np.int64))
+    keys = (bits >> np.uint32(16)).astype(np.uint16)  # ascending, as the patterns are
+    first = np.flatnonzero(np.diff(keys, prepend=np.uint16(0)))  # 0 is the key of no number of 16 bits
+    h.keys = keys[first]
+    if first.size:
+        h.counts = np.add.reduceat(counts, first)
+        h.low_sums = np.add.reduceat(counts * (bits & np.uint32(0xFFFF)).astype(np.int64), first)
     return h
 
 
