@@ -17,12 +17,14 @@ tensor([1., 1., 1., 0.])
 
 from __future__ import annotations
 
+from .coverage import Coverage as Coverage
 from .evaluation import EvaluateConfig as EvaluateConfig
 from .evaluation import evaluate as evaluate
 from .fake import fake_quantize as fake_quantize
 from .models import FakeQuantize as FakeQuantize
 from .models import InputQuantize as InputQuantize
 from .models import QuantizeConfig as QuantizeConfig
+from .models import coverage as coverage
 from .models import dequantize_ as dequantize_
 from .models import quantize_ as quantize_
 from .models import quantized_tensors as quantized_tensors
@@ -34,7 +36,8 @@ from .storage import load_quantized as load_quantized
 from .storage import save_quantized as save_quantized
 
 __all__ = [
-    "EvaluateConfig", "FakeQuantize", "InputQuantize", "ModelSize", "QuantizeConfig", "TensorSize", "dequantize_",
+    "Coverage", "EvaluateConfig", "FakeQuantize", "InputQuantize", "ModelSize", "QuantizeConfig", "TensorSize",
+    "coverage", "dequantize_",
     "evaluate", "fake_quantize", "load_quantized", "model_size", "quantize_", "quantized_tensors", "save_quantized",
     "update_scales_",
 ]  # fmt: skip

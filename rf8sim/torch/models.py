@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -17,17 +18,28 @@ from ..formats import Format
 from ..quantization.scaling import Chosen
 from ..quantization.scheme import Scheme, as_scheme
 from ..quantization.tensor import QuantizedTensor, quantize
+from .coverage import (
+    Coverage,
+    FilterFn,
+    Left,
+    check_parameter,
+    chosen_parameters,
+    is_matrix_module,
+    parameters_of,
+    plain_name,
+    reason_left,
+    takes_inputs,
+)
+from .draws import Draws
 from .fake import choose_for, constant_key, drawn_seed, factors, round_at, scale_for
 
 __all__ = [
-    "FakeQuantize", "InputQuantize", "QuantizeConfig", "dequantize_", "quantize_", "quantized_tensors",
+    "FakeQuantize", "InputQuantize", "QuantizeConfig", "coverage", "dequantize_", "quantize_", "quantized_tensors",
     "update_scales_",
 ]  # fmt: skip
 
-_QUANTIZED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding, nn.EmbeddingBag)
 INPUT = "input_quantizer"
 INPUT_RULES = ("max", "ema")
-FilterFn = Callable[[nn.Module, str], bool]
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,9 @@ class QuantizeConfig:
         ``ema`` (its exponential moving average) or ``max`` (the largest so far).
     input_momentum : float
         Weight of the newest batch in ``ema``.
+    synchronize_inputs : bool
+        Take the largest magnitude over all ranks of `torch.distributed`, so that they round to one grid. Every rank
+        must then call every layer as often as the others.
 
     Examples
     --------
@@ -60,6 +75,7 @@ class QuantizeConfig:
     inputs: Scheme | None
     input_rule: str
     input_momentum: float
+    synchronize_inputs: bool
 
     def __init__(
         self,
@@ -69,6 +85,7 @@ class QuantizeConfig:
         inputs: str | Format | Scheme | None = None,
         input_rule: str = "ema",
         input_momentum: float = 0.1,
+        synchronize_inputs: bool = False,
     ) -> None:
         stored = as_scheme(scheme)
         rounded = None if inputs is None else as_scheme(inputs)
@@ -83,8 +100,9 @@ class QuantizeConfig:
             raise ValueError(f"a fixed scale is for schemes with one level of scales and no zero point, not {stored}")
         if not 0 < input_momentum <= 1:
             raise ValueError(f"input_momentum is a share above 0 and at most 1, got {input_momentum!r}")
-        fields = {"scheme": stored, "scale": scale, "inputs": rounded, "input_rule": input_rule}
-        for name, value in {**fields, "input_momentum": input_momentum}.items():
+        fields: dict[str, Any] = {"scheme": stored, "scale": scale, "inputs": rounded, "input_rule": input_rule}
+        fields |= {"input_momentum": input_momentum, "synchronize_inputs": synchronize_inputs}
+        for name, value in fields.items():
             object.__setattr__(self, name, value)
 
 
@@ -110,11 +128,11 @@ class FakeQuantize(nn.Module):
     scale: Tensor
     outer: Tensor
     zero: Tensor
-    order: tuple[str, ...] = ("weight",)  # of the layer's parameters before one was parametrized
 
     def __init__(self, weight: Tensor, config: QuantizeConfig) -> None:
         super().__init__()
         self.config = config
+        self.draws = Draws(weight.device) if config.scheme.rounding == "stochastic" else None
         for name, value in self._chosen(weight).items():
             self.register_buffer(name, value)
 
@@ -132,7 +150,7 @@ class FakeQuantize(nn.Module):
         return {name: torch.from_numpy(np.array(array)).to(weight.device) for name, array in arrays.items()}
 
     def _stored(self) -> Chosen:
-        buffers = dict(self.named_buffers())
+        buffers = dict(self.named_buffers(recurse=False))
         scales = tuple(_numpy(buffers[name]) for name in ("scale", "outer") if name in buffers)
         return Chosen(scales, _numpy(buffers["zero"]) if "zero" in buffers else None)
 
@@ -145,7 +163,7 @@ class FakeQuantize(nn.Module):
         """Return the weight as its scheme stores it."""
         scheme = self.config.scheme
         key = constant_key(scheme)
-        seed = drawn_seed(key)
+        seed = None if self.draws is None else self.draws(weight)
         if scheme.scales is None:
             return round_at(weight, key, None, seed=seed)
         levels = (self.scale,) if scheme.scales.outer is None else (self.scale, self.outer)
@@ -192,11 +210,18 @@ class InputQuantize(nn.Module):
         """Return x rounded; without a scale yet, of a layer that has seen no training batch, x as it is."""
         config = self.config
         assert config.inputs is not None
-        if self.training:
-            batch = x.detach().abs().amax().to(self.largest.dtype)
-            if config.input_rule == "ema":
-                batch = torch.where(self.largest > 0, torch.lerp(self.largest, batch, config.input_momentum), batch)
-            self.largest.copy_(torch.maximum(self.largest, batch) if config.input_rule == "max" else batch)
+        if self.training and x.numel() and not _computes_again():
+            magnitude = x.detach().abs()
+            finite = torch.where(torch.isfinite(magnitude), magnitude, torch.zeros_like(magnitude))
+            batch = finite.amax().to(self.largest.dtype)
+            if config.synchronize_inputs and dist.is_available() and dist.is_initialized():
+                dist.all_reduce(batch, dist.ReduceOp.MAX)
+            if config.input_rule == "max":
+                batch = torch.maximum(self.largest, batch)
+            else:
+                mean = torch.lerp(self.largest, batch, config.input_momentum)
+                batch = torch.where(self.largest > 0, torch.where(batch > 0, mean, self.largest), batch)
+            self.largest.copy_(batch)
         key = constant_key(config.inputs)
         rounded = round_at(x, key, scale_for(self.largest, key), seed=drawn_seed(key))
         return torch.where(self.largest > 0, rounded, x)
@@ -206,12 +231,59 @@ class InputQuantize(nn.Module):
         return f"{self.config.inputs}, {self.config.input_rule}"
 
 
+def _computes_again() -> bool:
+    """Return whether this is a backward pass: activation checkpointing computes layers again there."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
 def _hook(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return (getattr(module, INPUT)(arguments[0]), *arguments[1:])
 
 
-def _default_filter(module: nn.Module, name: str) -> bool:
-    return isinstance(module, _QUANTIZED)
+# --- names in state dicts: those of the plain model -------------------------------------------------------------------
+
+
+def _write_plain_names(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+    for leaf in _quantized_leaves(module):
+        hidden = f"{prefix}parametrizations.{leaf}.original"
+        if hidden in state:
+            state[f"{prefix}{leaf}"] = state.pop(hidden)
+
+
+def _read_plain_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    for leaf in _quantized_leaves(module):
+        if f"{prefix}{leaf}" in state:
+            state[f"{prefix}parametrizations.{leaf}.original"] = state.pop(f"{prefix}{leaf}")
+
+
+def _refresh(module: Any, arguments: Any) -> None:
+    """Let a recurrent module see its rounded weights: it multiplies by a list that it made of the plain ones."""
+    module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
+
+
+def _detach(module: Any, arguments: Any, result: Any) -> None:
+    """Drop the graph of that list, which would keep a module from being copied."""
+    module._flat_weights = [weight.detach() for weight in module._flat_weights]
+
+
+def _prepare(module: Any, order: tuple[str, ...]) -> None:
+    """Note the order of a module's parameters, for its plain state dict, and add the hooks that it needs."""
+    module.parametrizations.order = order
+    module.register_state_dict_post_hook(_write_plain_names)
+    module.register_load_state_dict_pre_hook(_read_plain_names)
+    if isinstance(module, nn.RNNBase):
+        module.register_forward_pre_hook(_refresh)
+        module.register_forward_hook(_detach)
+
+
+def _remove_hooks(module: nn.Module) -> None:
+    own = (_hook, _refresh, _detach, _write_plain_names, _read_plain_names)
+    hooks: Any = (
+        module._forward_pre_hooks, module._forward_hooks, module._state_dict_hooks, module._load_state_dict_pre_hooks
+    )  # fmt: skip
+    for of_kind in hooks:
+        for handle in [key for key, hook in of_kind.items() if getattr(hook, "hook", hook) in own]:
+            del of_kind[handle]
 
 
 def quantize_(model: nn.Module, config: QuantizeConfig | None = None, filter_fn: FilterFn | None = None) -> nn.Module:
@@ -226,9 +298,10 @@ def quantize_(model: nn.Module, config: QuantizeConfig | None = None, filter_fn:
     config : QuantizeConfig, optional
         By default RF8 with one scale of least squared error for each tensor.
     filter_fn : callable, optional
-        ``filter_fn(module, name)`` says whether a module's weight is quantized; by default those of Linear, Conv,
-        Embedding and EmbeddingBag are. Make the optimizer afterwards, or pass it parameters from before: they are the
-        same tensors.
+        ``filter_fn(module, name)`` says whether the matrices of a module are quantized; by default those of Linear,
+        Bilinear, Conv, ConvTranspose, Embedding, EmbeddingBag, MultiheadAttention, RNN, LSTM and GRU and their cells,
+        and transformers' Conv1D are. `coverage` says what was left. Make the optimizer afterwards, or pass it
+        parameters from before: they are the same tensors.
 
     Returns
     -------
@@ -238,7 +311,12 @@ def quantize_(model: nn.Module, config: QuantizeConfig | None = None, filter_fn:
     Raises
     ------
     ValueError
-        If no module is chosen, one has no weight, or one is quantized already.
+        If no module is chosen, or one has no weight, is quantized already, is parametrized otherwise, or computes where
+        inputs cannot be rounded.
+
+    Notes
+    -----
+    A state dict has the names of the plain model, the unrounded weights under theirs, and the scales beside them.
 
     Examples
     --------
@@ -248,26 +326,65 @@ def quantize_(model: nn.Module, config: QuantizeConfig | None = None, filter_fn:
     ['0.bias', '0.weight', '2.bias', '2.weight']
     """
     config = QuantizeConfig() if config is None else config
-    chosen = [(name, module) for name, module in model.named_modules() if (filter_fn or _default_filter)(module, name)]
-    if not chosen:
-        raise ValueError("no module of the model was chosen to be quantized: check filter_fn")
-    for name, module in chosen:
+    chosen = chosen_parameters(model, filter_fn)
+    for name, module, leaf in chosen:
         where = f"module {name or '(the model itself)'!r}"
-        if _quantizer(module) is not None:
+        if _quantizer(module, leaf) is not None:
             raise ValueError(f"{where} is quantized already: call dequantize_ first")
-        if not isinstance(getattr(module, "weight", None), nn.Parameter):
-            raise ValueError(f"{where} has no weight to quantize: leave it out with filter_fn")
-    # Tied weights are rounded in every module that uses them, at the same scale.
-    for _, module in chosen:
-        weight = module.weight
-        assert isinstance(weight, nn.Parameter)
-        quantizer = FakeQuantize(weight, config)
-        quantizer.order = tuple(module._parameters)
-        parametrize.register_parametrization(module, "weight", quantizer)
-        if config.inputs is not None and not isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        check_parameter(name, module, leaf)
+        if config.inputs is not None and isinstance(module, nn.MultiheadAttention | nn.RNNBase | nn.RNNCellBase):
+            raise ValueError(
+                f"{where} multiplies inside a function of PyTorch, where inputs cannot be rounded: leave it out with "
+                "filter_fn, or inputs out of the configuration"
+            )
+    quantizers: dict[nn.Parameter, FakeQuantize] = {}  # one for each parameter, whichever modules share it
+    for _, module, leaf in chosen:
+        order = tuple(module._parameters)
+        weight = module._parameters[leaf]
+        assert weight is not None
+        if weight not in quantizers:
+            quantizers[weight] = FakeQuantize(weight, config)
+        first = not parametrize.is_parametrized(module)
+        parametrize.register_parametrization(module, leaf, quantizers[weight])
+        if not first:
+            continue
+        _prepare(module, order)
+        if config.inputs is not None and takes_inputs(module):
             module.add_module(INPUT, InputQuantize(config, weight.device))
             module.register_forward_pre_hook(_hook)
     return model
+
+
+def coverage(model: nn.Module) -> Coverage:
+    """Return what of a model is rounded and what is left, and why: print it.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A model of `quantize_`, or any other.
+
+    Returns
+    -------
+    Coverage
+
+    Examples
+    --------
+    >>> print(coverage(quantize_(nn.Linear(8, 4, bias=False), QuantizeConfig("int8/channel"))))
+    rounded: 32 of 32 weights in 1 of 1 parameters (int8/channel)
+    """
+    rounded, left, sizes = {}, [], [0, 0]
+    for name, parameter in model.named_parameters():
+        plain = plain_name(name) or name
+        owner, _, leaf = plain.rpartition(".")
+        module = model.get_submodule(owner) if plain_name(name) is not None else model
+        quantizer = _quantizer(module, leaf)
+        sizes[1] += parameter.numel()
+        if quantizer is None:
+            left.append(Left(plain, tuple(parameter.shape), reason_left(module, parameter)))
+        else:
+            rounded[plain] = str(quantizer.config.scheme)
+            sizes[0] += parameter.numel()
+    return Coverage(rounded, tuple(left), (sizes[0], sizes[1]))
 
 
 def dequantize_(model: nn.Module, *, keep: str = "rounded") -> nn.Module:
@@ -300,24 +417,35 @@ def dequantize_(model: nn.Module, *, keep: str = "rounded") -> nn.Module:
     """
     choose("choice of keep", keep, ("rounded", "original"))
     # All are rounded before any changes: a tied weight must not be rounded twice.
-    weights = [(module, module.weight.detach().clone()) for _, module in _quantized_modules(model)]
-    for module, rounded in weights:
-        original, order = module.parametrizations.weight.original, module.parametrizations.weight[-1].order
+    weights = []
+    for name, module, leaf in _quantized_parameters(model):
+        chain = module.parametrizations[leaf]
+        if len(chain) > 1:
+            others = ", ".join(type(item).__name__ for item in chain if not isinstance(item, FakeQuantize))
+            raise ValueError(
+                f"the {leaf} of module {name or '(the model itself)'!r} has another parametrization ({others}): "
+                "remove that first"
+            )
+        weights.append((module, leaf, getattr(module, leaf).detach().clone()))
+    for module, leaf, rounded in weights:
+        original, order = module.parametrizations[leaf].original, module.parametrizations.order
         # A copy of a model shares the class that holds the parametrized property, and PyTorch would delete it there.
         cls, shared = type(module), {"__dict__", "__weakref__"}
         module.__class__ = type(cls.__name__, cls.__bases__, {k: v for k, v in vars(cls).items() if k not in shared})
-        parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
+        parametrize.remove_parametrizations(module, leaf, leave_parametrized=False)
         if keep == "rounded":
             with torch.no_grad():
                 original.copy_(rounded)
+        if parametrize.is_parametrized(module):
+            continue
         parameters = module._parameters
         for name in [*order, *(name for name in parameters if name not in order)]:
             parameters[name] = parameters.pop(name)
         if hasattr(module, INPUT):
             delattr(module, INPUT)
-            hooks = module._forward_pre_hooks
-            for key in [key for key, hook in hooks.items() if hook is _hook]:
-                del hooks[key]
+        _remove_hooks(module)
+        if isinstance(module, nn.RNNBase):
+            _refresh(module, None)
     return model
 
 
@@ -334,28 +462,42 @@ def update_scales_(model: nn.Module) -> nn.Module:
     >>> bool(quantizer.scale == 2 * before)
     True
     """
-    for _, module in _quantized_modules(model):
-        module.parametrizations.weight[-1].update_(module.parametrizations.weight.original)
+    for _, module, leaf in _quantized_parameters(model):
+        quantizer = _quantizer(module, leaf)
+        assert quantizer is not None
+        quantizer.update_(module.parametrizations[leaf].original)
     return model
 
 
-def _quantizer(module: nn.Module) -> FakeQuantize | None:
-    if not parametrize.is_parametrized(module, "weight"):
+def _quantizer(module: nn.Module, leaf: str) -> FakeQuantize | None:
+    """Return what rounds a parameter of a module."""
+    if not parametrize.is_parametrized(module, leaf):
         return None
     chain: Any = module.parametrizations
-    last = chain.weight[-1]
-    return last if isinstance(last, FakeQuantize) else None
+    return next((item for item in chain[leaf] if isinstance(item, FakeQuantize)), None)
 
 
-def _quantized_modules(model: nn.Module) -> Iterator[tuple[str, Any]]:
+def _quantized_leaves(module: nn.Module) -> list[str]:
+    """Return the names of the rounded parameters of a module."""
+    chains: Any = getattr(module, "parametrizations", ())
+    return [leaf for leaf in chains if _quantizer(module, leaf) is not None]
+
+
+def _quantized_parameters(model: nn.Module) -> Iterator[tuple[str, Any, str]]:
+    """Yield the rounded parameters: the module's name, the module, and the parameter's name in it."""
     for name, module in model.named_modules():
-        if _quantizer(module) is not None:
-            yield name, module
+        for leaf in _quantized_leaves(module):
+            yield name, module, leaf
 
 
 def quantized_schemes(model: nn.Module) -> dict[str, Scheme]:
-    """Return the scheme of the weight of each quantized module, by the module's name."""
-    return {name: module.parametrizations.weight[-1].config.scheme for name, module in _quantized_modules(model)}
+    """Return the scheme of each rounded parameter, by its plain name."""
+    schemes = {}
+    for name, module, leaf in _quantized_parameters(model):
+        quantizer = _quantizer(module, leaf)
+        assert quantizer is not None
+        schemes[f"{name}.{leaf}".lstrip(".")] = quantizer.config.scheme
+    return schemes
 
 
 def _numpy(tensor: Tensor) -> Any:
@@ -390,30 +532,24 @@ def quantized_tensors(
     }
 
 
-def plain_name(name: str) -> str | None:
-    """Return the name that an entry of a state dict has in the model that is not quantized; None if it has none."""
-    head, parametrized, tail = f".{name}".partition(".parametrizations.weight.")
-    if parametrized:
-        return f"{head}.weight"[1:] if tail == "original" else None
-    return None if f".{INPUT}." in f".{name}" else name
-
-
 def parameters(
     model: nn.Module, config: QuantizeConfig | None, filter_fn: FilterFn | None
 ) -> Iterator[tuple[str, Tensor, QuantizedTensor | None]]:
     """Yield every parameter once, by its plain name, and what it is quantized to."""
-    done = dict(_quantized_modules(model))
+    done = {f"{name}.{leaf}".lstrip("."): (module, leaf) for name, module, leaf in _quantized_parameters(model)}
     if done and config is not None:
         raise ValueError("the model is quantized already: leave the config out, or call dequantize_ first")
-    chosen = filter_fn or _default_filter
     for name, parameter in model.named_parameters():
         plain = plain_name(name) or name
         owner, _, leaf = plain.rpartition(".")
         quantized = None
-        if leaf == "weight" and owner in done:
-            quantizer = _quantizer(done[owner])
+        if plain in done:
+            quantizer = _quantizer(*done[plain])
             assert quantizer is not None
             quantized = quantizer.quantized(parameter)
-        elif leaf == "weight" and config is not None and chosen(model.get_submodule(owner), owner):
-            quantized = FakeQuantize(parameter, config).quantized(parameter)
+        elif config is not None:
+            module = model.get_submodule(owner)
+            chosen = filter_fn(module, owner) if filter_fn else is_matrix_module(module)
+            if chosen and leaf in parameters_of(module):
+                quantized = FakeQuantize(parameter, config).quantized(parameter)
         yield plain, parameter, quantized

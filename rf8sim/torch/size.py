@@ -10,7 +10,8 @@ from torch import nn
 
 from .._base.checks import choose
 from ..entropy.code_lengths import CODES, code_lengths, zigzag_order
-from .models import FilterFn, QuantizeConfig, parameters
+from .coverage import FilterFn
+from .models import QuantizeConfig, parameters
 
 __all__ = ["ModelSize", "TensorSize", "model_size"]
 

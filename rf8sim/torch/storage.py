@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from ..checkpoints.guard import quantize_checkpoint
 from ..checkpoints.plan import Plan, Rule
 from ..checkpoints.quantized import open_quantized
-from .models import plain_name, quantized_schemes
+from .coverage import plain_name
+from .models import quantized_schemes
 
 if TYPE_CHECKING:
     from ..checkpoints.manifest import Manifest
@@ -65,14 +66,14 @@ def save_quantized(model: nn.Module, path: str | Path, plan: Plan | None = None,
     """
     from safetensors.torch import save_file
 
-    rounded = {name: module.weight for name, module in model.named_modules() if hasattr(module, "parametrizations")}
+    rounded = quantized_schemes(model)
     tensors: dict[str, Tensor] = {}
     repeated = {name for names in _tied(model) for name in names[1:]}
     for name, value in model.state_dict().items():
         plain = plain_name(name)
         if plain is not None and plain not in repeated:
-            owner = plain.rpartition(".")[0]
-            stored = rounded[owner] if owner in rounded and plain.endswith("weight") else value
+            owner, _, leaf = plain.rpartition(".")
+            stored = getattr(model.get_submodule(owner), leaf) if plain in rounded else value
             tensors[plain] = stored.detach().cpu().clone().contiguous()
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "model.safetensors"
@@ -90,7 +91,7 @@ def _tied(model: nn.Module) -> list[list[str]]:
 
 def _plan_of(model: nn.Module, names: Container[str]) -> Plan | None:
     """Return the plan that stores the weights of a quantized model by their schemes; None for a plain model."""
-    schemes = {f"{name}.weight".lstrip("."): scheme for name, scheme in quantized_schemes(model).items()}
+    schemes = quantized_schemes(model)
     stored = tuple(Rule(escape(name), {"scheme": scheme}) for name, scheme in schemes.items() if name in names)
     return Plan(rules=(*stored, Rule("*", keep=True))) if stored else None
 
