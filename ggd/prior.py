@@ -158,7 +158,7 @@ def shrink(x: Any, step: float, shape: float, *, xp: Any = np) -> Any:
         return shrink(x.reshape(1), step, shape, xp=xp).reshape(())
     magnitude = xp.abs(x)
     if shape == 1.0:
-        return xp.sign(x) * xp.where(magnitude > step, magnitude - step, xp.zeros_like(magnitude))
+        return xp.where(magnitude > step, x - xp.sign(x) * step, 0.0 * x)  # NaN stays NaN
     if shape == 2.0:
         return x / (1.0 + 2.0 * step)
     kept = magnitude > shrink_threshold(step, shape)

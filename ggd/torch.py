@@ -19,6 +19,7 @@ Examples
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ __all__ = ["RateConstraint", "deepshape_", "gg_init_", "gg_normal_", "gg_penalty
 
 FilterFn = Callable[[nn.Module, str], bool]
 FANS = ("fan_in", "fan_out", "current", "source")
-UPDATES = ("proximal", "source")
+UPDATES = ("proximal", "explicit", "source")
 POOLS = ("tensor", "matrices", "model")
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TABLES = (nn.Embedding, nn.EmbeddingBag)
@@ -130,6 +131,8 @@ def gg_init_(
 ) -> nn.Module:
     """Initialize the weights of Linear, Conv, Embedding and EmbeddingBag layers, by their true fans.
 
+    transformers' Conv1D is a linear layer whose weight has the inputs first.
+
     Biases, norms and layers of other kinds (transposed convolutions too) stay as they are. The fan in of an embedding
     is 1, for one row is read at a time, and its fan out the width of a row; the row for padding stays zero. A weight
     shared by several layers is filled once, as that of the Linear or Conv among them.
@@ -166,7 +169,14 @@ def gg_init_(
     """
     _choose("mode", mode, FANS)
     done: set[Tensor] = set()
-    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, _known())]
+    layers = [
+        (name, module) for name, module in model.named_modules() if isinstance(module, _known()) or _turned(module)
+    ]
+    if not layers:
+        raise ValueError(
+            f"{type(model).__name__} has no Linear, Conv, Embedding or EmbeddingBag layer to initialize: give a model "
+            "that has one, or use gg_normal_ on a tensor"
+        )
     for name, module in sorted(layers, key=lambda layer: isinstance(layer[1], _TABLES)):
         weight = module.weight
         if (filter_fn is not None and not filter_fn(module, name)) or not isinstance(weight, Tensor) or weight in done:
@@ -182,9 +192,16 @@ def gg_init_(
                 _fill_(weight, shape, gain / math.sqrt(fan), generator)
             if module.padding_idx is not None:
                 weight.data[module.padding_idx].zero_()
+        elif _turned(module) and mode != "source":
+            gg_normal_(weight.detach().T, shape, gain, mode, generator)
         else:
             gg_normal_(weight, shape, gain, mode, generator)
     return model
+
+
+def _turned(module: nn.Module) -> bool:
+    """Return whether a module is transformers' Conv1D, a linear layer whose weight is (inputs, outputs)."""
+    return any(cls.__name__ == "Conv1D" for cls in type(module).__mro__) and hasattr(module, "nf")
 
 
 def _known() -> tuple[type[nn.Module], ...]:
@@ -238,25 +255,27 @@ class RateConstraint:
         Weight of the penalty, not negative. 0 changes nothing.
     update : str
         ``proximal``: the proximal operator of the penalty, at shape 1 the soft threshold, that makes zeros that stay;
-        ``source``: the source's explicit step ``w -= lam shape sign(w) (|w| + eps)^(shape - 1)``, which steps over
-        zero.
+        ``explicit``: the gradient step ``w -= lam shape sign(w) (|w| + eps)^(shape - 1)``, which steps over zero;
+        ``source``: that step with the constants that the source published (arXiv 2504.16968): eps 1, which makes it
+        nearly an L1 step; one shape for all parameters, from the ratio ``n sum w^2 / (sum |w|)^2`` on a grid of 0.01
+        from 0.1 to 3; no learning rate. Its lambda is ``lam`` times the number of weights.
     shape : float, optional
         A fixed shape, 1 for L1 and 2 for L2; by default it is estimated, from half moments, zeros left out.
-    per : str
-        What an estimate is of: each ``tensor``; all ``matrices`` (parameters of two dimensions) together and the others
-        each; the whole ``model``, as in the source.
+    per : str, optional
+        What an estimate is of: each ``tensor`` (the default but of ``source``); all ``matrices`` (parameters of two
+        dimensions) together and the others each; the ``model``.
     normalize : bool
         Penalize ``|w / scale|^shape``, nats of the prior itself, with the scale estimated beside the shape: tensors of
         any scale are shrunk at the same rate relative to their size.
     every : int
         Steps between estimates.
-    shape_range : tuple of float
-        Estimates are kept inside.
-    eps : float
-        In the unit of the weights; of the explicit step.
-    scale_by_lr : bool
+    shape_range : tuple of float, optional
+        Estimates are kept inside; by default from 0.3 to 2, of ``source`` from 0.1 to 3.
+    eps : float, optional
+        In the unit of the weights; of the explicit step, by default 1e-8, of ``source`` 1.
+    scale_by_lr : bool, optional
         Multiply each step by the current learning rate of the parameter's group, so that the balance with the loss does
-        not change with it. The source does not.
+        not change with it. The default but of ``source``.
     warmup : int
         Steps over which ``lam`` rises linearly from 0.
     until : int, optional
@@ -294,17 +313,21 @@ class RateConstraint:
         *,
         update: str = "proximal",
         shape: float | None = None,
-        per: str = "tensor",
+        per: str | None = None,
         normalize: bool = False,
         every: int = 100,
-        shape_range: tuple[float, float] = (0.3, 2.0),
-        eps: float = 1e-8,
-        scale_by_lr: bool = True,
+        shape_range: tuple[float, float] | None = None,
+        eps: float | None = None,
+        scale_by_lr: bool | None = None,
         warmup: int = 0,
         until: int | None = None,
         filter_fn: FilterFn | None = None,
     ) -> None:
         _choose("update", update, UPDATES)
+        published = update == "source"
+        per = per if per is not None else "model" if published else "tensor"
+        eps = eps if eps is not None else 1.0 if published else 1e-8
+        shape_range = shape_range if shape_range is not None else (0.1, 3.0) if published else (0.3, 2.0)
         _choose("pool", per, POOLS)
         if not 0.0 <= lam < math.inf:
             raise ValueError(f"lam is finite and not negative, got {lam!r}")
@@ -317,7 +340,8 @@ class RateConstraint:
         if not 0.0 <= eps < math.inf:
             raise ValueError(f"eps is finite and not negative, got {eps!r}")
         self.lam, self.update, self.shape, self.per, self.normalize = lam, update, shape, per, normalize
-        self.every, self.shape_range, self.eps, self.scale_by_lr = every, shape_range, eps, scale_by_lr
+        self.every, self.shape_range, self.eps = every, shape_range, eps
+        self.scale_by_lr = not published if scale_by_lr is None else scale_by_lr
         self.warmup, self.until = warmup, until
         self.params = _named(params, filter_fn)
         self.steps = 0
@@ -330,7 +354,8 @@ class RateConstraint:
         Parameters
         ----------
         optimizer : torch.optim.Optimizer
-            One that holds every constrained parameter.
+            One that holds every constrained parameter; also inside a wrapper that has it as ``optimizer``, such as
+            accelerate's, which may skip steps.
 
         Returns
         -------
@@ -342,6 +367,7 @@ class RateConstraint:
         ValueError
             If the optimizer lacks a parameter.
         """
+        optimizer = _inner(optimizer)
         self._rates(optimizer)
         return optimizer.register_step_post_hook(lambda optimizer, *_: self.step(optimizer))
 
@@ -358,8 +384,8 @@ class RateConstraint:
         if lam:
             if self.steps % self.every == 0 or not self.shapes:
                 self._estimate()
-            for name, rate in zip(self.params, self._rates(optimizer), strict=True):
-                self._shrink(name, lam * rate)
+            for index, (name, rate) in enumerate(zip(self.params, self._rates(_inner(optimizer)), strict=True)):
+                self._shrink(name, lam * rate, index)
         self.steps += 1
 
     def _rates(self, optimizer: torch.optim.Optimizer) -> list[float]:
@@ -369,19 +395,20 @@ class RateConstraint:
             raise ValueError(f"the optimizer does not hold {missing[0]!r}, which is to be constrained")
         return [rates[param] if self.scale_by_lr else 1.0 for param in self.params.values()]
 
-    def _shrink(self, name: str, step: float) -> None:
+    def _shrink(self, name: str, step: float, index: int) -> None:
         param, shape = self.params[name], self.shapes[name]
         if self.normalize:
             if not self.scales[name] > 0.0:
                 return
             step /= self.scales[name] ** shape
-        # A step below half a unit in the last place of a bfloat16 would be lost: the sum is rounded once.
-        weight = param.float() if param.dtype in (torch.float16, torch.bfloat16) else param
-        if self.update == "source":
-            shrunk = weight - step * prior.penalty_gradient(weight, shape, eps=self.eps, xp=torch)
-        else:
+        narrow = param.dtype in (torch.float16, torch.bfloat16)
+        weight = param.float() if narrow else param
+        if self.update == "proximal":
             shrunk = prior.shrink(weight, step, shape, xp=torch)
-        param.copy_(shrunk)
+        else:
+            shrunk = weight - step * prior.penalty_gradient(weight, shape, eps=self.eps, xp=torch)
+        # Steps below half a unit in the last place would be lost for good: they are taken with their probability.
+        param.copy_(_drawn(shrunk, param.dtype, self.steps << 20 | index) if narrow else shrunk)
 
     def _estimate(self) -> None:
         """Estimate shapes and scales: one reading of each tensor, and its moments on its own device."""
@@ -390,11 +417,14 @@ class RateConstraint:
             pool = {"tensor": name, "matrices": "matrices" if param.ndim == 2 else name, "model": "model"}[self.per]
             pools.setdefault(pool, []).append(name)
         for names in pools.values():
-            moments = sum((_moments(self.params[name]).cpu() for name in names), torch.zeros(3, dtype=torch.float64))
-            count, total, half = moments.tolist()
+            moments = sum((_moments(self.params[name]).cpu() for name in names), torch.zeros(4, dtype=torch.float64))
+            count, total, half, squares = moments.tolist()
             mean = total / count if count else 0.0
             if self.shape is not None:
                 shape = self.shape
+            elif self.update == "source" and mean > 0.0 and math.isfinite(squares):
+                every = sum(self.params[name].numel() for name in names)
+                shape = min(max(_shape_on_grid(every * squares / total**2), self.shape_range[0]), self.shape_range[1])
             elif mean > 0.0 and math.isfinite(mean):
                 from_ratio = prior.shape_from_ratio(mean / (half / count) ** 2)
                 shape = min(max(from_ratio, self.shape_range[0]), self.shape_range[1])
@@ -427,11 +457,47 @@ class RateConstraint:
 
 
 def _moments(weight: Tensor) -> Tensor:
-    """Return the number of nonzero weights and the sums of their magnitudes and of the roots of these, in float64."""
+    """Return the number of nonzero weights and the sums of their magnitudes, of their roots and of their squares."""
     magnitude = weight.detach().abs()
     wide = torch.float32 if weight.device.type == "mps" else torch.float64
     count = torch.count_nonzero(magnitude).to(wide)
-    return torch.stack([count, magnitude.sum(dtype=wide), magnitude.sqrt().sum(dtype=wide)]).double()
+    sums = (numbers.sum(dtype=wide) for numbers in (magnitude, magnitude.sqrt(), magnitude.to(wide).square()))
+    return torch.stack([count, *sums]).double()
+
+
+def _shape_on_grid(ratio: float) -> float:
+    """Return the shape, of 0.10, 0.11, ..., 3.00, whose ratio ``E w^2 / (E |w|)^2`` is nearest to a given one.
+
+    Examples
+    --------
+    >>> _shape_on_grid(2.0), round(_shape_on_grid(math.pi / 2), 2)
+    (1.0, 2.0)
+    """
+    shapes = [step / 100 for step in range(10, 301)]
+    ratios = [math.exp(math.lgamma(1 / p) + math.lgamma(3 / p) - 2 * math.lgamma(2 / p)) for p in shapes]
+    return shapes[min(range(len(shapes)), key=lambda index: abs(ratios[index] - ratio))]
+
+
+def _drawn(numbers: Tensor, dtype: torch.dtype, seed: int) -> Tensor:
+    """Round float32 to float16 or bfloat16 up or down at random, without bias; the same for the same seed."""
+    nearest = numbers.to(dtype)
+    error = numbers - nearest.float()
+    away = (error > 0) == (nearest > 0)
+    bits = nearest.view(torch.int16)
+    neighbour = torch.where(away, bits + 1, bits - 1).view(dtype)
+    smallest = torch.ones_like(bits).view(dtype)
+    neighbour = torch.where(nearest == 0, torch.copysign(smallest, error.to(dtype)), neighbour)
+    generator = torch.Generator(device=numbers.device).manual_seed(seed)
+    draws = torch.rand(numbers.shape, generator=generator, device=numbers.device)
+    moves = (draws * (neighbour.float() - nearest.float()).abs() < error.abs()) & neighbour.isfinite()
+    return torch.where(moves, neighbour, nearest)
+
+
+def _inner(optimizer: Any) -> Any:
+    """Return the optimizer inside wrappers."""
+    while isinstance(getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+        optimizer = optimizer.optimizer
+    return optimizer
 
 
 def _named(
@@ -441,9 +507,11 @@ def _named(
         model = params.module if isinstance(params, nn.parallel.DistributedDataParallel) else params
         chosen = {}
         for name, param in model.named_parameters():
-            owner = model.get_submodule(name.rpartition(".")[0])
-            if (filter_fn or _is_weight)(owner, name) and param.requires_grad:
-                chosen[name] = param
+            plain = re.sub(r"(^|\.)parametrizations\.(\w+)\.original$", r"\1\2", name)
+            owner = model.get_submodule(plain.rpartition(".")[0])
+            of_norm = param.ndim < 2 or "Norm" in type(owner).__name__
+            if (filter_fn(owner, plain) if filter_fn else not of_norm) and param.requires_grad:
+                chosen[plain] = param
     else:
         listed: list[Any] = list(params)
         if listed and isinstance(listed[0], tuple):
@@ -456,11 +524,6 @@ def _named(
         if not isinstance(param, Tensor) or not param.is_floating_point():
             raise ValueError(f"parameter {name!r} is no tensor of floating-point numbers")
     return chosen
-
-
-def _is_weight(owner: nn.Module, name: str) -> bool:
-    param = owner.get_parameter(name.rpartition(".")[2])
-    return param.ndim >= 2 and "Norm" not in type(owner).__name__
 
 
 # --- reshaping --------------------------------------------------------------------------------------------------------

@@ -143,9 +143,9 @@ def claim_b(all_tasks: list[Records]) -> Section:
     )
 
 
-PRIORS = ("prior", "l1", "l2", "half", "normalized", "source", "explicit")  # groups that add one to plain training
-SOURCE = ("source", "explicit")  # groups of the source's own step
-DRAWN = ("plain", "prior", "l1", "source", "stepped", "stepped-l1", "init")  # in the figure
+PRIORS = ("prior", "l1", "l2", "half", "normalized", "pooled", "explicit")  # groups that add one to plain training
+EXPLICIT = ("pooled", "explicit")  # groups of the explicit step
+DRAWN = ("plain", "prior", "l1", "pooled", "stepped", "stepped-l1", "init")  # in the figure
 CURVES = ("plain", *PRIORS, "stepped", "stepped-l1", "init", "stepped-init", "combined")
 
 
@@ -210,13 +210,13 @@ def claim_c(all_tasks: list[Records]) -> Section:
 
 
 def best_recipe(all_tasks: list[Records], ratios: dict[str, dict[str, tuple[float, float]]]) -> str:
-    """Return a table of the best recipe, and of the best of the source's step, on each task and over all of them."""
+    """Return a table of the best recipe, and of the best of the explicit step, on each task and over all of them."""
     groups = {name: records.any(name)["group"] for records in all_tasks for name in records.recipes}
 
     def best(score: Callable[[dict[str, tuple[float, float]]], tuple[float, str] | None]) -> list[str]:
         cells = []
         for theirs in (False, True):
-            scores = {name: score(each) for name, each in ratios.items() if (groups[name] == "source") == theirs}
+            scores = {name: score(each) for name, each in ratios.items() if (groups[name] == "pooled") == theirs}
             known = [(found[0], name, found[1]) for name, found in scores.items() if found is not None]
             ratio, name, bits = min(known, default=(math.nan, "none is so good", ""))
             cells += [name, bits, f"{ratio:.2f}" if known else ""]
@@ -233,9 +233,9 @@ def best_recipe(all_tasks: list[Records], ratios: dict[str, dict[str, tuple[floa
     rows = [[records.task, *best(on(records.task))] for records in all_tasks]
     if len(all_tasks) > 1:
         rows.append(["both, one recipe", *best(everywhere)])
-    head = ["task", *(cell for who in ("best recipe", "source's step") for cell in (who, "bits", "of coding alone"))]
+    head = ["task", *(cell for who in ("best recipe", "explicit step") for cell in (who, "bits", "of coding alone"))]
     return (
-        "Of each task the recipe with the fewest bits, and that of the source's step (`source`: explicit, one shape "
+        "Of each task the recipe with the fewest bits, and that of the explicit step (`pooled`: eps 1e-8, one shape "
         "for all weights, untouched by the learning rate). The last line is the geometric mean over the tasks of "
         "recipes that are as good as the plain model on all of them. What is best of many is flattered a little by "
         "having been chosen.\n\n" + table(head, rows)
@@ -250,7 +250,7 @@ def _better(records: Records, recipe: str, kind: str, places: list[int], rise: b
     )
 
 
-PRUNED = ("plain", "prior-0.02", "prior-0.04", "l1-0.02", "half-0.003", "source-4e-05")  # mild priors and strong ones
+PRUNED = ("plain", "prior-0.02", "prior-0.04", "l1-0.02", "half-0.003", "pooled-4e-05")  # mild priors and strong ones
 
 
 def claim_d(all_tasks: list[Records]) -> Section:

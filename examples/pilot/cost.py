@@ -21,7 +21,7 @@ UPDATES: dict[str, dict[str, Any] | None] = {
     "prior": {},
     "L1": {"shape": 1.0},
     "L2": {"shape": 2.0},
-    "source's step": {"update": "source", "per": "model", "scale_by_lr": False},
+    "source's step": {"update": "source"},
 }
 PRODUCTS = ("float32", "rf8", "e4m3fn")
 

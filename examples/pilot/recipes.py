@@ -68,12 +68,13 @@ RECIPES: list[Recipe] = [
     *_curve("half", (0.001, 0.003), constraint={"shape": 0.5}),
     # Nats of the prior itself, in proportion to each tensor's scale.
     *_curve("normalized", (0.0003, 0.001), constraint={"normalize": True}),
-    # The source's step: explicit, one shape for all weights, untouched by the learning rate.
+    # An explicit step of the prior's own gradient (eps 1e-8, where the source has 1), one shape for all weights,
+    # untouched by the learning rate.
     *_curve(
-        "source", (2e-5, 4e-5), constraint={"update": "source", "per": "model", "scale_by_lr": False}
+        "pooled", (2e-5, 4e-5), constraint={"update": "explicit", "per": "model", "scale_by_lr": False}
     ),
-    # The source's step, tied to the learning rate.
-    *_curve("explicit", (0.02,), constraint={"update": "source"}),
+    # The same, a shape for each tensor, tied to the learning rate.
+    *_curve("explicit", (0.02,), constraint={"update": "explicit"}),
     # e: a grid of RF8 that does not follow the weights, so that small ones underflow to zero.
     *_curve("prior-grid", (0.02,), rounded={"scheme": "rf8", "scale": 2.0**9}),
 ]  # fmt: skip

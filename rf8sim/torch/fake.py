@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -118,7 +119,7 @@ def fake_quantize(
     Raises
     ------
     ValueError
-        If the scheme cannot be read.
+        If the scheme cannot be read, or a scale that is a number is not positive and finite.
     TypeError
         If x is not a tensor of one of the four dtypes.
 
@@ -132,6 +133,8 @@ def fake_quantize(
     if not isinstance(x, Tensor) or x.dtype not in FLOATS:
         got = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"fake_quantize takes a float64, float32, float16 or bfloat16 tensor, got {got}")
+    if isinstance(scale, float | int) and not 0 < scale < math.inf:
+        raise ValueError(f"a scale is positive and finite, got {scale!r}")
     key = constant_key(scheme)
     drawn = drawn_seed(key, generator, seed)
     if scale is not None or not _has_scales(key):

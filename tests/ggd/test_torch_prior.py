@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 import ggd
 from ggd import prior
@@ -169,7 +169,7 @@ def test_steps_are_numpys(shape, dtype):
 # --- rate-constrained training ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("update", ["proximal", "source"])
+@pytest.mark.parametrize("update", ["proximal", "explicit"])
 @pytest.mark.parametrize("normalize", [False, True])
 def test_one_step_by_hand(update, normalize):
     """After the optimizer's own step, shapes and scales by ggd's half-moment fit, the step by its formula."""
@@ -194,7 +194,7 @@ def test_one_step_by_hand(update, normalize):
         step = 0.1 * 0.02
         if normalize:
             step /= found.scale**found.shape
-        if update == "source":
+        if update == "explicit":
             expected = before - step * prior.penalty_gradient(before, found.shape, eps=1e-6)
         else:
             expected = prior.shrink(before, step, found.shape)
@@ -229,7 +229,7 @@ def test_pools():
     assert shapes["model"]["0.weight"] == pytest.approx(ggd.fit(joined, "half-moments").shape, rel=1e-3)
 
 
-@pytest.mark.parametrize("update", ["proximal", "source"])
+@pytest.mark.parametrize("update", ["proximal", "explicit"])
 def test_lam_zero_changes_nothing(update):
     plain, constrained = make_model(), make_model()
     data = batches(20)
@@ -251,7 +251,7 @@ def test_lam_is_for_each_weight():
 
 
 def test_zeros_stay_under_the_proximal_update_alone():
-    for update, some in (("proximal", True), ("source", False)):
+    for update, some in (("proximal", True), ("explicit", False)):
         model = make_model()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
         RateConstraint(model, 0.3, update=update, shape=1.0).attach(optimizer)
@@ -452,7 +452,7 @@ def test_deepshape_of_all_tensors_as_one():
     ("options", "message"),
     [
         ({"lam": -1.0}, "lam is finite"),
-        ({"lam": 1.0, "update": "prox"}, "unknown update 'prox': choose proximal, source"),
+        ({"lam": 1.0, "update": "prox"}, "unknown update 'prox': choose proximal, explicit, source"),
         ({"lam": 1.0, "per": "layer"}, "unknown pool"),
         ({"lam": 1.0, "shape": 0.0}, "fixed shape is positive"),
         ({"lam": 1.0, "shape_range": (2.0, 1.0)}, "shape_range"),
@@ -482,3 +482,144 @@ def test_misuse_is_refused():
         gg_init_(model, mode="fan")
     with pytest.raises(ValueError, match="no tensor of floating-point"):
         RateConstraint([torch.ones(2, dtype=torch.int64)], 1.0)
+
+
+def test_the_step_as_published():
+    """w - lambda shape / n sign(w) (|w| + 1)^(shape - 1), the shape off a grid by n sum w^2 / (sum |w|)^2 of all."""
+    values = [[0.5, -0.2], [0.0, 1.0]], [[-0.05, 0.3]]
+    params = [nn.Parameter(torch.tensor(value, dtype=torch.float64)) for value in values]
+    weights = np.array([0.5, -0.2, 0.0, 1.0, -0.05, 0.3])
+    ratio = 6 * np.sum(weights**2) / np.sum(np.abs(weights)) ** 2
+    assert ratio == pytest.approx(6 * 1.3825 / 2.05**2)
+    grid = np.arange(10, 301) / 100
+    ratios = special.gamma(1 / grid) * special.gamma(3 / grid) / special.gamma(2 / grid) ** 2
+    shape = grid[np.argmin(np.abs(ratios - ratio))]
+    assert 0.95 < shape < 1.1
+    rate = 0.4
+    expected = weights - rate * shape / 6 * np.sign(weights) * (np.abs(weights) + 1) ** (shape - 1)
+    optimizer = torch.optim.SGD(params, lr=1e-3)
+    constraint = RateConstraint(params, rate / 6, update="source")
+    constraint.attach(optimizer)
+    for param in params:
+        param.grad = torch.zeros_like(param)
+    optimizer.step()
+    assert set(constraint.shapes.values()) == {shape}
+    ours = torch.cat([param.detach().ravel() for param in params]).numpy()
+    np.testing.assert_allclose(ours, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("options", [{"update": u, "shape": s} for u in ("proximal", "explicit", "source")
+                                     for s in (None, 0.5, 1.0, 2.0)])  # fmt: skip
+def test_a_diverged_weight_stays_diverged(options):
+    layer = nn.Linear(3, 1, bias=False)
+    layer.weight.data.copy_(torch.tensor([[math.nan, 0.5, -0.25]]))
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    RateConstraint(layer, 0.5, **options).attach(optimizer)
+    layer.weight.grad = torch.zeros(1, 3)
+    optimizer.step()
+    assert layer.weight.isnan().tolist()[0][0]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_small_steps_on_narrow_weights_are_taken_on_average(dtype):
+    """A step of 1e-5 on 0.1, less than half an ulp, moves weights by it on average, and alike on every replica."""
+    layers = [nn.Linear(200, 100, bias=False, dtype=dtype) for _ in range(2)]
+    for layer in layers:
+        layer.weight.data.fill_(0.1)
+        layer.weight.data[0] = 0.0
+        layer.weight.grad = torch.zeros_like(layer.weight)
+        optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+        RateConstraint(layer, 1e-5, shape=1.0).attach(optimizer)
+        before = float(layer.weight[1:].detach().double().mean())
+        for _ in range(100):
+            optimizer.step()
+    moved = before - float(layers[0].weight[1:].detach().double().mean())
+    assert moved == pytest.approx(1e-3, rel=0.05)
+    assert torch.equal(*(layer.weight for layer in layers))
+    assert bool((layers[0].weight[0] == 0).all())
+
+
+def test_rounding_at_random_takes_neighbours_of_every_number():
+    from ggd.torch import _drawn
+
+    for dtype in (torch.bfloat16, torch.float16):
+        numbers = torch.cat([torch.randn(4000), torch.randn(4000) * 1e-7, torch.tensor([0.0, -0.0, 65000.0])])
+        spacing = 2 * torch.finfo(dtype).eps * numbers.abs() + 2.0**-24
+        drawn = torch.stack([_drawn(numbers, dtype, seed).float() for seed in range(200)])
+        assert bool(((drawn - numbers).abs() <= spacing).all())
+        exact = numbers.to(dtype).float() == numbers
+        assert bool((drawn[:, exact] == numbers[exact]).all())
+        assert all(len(column.unique()) <= 2 for column in drawn.T[:500])
+        error = (drawn.double().mean(0) - numbers) / (spacing / 200**0.5)
+        assert float(error.abs().max()) < 4
+        assert abs(float(error.mean())) < 0.05
+
+
+def test_names_are_those_of_the_plain_model():
+    """A constraint made before a model is parametrized passes its state to one made after, and filters see layers."""
+    from torch.nn.utils import parametrize
+
+    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    constraint = RateConstraint(model, 1.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    constraint.step(optimizer)
+    parametrize.register_parametrization(model[0], "weight", nn.Identity())
+    owners = []
+
+    def chosen(module, name):
+        owners.append((type(module).__name__, name))
+        return name.endswith("0.weight")
+
+    after = RateConstraint(model, 1.0, filter_fn=chosen)
+    after.load_state_dict(constraint.state_dict())
+    assert list(after.shapes) == ["0.weight"]
+    assert ("ParametrizedLinear", "0.weight") in owners
+    assert list(RateConstraint(model, 1.0).params) == ["0.weight"]
+
+
+def test_an_optimizer_in_a_wrapper():
+    class Wrapper(torch.optim.Optimizer):
+        def __init__(self, optimizer):
+            self.optimizer = optimizer
+
+        @property
+        def param_groups(self):
+            return self.optimizer.param_groups
+
+        @param_groups.setter
+        def param_groups(self, groups):
+            self.optimizer.param_groups = groups
+
+        def step(self, closure=None):
+            self.optimizer.step(closure)
+
+    layer = nn.Linear(2, 1, bias=False)
+    layer.weight.data.fill_(0.5)
+    layer.weight.grad = torch.zeros(1, 2)
+    optimizer = Wrapper(torch.optim.SGD(layer.parameters(), lr=0.1))
+    RateConstraint(layer, 1.0, shape=1.0).attach(optimizer)
+    optimizer.step()
+    assert layer.weight.tolist() == [[pytest.approx(0.4)] * 2]
+
+
+def test_accelerates_optimizer():
+    accelerate = pytest.importorskip("accelerate")
+    layer = nn.Linear(2, 1, bias=False)
+    layer.weight.data.fill_(0.5)
+    accelerator = accelerate.Accelerator(cpu=True)
+    model, optimizer = accelerator.prepare(layer, torch.optim.SGD(layer.parameters(), lr=0.1))
+    RateConstraint(model, 1.0, shape=1.0).attach(optimizer)
+    accelerator.backward(model(torch.zeros(1, 2)).sum())
+    optimizer.step()
+    assert layer.weight.tolist() == [[pytest.approx(0.4)] * 2]
+
+
+def test_transformers_linear_layer_is_initialized_by_its_fans():
+    conv1d = pytest.importorskip("transformers.pytorch_utils").Conv1D
+    layer = conv1d(50, 2000)  # 2,000 inputs
+    gg_init_(layer, shape=1.0, generator=torch.Generator().manual_seed(0))
+    assert float(layer.weight.std()) == pytest.approx(2000**-0.5, rel=0.02)
+    gg_init_(layer, shape=1.0, mode="fan_out", generator=torch.Generator().manual_seed(0))
+    assert float(layer.weight.std()) == pytest.approx(50**-0.5, rel=0.02)
+    with pytest.raises(ValueError, match="LayerNorm has no Linear, Conv, Embedding or EmbeddingBag layer"):
+        gg_init_(nn.LayerNorm(3))
