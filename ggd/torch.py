@@ -30,8 +30,9 @@ from torch import Tensor, nn
 from ggd import prior
 from ggd.distribution import GGD
 from ggd.reshaping import deepshape
+from ggd.torch_distribution import GeneralizedGaussian
 
-__all__ = ["RateConstraint", "deepshape_", "gg_init_", "gg_normal_", "gg_penalty"]
+__all__ = ["GeneralizedGaussian", "RateConstraint", "deepshape_", "gg_init_", "gg_normal_", "gg_penalty"]
 
 FilterFn = Callable[[nn.Module, str], bool]
 FANS = ("fan_in", "fan_out", "current", "source")

@@ -20,7 +20,7 @@ LAYERS = {
         {"_kernels"},
         {"_counting", "_gamma", "_cells", "_storing", "arrays"},
         {"sampling", "goodness"},
-        {"distribution"},
+        {"distribution", "torch_distribution"},
         {"histogram", "quantizer", "result", "rivals"},
         {"grouped", "optimal", "theory", "prior", "rival_fits"},
         {"estimate"},
@@ -55,6 +55,7 @@ REFERENCE_USERS = {"rf8sim.arithmetic", "rf8sim.hardware"}  # builders of tables
 TORCH_USERS = {
     "ggd.arrays",
     "ggd.torch",
+    "ggd.torch_distribution",
     "rf8sim.torch",
     "rf8sim.checkpoints.readers.torch",
 }  # the adapters, the reader of PyTorch's files, and what takes a tensor that the caller has

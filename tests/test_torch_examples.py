@@ -102,7 +102,7 @@ def test_fewest_bits_are_read_off_a_curve(pilot):
 
 
 def test_recipes_are_compared_seed_by_seed(pilot):
-    """A prior that halves the bits at equal loss, and a source's step that needs more: the page says so."""
+    """A prior that halves the bits at equal loss, and an explicit step that needs more: the page says so."""
     claims, records = pilot("claims"), pilot("records")
 
     def run(recipe, group, lam, seed, worth):
@@ -112,13 +112,13 @@ def test_recipes_are_compared_seed_by_seed(pilot):
 
     runs = [run("plain", "plain", 0.0, seed, 1.0) for seed in (0, 1)]
     runs += [run("prior-1", "prior", 1.0, seed, 0.5) for seed in (0, 1)]
-    runs += [run("source-1", "source", 1.0, seed, 1.5) for seed in (1, 2)]  # of seed 2 there is no plain run
+    runs += [run("pooled-1", "pooled", 1.0, seed, 1.5) for seed in (1, 2)]  # of seed 2 there is no plain run
     _, text, _ = claims.claim_c([records.Records("t", runs)])
     plain, best = 4 - 1 - (0.01 - 0.004) / 0.012, 0.5 * (4 - 1 - (0.01 - 0.004) / 0.012)
     assert f"| plain | +0.000 ± 0.000 | {plain:.2f} ± 0.00 | 92% | 84% | 0% |" in text
     assert f"| prior-1 | +0.000 ± 0.000 | {best:.2f} ± 0.00 | 96% | 92% | 50% |" in text
-    assert f"| t | prior-1 | {best:.2f} | 0.50 | source-1 | {1.5 * plain:.2f} | 1.50 |" in text
-    assert "| source-1 (1 seed) |" in text
+    assert f"| t | prior-1 | {best:.2f} | 0.50 | pooled-1 | {1.5 * plain:.2f} | 1.50 |" in text
+    assert "| pooled-1 (1 seed) |" in text
     assert "**Verdict: holds** (t: yes)" in text
     _, text, _ = claims.claim_c([records.Records("t", [r for r in runs if r["recipe"] != "prior-1"])])
     assert "**Verdict: does not hold** (t: no)" in text
