@@ -232,15 +232,11 @@ def _round_float(x: Any, number: Any, words: Any, scratch: Any, out: Any) -> Non
         floor = nearest - (1.0 if nearest > n else 0.0)
         rest[j] = n - floor
         integer[j] = nearest if mode == 0 else floor
-    if mode == 1:  # nearest-away
+    if (mode == 1) | (mode == 3) | (mode == 4):  # nearest-away, up, down: one loop, since each costs the compiler
+        least = 0.5 if mode == 1 else 5e-324
         for j in range(x.size):
-            integer[j] += 1.0 if rest[j] >= 0.5 else 0.0
-    elif mode == 3:  # up
-        for j in range(x.size):
-            integer[j] += 1.0 if (rest[j] > 0) & (x[j] > 0) else 0.0
-    elif mode == 4:  # down
-        for j in range(x.size):
-            integer[j] += 1.0 if (rest[j] > 0) & (x[j] < 0) else 0.0
+            this_way = (mode == 1) | (mode == 3) & (x[j] > 0) | (mode == 4) & (x[j] < 0)
+            integer[j] += 1.0 if (rest[j] >= least) & this_way else 0.0
     elif mode == 5:  # to-odd
         for j in range(x.size):
             half = integer[j] * 0.5
@@ -268,7 +264,14 @@ def _round_to_table(x: Any, table: Any, fine: Any, coarse: Any, words: Any, scra
         bits[j] = pattern[j]
     if search.size:
         for j in range(x.size):
-            bits[j] = np.searchsorted(search, pattern[j], side="right") - 1
+            low, high = 0, search.size
+            while low < high:
+                middle = (low + high) >> 1
+                if search[middle] <= pattern[j]:
+                    low = middle + 1
+                else:
+                    high = middle
+            bits[j] = np.uint64(low - 1)
     if words.size:
         cells = threshold, result, shift
         encode_stochastic(x, bits, cells, fine, coarse, np.uint64(32), words, np.uint64(24), codes)
