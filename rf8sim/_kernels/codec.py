@@ -16,6 +16,7 @@ _LOW32 = np.uint64(0xFFFFFFFF)
 _BY32 = np.uint64(32)
 _NO_DROP = np.uint64(255)
 _ZERO = np.uint64(0)
+_NEAR = 2.0**-16  # of a random word's unit; a number of them below 2**33 errs by 2**-19 of it
 
 
 @_jit
@@ -106,19 +107,23 @@ def philox_words(key0: Any, key1: Any, first_block: Any, out: Any, step: Any = _
 
 @_jit
 def encode_stochastic(
-    x: Any, bits: Any, cells: Any, fine: Any, coarse: Any, down: Any, words: Any, random_bits: Any, out: Any
+    x: Any, bits: Any, cells: Any, fine: Any, coarse: Any, digits: Any, words: Any, random_bits: Any, out: Any
 ) -> None:
     """Take the upper neighbour where ``floor(p * 2**k) + word >= 2**k``, k the random bits, decided exactly.
 
-    Where a cell lies in one interval of 2**g units in the last place, p is the low g bits of the pattern: ``drop``
-    moves them to the top of a word, and the decision is the carry of an adder. Elsewhere (``drop`` 255) it is
-    ``distance * 2**k >= (c + 1) * gap`` with c the complement of the word. There c is cut in two so that both products
-    are exact (17 bits times a gap of at most 26), and the difference is exact where its rounding could matter, by
-    Sterbenz' lemma.
+    Where a cell lies in one interval whose width is a power of two that divides its lower end, p is what the number,
+    in units of the width, has behind the point. ``drop`` is the right shift that leaves it in the low 32 bits of the
+    significand (``digits``: the bits of the mantissa, and how many zeros to put below them), and the decision is the
+    carry of an adder. Elsewhere (``drop`` 255) it is ``distance * 2**k >= (c + 1) * gap`` with c the complement of the
+    word: by a product with the inverse of the gap, and where that is close with c cut in two, so that both products are
+    exact (17 bits times a gap of at most 26), and the difference is exact where its rounding could matter, by Sterbenz'
+    lemma.
     """
     threshold, interval, shift = cells
     drop, cell_codes = fine
-    lower, gap, codes = coarse
+    lower, gap, inverse, codes = coarse
+    mantissa, lift = digits
+    hidden = np.uint64(1) << mantissa
     mask = np.uint64((np.uint64(1) << random_bits) - np.uint64(1))
     power = np.float64(np.int64(mask)) + 1.0
     unused = np.uint64(32) - random_bits
@@ -127,23 +132,29 @@ def encode_stochastic(
         cell = np.uint64(pattern >> shift)
         left = np.uint64(drop[cell])
         if left != _NO_DROP:
-            fraction = np.uint64(np.uint32((np.uint64(pattern) << left) >> down)) >> unused
+            significand = (np.uint64(pattern) & (hidden - np.uint64(1)) | hidden) << lift
+            fraction = ((significand >> left) & _LOW32) >> unused
             carry = (fraction + (np.uint64(words[i]) & mask)) >> random_bits
             out[i] = cell_codes[cell + cell + carry]
         else:
             number = interval[cell + cell + np.uint64(pattern >= threshold[cell])]
             complement = np.uint64(words[i]) & mask ^ mask
-            high = np.float64(np.int64(complement >> np.uint64(16))) * 65536.0
-            low = np.float64(np.int64(complement & np.uint64(0xFFFF))) + 1.0
-            width = gap[number]
+            point = np.float64(np.int64(complement)) + 1.0
             distance = (abs(np.float64(x[i])) - lower[number]) * power
-            up = (distance - high * width >= low * width) & (width > 0.0)
-            out[i] = codes[number] >> np.uint32(16) if up else codes[number] & np.uint32(0xFFFF)
+            scaled = distance * inverse[number]
+            pair = np.uint64(codes[number])
+            out[i] = (pair >> (np.uint64(scaled >= point) << np.uint64(4))) & np.uint64(0xFFFF)
+            if not abs(scaled - point) >= _NEAR:
+                high = np.float64(np.int64(complement >> np.uint64(16))) * 65536.0
+                low = np.float64(np.int64(complement & np.uint64(0xFFFF))) + 1.0
+                width = gap[number]
+                up = (distance - high * width >= low * width) & (width > 0.0)
+                out[i] = (pair >> (np.uint64(up) << np.uint64(4))) & np.uint64(0xFFFF)
 
 
 @_jit
 def encode_drawn(
-    x: Any, bits: Any, cells: Any, fine: Any, coarse: Any, down: Any, key: Any, first: Any, random_bits: Any, out: Any
+    x: Any, bits: Any, cells: Any, fine: Any, coarse: Any, digits: Any, key: Any, first: Any, random_bits: Any, out: Any
 ) -> None:
     """Draw the words of the elements from flat index ``first`` on, in pieces that stay in the cache, and use them."""
     piece = 2048
@@ -153,8 +164,10 @@ def encode_drawn(
         stop = min(start + piece, x.size)
         blocks = (skip + stop - start + 3) // 4
         philox_words(key[0], key[1], (first + np.uint64(start)) // np.uint64(4), words[: 4 * blocks])
-        encode_stochastic(x[start:stop], bits[start:stop], cells, fine, coarse, down, words[skip : skip + stop - start],
-                          random_bits, out[start:stop])  # fmt: skip
+        drawn = words[skip : skip + stop - start]
+        encode_stochastic(
+            x[start:stop], bits[start:stop], cells, fine, coarse, digits, drawn, random_bits, out[start:stop]
+        )
 
 
 @_jit
@@ -274,7 +287,7 @@ def _round_to_table(x: Any, table: Any, fine: Any, coarse: Any, words: Any, scra
             bits[j] = np.uint64(low - 1)
     if words.size:
         cells = threshold, result, shift
-        encode_stochastic(x, bits, cells, fine, coarse, np.uint64(32), words, np.uint64(24), codes)
+        encode_stochastic(x, bits, cells, fine, coarse, (np.uint64(52), np.uint64(0)), words, np.uint64(24), codes)
     else:
         encode_cells(bits, threshold, result, shift, codes)
     for j in range(x.size):

@@ -111,7 +111,7 @@ def philox_words(key0: Any, key1: Any, first_block: Any, out: Any, step: Any = 0
 
 
 def encode_stochastic(
-    x: Any, bits: Any, cells: Any, fine: Any, coarse: Any, down: Any, words: Any, random_bits: Any, out: Any
+    x: Any, bits: Any, cells: Any, fine: Any, coarse: Any, digits: Any, words: Any, random_bits: Any, out: Any
 ) -> None:
     """Take the upper neighbour where ``floor(p * 2**k) + word >= 2**k``, k the random bits, decided exactly."""
     threshold, interval, shift = cells
@@ -120,8 +120,10 @@ def encode_stochastic(
     in_one = drop[cell] != _NO_DROP
     here, k = np.flatnonzero(in_one), np.uint64(random_bits)
     if here.size:
+        mantissa, lift = digits
+        hidden, pattern = _ONE << mantissa, bits[here].astype(np.uint64)
         left = drop[cell[here]].astype(np.uint64)
-        fraction = (bits[here].astype(np.uint64) << left) >> np.uint64(down) & _LOW32
+        fraction = (((pattern & (hidden - _ONE)) | hidden) << lift) >> left & _LOW32
         out[here] = cell_codes[2 * cell[here] + _carry(fraction, words[here], k).astype(np.intp)]
     here = np.flatnonzero(~in_one)
     if here.size:
@@ -130,7 +132,7 @@ def encode_stochastic(
 
 
 def _by_distance(x: Any, number: Any, coarse: Any, words: Any, random_bits: np.uint64) -> Any:
-    lower, gap, codes = coarse
+    lower, gap, _, codes = coarse
     mask = (_ONE << random_bits) - _ONE
     complement = words.astype(np.uint64) & mask ^ mask
     high = (complement >> _BY16).astype(np.float64) * 65536.0
@@ -154,14 +156,14 @@ def distinct_numbers(patterns: Any, numbers: Any, x: Any, weights: Any, starts: 
 
 
 def encode_drawn(
-    x: Any, bits: Any, cells: Any, fine: Any, coarse: Any, down: Any, key: Any, first: Any, random_bits: Any, out: Any
+    x: Any, bits: Any, cells: Any, fine: Any, coarse: Any, digits: Any, key: Any, first: Any, random_bits: Any, out: Any
 ) -> None:
     """Draw the words of the elements from flat index ``first`` on, and use them."""
     skip = int(first) % 4
     words = np.empty(-(-(skip + x.size) // 4) * 4, dtype=np.uint32)
     philox_words(key[0], key[1], int(first) // 4, words)
     words = words[skip : skip + x.size]
-    encode_stochastic(x, bits, cells, fine, coarse, down, words, random_bits, out)
+    encode_stochastic(x, bits, cells, fine, coarse, digits, words, random_bits, out)
 
 
 def sum_terms(terms: Any, odd: Any, out: Any) -> None:

@@ -178,7 +178,7 @@ _NO_TABLE = (
     np.zeros(1, np.uint64), np.zeros(2, np.uint32), np.uint64(0), np.zeros(0, np.uint64), np.zeros(256)
 )  # fmt: skip
 _NO_FINE = (np.zeros(1, np.uint8), np.zeros(2, np.uint16))
-_NO_COARSE = (np.zeros(1), np.zeros(1), np.zeros(1, np.uint32))
+_NO_COARSE = (np.zeros(1), np.zeros(1), np.zeros(1), np.zeros(1, np.uint32))
 
 
 def get_rule(accumulator: Accumulator, rounding: str | Rounding, unit: int) -> Rule:
@@ -247,7 +247,7 @@ def _format_tables(fmt: Format, rounding: str) -> tuple[tuple[Any, ...], tuple[A
         stochastic = stochastic_table(fmt, option, "float64")
         cells, steps = stochastic.cells, stochastic.steps
         fine = stochastic.drop, stochastic.cell_codes.astype(np.uint16)
-        coarse = stochastic.lower, stochastic.gap, stochastic.codes
+        coarse = stochastic.lower, stochastic.gap, stochastic.inverse, stochastic.codes
     else:
         cells, steps = cell_table(fmt, mode, option, "float64"), step_table(fmt, mode, option, "float64")
     search: NDArray[np.uint64] = np.zeros(0, np.uint64)

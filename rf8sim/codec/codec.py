@@ -20,7 +20,7 @@ from . import dispatch as _kernels
 from .drawing import adder_words, has_wide_gaps, interval_numbers, mend_wide_gaps, ties_of_numbers
 from .inputs import as_data
 from .rounding import Overflow, Rounding, RoundingMode, as_rounding, check_choices
-from .thresholds import CellTable, cell_table, full_table, integer_codes, search_table, stochastic_table
+from .thresholds import SIGNIFICAND, CellTable, cell_table, full_table, integer_codes, search_table, stochastic_table
 
 __all__ = ["canonical", "decode", "encode", "random_words"]
 
@@ -162,11 +162,12 @@ def _encode_stochastic(
         ties = ties_of_numbers(flat, words, rounding.bits, table, number) if rounding.variant == "C" else None
         words, compared = adder_words(words, rounding, ties)
         rounding = replace(rounding, variant="A", bits=compared)
-    fine, coarse = (table.drop, table.cell_codes), (table.lower, table.gap, table.codes)
-    down, k = np.uint64(flat.dtype.itemsize * 8 - 32), np.uint64(rounding.bits)
+    fine, coarse = (table.drop, table.cell_codes), (table.lower, table.gap, table.inverse, table.codes)
+    mantissa = ARRAY_LAYOUTS[dtype_name(flat.dtype)].mantissa_bits
+    digits, k = (np.uint64(mantissa), np.uint64(SIGNIFICAND - mantissa)), np.uint64(rounding.bits)
 
     def work(start: int, stop: int) -> None:
-        where = flat[start:stop], bits[start:stop], tuple(cells), fine, coarse, down
+        where = flat[start:stop], bits[start:stop], tuple(cells), fine, coarse, digits
         if words is None:
             _kernels.encode_drawn(*where, key, np.uint64(rounding.offset + start), k, out[start:stop])
         else:

@@ -16,8 +16,8 @@ from .boundaries import BEYOND, Boundaries, place
 from .rounding import Overflow, RoundingMode
 
 __all__ = [
-    "CellTable", "SearchTable", "StepTable", "StochasticTable", "cell_table", "float32_decides", "full_table",
-    "integer_codes", "overflow_code", "overflow_start", "search_table", "step_table", "stochastic_table",
+    "SIGNIFICAND", "CellTable", "SearchTable", "StepTable", "StochasticTable", "cell_table", "float32_decides",
+    "full_table", "integer_codes", "overflow_code", "overflow_start", "search_table", "step_table", "stochastic_table",
 ]  # fmt: skip
 
 
@@ -34,6 +34,13 @@ class StepTable(NamedTuple):
 
     first: NDArray[np.uint64]
     result: NDArray[np.int64]
+
+
+SIGNIFICAND = 52
+"""Bits behind the first one of a significand, those of float32 with zeros below."""
+
+_POINT = SIGNIFICAND - 32  # the right shift of a significand of 1.0 that leaves the fraction of 1 in 32 bits
+_NO_SHIFT = 255
 
 
 class CellTable(NamedTuple):
@@ -84,11 +91,14 @@ class StochasticTable(NamedTuple):
         The same, as steps.
     lower, gap : ndarray of float64
         An interval's lower magnitude, and its width; width 0 where nothing is drawn.
+    inverse : ndarray of float64
+        One over the width, rounded; 0 where nothing is drawn, NaN where float64 has not all digits of it.
     codes : ndarray of uint32
         ``lower code | upper code << 16``.
     drop : ndarray of uint8, shape (cells,)
-        In a cell that lies in one interval of 2**g units in the last place: the left shift that leaves of a bit pattern
-        its low g bits, the fraction of the way to the upper neighbour. 255 in any other cell.
+        In a cell that lies in one interval, if its width is a power of two that divides its lower end: the right shift
+        of a significand of 53 bits that leaves in the low 32 bits how much of the way to the upper neighbour is gone.
+        255 in any other cell.
     cell_codes : ndarray of uint8 or uint16, shape (2 * cells,)
         Lower and upper code of such a cell.
     """
@@ -97,6 +107,7 @@ class StochasticTable(NamedTuple):
     steps: StepTable
     lower: NDArray[np.float64]
     gap: NDArray[np.float64]
+    inverse: NDArray[np.float64]
     codes: NDArray[np.uint32]
     drop: NDArray[np.uint8]
     cell_codes: NDArray[Any]
@@ -364,6 +375,23 @@ def _intervals(fmt: Format, overflow: Overflow, negative: bool, layout: FloatLay
     return _joined([below, drawn, *([_constant(first[-1], over)] if goes_on else []), specials])
 
 
+def _shifts(cells: CellTable, lower: NDArray[np.float64], gap: NDArray[np.float64], layout: FloatLayout) -> Any:
+    """Return ``drop`` of a `StochasticTable`: cells have at most the patterns of one exponent."""
+    number = cells.result[::2]
+    before = np.arange(number.size) >> (layout.mantissa_bits - int(cells.shift)) & (
+        layout.infinity >> layout.mantissa_bits
+    )
+    drawn = gap > 0
+    fraction, exponent = np.frexp(np.where(drawn, gap, 1.0))
+    with np.errstate(all="ignore"):
+        divides = (fraction == 0.5) & (np.fmod(lower, np.where(drawn, gap, 1.0)) == 0)
+    shift = (exponent - layout.emin + _POINT)[number] - before
+    # Subnormal inputs have no first bit, but are shifted out.
+    exact = divides[number] & (shift >= 0) & ((before > 0) | (shift > SIGNIFICAND))
+    shift = np.where(drawn[number], np.where(exact, np.minimum(shift, 63), _NO_SHIFT), 0)
+    return np.where(number == cells.result[1::2], shift, _NO_SHIFT).astype(np.uint8)
+
+
 @lru_cache(maxsize=64)
 def stochastic_table(fmt: Format, overflow: Overflow, dtype: str) -> StochasticTable:
     """Return the intervals of stochastic rounding for ``float32`` or ``float64`` (section 5 of the specification)."""
@@ -373,6 +401,9 @@ def stochastic_table(fmt: Format, overflow: Overflow, dtype: str) -> StochasticT
     first, lower, gap, low, high = _joined([_intervals(fmt, overflow, False, layout), negative])
     steps = _collapse(first, np.arange(first.size))
     codes = (low | high << 16).astype(np.uint32)
+
+    inverse = np.where(gap > 0, np.nan, 0.0)
+    np.divide(1.0, gap, out=inverse, where=(gap > 2.0**-1000) & (gap < 2.0**1000))
 
     # In units in the last place an interval is as long as its bit patterns are many, if it lies in one binade.
     length = np.ones(first.size, dtype=np.uint64)
@@ -387,11 +418,9 @@ def stochastic_table(fmt: Format, overflow: Overflow, dtype: str) -> StochasticT
     kind = np.uint16 if first.size <= 1 << 16 else np.uint32
     cells = _cells(steps, layout.bits, widest, kind) or _cells(steps, layout.bits, layout.mantissa_bits, kind)
     if cells is None:
-        return StochasticTable(
-            None, steps, lower, gap, codes, np.full(steps.first.size, 255, np.uint8), low.astype(fmt.code_dtype)
-        )
+        none = np.full(steps.first.size, _NO_SHIFT, np.uint8)
+        return StochasticTable(None, steps, lower, gap, inverse, codes, none, low.astype(fmt.code_dtype))
     number = cells.result[::2]
-    left = np.where(gap == 0, 0, np.where(even, layout.bits - exponent, 255))
-    drop = np.where(number == cells.result[1::2], left[number], 255).astype(np.uint8)
+    drop = _shifts(cells, lower, gap, layout)
     cell_codes = np.stack([low[number], high[number]], axis=1).astype(fmt.code_dtype).ravel()
-    return StochasticTable(cells, steps, lower, gap, codes, drop, cell_codes)
+    return StochasticTable(cells, steps, lower, gap, inverse, codes, drop, cell_codes)
