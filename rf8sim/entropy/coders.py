@@ -112,14 +112,14 @@ def make_decoder(coder: str, parameter: int, table: bytes) -> Decode:
 
 def _zstd_encoder(level: int) -> Encode:
     compress = library().compress
-    return lambda symbols: compress(symbols.tobytes(), level)
+    return lambda symbols: compress(symbols.data, level)
 
 
 def _zstd_decoder() -> Decode:
     decompress = library().decompress
 
     def decode(part: Bytes, out: Bytes) -> bool:
-        data = decompress(part.tobytes(), out.size)
+        data = decompress(part.data, out.size)
         if data is None:
             return False
         out[:] = np.frombuffer(data, dtype=np.uint8)

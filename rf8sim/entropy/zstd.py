@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 __all__ = ["LEVEL", "LEVELS", "MissingLibraryError", "library"]
 
@@ -22,11 +22,14 @@ class MissingLibraryError(ValueError):
     """Nothing that is installed knows zstd."""
 
 
+Buffer: TypeAlias = bytes | memoryview
+
+
 class Library(NamedTuple):
     """What encodes bytes at a level, and what decodes a frame to so many bytes, or returns None for any other."""
 
-    compress: Callable[[bytes, int], bytes]
-    decompress: Callable[[bytes, int], bytes | None]
+    compress: Callable[[Buffer, int], bytes]
+    decompress: Callable[[Buffer, int], bytes | None]
 
 
 @lru_cache(maxsize=1)
@@ -41,11 +44,11 @@ def library() -> Library:
 
 
 def _of_package(module: Any) -> Library:
-    def compress(data: bytes, level: int) -> bytes:
+    def compress(data: Buffer, level: int) -> bytes:
         frame: bytes = module.ZstdCompressor(level=level).compress(data)
         return frame
 
-    def decompress(frame: bytes, size: int) -> bytes | None:
+    def decompress(frame: Buffer, size: int) -> bytes | None:
         try:
             if module.frame_content_size(frame) != size:  # what a forged frame asks for is not allocated
                 return None
@@ -58,11 +61,11 @@ def _of_package(module: Any) -> Library:
 
 
 def _of_python(module: Any) -> Library:
-    def compress(data: bytes, level: int) -> bytes:
+    def compress(data: Buffer, level: int) -> bytes:
         frame: bytes = module.compress(data, level)
         return frame
 
-    def decompress(frame: bytes, size: int) -> bytes | None:
+    def decompress(frame: Buffer, size: int) -> bytes | None:
         decoder = module.ZstdDecompressor()
         try:
             data: bytes = decoder.decompress(frame, size + 1)
