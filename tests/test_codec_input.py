@@ -221,3 +221,20 @@ def test_no_overflow_is_proposed_that_a_format_has_not():
         rf8sim.encode([1.0], "int8", rounding=rf8sim.Rounding(overflow="infinity"))
     with pytest.raises(ValueError, match=r"'rf8' has no infinity: use overflow='saturate' or overflow='ieee'$"):
         rf8sim.encode([1.0], "rf8", rounding=rf8sim.Rounding(overflow="infinity"))
+
+
+@pytest.mark.parametrize("size", [1000, 600_000])
+def test_outputs_may_overlap_inputs(size):
+    """Whatever memory x and out share, the result is that of separate memory."""
+    x = np.random.default_rng(0).normal(size=size).astype(np.float32)
+    codes = rf8sim.encode(x, "rf8")
+    values = rf8sim.decode(codes, "rf8")
+    for shift in (0, 2, size // 2, 3 * size, 4 * size - 1):
+        memory = np.zeros(5 * size + 8, np.uint8)
+        view = memory[: 4 * size].view(np.float32)
+        view[:] = x
+        np.testing.assert_array_equal(rf8sim.encode(view, "rf8", out=memory[shift : shift + size]), codes)
+        memory = np.zeros(5 * size + 8, np.uint8)
+        given = memory[shift : shift + size]
+        given[:] = codes
+        np.testing.assert_array_equal(rf8sim.decode(given, "rf8", out=memory[: 4 * size].view(np.float32)), values)

@@ -319,3 +319,16 @@ def test_nan_among_16_bit_elements_is_named():
     x[7, 5] = np.nan
     with pytest.raises(ValueError, match=r"\(7, 5\)|index 2105"):
         rf8sim.quantize(x, "int8", scale=np.float32(1))
+
+
+@pytest.mark.parametrize(("fmt", "least"), [("e4m3fn", 31), ("e5m2", 25), ("rf8", 28)])
+def test_expected_scales_do_not_clip_heavy_tails_for_nothing(fmt, least):
+    """Of scales that are expected to do nearly as well the rule takes that of the largest magnitude."""
+    x = np.random.default_rng(0).standard_t(2.5, size=100_000).astype(np.float32)
+    for scheme in (f"{fmt}/tensor,ggd", f"{fmt}/tensor,max"):
+        error = rf8sim.quantize(x, scheme).dequantize(np.float64) - x
+        assert 10 * np.log10(np.sum(np.square(x, dtype=np.float64)) / np.sum(np.square(error))) > least
+    # Where clipping pays, it clips.
+    normal = np.random.default_rng(0).normal(size=100_000)
+    by = {rule: rf8sim.quantize(normal, f"int4/tensor,{rule}") for rule in ("ggd", "max")}
+    assert float(by["ggd"].scale) < 0.8 * float(by["max"].scale)

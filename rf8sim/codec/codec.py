@@ -89,7 +89,8 @@ def encode(
     data = as_data(x)
     codes = as_output(out, data.shape, fmt.code_dtype)
     flat = np.ascontiguousarray(data).reshape(-1)
-    target = codes.reshape(-1) if codes.flags.c_contiguous else np.empty(data.size, dtype=fmt.code_dtype)
+    in_place = codes.flags.c_contiguous and not np.may_share_memory(codes, flat)
+    target = codes.reshape(-1) if in_place else np.empty(data.size, dtype=fmt.code_dtype)
     if fmt.nan is None:
         _refuse_nan(flat, data.shape, fmt)
     if mode is RoundingMode.STOCHASTIC:
@@ -97,7 +98,7 @@ def encode(
         _encode_stochastic(flat, fmt, chosen, words, threads, target)
     else:
         _encode_flat(flat, fmt, mode, option, threads, target)
-    if target.base is not codes and target is not codes and not np.shares_memory(target, codes):
+    if not in_place:
         codes[...] = target.reshape(data.shape)
     return codes if out is not None else in_kind(codes, x)
 
@@ -351,7 +352,7 @@ def canonical(codes: ArrayLike, fmt: str | Format, *, threads: int | None = None
 
 
 def _fill(values: NDArray[Any], flat: NDArray[Any], table: NDArray[Any], threads: int | None) -> None:
-    contiguous = values.flags.c_contiguous and values.flags.aligned
+    contiguous = values.flags.c_contiguous and values.flags.aligned and not np.may_share_memory(values, flat)
     target = values.reshape(-1) if contiguous else np.empty(flat.size, dtype=values.dtype)
     # numba knows no bfloat16: a look-up moves bits, whatever they mean.
     bits, moved = (table.view(np.uint16), target.view(np.uint16)) if table.dtype.itemsize == 2 else (table, target)

@@ -350,7 +350,16 @@ def _expected_scale(
         scale = nearest_stored(np.exp2(np.clip(exponent, -1000, 1000)) / unit, scheme) * unit
     else:
         scale = nearest_stored(safe * 2.0 ** octaves[np.argmin(error)] / unit, scheme) * unit
-    return np.where(deviation > 0, scale, base)
+    # The tail beyond the data is the fit's guess: of scales that are expected to do nearly as well, the one that clips
+    # nothing that was seen.
+    with np.errstate(divide="ignore"):
+        relative = np.log2(base / safe)
+    as_good = np.interp(relative, octaves, error, left=np.inf, right=np.inf) <= _NEARLY * error.min()
+    return np.where((deviation > 0) & ~(as_good & (base > scale)), scale, base)
+
+
+_NEARLY = 1.1
+"""Expected errors whose ratio is below this are taken as equal: 0.4 dB."""
 
 
 @lru_cache(maxsize=128)
