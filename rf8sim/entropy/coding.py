@@ -52,7 +52,7 @@ def compress(
         coded in two planes, high bits and low bits. Other integers are taken as ``uint8`` if all are below 256.
     coder : str
         ``rans`` (within 0.2% of the entropy on weights in 8 bits), ``huffman``, ``eg`` (Exp-Golomb, as in the
-        literature) or ``zstd`` (decoded fastest; it needs the extra ``zstd``). Codes, or planes, that would not become
+        literature) or ``zstd`` (it needs the extra ``zstd``). Codes, or planes, that would not become
         shorter are stored as they are.
     parameter : int, optional
         Bits of the frequencies of rANS, the longest Huffman code, k of Exp-Golomb or the level of zstd, 1 to 19; by
