@@ -138,7 +138,7 @@ def _fit_about(
     data = _Magnitudes.of(histogram)
     if shape is None and data.distinct < _FEWEST:
         reason = f"too few distinct magnitudes to determine a shape: {data.distinct} among {n} nonzero values"
-        return no_fit(loc, name, n, zeros, reason)
+        return no_fit(loc, name, n, zeros, reason + _why_few(histogram))
     if censor:
         return _doubted(fit_censored(data.censored(histogram, censor), loc, n, zeros), histogram)
     if shape is not None:
@@ -213,6 +213,17 @@ def _centre_error(result: FitResult) -> float:
         return result.scale / p * math.exp(0.5 * (math.lgamma(a) - math.lgamma(2.0 - a))) / math.sqrt(result.n)
     # Of the median: its rank is off by sqrt(n) / 2. The density at the peak says nothing of how far that is for a cusp.
     return float(GGD(p, result.scale).ppf(0.5 + 0.5 / math.sqrt(result.n)))
+
+
+def _why_few(histogram: MagnitudeHistogram) -> str:
+    """Return what makes distinct magnitudes few, where it is not the data themselves."""
+    limits = np.finfo(np.float32)
+    if histogram.abs_max > limits.max or 0 < histogram.abs_max < limits.tiny:
+        return "; they lie beyond the normal float32 numbers, to which magnitudes are counted: scale the data first"
+    low, high = sorted((abs(histogram.min), abs(histogram.max)))
+    if histogram.min * histogram.max > 0 and low > 0.5 * high:
+        return "; they lie about a number other than zero: fit with loc='free'"
+    return ""
 
 
 def _doubted(result: FitResult, histogram: MagnitudeHistogram) -> FitResult:

@@ -81,7 +81,12 @@ def sample(
 def _key(seed: int | Sequence[int] | np.random.Generator) -> NDArray[np.uint64]:
     if isinstance(seed, np.random.Generator):
         return seed.integers(0, 2**64, 2, dtype=np.uint64)
-    return np.random.SeedSequence(seed).generate_state(2, np.uint64).astype(np.uint64)
+    try:
+        return np.random.SeedSequence(seed).generate_state(2, np.uint64).astype(np.uint64)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"seed must be integers that are not negative, or a numpy.random.Generator, got {seed!r}"
+        ) from None
 
 
 def _fill(parameters: tuple[float, float, float], key: NDArray[np.uint64], flat: NDArray[Any], threads: int) -> None:

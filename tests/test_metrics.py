@@ -65,3 +65,8 @@ def test_nothing_measured_is_nan():
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match="must be the same"):
         measure(np.zeros(3), rf8sim.quantize(np.zeros(4), "rf8"))
+
+
+def test_what_is_not_a_quantized_tensor_is_refused():
+    with pytest.raises(TypeError, match="measure compares a tensor with what quantize returns, got ndarray"):
+        rf8sim.measure(np.ones(3), np.ones(3))

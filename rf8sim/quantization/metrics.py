@@ -144,6 +144,8 @@ def measure(x: ArrayLike, quantized: QuantizedTensor) -> QuantizationError:
     >>> measure([1.0, 3.0, 0.0], rf8sim.quantize([1.0, 3.0, 0.0], "rf8/none")).overflow
     1
     """
+    if not isinstance(quantized, QuantizedTensor):
+        raise TypeError(f"measure compares a tensor with what quantize returns, got {type(quantized).__name__}")
     data = as_data(x)
     if data.shape != quantized.shape:
         raise ValueError(

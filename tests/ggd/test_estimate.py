@@ -277,3 +277,14 @@ def test_a_fit_shows_itself_in_a_notebook():
     assert shown["loc"] == "0 ± 0"
     refused = rows(fit([0.0, 0.0]))
     assert (refused["trusted"], refused["because"]) == ("no", "all 2 values are zero")
+
+
+def test_why_distinct_magnitudes_are_few():
+    """The reason names what to do, where it is not the data."""
+    x = np.random.default_rng(0).normal(size=1000)
+    for scaled in (x * 1e300, x * 1e-300):
+        assert "scale the data first" in fit(scaled).reason
+    assert "fit with loc='free'" in fit(5 + 0.01 * x).reason
+    assert fit(np.array([1.0, -1.0, 2.0])).reason.endswith("among 3 nonzero values")
+    with pytest.raises(ValueError, match=r"seed must be integers that are not negative, .* got 1\.5"):
+        GGD(1.0).sample(3, seed=1.5)
