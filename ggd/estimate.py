@@ -221,7 +221,7 @@ def _why_few(histogram: MagnitudeHistogram) -> str:
     if histogram.abs_max > limits.max or 0 < histogram.abs_max < limits.tiny:
         return "; they lie beyond the normal float32 numbers, to which magnitudes are counted: scale the data first"
     low, high = sorted((abs(histogram.min), abs(histogram.max)))
-    if histogram.min * histogram.max > 0 and low > 0.5 * high:
+    if (histogram.min > 0 or histogram.max < 0) and low > 0.5 * high:
         return "; they lie about a number other than zero: fit with loc='free'"
     return ""
 
