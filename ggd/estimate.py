@@ -218,7 +218,7 @@ def _centre_error(result: FitResult) -> float:
 def _why_few(histogram: MagnitudeHistogram) -> str:
     """Return what makes distinct magnitudes few, where it is not the data themselves."""
     limits = np.finfo(np.float32)
-    if histogram.abs_max > limits.max or 0 < histogram.abs_max < limits.tiny:
+    if histogram.abs_max > float(limits.max) or 0 < histogram.abs_max < float(limits.tiny):
         return "; they lie beyond the normal float32 numbers, to which magnitudes are counted: scale the data first"
     low, high = sorted((abs(histogram.min), abs(histogram.max)))
     if (histogram.min > 0 or histogram.max < 0) and low > 0.5 * high:
