@@ -1,7 +1,9 @@
 """Whole commands on little work, beside what they cannot do without: Python, numpy and typer.
 
-``python benchmarks/startup.py`` prints wall and processor time, medians of several runs that take turns. Bytecode and
-numba's cache are warm; ``--fresh`` adds a run with neither, as on a machine that has just installed the package.
+python benchmarks/startup.py [--rounds 7] [--fresh] [--save reports/speed_startup.md]
+
+Wall and processor time, medians of several runs that take turns. Bytecode and numba's cache are warm; ``--fresh`` adds
+runs with neither, as on a machine that has just installed the package.
 """
 
 from __future__ import annotations
@@ -25,9 +27,16 @@ BASE = {
     "import numba": [sys.executable, "-c", "import numba"],
 }
 COMMANDS = (
-    "--help", "vectors multiply -f rf8", "vectors fma -f e4m3fn -n 0", "vectors multiply -f float16 -n 100",
+    "--help", "formats", "doctor",
+    "vectors multiply -f rf8", "vectors fma -f e4m3fn -n 0", "vectors multiply -f float16 -n 100",
     "vectors encode --rounding stochastic -n 0", "vectors multiply -f nonesuch", "vectors multiply --from float16",
     "verify multiply SHORT", "verify multiply WHOLE", "verify multiply WRONG",
+)  # fmt: skip
+LM = str(Path(__file__).parents[1] / "examples" / "lm" / "model.safetensors")
+ENCODE = "import numpy as np, rf8sim; rf8sim.encode(np.ones(100, np.float32), 'rf8')"
+MATMUL = (
+    "import numpy as np, rf8sim; x = np.ones((64, 64), np.float32); "
+    "rf8sim.matmul(x, x, accumulator='bfloat16')"
 )  # fmt: skip
 
 
@@ -55,12 +64,13 @@ def timed(command: list[str], environment: dict[str, str] | None = None) -> tupl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--save", type=Path)
     parser.add_argument("--fresh", action="store_true", help="also without bytecode and numba's cache")
     options = parser.parse_args()
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryDirectory() as place:
         paths = answers(Path(place))
-        commands = dict(BASE)
+        commands = {**BASE, "encode of 100 numbers": [sys.executable, "-c", ENCODE]}
         for text in COMMANDS:
             commands[f"rf8sim {text}"] = [*RF8SIM, *(paths.get(word, word) for word in text.split())]
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
@@ -69,16 +79,35 @@ def main() -> None:
                 measured = timed(command, environment)
                 if number:  # the first run fills the caches
                     times[name].append(measured)
-        print(machine())
-        print("| command | wall, s | processor, s | least processor, s |\n|---|---|---|---|")
+        lines = [
+            "# Speed of the start\n",
+            machine() + "\n",
+            f"Command: `python benchmarks/startup.py --rounds {options.rounds}{' --fresh' * options.fresh}`. Medians; "
+            "`SHORT` is 20 lines, `WHOLE` all pairs of codes, `WRONG` these with one wrong answer.\n",
+            "| command | wall, s | processor, s | least processor, s |\n|---|---:|---:|---:|",
+        ]
         for name, measured in times.items():
             wall, cpu = (statistics.median(column) for column in zip(*measured, strict=True))
-            print(f"| `{name}` | {wall:.2f} | {cpu:.2f} | {min(cpu for _, cpu in measured):.2f} |")
+            lines.append(f"| `{name}` | {wall:.2f} | {cpu:.2f} | {min(cpu for _, cpu in measured):.2f} |")
         if options.fresh:
-            empty = {**environment, "PYTHONPYCACHEPREFIX": f"{place}/bytecode", "NUMBA_CACHE_DIR": f"{place}/numba"}
-            for name in ("rf8sim vectors multiply -f rf8", "rf8sim verify multiply WHOLE"):
-                wall, cpu = timed(commands[name], empty)
-                print(f"| `{name}`, nothing cached | {wall:.2f} | {cpu:.2f} | |")
+            fresh = {
+                "rf8sim vectors multiply -f rf8": commands["rf8sim vectors multiply -f rf8"],
+                "rf8sim verify multiply WHOLE": commands["rf8sim verify multiply WHOLE"],
+                "rf8sim report examples/lm/model.safetensors": [*RF8SIM, "report", LM, "-o", f"{place}/report"],
+                "matmul(x, x, accumulator='bfloat16') of 64 x 64": [sys.executable, "-c", MATMUL],
+            }
+            for number, (name, command) in enumerate(fresh.items()):
+                for state in ("nothing cached", "then again"):
+                    empty = {
+                        **environment,
+                        "PYTHONPYCACHEPREFIX": f"{place}/{number}/bytecode",
+                        "NUMBA_CACHE_DIR": f"{place}/{number}/numba",
+                    }
+                    wall, cpu = timed(command, empty)
+                    lines.append(f"| `{name}`, {state} | {wall:.2f} | {cpu:.2f} | |")
+        print("\n".join(lines))
+        if options.save:
+            options.save.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
