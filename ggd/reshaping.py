@@ -1,4 +1,4 @@
-"""DeepShape: weights moved onto the quantiles of another generalized Gaussian (arXiv 2506.00486).
+"""DeepShape: weights moved onto the quantiles of another generalized Gaussian (arXiv 2506.00486 v3).
 
 The source states the aim, that weights of an arbitrary distribution are made to follow a target one after training.
 Its steps in detail are inferred here: which quantiles, what becomes of signs, ties and zeros.

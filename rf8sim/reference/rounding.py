@@ -24,7 +24,7 @@ OVERFLOWS = ("saturate", "propagate", "ieee", "infinity", "nan")
 
 
 def residual_round(x: Fraction, depth: int) -> Fraction:
-    """Round `x` by the two-step rule of arXiv 2506.00486 on its unbounded grid (section 4, ``residual``).
+    """Round `x` by the two-step rule of arXiv 2506.00486 v3 on its unbounded grid (section 4, ``residual``).
 
     ``e1`` is the integer nearest ``log2|x|``; the sign ``s2`` and the integer ``e2`` likewise from
     ``|x| - 2**e1``. The result has the sign of `x` and the magnitude ``2**e1 + s2 * 2**e2`` if
