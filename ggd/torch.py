@@ -30,9 +30,18 @@ from torch import Tensor, nn
 from ggd import prior
 from ggd.distribution import GGD
 from ggd.reshaping import deepshape
+from ggd.torch_callbacks import trainer_callback
 from ggd.torch_distribution import GeneralizedGaussian
 
-__all__ = ["GeneralizedGaussian", "RateConstraint", "deepshape_", "gg_init_", "gg_normal_", "gg_penalty"]
+__all__ = [
+    "GeneralizedGaussian",
+    "RateConstraint",
+    "deepshape_",
+    "gg_init_",
+    "gg_normal_",
+    "gg_penalty",
+    "trainer_callback",
+]
 
 FilterFn = Callable[[nn.Module, str], bool]
 FANS = ("fan_in", "fan_out", "current", "source")

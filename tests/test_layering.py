@@ -20,7 +20,7 @@ LAYERS = {
         {"_kernels"},
         {"_counting", "_gamma", "_cells", "_storing", "arrays"},
         {"sampling", "goodness"},
-        {"distribution", "torch_distribution"},
+        {"distribution", "torch_distribution", "torch_callbacks"},
         {"histogram", "quantizer", "result", "rivals"},
         {"grouped", "optimal", "theory", "prior", "rival_fits"},
         {"estimate"},
@@ -56,6 +56,7 @@ TORCH_USERS = {
     "ggd.arrays",
     "ggd.torch",
     "ggd.torch_distribution",
+    "ggd.torch_callbacks",
     "rf8sim.torch",
     "rf8sim.checkpoints.readers.torch",
 }  # the adapters, the reader of PyTorch's files, and what takes a tensor that the caller has
