@@ -421,18 +421,21 @@ class RateConstraint:
         param.copy_(_drawn(shrunk, param.dtype, self.steps << 20 | index) if narrow else shrunk)
 
     def _estimate(self) -> None:
-        """Estimate shapes and scales: one reading of each tensor, and its moments on its own device."""
+        """Estimate shapes and scales: each tensor is read once, on its device, and the host waits once for all."""
+        published = self.update == "source"
+        device = next(iter(self.params.values())).device
+        stacked = torch.stack([_moments(param, squares=published).to(device) for param in self.params.values()])
+        moments = dict(zip(self.params, np.asarray(stacked.cpu().double()), strict=True))
         pools: dict[str, list[str]] = {}
         for name, param in self.params.items():
             pool = {"tensor": name, "matrices": "matrices" if param.ndim == 2 else name, "model": "model"}[self.per]
             pools.setdefault(pool, []).append(name)
         for names in pools.values():
-            moments = sum((_moments(self.params[name]).cpu() for name in names), torch.zeros(4, dtype=torch.float64))
-            count, total, half, squares = moments.tolist()
+            count, total, half, squares = np.sum([moments[name] for name in names], axis=0).tolist()
             mean = total / count if count else 0.0
             if self.shape is not None:
                 shape = self.shape
-            elif self.update == "source" and mean > 0.0 and math.isfinite(squares):
+            elif published and mean > 0.0 and math.isfinite(squares):
                 every = sum(self.params[name].numel() for name in names)
                 shape = min(max(_shape_on_grid(every * squares / total**2), self.shape_range[0]), self.shape_range[1])
             elif mean > 0.0 and math.isfinite(mean):
@@ -466,13 +469,13 @@ class RateConstraint:
         self.shapes, self.scales = dict(state["shapes"]), dict(state["scales"])
 
 
-def _moments(weight: Tensor) -> Tensor:
-    """Return the number of nonzero weights and the sums of their magnitudes, of their roots and of their squares."""
+def _moments(weight: Tensor, *, squares: bool) -> Tensor:
+    """Return the number of nonzero weights and the sums of their magnitudes, of the roots and, or 0, of the squares."""
     magnitude = weight.detach().abs()
     wide = torch.float32 if weight.device.type == "mps" else torch.float64
     count = torch.count_nonzero(magnitude).to(wide)
-    sums = (numbers.sum(dtype=wide) for numbers in (magnitude, magnitude.sqrt(), magnitude.to(wide).square()))
-    return torch.stack([count, *sums]).double()
+    second = magnitude.to(wide).square().sum() if squares else torch.zeros_like(count)
+    return torch.stack([count, magnitude.sum(dtype=wide), magnitude.sqrt().sum(dtype=wide), second])
 
 
 def _shape_on_grid(ratio: float) -> float:
