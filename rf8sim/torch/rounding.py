@@ -24,8 +24,9 @@ from ..codec.thresholds import cell_table, overflow_start, step_table, stochasti
 from ..formats import FloatLayout, Format
 from ..formats.floats import ARRAY_LAYOUTS
 from ..quantization.blocks import Block, expand, layout, scale_shape
+from ..quantization.keys import key_of, scheme_of
 from ..quantization.scaling import choose_scales
-from ..quantization.scheme import Scheme, as_scheme
+from ..quantization.scheme import Scheme
 from ..quantization.tensor import QuantizedTensor
 
 __all__ = ["FLOATS", "choose", "expanded", "key_of", "limits", "round_blocks", "scheme_of", "words_of"]
@@ -67,34 +68,6 @@ FLOATS = {
     for layout in ARRAY_LAYOUTS.values()
 }
 """The dtypes that are rounded."""
-
-# --- schemes as arguments of operators, which are numbers, tensors and text -------------------------------------------
-
-_SCHEMES: dict[str, Scheme] = {}
-_KEYS: dict[Scheme, str] = {}
-
-
-def key_of(scheme: str | Format | Scheme) -> str:
-    """Return the text that stands for a scheme in operators: its own, or where that is another's, one with a number."""
-    stored = as_scheme(scheme)
-    key = _KEYS.get(stored)
-    if key is None:
-        key = stored.text
-        try:
-            same = as_scheme(key) == stored
-        except ValueError:
-            same = False
-        if not same:
-            key = f"{key}#{len(_KEYS)}"
-        _KEYS[stored], _SCHEMES[key] = key, stored
-    return key
-
-
-def scheme_of(key: str) -> Scheme:
-    """Return the scheme of a key."""
-    scheme = _SCHEMES.get(key)
-    return as_scheme(key) if scheme is None else scheme
-
 
 # --- tables of other devices ------------------------------------------------------------------------------------------
 
