@@ -1,6 +1,6 @@
 """One page from the pages of speed: what was to be reached, and what was.
 
-python benchmarks/summary.py [--save reports/speed.md]
+python benchmarks/summary.py [--save reports/speed.md] [--check]
 
 Nothing is measured here: each figure is read from the page of the benchmark that measured it, and stands with its peer
 or limit from the same run.
@@ -59,7 +59,7 @@ def step(scheme: str) -> float:
     return cell(TRAINING, "## A step of 4 Linear(1024, 1024) at batch 256, SGD", scheme, 2)
 
 
-FRESH = "rf8sim report examples/lm/model.safetensors`, nothing cached"
+FRESH = "rf8sim report examples/lm/model.safetensors`, nothing compiled"
 AGAIN = "rf8sim report examples/lm/model.safetensors`, then again"
 PRODUCT = "matmul(x, x, accumulator='bfloat16') of 64 x 64`"
 
@@ -90,7 +90,7 @@ ROWS: list[tuple[str, str, str, Callable[[], float], str]] = [
     ("first report of a fresh install: compilation", "s of processor", "at most 5",
      lambda: start(FRESH) - start(AGAIN), STARTUP),
     ("first bfloat16 product of a fresh install: compilation", "s of processor", "at most 3",
-     lambda: start(f"{PRODUCT}, nothing cached") - start(f"{PRODUCT}, then again"), STARTUP),
+     lambda: start(f"{PRODUCT}, nothing compiled") - start(f"{PRODUCT}, then again"), STARTUP),
     ("a training step with weights in e4m3fn/channel", "times a plain one", "at most 1.25",
      lambda: step("e4m3fn/channel"), TRAINING),
     ("the same, drawn at random", "times a plain one", "at most 1.5", lambda: step("e4m3fn/channel@stochastic"),
@@ -108,6 +108,7 @@ def verdict(value: float, goal: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--save", type=Path)
+    parser.add_argument("--check", action="store_true", help="exit with status 1 if reports/speed.md differs")
     options = parser.parse_args()
     lines = [
         "# Speed: what was to be reached, and what was\n",
@@ -126,9 +127,14 @@ def main() -> None:
         "[here](large_checkpoint.md). No GPU has been measured: on one, tables are looked up by PyTorch, and what is "
         "tested is that code on the CPU.",
     ]
-    print("\n".join(lines))
+    text = "\n".join(lines) + "\n"
+    if options.check:
+        if (REPORTS / "speed.md").read_text(encoding="utf-8") != text:
+            raise SystemExit("reports/speed.md is not what the pages of speed say: make it again with --save")
+        return
+    print(text)
     if options.save:
-        options.save.write_text("\n".join(lines) + "\n")
+        options.save.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -156,6 +156,8 @@ def shrink(x: Any, step: float, shape: float, *, xp: Any = np) -> Any:
         return x
     if x.ndim == 0:
         return shrink(x.reshape(1), step, shape, xp=xp).reshape(())
+    if shape == 1.0 and xp is not np:
+        return xp.nn.functional.softshrink(x, step)
     magnitude = xp.abs(x)
     if shape == 1.0:
         return xp.where(magnitude > step, x - xp.sign(x) * step, 0.0 * x)  # NaN stays NaN

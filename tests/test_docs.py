@@ -68,19 +68,26 @@ def test_the_page_of_schemes_lists_every_named_one():
     assert rows == [(name, text, bits[name], source) for name, (text, source) in NAMED.items()]
 
 
-def test_the_comparison_says_what_was_measured(tmp_path):
-    """The numbers of the comparison are those of the pages of speed; a page that differs is seen."""
-    script = ROOT / "benchmarks" / "comparison.py"
+@pytest.mark.parametrize(
+    ("name", "page", "old", "new"),
+    [
+        ("comparison.py", "docs/comparison.md", "ml_dtypes 0", "ml_dtypes 1"),
+        ("summary.py", "reports/speed.md", "no", "yes"),
+    ],
+)
+def test_the_pages_say_what_was_measured(tmp_path, name, page, old, new):
+    """The numbers of the comparison and of the summary are those of the pages of speed; a page that differs is seen."""
+    script = ROOT / "benchmarks" / name
     assert subprocess.run([sys.executable, script, "--check"], check=False).returncode == 0
     for folder in ("benchmarks", "docs", "reports"):
         (tmp_path / folder).mkdir()
-    (tmp_path / "benchmarks" / script.name).write_bytes(script.read_bytes())
-    for page in (ROOT / "reports").glob("speed_*.md"):
-        (tmp_path / "reports" / page.name).write_bytes(page.read_bytes())
-    text = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
-    (tmp_path / "docs" / "comparison.md").write_text(text.replace("ml_dtypes 0", "ml_dtypes 1", 1), encoding="utf-8")
+    (tmp_path / "benchmarks" / name).write_bytes(script.read_bytes())
+    for measured in (ROOT / "reports").glob("speed_*.md"):
+        (tmp_path / "reports" / measured.name).write_bytes(measured.read_bytes())
+    text = (ROOT / page).read_text(encoding="utf-8")
+    (tmp_path / page).write_text(text.replace(f" {old}", f" {new}", 1), encoding="utf-8")
     other = subprocess.run(
-        [sys.executable, tmp_path / "benchmarks" / script.name, "--check"], check=False, capture_output=True
+        [sys.executable, tmp_path / "benchmarks" / name, "--check"], check=False, capture_output=True
     )
     assert other.returncode == 1
     assert b"is not what the pages of speed say" in other.stderr
