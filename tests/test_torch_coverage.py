@@ -174,6 +174,17 @@ def test_what_cannot_be_rounded_is_refused():
     assert list(coverage(layer).rounded) == ["weight"]
 
 
+def test_another_parameter_may_be_parametrized():
+    layer = nn.Linear(4, 4)
+    parametrize.register_parametrization(layer, "bias", nn.Identity())
+    quantize_(layer, QuantizeConfig("int4"))
+    assert "weight" in layer.state_dict()
+    assert list(coverage(layer).rounded) == ["weight"]
+    dequantize_(layer)
+    assert sorted(layer.state_dict()) == ["parametrizations.bias.original", "weight"]
+    layer(torch.randn(2, 4))
+
+
 def test_state_dicts_have_plain_names():
     torch.manual_seed(0)
     model, fresh, plain = (nn.Sequential(nn.Linear(8, 4), nn.LSTM(4, 4), nn.LayerNorm(4)) for _ in range(3))

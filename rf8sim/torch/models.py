@@ -344,7 +344,7 @@ def quantize_(model: nn.Module, config: QuantizeConfig | None = None, filter_fn:
         assert weight is not None
         if weight not in quantizers:
             quantizers[weight] = FakeQuantize(weight, config)
-        first = not parametrize.is_parametrized(module)
+        first = not _quantized_leaves(module)
         parametrize.register_parametrization(module, leaf, quantizers[weight])
         if not first:
             continue
@@ -436,10 +436,11 @@ def dequantize_(model: nn.Module, *, keep: str = "rounded") -> nn.Module:
         if keep == "rounded":
             with torch.no_grad():
                 original.copy_(rounded)
-        if parametrize.is_parametrized(module):
+        if _quantized_leaves(module):
             continue
         parameters = module._parameters
-        for name in [*order, *(name for name in parameters if name not in order)]:
+        plain = [name for name in order if name in parameters]
+        for name in [*plain, *(name for name in parameters if name not in plain)]:
             parameters[name] = parameters.pop(name)
         if hasattr(module, INPUT):
             delattr(module, INPUT)
