@@ -160,6 +160,12 @@ def test_what_cannot_be_rounded_is_refused():
         with pytest.raises(ValueError, match="inside a function of PyTorch, where inputs cannot be rounded"):
             quantize_(make(), QuantizeConfig("int8", inputs="int8"))
         assert coverage(make()).rounded == {}
+    with pytest.raises(ValueError, match=r"'self_attn\.out_proj' multiplies inside a function"):
+        quantize_(
+            nn.TransformerEncoderLayer(8, 2, 16),
+            QuantizeConfig("int8", inputs="int8"),
+            filter_fn=lambda module, name: isinstance(module, nn.Linear),
+        )
     with pytest.raises(ValueError, match="no module of the model was chosen"):
         quantize_(nn.ReLU())
 
@@ -172,6 +178,23 @@ def test_what_cannot_be_rounded_is_refused():
     with pytest.raises(ValueError, match=r"module '\(the model itself\)' has another parametrization \(Twice\)"):
         dequantize_(layer)
     assert list(coverage(layer).rounded) == ["weight"]
+
+
+def test_inputs_are_rounded_on_fast_paths_too():
+    """Where PyTorch might compute a layer by one function, the rounding of inputs still runs."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    config = QuantizeConfig("int4/channel", inputs="int2", input_rule="max")
+    quantize_(layer, config, filter_fn=lambda module, name: name in ("linear1", "linear2"))
+    x = torch.randn(3, 5, 8)
+    layer(x)
+    layer.eval()
+    expected = layer(x)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), expected)
+    before = copy.deepcopy(layer)
+    before.linear1.input_quantizer.largest.zero_()  # does not round
+    assert not torch.allclose(before(x), expected)
 
 
 def test_another_parameter_may_be_parametrized():

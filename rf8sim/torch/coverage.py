@@ -8,7 +8,15 @@ from typing import Any, NamedTuple
 from torch import nn
 from torch.nn.utils import parametrize
 
-__all__ = ["Coverage", "FilterFn", "chosen_parameters", "is_matrix_module", "plain_name", "takes_inputs"]
+__all__ = [
+    "Coverage",
+    "FilterFn",
+    "chosen_parameters",
+    "is_matrix_module",
+    "multiplies_inside",
+    "plain_name",
+    "takes_inputs",
+]
 
 FilterFn = Callable[[nn.Module, str], bool]
 
@@ -53,6 +61,14 @@ def parameters_of(module: nn.Module) -> list[str]:
         names = [*module._parameters, *getattr(module, "parametrizations", ())]
         return [name for name in names if name.startswith("weight_")]
     return ["weight"]
+
+
+def multiplies_inside(module: nn.Module) -> bool:
+    """Return whether a module's matrices are multiplied inside a function, and not by calling it with their inputs.
+
+    One is the output projection of MultiheadAttention, a linear layer that is never called.
+    """
+    return isinstance(module, (nn.MultiheadAttention, *_RECURRENT, nn.modules.linear.NonDynamicallyQuantizableLinear))
 
 
 class Left(NamedTuple):

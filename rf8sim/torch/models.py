@@ -25,6 +25,7 @@ from .coverage import (
     check_parameter,
     chosen_parameters,
     is_matrix_module,
+    multiplies_inside,
     parameters_of,
     plain_name,
     reason_left,
@@ -332,7 +333,7 @@ def quantize_(model: nn.Module, config: QuantizeConfig | None = None, filter_fn:
         if _quantizer(module, leaf) is not None:
             raise ValueError(f"{where} is quantized already: call dequantize_ first")
         check_parameter(name, module, leaf)
-        if config.inputs is not None and isinstance(module, nn.MultiheadAttention | nn.RNNBase | nn.RNNCellBase):
+        if config.inputs is not None and multiplies_inside(module):
             raise ValueError(
                 f"{where} multiplies inside a function of PyTorch, where inputs cannot be rounded: leave it out with "
                 "filter_fn, or inputs out of the configuration"
