@@ -108,15 +108,15 @@ def _saturated(exactly: Whole, into: Format, rounding: str) -> list[tuple[int, i
 
 def outcomes(
     results: list[tuple[Number, int]], into: Format, rounding: str, overflow: str,
-    found: list[tuple[int, int, bool]] | None = None,
+    saturating: list[tuple[int, int, bool]] | None = None,
 ) -> list[tuple[int, int, bool]]:  # fmt: skip
     """`rounded` of each; the overflow option is worked out anew only for what overflows where it saturates."""
-    found = saturated(results, into, rounding) if found is None else found
+    saturating = saturated(results, into, rounding) if saturating is None else saturating
     if overflow == "saturate":
-        return found
+        return saturating
     return [
         rounded.__wrapped__(*exactly, into, rounding, overflow) if outcome[1] & OVERFLOW else outcome
-        for exactly, outcome in zip(results, found, strict=True)
+        for exactly, outcome in zip(results, saturating, strict=True)
     ]
 
 

@@ -73,17 +73,17 @@ def test_every_bit_is_that_of_the_elements(name):
 
 def check(x, schemes, summary):
     steps = [find_steps(scheme, scales, summary) for scheme, scales in schemes]
-    kept = [pair for pair, found in zip(schemes, steps, strict=True) if found is not None]
-    errors = IntervalErrors([found for found in steps if found is not None], len(x))
+    kept = [pair for pair, step in zip(schemes, steps, strict=True) if step is not None]
+    errors = IntervalErrors([step for step in steps if step is not None], len(x))
     half = len(x) // 2
     errors.add(x[:half, :20])  # in pieces, of rows and of parts of rows
     errors.add(x[half:], half)
     errors.add(x[:half, 20:])
-    for found, (scheme, scales) in zip(errors.of_schemes(), kept, strict=True):
-        same(found, one_by_one(x, scheme, scales))
-    for (scheme, scales), found in zip(schemes, steps, strict=True):
+    for rows, (scheme, scales) in zip(errors.of_schemes(), kept, strict=True):
+        same(rows, one_by_one(x, scheme, scales))
+    for (scheme, scales), step in zip(schemes, steps, strict=True):
         finite = np.isfinite(quantize(x, scheme, scale=scales).dequantize(np.float64)).all()
-        assert finite == (found is not None)
+        assert finite == (step is not None)
 
 
 def weights(shape=(37, 211)):
@@ -134,9 +134,9 @@ def test_likely_steps_are_only_likely(monkeypatch):
         )
 
     monkeypatch.setattr(interval_errors, "_likely_steps", few)
-    found = find_steps(scheme, scales, summary)
-    assert np.array_equal(found.first, expected.first)
-    assert np.array_equal(found.quantized.codes, expected.quantized.codes)
+    steps = find_steps(scheme, scales, summary)
+    assert np.array_equal(steps.first, expected.first)
+    assert np.array_equal(steps.quantized.codes, expected.quantized.codes)
 
 
 @pytest.mark.parametrize("specials", [False, True])

@@ -348,9 +348,9 @@ def test_only_rows_and_columns_of_many_bits_are_summed_in_slices():
 @pytest.mark.parametrize("bits", [21, 22, 23])
 def test_exact_sums_at_the_limit_of_float64(bits):
     """Odd integers of 21 bits need 52 with a depth of 1000, those of 22 and 23 bits 54 and 56, which BLAS rounds."""
-    whole = np.random.default_rng(bits).integers(1 << bits - 1, 1 << bits, (20, 1000)) | 1
-    x = whole.astype(np.float32)
-    exact = (whole.astype(object) @ whole.T.astype(object)).astype(np.float64)
+    significands = np.random.default_rng(bits).integers(1 << bits - 1, 1 << bits, (20, 1000)) | 1
+    x = significands.astype(np.float32)
+    exact = (significands.astype(object) @ significands.T.astype(object)).astype(np.float64)
     oracle.same(rf8sim.matmul(x, x.T, "float32"), exact, "float32")
 
 

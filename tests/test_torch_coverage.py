@@ -13,6 +13,7 @@ import pytest
 import rf8sim
 
 torch = pytest.importorskip("torch")
+from test_torch_models import Tied  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn.utils import parametrizations, parametrize  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
@@ -237,17 +238,6 @@ def test_names_of_a_saved_model(tmp_path):
     save_quantized(model, tmp_path / "model.safetensors")
     stored = {tensor.name: bool(tensor.recipe) for tensor in open_quantized(tmp_path / "model.safetensors")}
     assert {name for name, rounded in stored.items() if rounded} == {"0.weight", "1.weight_ih_l0", "1.weight_hh_l0"}
-
-
-class Tied(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.embed = nn.Embedding(20, 8)
-        self.head = nn.Linear(8, 20, bias=False)
-        self.head.weight = self.embed.weight
-
-    def forward(self, index):
-        return self.head(self.embed(index))
 
 
 def test_draws_are_one_for_each_parameter_and_step():

@@ -318,6 +318,9 @@ def test_what_is_refused():
         fake_quantize(torch.ones(2), "int8@stochastic/nan")
     with pytest.raises(TypeError, match=r"got torch\.int64"):
         fake_quantize(torch.ones(2, dtype=torch.int64), "rf8")
+    for scale in (0.0, -1.0, math.inf, math.nan, 0):
+        with pytest.raises(ValueError, match="a scale is positive and finite, got"):
+            fake_quantize(torch.ones(2), "rf8", scale=scale)
     with pytest.raises(TypeError, match="got list"):
         fake_quantize([1.0], "rf8")
 

@@ -25,6 +25,17 @@ from rf8sim.torch import (  # noqa: E402
 pytestmark = pytest.mark.torch
 
 
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(20, 8)
+        self.head = nn.Linear(8, 20, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, index):
+        return self.head(self.embed(index))
+
+
 def make_model(seed: int = 0) -> nn.Sequential:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(32, 48), nn.ReLU(), nn.LayerNorm(48), nn.Linear(48, 10))
@@ -180,16 +191,6 @@ def test_scale_of_inputs_is_the_codecs_rule_max(fmt, largest):
 
 
 def test_tied_weights_are_rounded_once():
-    class Tied(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embed = nn.Embedding(20, 8)
-            self.head = nn.Linear(8, 20, bias=False)
-            self.head.weight = self.embed.weight
-
-        def forward(self, x):
-            return self.head(self.embed(x))
-
     model = Tied()
     weight = model.embed.weight.detach().numpy().copy()
     expected = rf8sim.quantize(weight, "rf8@up").dequantize()

@@ -98,6 +98,8 @@ class Coverage(NamedTuple):
         The scheme of each rounded parameter, by its plain name.
     left : tuple of Left
         The others.
+    weights : tuple of int
+        How many weights are rounded, and how many there are.
 
     Examples
     --------

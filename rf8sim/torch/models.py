@@ -278,12 +278,12 @@ def _prepare(module: Any, order: tuple[str, ...]) -> None:
 
 
 def _remove_hooks(module: nn.Module) -> None:
-    own = (_hook, _refresh, _detach, _write_plain_names, _read_plain_names)
+    added = (_hook, _refresh, _detach, _write_plain_names, _read_plain_names)
     hooks: Any = (
         module._forward_pre_hooks, module._forward_hooks, module._state_dict_hooks, module._load_state_dict_pre_hooks
     )  # fmt: skip
     for of_kind in hooks:
-        for handle in [key for key, hook in of_kind.items() if getattr(hook, "hook", hook) in own]:
+        for handle in [key for key, hook in of_kind.items() if getattr(hook, "hook", hook) in added]:
             del of_kind[handle]
 
 
