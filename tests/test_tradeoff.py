@@ -12,12 +12,13 @@ import rf8sim
 from rf8sim import cli
 from rf8sim.checkpoints.plan import Recipe
 from rf8sim.entropy.code_lengths import code_lengths
-from rf8sim.entropy.coding import compress
+from rf8sim.entropy.coding import compress, stored_bits
 from rf8sim.quantization.metrics import measure
 from rf8sim.report.render import write_page
+from rf8sim.report.sections import tradeoff as sections
 from rf8sim.report.sections.pages import TRADEOFF
-from rf8sim.studies.rate_distortion import Cost, coded_bits, cost_of, open_matrices
-from rf8sim.studies.tradeoff import ALL, CODE_COLUMNS, measure_tradeoff
+from rf8sim.studies.rate_distortion import Cost, coded_bits, cost_of, cost_of_uniform, open_matrices
+from rf8sim.studies.tradeoff import ALL, CODE_COLUMNS, Point, Tradeoff, measure_tradeoff
 
 FORMATS = ("rf8", "e4m3fn", "int8", "nf4")
 
@@ -106,11 +107,63 @@ def test_a_uniform_quantizer_is_rounding_to_its_step(found, checkpoint):
         if point.step is None:
             continue
         scale = float(np.float32(point.step * rms))
-        index = np.clip(np.rint(values / scale), -128, 127)
+        index = np.rint(values / scale)
         error = np.sum((values - index * scale) ** 2)
         assert point.cost.error == pytest.approx(error, rel=1e-6)
         counts = np.unique(index, return_counts=True)[1]
         assert point.cost.entropy_bits == pytest.approx(code_lengths(counts, "entropy").payload_bits)
+
+
+def test_a_uniform_quantizer_clips_nothing(tmp_path):
+    """A few weights far out cost it a few bits, not an error: a coarser format cannot come out above it."""
+    weights = ggd.GGD.from_std(2.0, 0.02).sample(200_000, seed=3).astype(np.float32)
+    weights[:20] = 1.0  # 50 deviations
+    save_file({"w": weights.reshape(200, 1000)}, tmp_path / "m.safetensors")
+    study = measure_tradeoff(tmp_path / "m.safetensors", ("e4m3fn",))
+    e4m3, *uniform = study.of_kind(ALL)
+    for point in uniform:
+        step = np.float32(point.step * np.sqrt(np.mean(weights.astype(np.float64) ** 2)))
+        assert point.cost.error <= weights.size * float(step) ** 2 / 4, point
+        if point.step < 1:
+            assert point.cost.error == pytest.approx(weights.size * float(step) ** 2 / 12, rel=0.1), point
+    assert uniform[-1].width == pytest.approx(11, abs=0.01)  # 1 / (0.0374 / 16) steps, and the sign
+    beside = sections.points(study).rows[0][5]
+    finest = uniform[-1].cost
+    continued = finest.sqnr_db + 6.02 * (e4m3.cost.bits_per_weight - finest.bits_per_weight)
+    assert beside == pytest.approx(e4m3.cost.sqnr_db - continued, abs=0.01)
+    assert beside < -4
+    [sentence] = [line for line in sections.verdict(study) if "relative to a uniform quantizer" in line]
+    assert f"e4m3fn {beside:+.1f} dB" in sentence
+
+
+def test_an_escape_costs_what_its_code_takes():
+    """The bits of what lies beyond the alphabet, written out: sign, and zeros, a one and the bits of Exp-Golomb."""
+    indices = np.r_[np.arange(-127, 128), [128, -129, 1000, -70_000]]
+    cost, width, rounded = cost_of_uniform(indices.astype(np.float64), np.float32(1), "huffman")
+    assert width == 18
+    assert np.array_equal(rounded(), indices)
+    assert cost.error == 0
+    assert cost.entropy_bits == pytest.approx(259 * np.log2(259))
+    symbols = np.r_[4, np.ones(255, np.int64)]
+    tails = [
+        sum(2 * (((abs(i) - 128) >> k) + 1).bit_length() - 1 + k for i in (128, -129, 1000, -70_000)) for k in range(9)
+    ]
+    assert cost.code_bits == stored_bits(code_lengths(symbols, "huffman")) + 4 + min(tails) + 8
+
+
+@pytest.mark.parametrize(
+    ("gap", "words"), [(-0.3, "is the best scalar quantizer at these rates"), (0.3, "Above it is rf8:")]
+)
+def test_the_sentence_follows_the_sign(gap, words):
+    uniform = [
+        Point(ALL, "uniform", s, Cost(1, b, 0.0, b, 1.0, 10 ** (-h / 10)), 8.0) for s, b, h in ((1, 2, 9), (0.5, 3, 15))
+    ]
+    height = 12 + gap
+    rf8 = Point(ALL, "rf8", None, Cost(1, 2.5, 0.0, 2.5, 1.0, 10 ** (-height / 10)), 8.0)
+    study = Tradeoff("m", "rans", {"w": "MLP"}, (rf8, *uniform), (), ())
+    [sentence, _] = sections.verdict(study)
+    assert f"rf8 {gap:+.1f} dB" in sentence
+    assert words in sentence
 
 
 def test_bounds_hold_for_weights_that_are_what_they_assume(found):

@@ -179,7 +179,8 @@ def claim_c(all_tasks: list[Records]) -> Section:
         parts.append(f"### {records.task}\n\n" + table(head, rows))
     text = (
         "The fewest entropy-coded bits a weight (rANS, tables and scales included) over the steps of a uniform "
-        "quantizer, one step for all matrices and linearly in between, at which the loss after rounding is at most "
+        "quantizer whose indices saturate at -128 and 127, one step for all matrices and linearly in between, at which "
+        "the loss after rounding is at most "
         f"{NEAR:g}, or {FAR:g}, above the plain model's before it, seed by seed. *Coding alone* is the plain model "
         "with the same quantizer and coder. `stepped` recipes train their last fifth with weights rounded to steps of "
         "2^-5; `stepped-init` starts from a heavy tail, `combined` has that and the prior.\n\n" + "\n".join(parts)

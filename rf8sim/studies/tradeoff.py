@@ -20,7 +20,7 @@ from ..formats import format_names, get_format
 from ..models.loss import window_losses
 from ..models.transformer import Model
 from ..quantization.scheme import as_scheme
-from .rate_distortion import CODES, Cost, cost_of, open_matrices, with_progress
+from .rate_distortion import CODES, Cost, cost_of, cost_of_uniform, open_matrices, with_progress
 
 __all__ = ["ALL", "CODE_COLUMNS", "Bound", "CodeCosts", "Point", "Tradeoff", "measure_tradeoff"]
 
@@ -51,7 +51,8 @@ class Point:
     cost : Cost
         What it costs.
     width : float
-        Bits per weight without entropy coding, scales included.
+        Bits per weight without entropy coding, scales included; of a uniform quantizer those of the narrowest integer
+        that holds every index of a tensor.
     losses : tuple of float
         The model's loss on each window with all its matrices so quantized; empty without a model or for a kind.
     """
@@ -195,7 +196,8 @@ def measure_tradeoff(
     entropy : str
         How codes are stored: ``rans``, ``huffman`` or ``eg``.
     steps : tuple of float
-        Steps of the uniform quantizers in root mean squares of each tensor; indices saturate at -128 and 127.
+        Steps of the uniform quantizers in root mean squares of each tensor. Their indices have no bounds: the few
+        beyond 127 are coded by an escape.
     wants : callable
         Which tensors, by their names; tensors of fewer than two axes are left out.
     model, windows
@@ -273,17 +275,16 @@ class _Gathered:
         for quantizer, step in self.quantizers:
             if step is None:
                 cost, quantized = cost_of(values, self.recipes[quantizer].for_tensor(name, values.shape))
+                width = quantized.format.bits
                 self._code(quantizer, quantized.codes)
             else:
-                scale = np.float32(step * rms) if rms > 0 else np.float32(1)
-                uniform = Recipe("int8/tensor", entropy=self.entropy)
-                cost, quantized = cost_of(values, uniform, np.array(scale, np.float32))
+                cost, width, rounded = cost_of_uniform(values, _as_float32(step * rms), self.entropy)
             for group in (ALL, kind):
                 key = (group, quantizer, step)
                 self.costs[key] = self.costs.get(key, Cost()) | cost
-                self.widths[key] = self.widths.get(key, 0.0) + quantized.format.bits * cost.weights + cost.scale_bits
+                self.widths[key] = self.widths.get(key, 0.0) + width * cost.weights + cost.scale_bits
             if self.keep:
-                self.weights[quantizer, step][name] = quantized.dequantize()
+                self.weights[quantizer, step][name] = quantized.dequantize() if step is None else rounded()
         shape = _shape(values)
         for group in (ALL, kind):
             fits = self.fits.setdefault(group, [])
@@ -330,6 +331,12 @@ class _Gathered:
         weights = self.costs[(ALL, *self.quantizers[0])].weights if self.quantizers else 1
         codes = tuple(CodeCosts(name, tuple((bits / weights).tolist())) for name, bits in self.codes.items())
         return Tradeoff(checkpoint, self.entropy, self.kinds, tuple(points), tuple(bounds), codes, baseline)
+
+
+def _as_float32(step: float) -> np.float32:
+    """Return a step as it is stored: positive and finite for all weights."""
+    limits = np.finfo(np.float32)
+    return np.float32(min(max(step, float(limits.smallest_subnormal)), float(limits.max)))
 
 
 def _shape(values: NDArray[Any]) -> float | None:

@@ -82,9 +82,8 @@ def verdict(measured: Tradeoff) -> list[str]:
     if gaps:
         ranked = ", ".join(f"{name} {gaps[name]:+.1f} dB" for name in sorted(gaps, key=lambda name: -gaps[name]))
         sentences.append(
-            f"SQNR with entropy-coded codes, relative to a uniform quantizer of the same rate: {ranked}. A uniform "
-            "quantizer with an entropy coder is the best scalar quantizer at these rates, so finer steps near zero "
-            "cost SQNR; a format with such steps has range and cheap arithmetic instead."
+            f"SQNR with entropy-coded codes, relative to a uniform quantizer of the same rate: {ranked}. "
+            + _why_beside_uniform([name for name, gap in gaps.items() if gap > 0.05])
         )
     saved = {p.quantizer: p.width - p.cost.bits_per_weight for p in formats}
     if saved:
@@ -106,6 +105,20 @@ def verdict(measured: Tradeoff) -> list[str]:
         if within:
             sentences.append(f"The model's loss changes by at most 0.01 nats per token with {', '.join(within)}.")
     return sentences
+
+
+def _why_beside_uniform(above: list[str]) -> str:
+    """Explain the signs: none of one scale for a tensor can be above but where weights are not independent."""
+    if not above:
+        return (
+            "A uniform quantizer with an entropy coder is the best scalar quantizer at these rates, so finer steps "
+            "near zero cost SQNR; a format with such steps has range and cheap arithmetic instead."
+        )
+    return (
+        f"Above it {'is' if len(above) == 1 else 'are'} {', '.join(above)}: with one step and one code for a tensor a "
+        "uniform quantizer is the best at these rates only if its weights are alike throughout, and finer steps where "
+        "weights are small, or scales of blocks, follow those that differ."
+    )
 
 
 def totals(measured: Tradeoff, with_figures: bool) -> Section:
@@ -137,7 +150,8 @@ def method(measured: Tradeoff, _: bool) -> Section:
     words = (
         f"Each of the {len(measured.tensors)} tensors of {measured.checkpoint} with two or more axes is coded by "
         "itself. Formats have one scale for each tensor, of least error, unless their name says more. The uniform "
-        "quantizers have a step that is a multiple of each tensor's root mean square, and 8-bit indices that saturate.",
+        "quantizers have a step that is a multiple of each tensor's root mean square, and indices without bounds: "
+        "those beyond 127 are coded as an escape, a sign and an Exp-Golomb code.",
         "Bounds hold under the generalized Gaussian fitted to each tensor (shape to two digits), as if its weights "
         "were independent, with the best allocation of bits to tensors. A tensor whose channels differ can do better "
         "than its fit predicts.",
