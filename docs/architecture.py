@@ -23,7 +23,7 @@ SUBJECTS = {
     "groundwork": "_version _base _kernels _gamma _cells _storing _counting",
     "arithmetic": "arithmetic reference",
     "checkpoints": "checkpoints",
-    "compression": "entropy",
+    "compression": "entropy compression",
     "measuring": "models studies report survey findings groups",
     "ways in": "cli __main__ hardware torch",
 }

@@ -42,6 +42,7 @@ LAYERS = {
         {"arithmetic"},
         {"entropy"},
         {"checkpoints"},
+        {"compression"},
         {"models"},
         {"studies"},
         {"hardware"},
