@@ -22,13 +22,10 @@ import finetune  # noqa: E402
 import minilm  # noqa: E402
 import rate_report  # noqa: E402
 from distillation import WORDS, Run  # noqa: E402
+from small_encoder import VOCABULARY, make_weights, write  # noqa: E402
 from torch_minilm import Encoder  # noqa: E402
 
 import rf8sim  # noqa: E402
-
-WIDTH, LAYERS, HEADS = 24, 2, 3
-LETTERS = "abcdefghijklmnop"
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(a + b + c for a in LETTERS for b in LETTERS[:4] for c in "xy")]
 
 
 @pytest.fixture(autouse=True)
@@ -41,36 +38,12 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def weights():
-    rng = np.random.default_rng(0)
-    tables = {"word": len(VOCABULARY), "position": 64, "token_type": 2}
-    found = {f"embeddings.{name}_embeddings.weight": rng.normal(size=(n, WIDTH)) * 0.3 for name, n in tables.items()}
-    linears = {}
-    norms = ["embeddings.LayerNorm"]
-    for i in range(LAYERS):
-        layer = f"encoder.layer.{i}"
-        linears |= {f"{layer}.attention.self.{name}": (WIDTH, WIDTH) for name in ("query", "key", "value")}
-        linears |= {f"{layer}.attention.output.dense": (WIDTH, WIDTH), f"{layer}.output.dense": (WIDTH, 4 * WIDTH)}
-        linears |= {f"{layer}.intermediate.dense": (4 * WIDTH, WIDTH)}
-        norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
-    for name, shape in {**linears, "pooler.dense": (WIDTH, WIDTH)}.items():
-        found |= {
-            f"{name}.weight": rng.laplace(size=shape) / np.sqrt(2 * shape[1]),
-            f"{name}.bias": rng.normal(size=shape[0]),
-        }
-    for name in norms:
-        found |= {f"{name}.weight": rng.uniform(0.5, 1.5, WIDTH), f"{name}.bias": 0.1 * rng.normal(size=WIDTH)}
-    return {name: tensor.astype(np.float32) for name, tensor in found.items()}
+    return make_weights()
 
 
 @pytest.fixture
 def folder(tmp_path, weights):
-    from safetensors.numpy import save_file
-
-    save_file(weights, tmp_path / "model.safetensors")
-    config = {"num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "layer_norm_eps": 1e-12}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY), encoding="utf-8")
-    return tmp_path
+    return write(tmp_path, weights)
 
 
 @pytest.fixture

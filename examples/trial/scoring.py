@@ -1,0 +1,123 @@
+"""The rows of the runs as curves of rate against quality, and these against quantizing and coding alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from agenda import BASELINE, FAMILIES, SEEDS, Run, ranked, runs_of
+
+from rf8sim.studies.rate_curves import BDRate, bd_rate, rate_at
+
+Row = dict[str, Any]
+Curve = tuple[list[float], list[float]]
+WITHIN = {"loss": 0.3, "accuracy": 0.1}  # of the baseline's best: a model worse than that is not used
+COVERAGE = 0.75  # of the baseline's range that a curve must share with it to be compared
+
+
+def read(path: Path) -> list[Row]:
+    """Return the rows of a file, none if there is no file yet; a last line cut short is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def runs(rows: list[Row]) -> dict[Run, Row]:
+    """Return the rows of fine-tunings by their run."""
+    return {Run(**row["run"]): row for row in rows if row["kind"] == "run"}
+
+
+def curve(rows: list[Row], family: str, strength: float | None, seed: int, *, part: str, measure: str) -> Curve | None:
+    """Return rates and qualities of a recipe on a seed: of a rounded family a point for each run. None without rows."""
+    found = list(points(rows, family, strength, seed))
+    if not found or (FAMILIES[family].rounded and len(found) < 2):
+        return None
+    sign = -1.0 if measure == "loss" else 1.0
+    return [point["bits"] for point in found], [sign * point[part][measure] for point in found]
+
+
+def points(rows: list[Row], family: str, strength: float | None, seed: int) -> Iterator[Row]:
+    """Yield the points that a recipe came to on a seed."""
+    for run, row in runs(rows).items():
+        if (run.family, run.strength, run.seed) == (family, strength, seed):
+            yield from row["curve"]
+
+
+def against_baseline(
+    rows: list[Row], family: str, strength: float | None, seed: int, *, part: str, measure: str
+) -> BDRate | None:
+    """Return the BD-rate of a recipe against the plain model, quantized and coded, of its seed; None without rows."""
+    options = {"part": part, "measure": measure}
+    theirs = curve(rows, family, strength, seed, **options)
+    plain = curve(rows, BASELINE, 0.0, seed, **options)
+    return None if theirs is None or plain is None else compare(plain, theirs, measure)
+
+
+def compare(reference: Curve, curve: Curve, measure: str) -> BDRate:
+    """Return the BD-rate of a curve against another, over the qualities that are of use."""
+    return bd_rate(reference, curve, within=WITHIN[measure])
+
+
+def score(rows: list[Row], family: str, strength: float | None) -> float | None:
+    """Return what a strength is chosen by: the BD-rate by the development loss on the first seed; None if unfit."""
+    rate = against_baseline(rows, family, strength, SEEDS[0], part="develop", measure="loss")
+    return rate.change if rate is not None and rate.coverage >= COVERAGE else None
+
+
+def chosen(rows: list[Row], family: str) -> float | None:
+    """Return the best strength of a family, by the development texts of the first seed; None if none was tried."""
+    return next(iter(ranked(FAMILIES[family], set(runs(rows)), partial(score, rows))), None)
+
+
+def title(family: str, strength: float | None) -> str:
+    """Return what a recipe is called."""
+    return FAMILIES[family].title + (f", {strength:g}" if strength else "")
+
+
+def best_prior(rows: list[Row]) -> tuple[str, float | None]:
+    """Return the family and strength that are best of those that constrain plain weights, chosen in the same way."""
+    priors = [(name, chosen(rows, name)) for name, f in FAMILIES.items() if f.constraint and not f.rounded]
+    scores = {recipe: score(rows, *recipe) for recipe in priors}
+    return min(scores, key=lambda recipe: math.inf if (value := scores[recipe]) is None else value)
+
+
+def complete(rows: list[Row], family: str, strength: float | None, seed: int) -> bool:
+    """Return whether all runs of a recipe on a seed are made."""
+    made = runs(rows)
+    return strength is not None and all(run in made for run in runs_of(FAMILIES[family], strength, seed))
+
+
+def unrounded_rise(rows: list[Row], family: str) -> dict[int, float]:
+    """Return the test loss of a family's unrounded weights less the plain model's, by seed."""
+    made, strength = runs(rows), chosen(rows, family)
+    losses = {
+        (run.family, run.seed): row["unrounded"]["test"]["loss"]
+        for run, row in made.items()
+        if row["unrounded"] is not None and run.strength == (strength if run.family == family else 0.0)
+    }
+    pairs = {seed: [losses.get((name, seed)) for name in (family, BASELINE)] for seed in SEEDS}
+    return {seed: ours - plain for seed, (ours, plain) in pairs.items() if ours is not None and plain is not None}
+
+
+def bits_near(rows: list[Row], family: str, near: float) -> dict[int, float]:
+    """Return the fewest bits at which a family's test loss is so near to the plain model's unrounded, by seed."""
+    strength, found = chosen(rows, family), {}
+    for seed in SEEDS:
+        points = curve(rows, family, strength, seed, part="test", measure="loss")
+        plain = runs(rows).get(Run(BASELINE, 0.0, seed))
+        if points is not None and plain is not None and complete(rows, family, strength, seed):
+            found[seed] = rate_at(points, -plain["unrounded"]["test"]["loss"] - near)
+    return found
+
+
+def format_rows(rows: list[Row]) -> dict[Run, Row]:
+    """Return the rows of number formats by their run."""
+    return {Run(**row["run"]): row for row in rows if row["kind"] == "formats"}
