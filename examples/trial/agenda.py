@@ -28,6 +28,8 @@ class Family:
         The family whose best strength is taken, for a combination.
     always : bool
         Whether the constraint acts from the first step on, in place of the plain trunk; run after the others.
+    needed : bool
+        Whether it comes before the others on further seeds.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Family:
     rounded: bool = False
     strength_of: str = ""
     always: bool = False
+    needed: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,22 +58,17 @@ class Run:
         return f"{self.family}-{self.strength:g}{rounded}-seed{self.seed}"
 
 
+SOURCE = {"update": "source"}
 FAMILIES = {
     family.name: family
     for family in (
-        Family("plain", "plain fine-tuning"),
-        Family("source", "the source's step", {"update": "source"}, (1e-4, 3e-5, 3e-4)),
+        Family("plain", "plain fine-tuning", needed=True),
+        Family("source", "the source's step", SOURCE, (1e-4, 3e-5, 3e-4), needed=True),
         Family("l1", "L1", {"shape": 1.0}, (0.3, 1.0, 0.1)),
         Family("prior", "prior, shapes estimated", {}, (1.0, 3.0, 0.3)),
-        Family("rounded", "rounded while training", rounded=True),
-        Family("rounded-source", "rounded, and the source's step", {"update": "source"}, (), True, "source"),
-        Family(
-            "source-always",
-            "the source's step from the first on",
-            {"update": "source"},
-            (1e-5, 3e-5, 3e-6),
-            always=True,
-        ),
+        Family("rounded", "rounded while training", rounded=True, needed=True),
+        Family("rounded-source", "rounded, and the source's step", SOURCE, (), True, "source", needed=True),
+        Family("source-always", "the source's step from the first on", SOURCE, (1e-5, 3e-5, 3e-6), always=True),
     )
 }
 BASELINE = "plain"
@@ -94,8 +92,9 @@ def _wanted(made: set[Run], score: Score) -> Iterator[Run]:
     for always in (False, True):
         families = [family for family in FAMILIES.values() if family.always == always]
         yield from _tried(families, first, made, score)
-        for seed in others[: ENOUGH - 1]:
-            yield from _repeated(families, seed, made, score)
+        for needed in (True, False):
+            for seed in others[: ENOUGH - 1]:
+                yield from _repeated([f for f in families if f.needed == needed], seed, made, score)
     for seed in others[ENOUGH - 1 :]:
         yield from _repeated(list(FAMILIES.values()), seed, made, score)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from agenda import FAMILIES, Run
+from distillation import Rounded, step_of
 from newsgroups import Texts
 from safetensors.numpy import load_file
 from torch import Tensor, nn
@@ -137,8 +138,17 @@ def branch(
         constraint.attach(optimizer)
     if run.step:
         rf8sim.torch.quantize_(model, QuantizeConfig("int16", scale=run.step), rounded)
+        _round_tables(model.encoder, run.step)
     loss = learn(model, optimizer, shown, rates)
     if run.step:
         rf8sim.torch.dequantize_(model)
     shapes = sorted(constraint.shapes.values()) if constraint is not None else []
     return model.requires_grad_(False), {"train_loss": loss, "shapes": [shapes[0], shapes[-1]] if shapes else []}
+
+
+@torch.no_grad()
+def _round_tables(encoder: Encoder, step: float) -> None:
+    """Round the embeddings, which are not trained, so that what is trained learns to do with the rounded ones."""
+    for name, parameter in encoder.named_parameters():
+        if name.endswith("embeddings.weight"):
+            parameter.copy_(Rounded(step_of(name, step))(parameter))
