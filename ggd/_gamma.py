@@ -157,22 +157,23 @@ def inverse(p: float, small: Array, *, tail: bool) -> Array:
     with np.errstate(over="ignore", under="ignore"):
         z = special.gammainccinv(a, small) if tail else special.gammaincinv(a, small)
         u = np.asarray(z**a)
-    log_norm = special.gammaln(1.0 + a)
-    if not tail:
-        u = np.where(z < _SMALL, small * np.exp(log_norm), u)
+        log_norm = special.gammaln(1.0 + a)
+        # Below this z only the first term of P's series counts; z itself underflows where the shape is large.
+        u = np.where(z < _SMALL, (1.0 - small if tail else small) * np.exp(min(log_norm, 700.0)), u)
     inside = (u > 0.0) & np.isfinite(u)
     if not np.any(inside):
         return u
     with np.errstate(divide="ignore"):
         goal = np.log(small[inside])
     v = u[inside]
-    for _ in range(2):
-        # log F(v) - goal, F = P or Q; F'(v) = +-exp(-v^p) / Gamma(1 + 1/p).
-        value = log_upper(1.0, p, v) if tail else np.log(lower(1.0, p, v))
-        power = v**p
-        slope = np.exp(np.log(v) - power - log_norm - value)  # |d log F / d log v|
-        step = (value - goal) / (-slope if tail else slope)
-        v = v * np.exp(-step)
+    with np.errstate(over="ignore", under="ignore"):  # a quantile beyond float64 is infinite
+        for _ in range(2):
+            # log F(v) - goal, F = P or Q; F'(v) = +-exp(-v^p) / Gamma(1 + 1/p).
+            value = log_upper(1.0, p, v) if tail else np.log(lower(1.0, p, v))
+            power = v**p
+            slope = np.exp(np.log(v) - power - log_norm - value)  # |d log F / d log v|
+            step = (value - goal) / (-slope if tail else slope)
+            v = v * np.exp(-step)
     u = u.copy()
     u[inside] = v
     return u

@@ -12,4 +12,5 @@ settings.register_profile(
     max_examples=100,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
+settings.register_profile("long", settings.get_profile("repeatable"), derandomize=False, max_examples=5000)
 settings.load_profile("repeatable")

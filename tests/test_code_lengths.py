@@ -284,7 +284,7 @@ def test_the_entropy_of_65536_symbols_is_that_of_whole_symbols():
         (np.ones(256, np.int64), "huffman", {"parameter": 7}, "256 symbols have no code of at most 7 bits"),
         ([1], "huffman", {"parameter": 16}, "lengths go from 0 to 15, got 16"),
         (np.ones(256, np.int64), "rans", {"parameter": 7}, "256 symbols need frequencies of 1 to 15 bits"),
-        ([1, 1], "exp-golomb", {"parameter": 9}, "k is from 0 to 8, got 9"),
+        ([1, 1], "exp-golomb", {"parameter": 9}, "k must be an integer from 0 to 8, got 9"),
     ],
 )
 def test_bad_input(counts, code, options, message):

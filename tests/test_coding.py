@@ -406,13 +406,13 @@ def test_no_decoder_reads_beyond_its_words():
         ([65536], {}, ValueError, "codes of any format run from 0 to 65535, got 65536 to 65536"),
         ([-1], {}, ValueError, "run from 0 to 255, got -1 to -1"),
         ([1], {"coder": "rams"}, ValueError, "unknown coder 'rams': did you mean 'rans'?"),
-        ([1], {"block_size": 0}, ValueError, "block_size must be from 1"),
+        ([1], {"block_size": 0}, ValueError, "block_size must be an integer from 1"),
         ([1], {"order": [1]}, ValueError, "`order` is only supported by coder 'eg', not by 'rans'"),
         ([1, 2], {"coder": "eg", "order": [1]}, ValueError, "an order names every symbol that occurs, each once"),
         ([1, 2], {"coder": "eg", "order": [1, 2, 1]}, ValueError, "each once"),
         ([1], {"coder": "zstd", "parameter": 20}, ValueError, "levels of zstd are from 1 to 19, got 20"),
         ([1], {"coder": "zstd", "order": [1]}, ValueError, "`order` is only supported by coder 'eg', not by 'zstd'"),
-        ([1], {"threads": 0}, ValueError, "threads must be at least 1, got 0"),
+        ([1], {"threads": 0}, ValueError, "threads must be an integer of at least 1, got 0"),
     ],
 )
 def test_bad_input_of_compress(codes, options, error, message):
@@ -428,7 +428,7 @@ def test_bad_input_of_compress(codes, options, error, message):
         ("text", {}, TypeError, "a blob is bytes, got str"),
         (np.zeros(9), {}, TypeError, "a blob is bytes, got an array of float64"),
         (compress([1]), {"on_damage": "skip"}, ValueError, "unknown on_damage 'skip'"),
-        (compress([1]), {"fill": 256}, ValueError, "fill is a code from 0 to 255, got 256"),
+        (compress([1]), {"fill": 256}, ValueError, "fill must be an integer from 0 to 255, got 256"),
         (compress([1])[:4] + b"\7" + compress([1])[5:], {}, BlobError, "of version 7"),
     ],
 )

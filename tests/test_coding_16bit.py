@@ -286,5 +286,5 @@ def test_no_decoder_reads_beyond_its_words():
 
 
 def test_a_fill_is_a_code():
-    with pytest.raises(ValueError, match="fill is a code from 0 to 65535, got 65536"):
+    with pytest.raises(ValueError, match="fill must be an integer from 0 to 65535, got 65536"):
         decompress(compress([300]), fill=65536)

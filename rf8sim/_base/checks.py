@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import operator
 import re
 from collections.abc import Iterable
 from functools import cache
@@ -11,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["are_integers", "as_codes", "as_output", "choose", "dtype_name", "invalid_field", "suggestion"]
+__all__ = [
+    "are_integers", "as_codes", "as_integer", "as_output", "choose", "dtype_name", "invalid_field", "suggestion",
+]  # fmt: skip
 
 _ALIASES: dict[str, tuple[str, ...]] = {
     "fp64": ("float64",),
@@ -92,6 +95,38 @@ def are_integers(*values: object) -> bool:
     (True, False, False)
     """
     return all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+
+
+def as_integer(name: str, value: object, least: int, largest: int, words: str = "") -> int:
+    """Return an integer of a range, NumPy's included; raise ValueError for anything else.
+
+    Parameters
+    ----------
+    name : str
+        What the argument is called.
+    value : object
+        The argument.
+    least, largest : int
+        The range.
+    words : str
+        The range in words; by default ``from least to largest``.
+
+    Examples
+    --------
+    >>> as_integer("bits", np.uint8(3), 1, 8)
+    3
+    >>> as_integer("bits", 2.5, 1, 8)
+    Traceback (most recent call last):
+    ...
+    ValueError: bits must be an integer from 1 to 8, got 2.5
+    """
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = least - 1
+    if not least <= number <= largest:
+        raise ValueError(f"{name} must be an integer {words or f'from {least} to {largest}'}, got {value!r}")
+    return number
 
 
 def as_codes(codes: ArrayLike, bits: int, name: str) -> NDArray[Any]:

@@ -1,15 +1,25 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Writing files so that nobody ever sees half of one; reading JSON that anybody may have written."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-__all__ = ["check_place", "flush", "goes_to_file", "staged", "write_files"]
+__all__ = ["check_place", "flush", "goes_to_file", "read_json", "staged", "write_files"]
+
+
+def read_json(path: Path) -> Any:
+    """Return what a file of JSON holds; raise ValueError if it is none, or nested too deeply."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        raise ValueError("its JSON is nested too deeply") from None
 
 
 def check_place(path: Path, *, folder: bool = False) -> None:

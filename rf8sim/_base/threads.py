@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
+from .checks import as_integer
+
 __all__ = ["WORKER", "available_threads", "in_pieces"]
 
 WORKER = "rf8sim worker"
@@ -50,8 +52,8 @@ def in_pieces(work: Callable[[int, int], object], size: int, threads: int | None
     ValueError
         If ``threads`` is below 1.
     """
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
+    if threads is not None:
+        threads = as_integer("threads", threads, 1, 1 << 31, "of at least 1")
     if size * weight < 2 * SMALLEST_PIECE:
         work(0, size)
         return

@@ -6,13 +6,13 @@ Nothing here runs code from a file: NumPy pickles are refused, PyTorch files are
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._base.files import read_json
 from .containers import unknown_kind
 from .errors import CheckpointError, CheckpointWarning
 from .hub import from_hub, is_hub_id
@@ -151,7 +151,7 @@ def _in_folder(folder: Path) -> Path:
 def _read_index(path: Path) -> Iterator[TensorInfo | str]:
     """List a checkpoint in several files by its Hugging Face index (``weight_map``: tensor name to file)."""
     try:
-        weight_map = json.loads(path.read_text(encoding="utf-8-sig"))["weight_map"]
+        weight_map = read_json(path)["weight_map"]
         shards = sorted(set(weight_map.values()))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(

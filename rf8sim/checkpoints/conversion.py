@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .._base.files import flush
+from .._base.files import flush, read_json
 from .._version import __version__
 from ..quantization.scaling import Chosen
 from .arrays import to_array
@@ -283,7 +283,7 @@ def _finish_folder(
     config = stored_config(folder, recipes, shapes, left, protected)
     named = codes_name if is_stopping(config) else weights_name
     if source.path.name.endswith(".index.json"):
-        metadata = json.loads(source.path.read_text(encoding="utf-8-sig")).get("metadata") or {}
+        metadata = read_json(source.path).get("metadata") or {}
         metadata = {key: value for key, value in metadata.items() if key not in ("rf8sim_files", SEAL)}
         metadata["total_size"] = sum(data_size(target / name) for name in seals)
         placed = {entry.name: file for task, file in tasks for entry in task.entries}

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .._base.files import flush
+from .._base.files import flush, read_json
 from .compressed_tensors import Recipes, Shapes, misread, quantization_config
 
 __all__ = [
@@ -181,7 +181,7 @@ def why_stopped(folder: Path) -> str | None:
 def _read_config(folder: Path) -> dict[str, Any] | None:
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8-sig"))
+        config = read_json(path)
     except FileNotFoundError:
         return None
     except ValueError as error:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from .._base.files import read_json
 
 __all__ = ["model_config"]
 
@@ -23,7 +24,7 @@ def model_config(path: Path) -> dict[str, Any]:
     {}
     """
     try:
-        config = json.loads((path.parent / "config.json").read_text(encoding="utf-8-sig"))
+        config = read_json(path.parent / "config.json")
     except (OSError, ValueError):
         return {}
     return config if isinstance(config, dict) else {}

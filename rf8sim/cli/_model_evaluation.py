@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._base.files import read_json
 from ._common import progress_bar
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def needs_text(checkpoint: Path) -> bool:
         return True
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json")
     except (OSError, ValueError):
         return False
     return isinstance(config, dict) and "model_type" in config

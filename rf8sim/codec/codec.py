@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ggd.arrays import as_numpy, in_kind
 
-from .._base.checks import as_codes, as_output, dtype_name
+from .._base.checks import as_codes, as_integer, as_output, dtype_name
 from .._base.threads import in_pieces
 from ..formats import Format, get_format
 from ..formats.floats import ARRAY_LAYOUTS
@@ -180,8 +180,7 @@ def _encode_stochastic(
 
 
 def _philox_key(seed: int, offset: int, size: int) -> tuple[np.uint64, np.uint64]:
-    if not 0 <= seed < 1 << 64:
-        raise ValueError(f"seed must be from 0 to 2**64 - 1, got {seed}")
+    seed = as_integer("seed", seed, 0, (1 << 64) - 1, "from 0 to 2**64 - 1")
     if not 0 <= offset <= (1 << 64) - max(size, 1):
         raise ValueError(f"offset plus the number of elements must not pass 2**64, got {offset} and {size}")
     return np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)
@@ -206,11 +205,18 @@ def random_words(seed: int, size: int, offset: int = 0) -> NDArray[np.uint32]:
     ndarray of uint32, shape (size,)
         The words.
 
+    Raises
+    ------
+    ValueError
+        If an argument is no such integer.
+
     Examples
     --------
     >>> [hex(word) for word in random_words(0, 4).tolist()]
     ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
     """
+    size = as_integer("size", size, 0, (1 << 63) - 1, "that is not negative")
+    offset = as_integer("offset", offset, 0, (1 << 64) - 1, "from 0 to 2**64 - 1")
     skip = offset % 4
     buffer = np.empty(-(-(skip + size) // 4) * 4, dtype=np.uint32)
     _kernels.philox_words(*_philox_key(seed, offset, size), np.uint64(offset // 4), buffer)

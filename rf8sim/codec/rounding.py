@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 
 from numpy.typing import ArrayLike
 
-from .._base.checks import choose
+from .._base.checks import as_integer, choose
 from ..formats import Format
 
 __all__ = ["Overflow", "Rounding", "RoundingMode", "as_rounding", "check_choices", "fits"]
@@ -120,10 +119,10 @@ class Rounding:
         checked = {
             "mode": choose("rounding mode", self.mode, list(RoundingMode)),
             "overflow": choose("overflow option", self.overflow, list(Overflow)),
-            "seed": _integer("seed", self.seed, "from 0 to 2**64 - 1", 0, (1 << 64) - 1),
-            "offset": _integer("offset", self.offset, "from 0 to 2**64 - 1", 0, (1 << 64) - 1),
+            "seed": as_integer("seed", self.seed, 0, (1 << 64) - 1, "from 0 to 2**64 - 1"),
+            "offset": as_integer("offset", self.offset, 0, (1 << 64) - 1, "from 0 to 2**64 - 1"),
             "variant": choose("variant", self.variant, ["A", "B", "C"]),
-            "bits": _integer("bits", self.bits, "from 1 to 32", 1, 32),
+            "bits": as_integer("bits", self.bits, 1, 32),
         }
         if self.variant != "A" and not self.stochastic:
             raise ValueError(f"variant {self.variant!r} is of the mode 'stochastic', not of {self.mode!r}")
@@ -162,7 +161,7 @@ class Rounding:
         """
         if self.words is not None and offset:
             raise ValueError("words belong to the elements of one array: make a rounding with the words of the piece")
-        return replace(self, offset=self.offset + _integer("offset", offset, "from 0 to 2**64 - 1", 0, (1 << 64) - 1))
+        return replace(self, offset=self.offset + as_integer("offset", offset, 0, (1 << 64) - 1, "from 0 to 2**64 - 1"))
 
     def __str__(self) -> str:
         """Return the text form: the mode, and after a slash the overflow option if it is not ``saturate``."""
@@ -182,16 +181,6 @@ class Rounding:
 
     def _key(self) -> tuple[object, ...]:
         return self.mode, self.overflow, self.seed, self.offset, self.bits, self.variant, id(self.words)
-
-
-def _integer(name: str, value: int, range_: str, least: int, largest: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if not least <= number <= largest:
-        raise ValueError(f"{name} must be an integer {range_}, got {value!r}")
-    return number
 
 
 def as_rounding(rounding: str | Rounding) -> Rounding:

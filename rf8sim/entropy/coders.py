@@ -175,7 +175,8 @@ def _exp_golomb_codes(order: NDArray[np.integer], k: int) -> tuple[NDArray[np.in
     """Return the codes and lengths of 256 symbols: rank + 2**k in binary, after one 0 for each bit beyond k + 1."""
     codes, lengths = np.zeros(256, dtype=np.int64), np.zeros(256, dtype=np.int64)
     rank = np.arange(order.size)
-    codes[order], lengths[order] = rank + (1 << k), exp_golomb_lengths(rank, k)
+    lengths[order] = exp_golomb_lengths(rank, k)  # refuses what is no order
+    codes[order] = rank + (1 << k)
     return codes, lengths
 
 

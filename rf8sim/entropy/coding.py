@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._base.checks import as_codes, choose
+from .._base.checks import as_codes, as_integer, choose
 from .._base.threads import in_pieces
 from .blobs import Blob, BlobError, as_bytes, damage_of, framed, head_bytes, read_front
 from .code_lengths import CodeLengths, code_lengths, without_lengths
@@ -90,8 +90,8 @@ def compress(
     """
     choose("coder", coder, CODERS)
     symbols = _as_symbols(codes)
-    if not 1 <= block_size < 1 << 31:
-        raise ValueError(f"block_size must be from 1 to {(1 << 31) - 1}, got {block_size}")
+    block_size = as_integer("block_size", block_size, 1, (1 << 31) - 1)
+    parameter = None if parameter is None else as_integer("parameter", parameter, 0, 255)
     if order is not None and coder != "eg":
         raise ValueError(f"`order` is only supported by coder 'eg', not by {coder!r}")
     counts = count_symbols(symbols)
@@ -177,8 +177,7 @@ def decompress(
     front = read_front(data)
     out: Codes = np.empty(front.count, dtype=front.dtype)
     most = (1 << 8 * out.itemsize) - 1
-    if not 0 <= fill <= most:
-        raise ValueError(f"fill is a code from 0 to {most}, got {fill}")
+    fill = as_integer("fill", fill, 0, most)
     decode = front.decoder()
     intact = np.zeros(front.blocks, dtype=bool)
 

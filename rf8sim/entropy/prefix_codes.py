@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._base.checks import as_integer
+
 __all__ = ["canonical_codes", "exp_golomb_best", "exp_golomb_lengths", "golomb_rice_lengths", "huffman_lengths"]
 
 
@@ -33,8 +35,7 @@ def golomb_rice_lengths(rank: ArrayLike, k: int) -> NDArray[np.int64]:
 
 
 def _check_k(k: int) -> None:
-    if not 0 <= k <= 8:
-        raise ValueError(f"k is from 0 to 8, got {k}")
+    as_integer("k", k, 0, 8)
 
 
 def _log2_floor(n: NDArray[np.int64]) -> NDArray[np.int64]:

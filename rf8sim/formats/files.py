@@ -167,7 +167,7 @@ def _format(record: FormatFile, path: Path) -> Format:
         raise _TableError(f": expected letters, digits, '_', '.', '+' and '-' in the name of a format, got {name!r}")
     values = np.array([math.nan if value is None else float(value) for value in record.values])
     bits = record.bits if record.bits is not None else max(len(values) - 1, 1).bit_length()
-    if len(values) != 1 << bits or bits > 16:
+    if not 0 < bits <= 16 or len(values) != 1 << bits:
         raise _TableError(
             f": field 'values': expected 2**bits values, at most 65536, got {len(values)}"
             + ("" if record.bits is None else f" and {bits} bits")

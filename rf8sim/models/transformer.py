@@ -6,7 +6,6 @@ Pre-norm blocks with RMSNorm, causal attention, a GELU of the tanh form, learned
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._base.files import read_json
 from ..checkpoints.checkpoint import CheckpointError, open_checkpoint
 
 __all__ = ["Model", "Product", "forward", "load_model", "read_windows"]
@@ -123,7 +123,7 @@ def load_model(path: str | Path, config: str | Path | None = None) -> Model:
 
 def _read_sizes(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8-sig"))
+        config = read_json(path)
     except OSError as error:
         raise CheckpointError(
             f"{path}: cannot be read: {error.strerror}: the sizes of the model are read from this file, which belongs "

@@ -145,7 +145,10 @@ def measure(x: ArrayLike, quantized: QuantizedTensor) -> QuantizationError:
     1
     """
     if not isinstance(quantized, QuantizedTensor):
-        raise TypeError(f"measure compares a tensor with what quantize returns, got {type(quantized).__name__}")
+        raise TypeError(
+            "measure compares a tensor with what quantize returns for it (measure(x, quantize(x, 'int8'))), got "
+            f"{type(quantized).__name__}"
+        )
     data = as_data(x)
     if data.shape != quantized.shape:
         raise ValueError(

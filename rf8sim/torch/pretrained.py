@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._base.files import read_json
 from ..quantization.scheme import Scheme
 from .inputs import rounded_rows
 from .matrices import as_floats
@@ -105,7 +105,7 @@ def load_pretrained(path: str | Path) -> Pretrained:
 def _check_folder(path: Path) -> bool:
     """Return whether a folder's model predicts the next token."""
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        config = read_json(path / "config.json")
     except (OSError, ValueError):
         config = None
     if not isinstance(config, Mapping) or "model_type" not in config:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..._base.files import read_json
 from ..figures import accuracy
 from ..figures.figure import Figure
 from ..tables.experiment import with_bits
@@ -29,7 +29,7 @@ def read_area(path: Path) -> dict[str, Any]:
         If the file is not one.
     """
     try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
+        data: dict[str, Any] = read_json(path)
         known = [_gates(block) for block in data["blocks"] if isinstance(block["block"], str)]
         if not (isinstance(data["caption"], str) and known and all(known)):
             raise KeyError("blocks")

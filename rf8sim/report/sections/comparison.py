@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..._base.files import read_json
 from ...studies.experiment import Experiment, SchemeRecord, TensorRecord
 from ..tables.experiment import label
 from ..tables.table import Column, Table
@@ -185,7 +185,7 @@ def read_report(path: Path) -> Contents:
     """
     file = path / "report.json" if path.is_dir() else path
     try:
-        data = json.loads(file.read_text(encoding="utf-8-sig"))
+        data = read_json(file)
     except FileNotFoundError:
         raise ValueError(
             f"{file}: no such file: a report.json of 'rf8sim report' was expected, or its folder"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from ..._base.files import read_json
 from ..._base.threads import available_threads
 from ...checkpoints.checkpoint import open_checkpoint
 from ...models.evaluation import Evaluation
@@ -200,7 +200,7 @@ def read_evaluation(path: Path) -> dict[str, Any]:
         If the file is not one.
     """
     try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
+        data: dict[str, Any] = read_json(path)
         [Evaluation.from_json(result) for result in data["results"]]
         if not (data["results"] and all(isinstance(sentence, str) for sentence in data["verdict"])):
             raise KeyError("results")
