@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ggd.families import compare_estimators as compare_estimators
     from ggd.families import compare_families as compare_families
     from ggd.families import select as select
+    from ggd.floats import FloatTheory as FloatTheory
+    from ggd.floats import float_theory as float_theory
     from ggd.grouped import fit_grouped as fit_grouped
     from ggd.histogram import MagnitudeHistogram as MagnitudeHistogram
     from ggd.optimal import best_scale as best_scale
@@ -59,6 +61,8 @@ _HOME = {
     "fit_asymmetric": "asymmetric",
     "fit_grouped": "grouped",
     "FitResult": "result",
+    "float_theory": "floats",
+    "FloatTheory": "floats",
     "GGD": "distribution",
     "index_entropy": "quantizer",
     "lloyd_max": "optimal",

@@ -219,6 +219,7 @@ WRITERS = {
     "hdl": ["-o"], "vectors": ["add", "-f", "rf6", "-o"], "verify": ["add", "M", "--junit"], "quantize": ["M", "-o"],
     "dequantize": ["M", "-o"], "plan": ["M", "--budget", "bits<=9", "-o"], "fit": ["M", "--report"],
     "formats": ["rf8", "--figure"], "compare": ["M", "M", "--report"], "compare-schemes": ["M", "-o"],
+    "pack": ["M", "-o"], "unpack": ["M", "-o"],
 }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ LAYERS = {
         {"sampling", "goodness"},
         {"distribution", "torch_distribution", "torch_callbacks"},
         {"histogram", "quantizer", "result", "rivals"},
-        {"grouped", "optimal", "theory", "prior", "rival_fits"},
+        {"floats", "grouped", "optimal", "theory", "prior", "rival_fits"},
         {"estimate"},
         {"asymmetric"},
         {"families", "reshaping"},

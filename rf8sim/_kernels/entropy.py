@@ -28,6 +28,23 @@ def count_symbols(symbols: Any, counts: Any) -> None:
         counts[np.uint64(i) & _U3, symbols[i]] += 1
 
 
+@_jit
+def share_units(counts: Any, frequencies: Any, units: Any) -> None:
+    """Give ``units`` more to frequencies, or take as many less, one by one where that saves most or costs least."""
+    while units != 0:
+        best, best_worth = -1, 0.0
+        for i in range(counts.size):
+            f = frequencies[i]
+            if units < 0 and f < 2:
+                continue
+            worth = counts[i] * np.log1p(1.0 / f) if units > 0 else -counts[i] * np.log1p(1.0 / (f - 1))
+            if best < 0 or worth > best_worth:
+                best, best_worth = i, worth
+        step = 1 if units > 0 else -1
+        frequencies[best] += step
+        units -= step
+
+
 # --- rANS: Duda, arXiv 1311.2540; four states interleaved as Giesen, arXiv 1402.3392 ---------------------------------
 
 

@@ -24,6 +24,7 @@ CONVERSIONS = {
     ".ckpt": "load it where it was made and save model.state_dict() with safetensors.torch.save_file",
     ".pkl": "load it where it was made and save its arrays with numpy.savez (a pickle runs code, it is never loaded)",
     ".mlmodel": "export the model it was made from: safetensors",
+    ".rf8z": "it is packed: write the original with 'rf8sim unpack'",
     ".pdparams": "load it in Paddle and save its arrays with numpy.savez",
 }
 """How to convert files that are not read, by how their names end."""

@@ -15,7 +15,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +29,7 @@ from ..formats.floats import SAFETENSORS_LAYOUTS
 
 __all__ = [
     "DTYPES", "NO_SEAL", "SEAL", "Entry", "Header", "Writer",
-    "dtype_of", "header_room", "is_one_file", "read_header", "seal", "seal_of", "stored_type",
+    "dtype_of", "header_room", "is_one_file", "parsed_header", "read_header", "seal", "seal_of", "stored_type",
 ]  # fmt: skip
 
 SEAL = "rf8sim_seal"
@@ -172,6 +172,17 @@ def read_header(path: Path) -> Header:
         if len(prefix) < 8 or not 0 < length <= min(size - 8, _LONGEST_HEADER):
             raise ValueError(f"{path}: not a whole safetensors file: its header is truncated or damaged")
         raw = prefix + file.read(length)
+    return parsed_header(path, raw, size)
+
+
+def parsed_header(path: Path, raw: bytes, size: int) -> Header:
+    """Return the header of a file of some size from its bytes, which begin with its length; check it as `read_header`.
+
+    Raises
+    ------
+    ValueError
+        As `read_header`.
+    """
     try:
         table = json.loads(raw[8:])
         metadata = table.pop("__metadata__", None) or {}
@@ -259,11 +270,24 @@ class Writer:
     def put(self, name: str, values: NDArray[Any]) -> None:
         """Write a whole tensor, or the bytes of one of unknown size."""
         if name in self._open_ended:
-            self._place(Entry(name, "U8", (values.size,)), values.size)
+            self.extend(name, [values.tobytes()])
+            return
         self.begin(name)
         self.write(values)
         if not values.size:
             self.digests[name] = self._hash.hexdigest()
+
+    def extend(self, name: str, pieces: Iterable[bytes]) -> int:
+        """Write one of unknown size, a piece after another; return its size."""
+        self._file.seek(8 + self._header + self._end)
+        size, digest = 0, hashlib.sha256()
+        for piece in pieces:
+            self._file.write(piece)
+            digest.update(piece)
+            size += len(piece)
+        self._place(Entry(name, "U8", (size,)), size)
+        self.digests[name] = digest.hexdigest()
+        return size
 
     def finish(self, metadata: Mapping[str, str]) -> str:
         """Write the header, flush all to the disk and return the seal."""

@@ -407,12 +407,16 @@ def dequantize(
 
 
 @app.command(
-    short_help="Verify a quantized checkpoint: every byte, and against its original.",
-    epilog="Examples: rf8sim check out.safetensors; rf8sim check out.safetensors --against model.safetensors",
+    short_help="Verify a quantized or packed checkpoint: every byte, and against its original.",
+    epilog="Examples: rf8sim check out.safetensors; rf8sim check out.rf8z; "
+    "rf8sim check out.safetensors --against model.safetensors",
 )
 def check(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="FILE", help="What 'rf8sim quantize' wrote: a file, an index, or a folder.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="What 'rf8sim quantize' or 'rf8sim pack' wrote: a file, an index, or a folder."
+        ),
     ],
     against: Annotated[
         Optional[Path],  # noqa: UP045
@@ -423,25 +427,28 @@ def check(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: _Quiet = False,
 ) -> None:
-    """Verify a quantized checkpoint. The exit status is 1 if anything is damaged, and each damage is named.
+    """Verify a quantized or packed checkpoint. The exit status is 1 if anything is damaged, and each damage is named.
 
-    It is 2 if there is no quantized checkpoint to verify, or if --against is not what it was quantized from.
+    It is 2 if there is no such checkpoint to verify, or if --against is not what it was quantized from.
     """
     from .._base.display import bits_in_words
     from ..checkpoints.checkpoint import open_checkpoint
     from ..checkpoints.comparison import compare
+    from ..checkpoints.lossless import is_packed
     from ..checkpoints.manifest import check_manifest, refuse_other
     from ..checkpoints.quantized import find_damage, open_quantized
     from ..quantization.records import to_builtins
 
+    if is_packed(checkpoint):
+        if against is not None:
+            raise ValueError("--against is for quantized checkpoints: what is packed comes back to the byte")
+        _check_packed(checkpoint, json_, quiet)
+        return
     source = None if against is None else open_checkpoint(against)
     damage = find_damage(checkpoint)
     if not damage:
         damage = check_manifest(open_quantized(checkpoint))
-    for sentence in damage:
-        typer.echo(f"rf8sim: damaged: {' '.join(sentence.split())}", err=True)
-    if damage:
-        raise typer.Exit(1)
+    _exit_if(damage)
     opened = open_quantized(checkpoint)
     if source is not None:
         refuse_other(source, opened.path, opened)
@@ -457,3 +464,23 @@ def check(
                 what = "elements are finite in one and not in the other" if t.scheme else "is not what it was"
                 terminal().print(plain(f"{t.name!r}: {t.differing} {what}."))
         terminal().print(plain(f"{opened.path}: no damage: {len(opened)} tensors, {bits_in_words(opened.bits)}."))
+
+
+def _check_packed(checkpoint: Path, json_: bool, quiet: bool) -> None:
+    from ..checkpoints.lossless import find_packed_damage
+
+    with progress_bar(quiet) as progress:
+        damage = find_packed_damage(checkpoint, progress=progress)
+    _exit_if(damage)
+    if json_:
+        print(as_json({"damaged": []}))
+    elif not quiet:
+        terminal().print(plain(f"{checkpoint}: no damage: it decodes to the bytes of the original."))
+
+
+def _exit_if(damage: Sequence[str]) -> None:
+    """Print what is damaged, and exit with status 1 if anything is."""
+    for sentence in damage:
+        typer.echo(f"rf8sim: damaged: {' '.join(sentence.split())}", err=True)
+    if damage:
+        raise typer.Exit(1)

@@ -14,7 +14,7 @@ from .prefix_codes import exp_golomb_best, exp_golomb_lengths, golomb_rice_lengt
 
 __all__ = [
     "CODES", "MAX_LENGTH", "MAX_PRECISION", "CodeLengths", "code_lengths", "low_plane_bits", "quantized_frequencies",
-    "symbol_order", "without_lengths", "zigzag_order",
+    "rans_lengths", "symbol_order", "without_lengths", "zigzag_order",
 ]  # fmt: skip
 
 CODES = ("entropy", "rans", "huffman", "exp-golomb", "golomb-rice")
@@ -277,11 +277,22 @@ def _rans(counts: Counts, used: NDArray[np.intp], parameter: int | None) -> Code
     choices = range(least, MAX_PRECISION + 1) if parameter is None else (parameter,)
     results = []
     for bits, frequencies in zip(choices, quantized_frequencies(counts[used], choices), strict=True):
-        lengths = np.zeros(counts.size)
-        lengths[used] = bits - np.log2(frequencies)
-        table_bits = 8 + int(used[-1]) + 1 + 4 + exp_golomb_best(frequencies - 1)[1]
-        results.append(CodeLengths("rans", bits, lengths, counts, table_bits))
+        results.append(rans_lengths(counts, frequencies, bits))
     return min(results, key=lambda code: code.total_bits)
+
+
+def rans_lengths(counts: Counts, frequencies: NDArray[np.int64], bits: int) -> CodeLengths:
+    """Return the lengths of rANS with given frequencies of the symbols that occur, which sum to a power of two.
+
+    Examples
+    --------
+    >>> rans_lengths(np.array([5, 0, 3]), np.array([3, 1]), 2).lengths.round(3)
+    array([0.415, 0.   , 2.   ])
+    """
+    used, lengths = np.flatnonzero(counts), np.zeros(counts.size)
+    lengths[used] = bits - np.log2(frequencies)
+    table_bits = 8 + int(used[-1]) + 1 + 4 + exp_golomb_best(frequencies - 1)[1]
+    return CodeLengths("rans", bits, lengths, counts, table_bits)
 
 
 def quantized_frequencies(counts: ArrayLike, bits: Sequence[int]) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .code_lengths import MAX_PRECISION, CodeLengths, quantized_frequencies
+from .code_lengths import MAX_PRECISION, CodeLengths
 from .prefix_codes import canonical_codes, exp_golomb_best, exp_golomb_lengths
 from .zstd import library
 
@@ -81,7 +81,7 @@ def make_encoder(coder: str, lengths: CodeLengths) -> tuple[bytes, Encode]:
             bits.put(int(by_code[symbol]), 4)
         return bits.bytes(), _prefix_encoder(canonical_codes(by_code), by_code)
     frequencies = np.zeros(256, dtype=np.int64)
-    frequencies[used] = quantized_frequencies(lengths.counts[used], (parameter,))[0]
+    frequencies[used] = np.rint(np.exp2(parameter - lengths.lengths[used])).astype(np.int64)
     bits.put_exp_golomb(frequencies[used] - 1)
     return bits.bytes(), _rans_encoder(frequencies, parameter)
 
@@ -226,7 +226,7 @@ class _Bits:
     """The bits of a table, the first the highest of its byte."""
 
     def __init__(self, data: bytes = b"") -> None:
-        self.text, self.at = "".join(f"{byte:08b}" for byte in data), 0
+        self.text, self.at = f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}" if data else "", 0
 
     def bytes(self) -> bytes:
         padded = self.text + "0" * (-len(self.text) % 8)
@@ -249,7 +249,9 @@ class _Bits:
         self.text += "".join(map(str, marks))
 
     def take_used(self) -> list[int]:
-        return [symbol for symbol in range(self.take(8) + 1) if self.take(1)]
+        count = self.take(8) + 1
+        self.take(count)
+        return [symbol for symbol, bit in enumerate(self.text[self.at - count : self.at]) if bit == "1"]
 
     def put_exp_golomb(self, numbers: NDArray[np.int64]) -> None:
         """Write the order k of least total in 4 bits, then each number."""
@@ -261,8 +263,9 @@ class _Bits:
     def take_exp_golomb(self, count: int) -> list[int]:
         k, numbers = self.take(4), []
         for _ in range(count):
-            zeros = 0
-            while not self.take(1):
-                zeros += 1
-            numbers.append((1 << (zeros + k)) + self.take(zeros + k) - (1 << k))
+            zeros = self.text.find("1", self.at) - self.at
+            if zeros < 0:
+                raise ValueError("it ends early")
+            self.at += zeros
+            numbers.append(self.take(zeros + 1 + k) - (1 << k))
         return numbers

@@ -24,8 +24,8 @@ from .planes import expected_plane_bits, make_plane_encoder
 from .zstd import LEVEL, LEVELS, MissingLibraryError
 
 __all__ = [
-    "BLOCK_SIZE", "CODERS", "Blob", "BlobError", "MissingLibraryError", "compress", "decompress", "inspect",
-    "stored_bits",
+    "BLOCK_SIZE", "CODERS", "Blob", "BlobError", "MissingLibraryError", "coded", "compress", "decompress",
+    "inspect", "stored_bits",
 ]  # fmt: skip
 
 BLOCK_SIZE = 1 << 17
@@ -102,15 +102,42 @@ def compress(
         lengths = without_lengths(counts, "zstd", level)
     else:
         lengths = code_lengths(counts, _CODES[coder], parameter=parameter, order=order)
+    gains = coder == "zstd" or stored_bits(lengths, block_size) < _raw_bits(symbols.size, block_size)
+    chosen = lengths if gains or lengths.planes else None
+    return coded(symbols, coder, chosen, block_size=block_size, threads=threads)
+
+
+def coded(
+    symbols: Codes, coder: str, lengths: CodeLengths | None, *, block_size: int = BLOCK_SIZE, threads: int | None = None
+) -> bytes:
+    """Return the blob of codes in a code that was chosen.
+
+    Parameters
+    ----------
+    symbols : ndarray of uint8 or uint16, shape (n,)
+        The codes, contiguous.
+    coder : str
+        As for `compress`.
+    lengths : CodeLengths or None
+        Of a code for these codes; None to store them as they are.
+    block_size, threads
+        As for `compress`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> inspect(coded(np.zeros(100, np.uint8), "rans", None)).coder
+    'raw'
+    """
     blocks = -(-symbols.size // block_size)
     encode: Encode = encode_raw
-    kind, chosen, table = "raw", 0, b""
-    if lengths.planes:
-        kind, chosen = "planes", lengths.low_bits
+    kind, parameter, table = "raw", 0, b""
+    if lengths is not None and lengths.planes:
+        kind, parameter = "planes", lengths.low_bits
         table, encode = make_plane_encoder(coder, lengths, blocks)
-    elif coder == "zstd" or stored_bits(lengths, block_size) < _raw_bits(symbols.size, block_size):
+    elif lengths is not None:
         table, encode = make_encoder(coder, lengths)
-        kind, chosen = coder, lengths.parameter or 0
+        kind, parameter = coder, lengths.parameter or 0
     parts: list[bytes] = [b""] * blocks
 
     def work(start: int, stop: int) -> None:
@@ -119,9 +146,9 @@ def compress(
 
     in_pieces(work, blocks, threads, weight=min(block_size, max(symbols.size, 1)))
     if kind == "zstd" and sum(map(len, parts)) >= symbols.size:  # here alone the size is known only now
-        kind, chosen, encode = "raw", 0, encode_raw
+        kind, parameter, encode = "raw", 0, encode_raw
         work(0, blocks)
-    return framed(kind, chosen, symbols.size, block_size, table, parts)
+    return framed(kind, parameter, symbols.size, block_size, table, parts)
 
 
 def decompress(
