@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import lru_cache
 
 from ..formats import Format, get_format
-from .rounding import Gap, ladder, round_value, rounds_to_zero, takes_upper
+from .rationals import exact
+from .rounding import Gap, beyond, ladder, round_value, rounds_to_zero, takes_upper
 
 __all__ = [
     "Number", "add", "divide", "maximum", "minimum", "multiply", "number", "overflows", "round_with_flags", "sqrt",
@@ -149,14 +151,14 @@ def overflows(
     if math.isinf(x):
         return bool(fmt.values[round_value(x, fmt, rounding, overflow, word, random_bits, variant)] != x)
     if x < 0 and not fmt.signed:
-        return overflow != "ieee" or not rounds_to_zero(abs(Fraction(x)), fmt, rounding, word, random_bits, variant)
-    m, negative = abs(Fraction(x)), x < 0
+        return overflow != "ieee" or not rounds_to_zero(abs(exact(x)), fmt, rounding, word, random_bits, variant)
+    m, negative = abs(exact(x)), x < 0
     magnitudes, _ = ladder(fmt, negative)
-    beyond = fmt.beyond_negative if negative and fmt.beyond_negative is not None else fmt.beyond
-    if m <= magnitudes[-1] or math.isinf(beyond):
+    high = beyond(fmt, negative)
+    if m <= magnitudes[-1] or high is None:
         return False
     last = len(magnitudes) - 1
-    low, high = magnitudes[last], Fraction(beyond)
+    low = magnitudes[last]
     return m >= high or takes_upper(m, Gap(last, low, high, negative), fmt, rounding, word, random_bits, variant)
 
 
@@ -179,7 +181,18 @@ def round_with_flags(
     code = round_value(x, fmt, rounding, overflow, word, random_bits, variant)
     if overflows(x, fmt, rounding, word, random_bits, overflow, variant):
         return code, 1 | 4
-    if float(fmt.values[code]) == x:
+    if _numbers(fmt)[code] == x:
         return code, 0
-    tiny = Fraction(fmt.smallest if fmt.subnormals_below is None else fmt.subnormals_below)
-    return code, 1 | (2 if abs(Fraction(x)) < tiny else 0)
+    return code, 1 | (2 if abs(exact(x)) < _tiny(fmt) else 0)
+
+
+@lru_cache(maxsize=256)
+def _numbers(fmt: Format) -> tuple[Number, ...]:
+    """Return what each code stands for."""
+    return tuple(number(code, fmt) for code in range(fmt.values.size))
+
+
+@lru_cache(maxsize=256)
+def _tiny(fmt: Format) -> Fraction:
+    """Return below which magnitude an inexact result has underflowed."""
+    return Fraction(fmt.smallest if fmt.subnormals_below is None else fmt.subnormals_below)

@@ -15,8 +15,8 @@ from ..formats import Format, get_format
 from .rationals import exact, floor_log2, nearest_exponent, power_of_two
 
 __all__ = [
-    "MODES", "OVERFLOWS", "Gap", "ladder", "out_of_range", "residual_depth", "residual_round", "residual_value",
-    "round_value", "rounds_to_zero", "takes_upper",
+    "MODES", "OVERFLOWS", "Gap", "beyond", "ladder", "out_of_range", "residual_depth", "residual_round",
+    "residual_value", "round_value", "rounds_to_zero", "takes_upper",
 ]  # fmt: skip
 
 MODES = ("nearest-even", "nearest-away", "toward-zero", "up", "down", "to-odd", "residual", "stochastic")
@@ -124,6 +124,19 @@ def ladder(fmt: Format, negative: bool) -> tuple[tuple[Fraction, ...], tuple[int
         codes[0.0] = zeros.get(negative, zeros[min(zeros)])
     magnitudes = sorted(codes)
     return tuple(map(Fraction, magnitudes)), tuple(codes[m] for m in magnitudes)
+
+
+@lru_cache(maxsize=256)
+def beyond(fmt: Format, negative: bool) -> Fraction | None:
+    """Return the magnitude that would follow the largest of one sign, were the grid to go on; None if none would.
+
+    Examples
+    --------
+    >>> beyond(get_format("e2m1fn"), True), beyond(get_format("posit8_es2"), False)
+    (Fraction(8, 1), None)
+    """
+    following = fmt.beyond_negative if negative and fmt.beyond_negative is not None else fmt.beyond
+    return None if math.isinf(following) else Fraction(following)
 
 
 @lru_cache(maxsize=256)
@@ -261,10 +274,10 @@ def _round_magnitude(
     if i < last:
         high = magnitudes[i + 1]
     else:
-        next_grid = fmt.beyond_negative if negative and fmt.beyond_negative is not None else fmt.beyond
-        if math.isinf(next_grid):
+        next_grid = beyond(fmt, negative)
+        if next_grid is None:
             return codes[last]
-        high = Fraction(next_grid)
+        high = next_grid
         if m >= high:
             return out_of_range(fmt, -m if negative else m, rounding, overflow)
     if takes_upper(m, Gap(i, low, high, negative), fmt, rounding, word, random_bits, variant):
@@ -347,7 +360,7 @@ def out_of_range(fmt: str | Format, x: Fraction | float, rounding: str, overflow
     ['0x7e', '0x7f']
     """
     fmt = get_format(fmt)
-    negative, finite = x < 0, math.isfinite(x)
+    negative, finite = x < 0, isinstance(x, Fraction) or math.isfinite(x)
     extreme = ladder(fmt, negative)[1][-1] if fmt.signed or not negative else ladder(fmt, False)[1][0]
     infinity = _infinity(fmt, negative)
     if overflow == "nan":
@@ -406,7 +419,7 @@ def _boundaries(fmt: Format, negative: bool) -> tuple[Fraction, ...]:
     if fmt.nearest_boundaries is not None:
         return tuple(map(Fraction, fmt.nearest_boundaries))
     magnitudes = list(ladder(fmt, negative)[0])
-    beyond = fmt.beyond_negative if negative and fmt.beyond_negative is not None else fmt.beyond
-    if math.isfinite(beyond):
-        magnitudes.append(Fraction(beyond))
+    following = beyond(fmt, negative)
+    if following is not None:
+        magnitudes.append(following)
     return tuple((low + high) / 2 for low, high in pairwise(magnitudes))
