@@ -110,12 +110,23 @@ def outcomes(
     results: list[tuple[Number, int]], into: Format, rounding: str, overflow: str,
     saturating: list[tuple[int, int, bool]] | None = None,
 ) -> list[tuple[int, int, bool]]:  # fmt: skip
-    """`rounded` of each; the overflow option is worked out anew only for what overflows where it saturates."""
+    """`rounded` of each; the overflow option is worked out anew only for what overflows where it saturates.
+
+    In a signed format that depends on no more than the sign, and on whether it is an infinity (section 5).
+    """
     saturating = saturated(results, into, rounding) if saturating is None else saturating
     if overflow == "saturate":
         return saturating
+    beyond: dict[tuple[object, ...], tuple[int, int, bool]] = {}
+
+    def anew(result: Number, flags: int) -> tuple[int, int, bool]:
+        key = (result < 0, isinstance(result, float), flags) if into.signed else (result, flags)
+        if key not in beyond:
+            beyond[key] = rounded.__wrapped__(result, flags, into, rounding, overflow)
+        return beyond[key]
+
     return [
-        rounded.__wrapped__(*exactly, into, rounding, overflow) if outcome[1] & OVERFLOW else outcome
+        anew(*exactly) if outcome[1] & OVERFLOW else outcome
         for exactly, outcome in zip(results, saturating, strict=True)
     ]
 
