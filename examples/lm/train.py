@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=Schedule.steps)
     parser.add_argument("--rate", type=float, default=Schedule.rate, help="peak learning rate")
-    parser.add_argument("--quick", action="store_true", help="60 steps, to see that everything works")
+    parser.add_argument("--quick", action="store_true", help="30 steps, to see that everything works")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     arguments = parser.parse_args()
@@ -173,7 +173,7 @@ def main() -> None:
     torch.use_deterministic_algorithms(True)
     generator = torch.Generator().manual_seed(arguments.seed)
     config = Config()
-    steps = 60 if arguments.quick else arguments.steps
+    steps = 30 if arguments.quick else arguments.steps
     schedule = Schedule(steps=steps, rate=arguments.rate, warmup=min(Schedule.warmup, steps // 4 + 1))
     data, _, source = corpus.read()
     validation = corpus.read_windows(HERE / "validation.bin", config.context + 1)
@@ -187,7 +187,7 @@ def main() -> None:
         losses = f"train {row['train']:.4f}  validation {row['validation']:.4f}"
         print(f"{row['step']:6.0f}  {losses}  {elapsed:.0f} s", flush=True)
 
-    rows = train(model, data, validation, schedule, generator, every=20 if arguments.quick else 250, report=report)
+    rows = train(model, data, validation, schedule, generator, every=steps if arguments.quick else 250, report=report)
     loss = rows[-1]["validation"]
     record: dict[str, object] = {
         "model": asdict(config) | {"parameters": sum(parameter.numel() for parameter in model.parameters())},

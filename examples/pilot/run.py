@@ -29,7 +29,7 @@ from recipes import RECIPES, Recipe
 from rf8sim._base.files import write_files
 
 SEEDS = 3
-QUICK_STEPS, QUICK_ROWS = 60, 16
+QUICK_STEPS, QUICK_ROWS = 20, 16
 WIDTH, QUICK_WIDTH = 2048, 128  # of the matrices on which costs are measured
 
 
