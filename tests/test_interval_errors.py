@@ -21,7 +21,7 @@ SCHEMES = (
 
 
 def one_by_one(x, scheme, scales):
-    quantized = quantize(x, scheme, scale=scales)
+    quantized = quantize(np.where(np.isfinite(x), x, np.float32(0)), scheme, scale=scales)
     errors = RowErrors(scheme.format, len(x), finite_only=True)
     errors.add(x, quantized.codes, *row_scales(quantized))
     return errors
@@ -74,7 +74,8 @@ def test_every_bit_is_that_of_the_elements(name):
 def check(x, schemes, summary):
     steps = [find_steps(scheme, scales, summary) for scheme, scales in schemes]
     kept = [pair for pair, step in zip(schemes, steps, strict=True) if step is not None]
-    errors = IntervalErrors([step for step in steps if step is not None], len(x))
+    all_finite = bool(np.isfinite(x).all())
+    errors = IntervalErrors([step for step in steps if step is not None], len(x), all_finite)
     half = len(x) // 2
     errors.add(x[:half, :20])  # in pieces, of rows and of parts of rows
     errors.add(x[half:], half)
@@ -82,7 +83,7 @@ def check(x, schemes, summary):
     for rows, (scheme, scales) in zip(errors.of_schemes(), kept, strict=True):
         same(rows, one_by_one(x, scheme, scales))
     for (scheme, scales), step in zip(schemes, steps, strict=True):
-        finite = np.isfinite(quantize(x, scheme, scale=scales).dequantize(np.float64)).all()
+        finite = np.isfinite(quantize(x[np.isfinite(x)], scheme, scale=scales).dequantize(np.float64)).all()
         assert finite == (step is not None)
 
 
@@ -109,9 +110,23 @@ def test_steps_are_all_those_that_the_elements_take():
         assert np.array_equal(steps.quantized.codes[place], quantize(x, scheme, scale=scales).codes)
 
 
-def test_what_is_not_finite_has_no_steps():
+@pytest.mark.parametrize("share", [1e-3, 0.5, 1.0])
+def test_what_is_not_finite_is_passed_over(share):
+    x = weights()
+    rng = np.random.default_rng(7)
+    rows = np.flatnonzero(rng.random(len(x)) < 0.5)
+    x[rows] = np.where(rng.random((rows.size, x.shape[1])) < share, np.float32(np.nan), x[rows])
+    x[2, :3], x[-1] = [np.inf, -np.inf, np.nan], -np.inf
+    assert np.isfinite(x).all(axis=1).any()
+    x.flags.writeable = False
+    check(x, [(s, choose_scales(x, s)) for s in map(as_scheme, SCHEMES)], ggd.MagnitudeHistogram.from_array(x))
+    nothing = np.full((3, 5), np.nan, np.float32)
+    check(nothing, [(as_scheme("rf8/none"), Chosen(()))], ggd.MagnitudeHistogram.from_array(nothing))
+
+
+def test_what_becomes_infinite_has_no_steps():
     scheme = as_scheme("e5m2/none@nearest-even/ieee")
-    for number, known in ((1.0, True), (np.inf, False), (np.nan, False), (1e30, False)):
+    for number, known in ((1.0, True), (np.inf, True), (np.nan, True), (1e30, False)):
         summary = ggd.MagnitudeHistogram.from_array(np.array([0.5, number], np.float32))
         assert (find_steps(scheme, Chosen(()), summary) is not None) == known
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -62,7 +62,7 @@ def find_steps(scheme: Scheme, scales: Chosen, summary: MagnitudeHistogram) -> S
     Returns
     -------
     Steps or None
-        The steps; None if an element is not finite, or becomes infinite or NaN.
+        The steps between the finite elements; None if one of these becomes infinite or NaN.
 
     Examples
     --------
@@ -73,8 +73,6 @@ def find_steps(scheme: Scheme, scales: Chosen, summary: MagnitudeHistogram) -> S
     >>> steps.first[:5].view(np.float32).tolist(), steps.quantized.codes[:5].tolist()
     ([0.0, 1.401298464324817e-45, 0.5000000596046448, 1.5, -0.0], [0, 0, 1, 2, 0])
     """
-    if summary.nan_count or summary.inf_count:
-        return None
     points = _likely_steps(scheme, scales, summary)
     while True:
         x = points.astype(np.uint32).view(np.float32)
@@ -117,9 +115,11 @@ class IntervalErrors:
     Parameters
     ----------
     schemes : sequence of Steps
-        Those of each scheme, for the range of the elements, which are finite.
+        Those of each scheme, for the range of the finite elements.
     rows : int
         Rows of the matrix.
+    all_finite : bool
+        Whether no element is infinite or NaN. Such are passed over, and looked for only if this is False.
 
     Examples
     --------
@@ -133,8 +133,8 @@ class IntervalErrors:
     [0.000625, 0.5]
     """
 
-    def __init__(self, schemes: Sequence[Steps], rows: int) -> None:
-        self.quantized = [steps.quantized for steps in schemes]
+    def __init__(self, schemes: Sequence[Steps], rows: int, all_finite: bool = True) -> None:
+        self.quantized, self._all_finite = [steps.quantized for steps in schemes], all_finite
         self._lanes = [None, *schemes]  # a lane of zeros, for the squares
         self._groups = [_Group(self._lanes[at : at + _LANES], rows) for at in range(0, len(self._lanes), _LANES)]
 
@@ -149,8 +149,9 @@ class IntervalErrors:
             The row of the matrix that is the first of the piece.
         """
         data = np.ascontiguousarray(x, np.float32)
-        for group in self._groups:
-            group.add(data, row)
+        for first, part in [(0, data)] if self._all_finite else _finite_parts(data):
+            for group in self._groups:
+                group.add(part, row + first)
 
     def of_schemes(self) -> list[RowErrors]:
         """Return the errors in each scheme."""
@@ -160,6 +161,20 @@ class IntervalErrors:
             for at, steps in enumerate(self._lanes)
             if steps is not None
         ]
+
+
+def _finite_parts(x: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield rows, and the first one's number: those that are finite together, of others alone what is finite."""
+    finite, start = np.isfinite(x), 0
+    for row in np.flatnonzero(~finite.all(axis=1)).tolist():
+        if start < row:
+            yield start, x[start:row]
+        rest = x[row, finite[row]].reshape(1, -1)
+        rest.flags.writeable = x.flags.writeable  # for the kernel it would be another type, compiled anew
+        yield row, rest
+        start = row + 1
+    if start < len(x):
+        yield start, x[start:]
 
 
 class _Group:

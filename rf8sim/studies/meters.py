@@ -245,4 +245,5 @@ def _share(
         if steps is not None:
             measured.append(meter)
             found.append(steps)
-    return _Shared(measured, IntervalErrors(found, shape[0])) if measured else None
+    all_finite = not summary.nan_count and not summary.inf_count
+    return _Shared(measured, IntervalErrors(found, shape[0], all_finite)) if measured else None
