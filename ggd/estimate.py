@@ -25,6 +25,9 @@ Method = Literal["ml", "moments", "half-moments"]
 
 _FEWEST = 10  # distinct magnitudes below which nothing is fitted
 _CHANCE = 1e-3  # of as many values that far out, below which they are outliers
+_LARGEST_CHANCE = 1e-6  # of a value so large in a sample of the fit that no larger one is allowed for
+_SHORT_TAIL = 3.0  # times that is the largest value of data whose tail the fit does not have
+_SHORT_TAIL_OF_MISFIT = 1.5, 0.01  # the same where the fit is also this many bits per value off
 OFF_CENTRE = 0.5  # a mean of more root mean squares is no centre
 _PULL = 0.1, 3.0  # relative change of the shape, and change in standard errors, for which outliers are held to account
 
@@ -75,7 +78,8 @@ def fit(
     FitResult
         Data that determine no shape (all zeros, a single value, a constant magnitude, uniform data) give NaN
         parameters, ``trusted=False`` and the reason. A fit that does not describe the data (values of two clusters, of
-        one sign, on a coarse grid), or that a few outliers decide, has its numbers, ``trusted=False`` and the reason.
+        one sign, on a coarse grid), that a few outliers decide, or whose tail ends long before the data's, has its
+        numbers, ``trusted=False`` and the reason.
 
     Raises
     ------
@@ -258,9 +262,29 @@ def _doubt(histogram: MagnitudeHistogram, result: FitResult) -> str:
             f"no generalized Gaussian about {result.loc:.3g} describes the values: a histogram saves "
             f"{result.misfit:.2g} bits per value"
         )
+    if tail := _short_tail(histogram, result):
+        return tail
     if error > LARGEST_ERROR * shape:
         return f"too few values ({histogram.nonzero_count}): the standard error of the shape is {error:.2g}"
     return ""
+
+
+def _short_tail(histogram: MagnitudeHistogram, result: FitResult) -> str:
+    """Say that the largest value lies far beyond all that the fit allows for, or nothing if it does not."""
+    if not result.stderr.shape > 0.0 or result.method == "censored":  # the shape was asked for, or the tail left out
+        return ""
+    a, n = 1.0 / result.shape, result.n
+    allowed = result.scale * float(special.gammainccinv(a, _LARGEST_CHANCE / n)) ** a
+    ratio = histogram.abs_max / allowed
+    if not (ratio > _SHORT_TAIL or (ratio > _SHORT_TAIL_OF_MISFIT[0] and result.misfit > _SHORT_TAIL_OF_MISFIT[1])):
+        return ""
+    cells = histogram.cells()
+    beyond = int(cells.counts[np.abs(cells.mean) > allowed].sum())
+    call = f"ggd.fit(w, censor={2.0 * max(beyond, 1) / n:.1g})"
+    return (
+        f"the tail is heavier than this fit's: the largest of {n:,} values, {histogram.abs_max:.3g}, is {ratio:.2g} "
+        f"times as large as any that it allows; in Python: {call}"
+    )
 
 
 def _off_centre(histogram: MagnitudeHistogram, loc: float) -> str:

@@ -44,10 +44,14 @@ class Quantizer(NamedTuple):
 
 
 def lloyd_max(density: GGD, levels: int) -> Quantizer:
-    """Return the quantizer of least mean squared error with a given number of levels.
+    """Return the symmetric quantizer of least mean squared error with a given number of levels.
 
     Each value is the mean of its cell and each boundary lies halfway between values (Lloyd 1982, Max 1960). Solved by
     Newton's method from the companding quantizer that is best for many levels (Panter and Dite 1951).
+
+    From shape 1 on no quantizer of as many levels is better. Below, with an even number of levels, one that has a value
+    near the peak and one value less on a side is: by 0.33 dB at shape 0.5 with 2 levels, 0.75 dB at shape 0.3, 0.01 dB
+    at 0.8 with 6.
 
     Parameters
     ----------

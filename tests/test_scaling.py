@@ -332,3 +332,14 @@ def test_expected_scales_do_not_clip_heavy_tails_for_nothing(fmt, least):
     normal = np.random.default_rng(0).normal(size=100_000)
     by = {rule: rf8sim.quantize(normal, f"int4/tensor,{rule}") for rule in ("ggd", "max")}
     assert float(by["ggd"].scale) < 0.8 * float(by["max"].scale)
+
+
+def test_what_a_scale_rounds_is_what_the_docstring_says():
+    """Of integers beyond 2**53 and of quotients that underflow, a decision may change; without a scale none does."""
+    above_a_tie = np.array([201 * 2**49 + 1])  # 100.5 times the scale, and one more
+    assert rf8sim.decode(rf8sim.quantize(above_a_tie, "int8", scale=2.0**50).codes, "int8").tolist() == [100]
+    assert rf8sim.decode(rf8sim.quantize(above_a_tie + 2**10, "int8", scale=2.0**50).codes, "int8").tolist() == [101]
+    posit = rf8sim.quantize(np.array([2**53 + 1, 3 * 2**52 + 1]), "bfloat16/none").codes
+    assert rf8sim.decode(posit, "bfloat16").tolist() == [2.0**53, 3 * 2.0**52]
+    tie = np.array([257 * 2**54 + 1])  # of bfloat16: up, which float64 would round to even
+    assert rf8sim.decode(rf8sim.quantize(tie, "bfloat16/none").codes, "bfloat16").tolist() == [258 * 2.0**54]

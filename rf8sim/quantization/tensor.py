@@ -166,8 +166,11 @@ def quantize(
 ) -> QuantizedTensor:
     """Choose scales for a tensor and encode it.
 
-    The quotient ``x / scale`` is formed in float64. For scales that are powers of two it is exact; for others it is
-    rounded to 53 bits, which for float32 data and decision boundaries of at most 28 bits changes no decision.
+    The quotient ``x / scale`` is formed in float64. For scales that are powers of two it is exact where it is a normal
+    float64 number; for others it is rounded to 53 bits, which for float32 data and decision boundaries of at most 28
+    bits changes no decision. Not exact are integers beyond 2**53 with a scale, which are rounded to float64 first, and
+    quotients below 2**-1022, which are rounded to subnormal numbers or to zero. Without scales (``int8/none``) all
+    input is encoded exactly.
 
     Parameters
     ----------

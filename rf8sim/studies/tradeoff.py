@@ -88,7 +88,7 @@ class Bound:
     uniform_db : float
         The uniform quantizer whose indices take that entropy: the best simple quantizer at all but low rates.
     lloyd_max_db : float or None
-        The best quantizer of 2**bits values in each tensor, not entropy-coded; None unless bits are whole.
+        The best symmetric quantizer of 2**bits values in each tensor, not entropy-coded; None unless bits are whole.
     """
 
     kind: str

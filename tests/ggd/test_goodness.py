@@ -90,3 +90,40 @@ def test_nothing_to_say():
     assert math.isnan(fit(np.zeros(5)).misfit)
     assert math.isnan(fit(bimodal(10_000), censor=0.1).misfit)
     assert math.isnan(ggd.fit_grouped([-2.0, -1.0, 0.0, 1.0, 3.0, 9.0], [1, 5, 7, 4, 2]).misfit)
+
+
+# --- tails that a fit does not have -----------------------------------------------------------------------------------
+
+
+def test_one_value_far_out_is_named():
+    """A single value of 30 deviations in 100,000 moves the shape by ten standard errors."""
+    x = np.random.default_rng(0).normal(size=100_000)
+    clean = ggd.fit(x)
+    x[0] = 30.0
+    fit = ggd.fit(x)
+    assert clean.trusted
+    assert clean.shape - fit.shape > 9 * clean.stderr.shape
+    assert not fit.trusted
+    assert fit.reason == (
+        "the tail is heavier than this fit's: the largest of 100,000 values, 30, is 4 times as large as any that it "
+        "allows; in Python: ggd.fit(w, censor=2e-05)"
+    )
+    censored = ggd.fit(x, censor=2e-5)
+    assert censored.trusted
+    assert abs(censored.shape - clean.shape) < clean.stderr.shape
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_heavier_tail_is_not_trusted(seed):
+    """Student's t: the largest value lies far beyond what the generalized Gaussian allows for."""
+    x = np.random.default_rng(seed).standard_t(3, size=100_000)
+    fit = ggd.fit(x)
+    assert np.abs(x).max() > 4 * fit.distribution.isf(0.5 / x.size)
+    assert not fit.trusted
+    assert "heavier than this fit's" in fit.reason or "lie beyond what this fit predicts" in fit.reason
+
+
+@pytest.mark.parametrize("shape", [0.3, 0.5, 1.0, 2.0, 6.0])
+def test_samples_of_the_family_keep_their_trust(shape):
+    for seed in range(20):
+        assert ggd.fit(ggd.GGD(shape).sample(20_000, seed=seed)).trusted, (shape, seed)
