@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from ggd.quantizer import expected_mse_scaled as expected_mse_scaled
     from ggd.quantizer import expected_mse_stochastic as expected_mse_stochastic
     from ggd.quantizer import index_entropy as index_entropy
+    from ggd.rates import dead_zone as dead_zone
+    from ggd.rates import feedback_gain as feedback_gain
+    from ggd.rates import optimized_rounding as optimized_rounding
     from ggd.reshaping import deepshape as deepshape
     from ggd.result import FitResult as FitResult
     from ggd.theory import QuantizerTheory as QuantizerTheory
@@ -52,11 +55,13 @@ _HOME = {
     "cell_probabilities": "quantizer",
     "compare_estimators": "families",
     "compare_families": "families",
+    "dead_zone": "rates",
     "deepshape": "reshaping",
     "entropy_coded_uniform": "optimal",
     "expected_mse": "quantizer",
     "expected_mse_scaled": "quantizer",
     "expected_mse_stochastic": "quantizer",
+    "feedback_gain": "rates",
     "fit": "estimate",
     "fit_asymmetric": "asymmetric",
     "fit_grouped": "grouped",
@@ -67,6 +72,7 @@ _HOME = {
     "index_entropy": "quantizer",
     "lloyd_max": "optimal",
     "MagnitudeHistogram": "histogram",
+    "optimized_rounding": "rates",
     "panter_dite": "optimal",
     "quantizer_theory": "theory",
     "QuantizerTheory": "theory",

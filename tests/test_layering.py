@@ -23,7 +23,7 @@ LAYERS = {
         {"distribution", "torch_distribution", "torch_callbacks"},
         {"histogram", "quantizer", "result", "rivals"},
         {"floats", "grouped", "optimal", "theory", "prior", "rival_fits"},
-        {"estimate"},
+        {"estimate", "rates"},
         {"asymmetric"},
         {"families", "reshaping"},
         {"groups"},
