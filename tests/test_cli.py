@@ -220,6 +220,7 @@ WRITERS = {
     "dequantize": ["M", "-o"], "plan": ["M", "--budget", "bits<=9", "-o"], "fit": ["M", "--report"],
     "formats": ["rf8", "--figure"], "compare": ["M", "M", "--report"], "compare-schemes": ["M", "-o"],
     "pack": ["M", "-o"], "unpack": ["M", "-o"],
+    "compress": ["M", "--text", "M", "--budget", "kl<=1", "-o"],
 }  # fmt: skip
 
 

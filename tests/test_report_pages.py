@@ -17,6 +17,7 @@ import rf8sim.report
 from ggd.survey import summarize, survey
 from rf8sim import cli
 from rf8sim.checkpoints.requirements import parse_requirement
+from rf8sim.compression.methods import METHODS, Compression, Point, TensorSize
 from rf8sim.models.evaluation import Datapath, Evaluation
 from rf8sim.models.outputs import LayerEffect, LayerInputs, ModelOutputs, OutputQuality
 from rf8sim.models.precision import Precision
@@ -64,12 +65,19 @@ def evaluated(_):
     return Evaluated(tuple(results), "validation.bin")
 
 
+def compressed(_):
+    points = [Point(name, price, 4.0 - price, 0.01 * price) for name in METHODS for price in (0.5, 1.0, 2.0)]
+    sizes = TensorSize(ODD, (4, 4), "int8/tensor,max", 3.0), TensorSize("b", (4, 4), "e3m4/tensor,max", 3.0)
+    return Compression(ODD, "t", "next-token", "kl<=0.01", points[13], tuple(points), sizes, 9, 3, ("spare",))
+
+
 SUBJECTS = {
     "report": contents,
     "fit": fits,
     "evaluate": evaluated,
     "tradeoff": lambda path: measure_tradeoff(path, ("rf8", "int8"), steps=(0.5, 1.0)),
     "prune": lambda path: measure_sparsity(path, [Pattern(share=0.0), Pattern(group=(2, 4))]),
+    "compress": compressed,
     "plan": lambda path: plan_checkpoint(path, parse_requirement("sqnr>=20dB"), measure_menu(path, ("rf8", "int8"))),
     "rf-family": lambda _: theory((1.0,), 4, 5),
     "compare": lambda path: compare(contents(path), contents(path)),

@@ -18,6 +18,7 @@ import numpy as np
 from .._base.files import flush, read_json
 from .._version import __version__
 from ..quantization.scaling import Chosen
+from ..quantization.tensor import QuantizedTensor
 from .arrays import to_array
 from .checkpoint import CHUNK_ELEMENTS, Checkpoint, TensorInfo
 from .compressed_tensors import quantization_config
@@ -72,6 +73,7 @@ def write_quantized(
     plan: Plan | None = None,
     protection: Protection | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    rounded: Mapping[str, QuantizedTensor] | None = None,
 ) -> list[Written]:
     """Quantize a checkpoint.
 
@@ -89,6 +91,8 @@ def write_quantized(
         Which weights are kept exactly.
     progress : callable, optional
         Called with a tensor's name, the elements done and the elements in all.
+    rounded : mapping of str to QuantizedTensor, optional
+        Codes and scales of tensors that were rounded in another way, for which the plan has the same scheme.
 
     Returns
     -------
@@ -115,7 +119,7 @@ def write_quantized(
             for task in tasks:
                 if progress:
                     progress(task.info.name, done, total)
-                _write_tensor(task, writer, protection)
+                _write_tensor(task, writer, protection, (rounded or {}).get(task.info.name))
                 done += task.info.size
             form.sha256 = {name: writer.digests[name] for name in sorted(writer.digests)}
             strings["rf8sim"] = written_form(form)
@@ -205,7 +209,9 @@ def _config(tasks: Sequence[Task]) -> dict[str, Any] | None:
 # --- one tensor ---------------------------------------------------------------------------------------------
 
 
-def _write_tensor(task: Task, writer: Writer, protection: Protection | None) -> None:
+def _write_tensor(
+    task: Task, writer: Writer, protection: Protection | None, rounded: QuantizedTensor | None = None
+) -> None:
     name, info = task.info.name, task.info
     if task.recipe is None:
         _copy(task, writer)
@@ -220,7 +226,11 @@ def _write_tensor(task: Task, writer: Writer, protection: Protection | None) -> 
     largest, nans = 0.0, 0
     if not coded:
         writer.begin(task.entries[0].name)
-    for piece in quantized_pieces(info, task.recipe, places, task.scales):
+    if rounded is not None and (rounded.scheme, rounded.shape) != (task.recipe.scheme, info.shape):
+        raise ValueError(f"tensor {name!r}: is rounded as {rounded.scheme}, shape {rounded.shape}, where the plan has "
+                         f"{task.recipe.scheme}, shape {info.shape}")  # fmt: skip
+    chosen = [rounded] if rounded is not None else quantized_pieces(info, task.recipe, places, task.scales)
+    for piece in chosen:
         if coded:
             pieces.append(piece)
         else:

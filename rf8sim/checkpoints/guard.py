@@ -12,7 +12,7 @@ import re
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import msgspec
 from .._base.display import bits_in_words
 from .._base.files import check_place, staged
 from .._version import __version__
+from ..quantization.tensor import QuantizedTensor
 from .checkpoint import Checkpoint, open_checkpoint
 from .comparison import Comparison, compare, decibels
 from .conversion import write_quantized
@@ -101,6 +102,7 @@ def quantize_checkpoint(
     require: Sequence[str | Requirement] = (),
     evaluate: Evaluate | None = None,
     progress: Progress | None = None,
+    rounded: Mapping[str, QuantizedTensor] | None = None,
 ) -> Manifest:
     """Quantize a checkpoint, check the result, and put it in place if all is as required.
 
@@ -121,6 +123,9 @@ def quantize_checkpoint(
         What measures ``loss`` and ``metric``: `model_loss` or `command_metric`.
     progress : callable, optional
         Called with what is at work, what is done and what there is in all.
+    rounded : mapping of str to QuantizedTensor, optional
+        Codes and scales of tensors that were rounded in another way (`rf8sim.compression`), for which the plan has the
+        same scheme; not for GGUF nor with protection.
 
     Returns
     -------
@@ -166,12 +171,15 @@ def quantize_checkpoint(
     for file in dict.fromkeys(file for tensor in checkpoint for file in tensor.files):
         if output.exists() and single and os.path.samefile(file, output):
             raise ValueError(f"{output}: output would overwrite the input; choose another path")
+    if rounded and (as_gguf or protection is not None):
+        raise ValueError(f"{output}: tensors that are rounded already go into .safetensors, and none of their weights "
+                         "is protected")  # fmt: skip
     if as_gguf:
         if protection is not None or needs:
             raise ValueError(f"{output}: GGUF holds no protected weights, and is not evaluated here: use .safetensors")
         return _to_gguf(checkpoint, output, plan, requirements, progress)
     with staged(output) as (beside, place):
-        written = write_quantized(checkpoint, output, beside, plan, protection, progress)
+        written = write_quantized(checkpoint, output, beside, plan, protection, progress, rounded)
         damage = find_damage(beside)
         figure = float(len(damage))
         checks = [

@@ -19,7 +19,7 @@ from ..checkpoints.errors import CheckpointWarning
 from ._common import Command, app
 
 # Each module of commands registers its own in the app; help lists them in this order.
-from . import measure, formats, compare, store, pack, compress, schemes  # isort: skip  # noqa: F401
+from . import measure, formats, compare, store, pack, compress, compress_model, schemes  # isort: skip  # noqa: F401
 from . import hardware, hardware_hdl, doctor  # isort: skip  # noqa: F401
 
 for _registered in app.registered_commands:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
@@ -12,12 +13,14 @@ from .._base.files import read_json
 from ._common import progress_bar
 
 if TYPE_CHECKING:
+    from ..checkpoints.requirements import Requirement
     from ..models.outputs import ModelOutputs
     from ..models.precision import Precision
     from ..quantization.scheme import Scheme
+    from ..torch.compression import CompressedModel
     from ..torch.divergence import ModelPredictions
 
-__all__ = ["TextOptions", "evaluate_text", "needs_text", "predictions_of", "read_precisions"]
+__all__ = ["TextOptions", "compressed_by_text", "evaluate_text", "needs_text", "predictions_of", "read_precisions"]
 
 _PARAGRAPHS = 16  # that layers are measured on, of a model of embeddings
 
@@ -150,6 +153,53 @@ def predictions_of(
     if not pretrained.causal:
         raise ValueError(f"{folder}: the model predicts no tokens, so its predictions have no divergence")
     return ModelPredictions(pretrained.model, windows_of(pretrained, text, tokens, context), names, progress)
+
+
+def compressed_by_text(
+    folder: Path, names: Sequence[str], budget: Requirement, options: TextOptions, curves: bool, quiet: bool
+) -> CompressedModel:
+    """Open the model of a folder and compress those of its matrices that are tensors of the checkpoint.
+
+    Returns
+    -------
+    CompressedModel
+        Its tensors have the checkpoint's names.
+
+    Raises
+    ------
+    ValueError
+        If PyTorch or transformers is missing, or the model or the text cannot be read or does not suffice.
+    """
+    text = _read_text(options.text)
+    try:
+        from ..torch.compression import compress_model
+        from ..torch.divergence import names_in
+        from ..torch.pretrained import load_pretrained, set_threads, windows_of
+    except ModuleNotFoundError as error:
+        raise _without_torch(error) from None
+    if options.threads is not None:
+        set_threads(options.threads)
+    pretrained = load_pretrained(folder)
+    batches = windows_of(pretrained, text, options.tokens, options.context)
+    cut = len(batches) - len(batches) // 4
+    if cut == len(batches):
+        raise ValueError(f"--text {options.text}: {len(batches)} windows are too few, 4 are needed: give more text")
+    spelled = {parameter: name for name, parameter in names_in(pretrained.model, names).items()}
+    chosen = _chosen(options)
+    with progress_bar(quiet) as progress:
+        result = compress_model(
+            pretrained.model,
+            batches[:cut],
+            batches[cut:],
+            budget,
+            filter_fn=lambda name, parameter: name in spelled and chosen(spelled[name], parameter),
+            curves=curves,
+            name=pretrained.name,
+            data=options.text.name,
+            progress=progress,
+        )
+    tensors = {spelled[name]: tensor for name, tensor in result.tensors.items()}
+    return replace(result, tensors=tensors)
 
 
 def _read_text(path: Path) -> str:

@@ -103,6 +103,14 @@ class InputFactor:
         """The geometric mean of the weights, which sets the error at a rate."""
         return float(np.exp(np.log(self.weights).mean()))
 
+    def alone(self) -> InputFactor:
+        """Return the same without feedback: each column by its second moment, as if inputs did not go together."""
+        if not self.feedback.size:
+            return self
+        # The diagonal of R diag(weights) R.T.
+        moments = np.square(self.feedback) @ self.weights + self.weights
+        return InputFactor(self.order, moments, np.zeros((0, 0)))
+
     def by_column(self) -> NDArray[np.float64]:
         """Return the weights in the order of the columns."""
         weights = np.empty_like(self.weights)

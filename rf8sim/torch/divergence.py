@@ -14,7 +14,7 @@ from .evaluation import EvaluateConfig, evaluate, evaluating
 from .matrices import Matrices, Spool, as_floats, find_matrices
 from .predictions import compare, run_batch, tensor_of
 
-__all__ = ["ModelPredictions"]
+__all__ = ["ModelPredictions", "names_in"]
 
 
 class ModelPredictions:
@@ -51,7 +51,7 @@ class ModelPredictions:
 
     def __init__(self, model: nn.Module, batches: Sequence[Any], names: Sequence[str], progress: Any = None) -> None:
         self.model, self.batches, self._progress, self._done = model, list(batches), progress, 0
-        self.names = _names_in(model, names)
+        self.names = names_in(model, names)
         items = {item.name: item for item in find_matrices(model)}
         for name, parameter in self.names.items():
             if parameter not in items or items[parameter].transposed:
@@ -100,7 +100,7 @@ class ModelPredictions:
         return sum(means) / len(means)
 
 
-def _names_in(model: nn.Module, names: Sequence[str]) -> dict[str, str]:
+def names_in(model: nn.Module, names: Sequence[str]) -> dict[str, str]:
     """Return the model's name of each matrix of a checkpoint."""
     known = {name for name, _ in model.named_parameters()}
     prefix = str(getattr(model, "base_model_prefix", "") or "")

@@ -196,13 +196,14 @@ class Matrices:
         try:
             for index, scheme in schemes.items():
                 dtype = np.float64 if self.items[index].parameter.dtype is torch.float64 else np.float32
-                self._write(index, self.quantized(index, scheme).dequantize(dtype))
+                self.write(index, self.quantized(index, scheme).dequantize(dtype))
             yield
         finally:
             for index in schemes:
-                self._write(index, self.original(index))
+                self.write(index, self.original(index))
 
-    def _write(self, index: int, numbers: Any) -> None:
+    def write(self, index: int, numbers: Any) -> None:
+        """Put numbers in place of a matrix, of the shape that `original` gives."""
         item = self.items[index]
         values = torch.from_numpy(np.ascontiguousarray(numbers.T if item.transposed else numbers))
         with torch.no_grad():

@@ -104,7 +104,7 @@ def targets(batch: Any, logits: Tensor, task: str) -> Tensor:
 
 def embeddings(batch: Any, output: Tensor) -> Tensor:
     """Return a vector for each sample: the mean over positions that the mask keeps, as float64."""
-    wide = output.detach().cpu().double()
+    wide = output.cpu().double()
     if wide.ndim == 3:
         mask = _mask(batch)
         if mask is None or mask.shape != wide.shape[:2]:
@@ -171,7 +171,7 @@ def compare(batch: Any, original: Tensor, output: Tensor, task: str) -> Comparis
         One of `TASKS`.
     """
     if task == "outputs":
-        before, after = embeddings(batch, original), embeddings(batch, output)
+        before, after = (embeddings(batch, values.detach()) for values in (original, output))
         cosines = torch.nn.functional.cosine_similarity(before, after, dim=-1)
         same = (before == after).all(-1)
         cosines = torch.where(same, torch.ones_like(cosines), cosines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ...compression.methods import Compression
 from ...models.outputs import ModelOutputs
 from ...studies.planning import Planned
 from ...studies.pruning import Sparsity
@@ -18,6 +19,7 @@ from . import (
     evaluation,
     fit,
     model,
+    model_compression,
     plan,
     pruning,
     rf_family,
@@ -38,8 +40,19 @@ from .tensors import tensors
 from .weights import weights
 
 __all__ = [
-    "COMPARE", "COMPARE_CHECKPOINTS", "COMPARE_SCHEMES", "EVALUATE", "EVALUATE_MODEL", "FIT", "PAGES", "PLAN", "PRUNE",
-    "REPORT", "RF_FAMILY", "TRADEOFF",
+    "COMPARE",
+    "COMPARE_CHECKPOINTS",
+    "COMPARE_SCHEMES",
+    "COMPRESS",
+    "EVALUATE",
+    "EVALUATE_MODEL",
+    "FIT",
+    "PAGES",
+    "PLAN",
+    "PRUNE",
+    "REPORT",
+    "RF_FAMILY",
+    "TRADEOFF",
 ]  # fmt: skip
 
 _LOSSES = "The same command gives the same page, except for the last digits of losses on other machines."
@@ -128,6 +141,17 @@ PLAN: Kind[Planned] = Kind(
     _LOSSES,
 )
 
+COMPRESS: Kind[Compression] = Kind(
+    "compress",
+    lambda found: f"{found.model} compressed: {found.budget}",
+    model_compression.verdict,
+    model_compression.overview,
+    Compression.to_json,
+    (model_compression.curves, model_compression.tensors, model_compression.method),
+    "The same command gives the same page, except for last digits with another number of threads or on another "
+    "machine.",
+)
+
 RF_FAMILY: Kind[Sequence[Member]] = Kind(
     "rf_family",
     lambda _: "Exponent bits and depth of the RF family",
@@ -177,6 +201,7 @@ PAGES: dict[str, Kind[Any]] = {
     "tradeoff": TRADEOFF,
     "prune": PRUNE,
     "plan": PLAN,
+    "compress": COMPRESS,
     "rf-family": RF_FAMILY,
     "compare": COMPARE,
     "compare checkpoints": COMPARE_CHECKPOINTS,
