@@ -87,9 +87,13 @@ def network() -> nn.Sequential:
     return nn.Sequential(*(nn.Linear(SIZE, SIZE) for _ in range(LAYERS)))
 
 
-def stepping(model: nn.Module) -> Callable[[], object]:
-    x = torch.randn(BATCH, SIZE, generator=torch.Generator().manual_seed(0))
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+def wide() -> nn.Sequential:
+    return nn.Sequential(*(nn.Linear(2 * SIZE, 2 * SIZE) for _ in range(LAYERS)))
+
+
+def stepping(model: nn.Sequential, optimizer: torch.optim.Optimizer | None = None) -> Callable[[], object]:
+    x = torch.randn(BATCH, model[0].in_features, generator=torch.Generator().manual_seed(0))
+    optimizer = optimizer or torch.optim.SGD(model.parameters(), lr=1e-3)
 
     def run() -> None:
         optimizer.zero_grad()
@@ -118,19 +122,21 @@ def steps(rounds: int) -> Iterator[str]:
 
 
 def constrained(rounds: int) -> Iterator[str]:
+    """Race whole steps of training, for the constraint's share depends on what else a step does."""
     contenders = {}
     for name, options in {
         "AdamW": None, "estimated shape, every 100 steps": {}, "estimated shape, each step": {"every": 1},
-        "shape 1": {"shape": 1.0}, "the source's step": {"update": "source", "per": "model"},
+        "shape 1": {"shape": 1.0}, "explicit": {"update": "explicit"}, "the source's step": {"update": "source"},
     }.items():  # fmt: skip
-        model = network()
-        for parameter in model.parameters():
-            parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)) * 1e-3
+        model = ggd.torch.gg_init_(wide(), 0.8, generator=torch.Generator().manual_seed(0))
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
         if options is not None:
             ggd.torch.RateConstraint(model, lam=1e-4, **options).attach(optimizer)
-        contenders[name] = optimizer.step
-    yield f"## The constraint: a step of AdamW on {LAYERS} × {SIZE} × {SIZE} weights, with and without"
+        contenders[name] = stepping(model, optimizer)
+    yield (
+        f"## The constraint: a step of AdamW on {LAYERS} × Linear({2 * SIZE}, {2 * SIZE}) at batch {BATCH}, weights of "
+        "shape 0.8"
+    )
     yield table(race(contenders, rounds), "")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-__all__ = ["count_cells", "count_cells_rounded", "count_patterns"]
+__all__ = ["count_cells", "count_cells_rounded", "count_patterns", "shrink_float32"]
 
 _jit = nb.njit(cache=True, nogil=True, error_model="numpy")
 
@@ -330,3 +330,50 @@ def sample_blocks(key, first, block, p, edges, heights, loc, scale, out):  # typ
                     s2 = state[2]
                     s3 = state[3]
             out[i] = loc + scale * (sign * t)
+
+
+@_jit
+def _root(s, shape):  # type: ignore[no-untyped-def]
+    """Return the larger positive root u of ``u + u^(shape - 1) = s``: by Newton's method, from where it descends."""
+    power = shape - 1.0
+    if shape < 1.0:
+        u = s
+        for _ in range(60):
+            tail = u**power
+            lower = u - (u + tail - s) / (1.0 + power * tail / u)
+            if not lower < u:
+                break
+            u = lower
+        return u
+    log = min(np.log(s), np.log(s) / power)
+    for _ in range(60):
+        u, tail = np.exp(log), np.exp(power * log)
+        change = (u + tail - s) / (u + power * tail)
+        log -= change
+        if abs(change) < 1e-12:
+            break
+    return np.exp(log)
+
+
+@_jit
+def shrink_float32(weights, unit, shape, threshold, last, first_cell, coefficients, inexact):  # type: ignore[no-untyped-def]
+    """Apply a `ggd.shrinkage.ShrinkTable` in place; NaN stays NaN."""
+    inverse = 1.0 / unit
+    shift = np.int64(47)
+    mask = np.int64((1 << 47) - 1)
+    to_place = 2.0**-47
+    for i in range(weights.size):
+        weight = np.float64(weights[i])
+        s = abs(weight) * inverse
+        if s <= threshold:
+            weights[i] = np.copysign(np.float32(0.0), weights[i])
+        elif s < last:
+            pattern = np.float64(s).view(np.int64)
+            cell = (pattern >> shift) - first_cell
+            if cell < 0 or inexact[cell]:
+                u = _root(s, shape)
+            else:
+                f = (pattern & mask) * to_place
+                u = ((coefficients[cell, 3] * f + coefficients[cell, 2]) * f + coefficients[cell, 1]) * f
+                u += coefficients[cell, 0]
+            weights[i] = np.float32(np.copysign(u * unit, weight))

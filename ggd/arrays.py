@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["as_numpy", "in_kind"]
+__all__ = ["as_numpy", "in_kind", "memory_of"]
 
 
 def as_numpy(x: Any) -> NDArray[Any]:
@@ -111,3 +112,35 @@ def _to_torch(array: NDArray[Any]) -> Any:
     if array.dtype.name != "bfloat16":
         return torch.from_numpy(array)
     return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+
+
+def memory_of(tensor: Any, dtype: Any) -> NDArray[Any]:
+    """Return the memory of a contiguous PyTorch tensor of the CPU as an array; the caller keeps the tensor alive.
+
+    ``tensor.numpy()`` would fix the size of the storage for good, which sharded training frees and takes again.
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        Contiguous.
+    dtype : dtype
+        The numpy type of its elements.
+
+    Returns
+    -------
+    ndarray
+        Of the tensor's shape; what is written to it is written to the tensor.
+
+    Examples
+    --------
+    >>> import torch
+    >>> tensor = torch.zeros(2, 2)
+    >>> memory_of(tensor, np.float32)[0] = 1.0
+    >>> tensor.tolist()
+    [[1.0, 1.0], [0.0, 0.0]]
+    """
+    shape = tuple(tensor.shape)
+    if not tensor.numel():
+        return np.empty(shape, dtype)
+    buffer = (ctypes.c_ubyte * (tensor.numel() * tensor.element_size())).from_address(tensor.data_ptr())
+    return np.frombuffer(buffer, dtype).reshape(shape)

@@ -540,12 +540,12 @@ def test_small_steps_on_narrow_weights_are_taken_on_average(dtype):
 
 
 def test_rounding_at_random_takes_neighbours_of_every_number():
-    from ggd.torch import _drawn
+    from ggd.torch_steps import drawn as draw
 
     for dtype in (torch.bfloat16, torch.float16):
         numbers = torch.cat([torch.randn(4000), torch.randn(4000) * 1e-7, torch.tensor([0.0, -0.0, 65000.0])])
         spacing = 2 * torch.finfo(dtype).eps * numbers.abs() + 2.0**-24
-        drawn = torch.stack([_drawn(numbers, dtype, seed).float() for seed in range(200)])
+        drawn = torch.stack([draw(numbers, numbers.to(dtype), seed).float() for seed in range(200)])
         assert bool(((drawn - numbers).abs() <= spacing).all())
         exact = numbers.to(dtype).float() == numbers
         assert bool((drawn[:, exact] == numbers[exact]).all())
