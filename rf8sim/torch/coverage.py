@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from torch import nn
 from torch.nn.utils import parametrize
 
+from ggd.torch_shards import is_sharded
+
 __all__ = [
     "Coverage",
     "FilterFn",
@@ -164,6 +166,8 @@ def check_parameter(name: str, module: nn.Module, leaf: str) -> None:
             f"the {leaf} of {where} is parametrized (weight_norm, spectral_norm, ...) and computed in each pass: "
             "remove the parametrization first, or leave the module out with filter_fn"
         )
+    if is_sharded(getattr(module, leaf, None)):
+        raise ValueError(f"the {leaf} of {where} is sharded already: call quantize_ first and fully_shard afterwards")
     if not isinstance(getattr(module, leaf, None), nn.Parameter):
         raise ValueError(f"{where} has no {leaf} to quantize: leave it out with filter_fn")
 

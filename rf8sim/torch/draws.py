@@ -71,7 +71,8 @@ class Draws(nn.Module):
         """Return the seed of the step, for a parameter as it is."""
         if not torch.compiler.is_compiling():
             state = parameter._version, self._steps
-            if self._previous is not None and self._previous[0] != state[0] and self._previous[1] == state[1]:
+            # A version that is lower is that of another tensor with the same numbers, as when a model is sharded.
+            if self._previous is not None and self._previous[0] < state[0] and self._previous[1] == state[1]:
                 self.advance()
             self._previous = parameter._version, self._steps
         return self.seed + self.step * 0x1E3779B97F4A7C15 & _SEEDS

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from ggd.torch_shards import gathered
+
 from ..formats import Format
 from ..quantization.blocks import Block, scale_shape
 from ..quantization.numbers import number_dtype
@@ -177,7 +179,7 @@ def drawn_seed(key: str, generator: torch.Generator | None = None, seed: int | T
 
 def choose_for(x: Tensor, scheme: Scheme) -> Chosen:
     """Return the scales that the codec chooses for a tensor."""
-    data = x.detach().cpu()
+    data = gathered(x.detach()).cpu()
     return choose_scales((data.float() if data.dtype is torch.bfloat16 else data).numpy(), scheme)
 
 

@@ -13,6 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ggd.torch_shards import gathered, is_sharded, through_all
+
 from .._base.checks import choose
 from ..formats import Format
 from ..quantization.scaling import Chosen
@@ -162,6 +164,9 @@ class FakeQuantize(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight as its scheme stores it."""
+        return through_all(self._rounded, weight) if is_sharded(weight) else self._rounded(weight)
+
+    def _rounded(self, weight: Tensor) -> Tensor:
         scheme = self.config.scheme
         key = constant_key(scheme)
         seed = None if self.draws is None else self.draws(weight)
@@ -427,6 +432,12 @@ def dequantize_(model: nn.Module, *, keep: str = "rounded") -> nn.Module:
                 f"the {leaf} of module {name or '(the model itself)'!r} has another parametrization ({others}): "
                 "remove that first"
             )
+        if is_sharded(chain.original):
+            raise ValueError(
+                f"the {leaf} of module {name or '(the model itself)'!r} is sharded over ranks: its rounded weights are "
+                "those of quantized_tensors(model), its plain ones those of "
+                "torch.distributed.checkpoint.state_dict.get_model_state_dict"
+            )
         weights.append((module, leaf, getattr(module, leaf).detach().clone()))
     for module, leaf, rounded in weights:
         original, order = module.parametrizations[leaf].original, module.parametrizations.order
@@ -504,7 +515,7 @@ def quantized_schemes(model: nn.Module) -> dict[str, Scheme]:
 
 def _numpy(tensor: Tensor) -> Any:
     """Return a tensor as a numpy array; bfloat16 as the float32 numbers that they are."""
-    tensor = tensor.detach().cpu()
+    tensor = gathered(tensor.detach()).cpu()
     return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
 
 

@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ggd.arrays import memory_of
+
 from .._base.threads import in_pieces
 from ..codec import dispatch as kernels
 from ..codec.codec import decode, encode, whole_table
@@ -237,10 +239,15 @@ def stochastic_by(x: Tensor, words: Tensor, fmt: Format, overflow: Overflow) -> 
 # --- rounding by the codec --------------------------------------------------------------------------------------------
 
 
+_NUMPY = {
+    torch.float64: np.float64, torch.float32: np.float32, torch.float16: np.float16,
+    torch.bfloat16: ml_dtypes.bfloat16, torch.bool: np.bool_,
+}  # fmt: skip
+
+
 def _array(x: Tensor) -> NDArray[Any]:
     """Return a contiguous tensor of the CPU as an array over the same memory."""
-    plain = x.detach()
-    return plain.view(torch.int16).numpy().view(ml_dtypes.bfloat16) if x.dtype is torch.bfloat16 else plain.numpy()
+    return memory_of(x, _NUMPY[x.dtype])
 
 
 def _rounded_by_codec(
@@ -253,7 +260,7 @@ def _rounded_by_codec(
     rounding = Rounding(scheme.rounding, scheme.overflow, 0 if seed is None else int(seed))
     mode, overflow = check_choices(scheme.format, rounding)
     ends = limits(scheme.format, mode, overflow, x.dtype if scale is None else torch.float64)
-    arrays = _array(x), _array(result), inside.numpy()
+    arrays = _array(x), _array(result), _array(inside)
     factor, shift = (None if given is None else given.detach().to(torch.float64).numpy() for given in (scale, offset))
     group = _group(factor, scheme, shape)
     cells = None
