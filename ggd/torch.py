@@ -31,9 +31,12 @@ from ggd.torch_callbacks import trainer_callback
 from ggd.torch_constraint import FilterFn, RateConstraint, choose, constrained_parameters, gg_penalty
 from ggd.torch_distribution import GeneralizedGaussian
 from ggd.torch_shards import copy_, gathered
+from ggd.torch_signals import ActivationConstraint, GradientConstraint
 
 __all__ = [
+    "ActivationConstraint",
     "GeneralizedGaussian",
+    "GradientConstraint",
     "RateConstraint",
     "deepshape_",
     "gg_init_",

@@ -32,6 +32,7 @@ LAYERS = {
         {"survey"},
         {"findings"},
         {"torch_constraint"},
+        {"torch_signals"},
         {"torch", "__main__"},
     ),
     "rf8sim": (
@@ -60,6 +61,7 @@ TORCH_USERS = {
     "ggd.arrays",
     "ggd.torch",
     "ggd.torch_constraint",
+    "ggd.torch_signals",
     "ggd.torch_steps",
     "ggd.torch_shards",
     "ggd.torch_distribution",
