@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -159,6 +160,37 @@ def test_what_is_read_from_its_beginning_only_is_not_divided(tmp_path):
         for tensor in open_checkpoint(tmp_path / name)
     ]
     assert found == [1, 1, 4]
+
+
+class Ways:
+    """Work that says how it was done."""
+
+    def __call__(self, tensor, advance):
+        return "at once"
+
+    def parts(self, tensor):
+        return [range(1), range(1, 2)]
+
+    def summarize(self, tensor, rows):
+        return rows
+
+    def prepare(self, tensor, summaries):
+        return summaries
+
+    def measure(self, tensor, rows, prepared, advance):
+        return rows
+
+    def merge(self, tensor, prepared, measured):
+        return f"in {len(measured)} parts"
+
+
+@pytest.mark.parametrize(("threads", "largest"), [(2, "in 2 parts"), (4, "in 2 parts"), (1, "at once")])
+def test_threads_divide_what_is_a_large_share_of_their_work(threads, largest):
+    tensors = [SimpleNamespace(name=str(i), size=size) for i, size in enumerate([10] * 90 + [400] + [10] * 90)]
+    assert list(map_tensors(Ways(), tensors, threads=threads)) == ["at once"] * 90 + [largest] + ["at once"] * 90
+    alike = [SimpleNamespace(name=str(i), size=10) for i in range(8 * threads)]
+    assert set(map_tensors(Ways(), alike, threads=threads)) == {"at once"}
+    assert set(map_tensors(Ways(), alike[1:], threads=threads)) == {"at once" if threads == 1 else "in 2 parts"}
 
 
 def test_progress_in_parts(checkpoint):

@@ -57,7 +57,7 @@ def run(
     chunk_elements : int
         The most elements of a tensor held at a time, by each thread.
     threads : int, optional
-        Tensors measured at a time, and parts of a large one; by default as many as the process has processors.
+        Tensors measured at a time, or parts of a large one; by default as many as the process has processors.
     cluster : Cluster, optional
         A Dask cluster that measures instead.
     journal : Path, optional

@@ -60,6 +60,10 @@ class Parts(Protocol):
         """Return the result for the tensor."""
 
 
+_SHARES = 8
+"""A tensor smaller than such a share of a thread's work leaves the others without work for no longer than that."""
+
+
 class _StoppedError(Exception):
     """Raised in a thread whose result nobody waits for any more."""
 
@@ -193,7 +197,8 @@ def map_tensors(
     ----------
     work : callable
         Takes a tensor and a function to call with the elements that are done; for a cluster, it and its result can be
-        pickled. If it is `Parts` besides, large tensors are divided between the threads or the processes of a cluster.
+        pickled. If it is `Parts` besides, large tensors are divided between the processes of a cluster, or between the
+        threads where each thread has few tensors of that size.
     tensors : sequence of TensorInfo
         Whose results are wanted.
     threads : int, optional
@@ -228,8 +233,12 @@ def map_tensors(
         return result
 
     left = [index for index in range(len(tensors)) if index not in known]
-    divided = {index: rows for index in left if len(rows := _parts(work, tensors[index])) > 1}
-    count = min(threads or available_threads(), len(left) + sum(map(len, divided.values())))
+    count = threads or available_threads()
+    # What comes before, between and after the passes is done by one thread: many tensors are better done side by side.
+    least = 0 if cluster else sum(tensors[index].size for index in left) // (_SHARES * count)
+    large = [index for index in left if tensors[index].size > least]
+    divided = {index: rows for index in large if len(rows := _parts(work, tensors[index])) > 1}
+    count = min(count, len(left) + sum(map(len, divided.values())))
     computed: Generator[_Result]
     if cluster is not None and left:
         computed = _on_cluster(cluster, work, tensors, left, divided, finish)
