@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from ggd.distribution import GGD
 from ggd.reshaping import deepshape
-from ggd.torch_callbacks import trainer_callback
+from ggd.torch_callbacks import lightning_callback, trainer_callback
 from ggd.torch_constraint import FilterFn, RateConstraint, choose, constrained_parameters, gg_penalty
 from ggd.torch_distribution import GeneralizedGaussian
 from ggd.torch_shards import copy_, gathered
@@ -42,6 +42,7 @@ __all__ = [
     "gg_init_",
     "gg_normal_",
     "gg_penalty",
+    "lightning_callback",
     "trainer_callback",
 ]
 

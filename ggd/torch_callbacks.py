@@ -1,13 +1,15 @@
-"""The rate constraint in a training loop of others: a callback of transformers' Trainer."""
+"""The rate constraint in training loops of others: callbacks of transformers' and of Lightning's Trainer."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["STATE_FILE", "trainer_callback"]
+__all__ = ["STATE_FILE", "lightning_callback", "trainer_callback"]
 
 STATE_FILE = "rate_constraint.json"
 """Name of the file of a constraint's state in each checkpoint folder."""
@@ -67,6 +69,73 @@ def trainer_callback(constraint: Any) -> Any:
                 self.handle = None
 
     return RateConstraintCallback()
+
+
+def lightning_callback(constraint: Any) -> Any:
+    """Return a callback of Lightning's Trainer that runs a constraint; its state is part of Lightning's checkpoints.
+
+    Parameters
+    ----------
+    constraint : ggd.torch.RateConstraint
+        On the parameters of the module that is trained, or of a part of it. Of several optimizers the one that holds
+        them is followed.
+
+    Returns
+    -------
+    lightning.pytorch.Callback
+        For ``Trainer(..., callbacks=[...])``, of the package ``lightning`` or ``pytorch_lightning``, whichever is
+        imported.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If neither is installed.
+
+    Examples
+    --------
+    >>> import torch, ggd.torch
+    >>> constraint = ggd.torch.RateConstraint(torch.nn.Linear(4, 4), lam=1e-4)
+    >>> callback = ggd.torch.lightning_callback(constraint)  # doctest: +SKIP
+    """
+
+    class RateConstraintCallback(_lightning().Callback):  # type: ignore[misc]
+        """Attaches the constraint to the trainer's optimizer while it trains."""
+
+        handle: Any = None
+
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            holding = [optimizer for optimizer in trainer.optimizers if _holds(optimizer, constraint)]
+            self.handle = constraint.attach((holding or trainer.optimizers)[0])
+
+        def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+            if self.handle is not None:
+                self.handle.remove()
+                self.handle = None
+
+        def state_dict(self) -> dict[str, Any]:
+            return dict(constraint.state_dict())
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            constraint.load_state_dict(state_dict)
+
+    return RateConstraintCallback()
+
+
+def _lightning() -> Any:
+    """Return the module of Lightning's callbacks: of the two packages that have it, the one that is imported."""
+    names = ("lightning.pytorch", "pytorch_lightning")
+    for name in sorted(names, key=lambda name: name not in sys.modules):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError:
+            continue
+    raise ModuleNotFoundError("the callback needs Lightning: pip install lightning")
+
+
+def _holds(optimizer: Any, constraint: Any) -> bool:
+    """Return whether an optimizer holds every parameter of a constraint."""
+    held = {id(param) for group in optimizer.param_groups for param in group["params"]}
+    return all(id(param) in held for param in constraint.params.values())
 
 
 def _folder(args: Any, state: Any) -> Path:
