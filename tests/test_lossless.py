@@ -167,6 +167,9 @@ def test_a_folder_comes_back(tmp_path):
     names = [path.relative_to(tmp_path / "back") for path in (tmp_path / "back").rglob("*") if path.is_file()]
     assert len(names) == 5
     assert all((source / name).read_bytes() == (tmp_path / "back" / name).read_bytes() for name in names)
+    (source / f"{shards[0]}.rf8z").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="move one of them away"):
+        pack_checkpoint(source, tmp_path / "again")
     with pytest.raises(CheckpointError, match="lies in the folder"):
         pack_checkpoint(source, source / "packed")
 

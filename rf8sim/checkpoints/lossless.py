@@ -367,6 +367,8 @@ def _carry_over(
         place.parent.mkdir(parents=True, exist_ok=True)
         if path in files:
             targets.append(place.with_name(renamed(place.name)))
+            if path.with_name(targets[-1].name).exists():
+                raise CheckpointError(f"{source}: holds {path.name} and {targets[-1].name}: move one of them away")
         else:
             shutil.copyfile(path, place)
             flush(place)
