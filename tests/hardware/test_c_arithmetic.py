@@ -36,7 +36,7 @@ void draws(const double *x, const uint32_t *words, int n, int bits, int variant,
 }
 """
 OPERATIONS = ("add", "subtract", "multiply", "divide")
-SANITIZED = ["-fsanitize=undefined", "-fno-sanitize-recover=all"]
+SANITIZED = ["-O1", "-fsanitize=undefined", "-fno-sanitize-recover=all"]
 
 
 def slow(*names):
