@@ -231,7 +231,9 @@ def draw(reports: Mapping[str, PackReport], path: Path) -> None:
             x, y = ([t.bits if which else t.prediction.bits for t in shown] for which in (0, 1))
             sizes = [6 + 3e-5 * t.size for t in shown]
             shapes = [t.prediction.shape for t in shown]
-            ends = min(*x, *y) - 0.05, max(*x, *y) + 0.05
+            ends = min(x) - 0.15, max(x) + 0.1
+            if below := sum(bits < ends[0] for bits in y):
+                axes.text(ends[0] + 0.01, ends[0] + 0.01, f"{below} below")
             axes.plot(ends, ends, color="0.7", linewidth=1, zorder=0)
             points = axes.scatter(x, y, s=sizes, c=shapes, cmap="viridis", vmin=0.8, vmax=2.2, linewidths=0)
             axes.set(title=title, xlabel="predicted, bits a number", xlim=ends, ylim=ends)
@@ -242,7 +244,8 @@ def draw(reports: Mapping[str, PackReport], path: Path) -> None:
 
 def predicted(report: PackReport) -> list[Any]:
     """Return the matrices with a prediction: of a few numbers a table and checksums are most of what they take."""
-    return [t for t in report.tensors if t.prediction is not None and t.size >= 10_000]
+    tensors = (t for t in report.tensors if t.prediction is not None and t.size >= 10_000)
+    return [t for t in tensors if min(t.shape) > 1]
 
 
 def summary(name: str, report: PackReport) -> str:
