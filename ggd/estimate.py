@@ -382,13 +382,14 @@ class _Magnitudes:
     def power_sums(self, p: float | Array) -> tuple[Array, Array, Array]:
         """Return log of S = mean |x|^p, S'/S and S''/S, derivatives with respect to p; of p's shape.
 
-        The spread of a cell round its mean enters to second order.
+        The spread of a cell round its mean enters to second order, unless the cell is that of subnormal numbers, of
+        which the second order says nothing: a weight stays positive.
         """
         q = np.asarray(p, dtype=np.float64)[..., None]
         exponent = q * self.log
         top = exponent.max(axis=-1, keepdims=True)
         power = self.count * np.exp(exponent - top)
-        weight = power * (1.0 + 0.5 * q * (q - 1.0) * self.spread)
+        weight = power * np.maximum(1.0 + 0.5 * q * (q - 1.0) * self.spread, 1e-3)
         s0 = weight.sum(axis=-1)
         spread, p1 = power * self.spread, q[..., 0] - 0.5
         s1 = weight @ self.log + p1 * spread.sum(axis=-1)

@@ -288,3 +288,11 @@ def test_why_distinct_magnitudes_are_few():
     assert fit(np.array([1.0, -1.0, 2.0])).reason.endswith("among 3 nonzero values")
     with pytest.raises(ValueError, match=r"seed must be integers that are not negative, .* got 1\.5"):
         GGD(1.0).sample(3, seed=1.5)
+
+
+def test_magnitudes_of_many_octaves_raise_no_warning():
+    """Subnormal numbers share a cell whose spread is a thousand times its mean."""
+    w = np.zeros((8, 64))
+    w[1], w[2, 0], w[3], w[4, 32:], w[5], w[6] = np.linspace(-1, 1, 64), 1, 1e-6, 3e-5, 1e-38, 1e-45
+    with np.errstate(all="raise", under="ignore"):
+        assert fit(w.astype(np.float32)).n > 0
