@@ -61,7 +61,18 @@ def test_curves_without_a_common_quality_are_not_compared():
     """The control: a curve that is never so good, however cheap, has no change and no coverage."""
     found = bd_rate(REFERENCE, ([0.01, 0.02], [0.1, 0.4]))
     assert math.isnan(found.change)
-    assert found.coverage == 0.0
+    assert (found.coverage, found.missed) == (0.0, 1.0)
+    better = bd_rate(REFERENCE, ([1.0, 2.0], [0.9, 0.95]))
+    assert math.isnan(better.change)
+    assert (better.coverage, better.missed) == (0.0, 0.0)
+
+
+def test_what_is_missed_lies_above_the_curve_and_not_below():
+    short_of_the_best = bd_rate(REFERENCE, ([2.0, 4.0], [0.5, 0.7]))
+    without_the_worst = bd_rate(REFERENCE, ([4.0, 8.0], [0.7, 0.8]))
+    assert short_of_the_best.missed == pytest.approx(1 / 3, rel=1e-12)
+    assert short_of_the_best.coverage == pytest.approx(2 / 3, rel=1e-12)
+    assert (without_the_worst.missed, without_the_worst.coverage) == pytest.approx((0.0, 1 / 3), rel=1e-12)
 
 
 def test_only_qualities_near_the_best_count():

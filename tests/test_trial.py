@@ -286,7 +286,7 @@ def test_a_recipe_that_is_never_so_good_does_not_hold():
             for point in row["curve"]:
                 point["test"]["loss"] += 5.0
     claim = verdict_of(rows, "The source's step saves bits over")
-    assert (claim.verdict, claim.numbers) == ("does not hold", "bits never so good on some seed, 3 seeds")
+    assert (claim.verdict, claim.numbers) == ("does not hold", "bits quality not reached on some seed, 3 seeds")
 
 
 def test_intervals():

@@ -16,7 +16,7 @@ from rf8sim.studies.rate_curves import BDRate, bd_rate, rate_at
 Row = dict[str, Any]
 Curve = tuple[list[float], list[float]]
 WITHIN = {"loss": 0.3, "accuracy": 0.1}  # of the baseline's best: a model worse than that is not used
-COVERAGE = 0.75  # of the baseline's range that a curve must share with it to be compared
+MISSED = 0.25  # of the baseline's range of quality: the most that may be better than all of a curve
 
 
 def read(path: Path) -> list[Row]:
@@ -35,13 +35,15 @@ def runs(rows: list[Row]) -> dict[Run, Row]:
     return {Run(**row["run"]): row for row in rows if row["kind"] == "run"}
 
 
-def curve(rows: list[Row], family: str, strength: float | None, seed: int, *, part: str, measure: str) -> Curve | None:
+def curve(
+    rows: list[Row], family: str, strength: float | None, seed: int, *, part: str, measure: str, rate: str = "bits"
+) -> Curve | None:
     """Return rates and qualities of a recipe on a seed: of a rounded family a point for each run. None without rows."""
     found = list(points(rows, family, strength, seed))
     if not found or (FAMILIES[family].rounded and len(found) < 2):
         return None
     sign = -1.0 if measure == "loss" else 1.0
-    return [point["bits"] for point in found], [sign * point[part][measure] for point in found]
+    return [point[rate] for point in found], [sign * point[part][measure] for point in found]
 
 
 def points(rows: list[Row], family: str, strength: float | None, seed: int) -> Iterator[Row]:
@@ -52,10 +54,10 @@ def points(rows: list[Row], family: str, strength: float | None, seed: int) -> I
 
 
 def against_baseline(
-    rows: list[Row], family: str, strength: float | None, seed: int, *, part: str, measure: str
+    rows: list[Row], family: str, strength: float | None, seed: int, *, part: str, measure: str, rate: str = "bits"
 ) -> BDRate | None:
     """Return the BD-rate of a recipe against the plain model, quantized and coded, of its seed; None without rows."""
-    options = {"part": part, "measure": measure}
+    options = {"part": part, "measure": measure, "rate": rate}
     theirs = curve(rows, family, strength, seed, **options)
     plain = curve(rows, BASELINE, 0.0, seed, **options)
     return None if theirs is None or plain is None else compare(plain, theirs, measure)
@@ -66,10 +68,15 @@ def compare(reference: Curve, curve: Curve, measure: str) -> BDRate:
     return bd_rate(reference, curve, within=WITHIN[measure])
 
 
+def fit(rate: BDRate) -> bool:
+    """Return whether a curve reaches enough of the baseline's quality to be compared."""
+    return rate.missed <= MISSED and not math.isnan(rate.change)
+
+
 def score(rows: list[Row], family: str, strength: float | None) -> float | None:
     """Return what a strength is chosen by: the BD-rate by the development loss on the first seed; None if unfit."""
     rate = against_baseline(rows, family, strength, SEEDS[0], part="develop", measure="loss")
-    return rate.change if rate is not None and rate.coverage >= COVERAGE else None
+    return rate.change if rate is not None and fit(rate) else None
 
 
 def chosen(rows: list[Row], family: str) -> float | None:

@@ -10,10 +10,11 @@ from statistics import mean, stdev
 import scoring
 from agenda import BASELINE, SEEDS
 from scipy.stats import t as student
-from scoring import COVERAGE, Row
+from scoring import Row
 
 FEWEST = 3  # seeds that an interval needs
 NEAR = 0.03  # nats: a loss this close to that of unrounded weights is called as good
+FAR = 0.1  # nats: nearly
 LEVEL = 0.95
 
 
@@ -44,19 +45,20 @@ class Interval:
         return "holds" if self.high < limit else "does not hold"
 
 
-def changes(rows: list[Row], family: str, *, measure: str = "loss", part: str = "test") -> dict[int, float]:
+def changes(rows: list[Row], family: str, *, measure: str = "loss", rate: str = "bits") -> dict[int, float]:
     """Return the log of the rate ratio of a family's chosen strength to coding alone, by seed.
 
-    Seeds without all runs of the family are left out; a seed whose curve shares too little quality with the
-    baseline's is infinite: at that quality the recipe is not to be had at any rate.
+    Seeds without all runs of the family are left out; a seed whose curve reaches too little of the baseline's quality
+    is infinite: at that quality the recipe is not to be had at any rate.
     """
-    strength = scoring.chosen(rows, family)
-    return {
-        seed: math.log1p(rate.change) if rate.coverage >= COVERAGE else math.inf
-        for seed in SEEDS
-        if scoring.complete(rows, family, strength, seed)
-        and (rate := scoring.against_baseline(rows, family, strength, seed, part=part, measure=measure)) is not None
-    }
+    strength, found = scoring.chosen(rows, family), {}
+    for seed in SEEDS:
+        if scoring.complete(rows, family, strength, seed):
+            options = {"part": "test", "measure": measure, "rate": rate}
+            change = scoring.against_baseline(rows, family, strength, seed, **options)
+            if change is not None:
+                found[seed] = math.log1p(change.change) if scoring.fit(change) else math.inf
+    return found
 
 
 def paired(rows: list[Row], family: str, other: str, *, measure: str = "loss") -> dict[int, float]:
@@ -68,7 +70,7 @@ def paired(rows: list[Row], family: str, other: str, *, measure: str = "loss") -
         if all(scoring.complete(rows, name, strengths[name], seed) for name in strengths):
             ours, theirs = (scoring.curve(rows, name, strengths[name], seed, **options) for name in (family, other))
             rate = scoring.compare(theirs, ours, measure)
-            found[seed] = math.log1p(rate.change) if rate.coverage >= COVERAGE else math.inf
+            found[seed] = math.log1p(rate.change) if scoring.fit(rate) else math.inf
     return found
 
 
@@ -148,7 +150,7 @@ def _share(text: str, bits: dict[int, float]) -> Claim:
         return Claim(text, "too few seeds", "no runs yet")
     left = [value / 32 for value in bits.values()]
     if any(math.isinf(value) for value in left):
-        return Claim(text, "does not hold", "never so good on some seed")
+        return Claim(text, "does not hold", "quality not reached on some seed")
     share = Interval.of(left)
     return Claim(text, share.verdict(1 - TOTAL), f"{100 * (1 - share.mean):.1f} % off, {share.seeds} seeds")
 
@@ -169,6 +171,6 @@ def _rf8(rows: list[Row]) -> Claim:
 def percents(change: Interval) -> str:
     """Return a relative change and its interval in words."""
     if math.isinf(change.mean):
-        return "never so good on some seed"
+        return "quality not reached on some seed"
     ends = "" if math.isnan(change.low) else f" ({100 * change.low:+.1f} to {100 * change.high:+.1f} %)"
     return f"{100 * change.mean:+.1f} %{ends}"

@@ -22,13 +22,17 @@ class BDRate(NamedTuple):
     low, high : float
         The range of quality that it is the mean over.
     coverage : float
-        That range as a share of the reference's: what a small one says nothing about is the rest.
+        That range as a share of the reference's.
+    missed : float
+        The share of the reference's range that is better than all of the curve: there it is not to be had at any rate.
+        What else is not covered lies below the curve's worst point.
     """
 
     change: float
     low: float
     high: float
     coverage: float
+    missed: float
 
 
 def frontier(rate: ArrayLike, quality: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -92,22 +96,24 @@ def bd_rate(reference: Sequence[ArrayLike], curve: Sequence[ArrayLike], *, withi
     --------
     >>> bd_rate(([2, 4, 8], [0.5, 0.7, 0.8]), ([1, 2, 4], [0.5, 0.7, 0.8])).change    # half, everywhere
     -0.5
-    >>> bd_rate(([2, 4], [0.5, 0.7]), ([2, 4], [0.8, 0.9])).coverage
-    0.0
+    >>> bd_rate(([2, 4], [0.5, 0.7]), ([1, 3], [0.2, 0.6]))[3:]    # never as good as the upper half
+    (0.5, 0.5)
     """
     if not within > 0.0:
         raise ValueError(f"the range of quality is positive, got {within!r}")
     (rates, qualities), (others, reached) = frontier(*reference), frontier(*curve)
     bottom = max(float(qualities[0]), float(qualities[-1]) - within)
     low, high = max(bottom, float(reached[0])), min(float(qualities[-1]), float(reached[-1]))
+    span = float(qualities[-1]) - bottom
+    missed = min(1.0, (float(qualities[-1]) - high) / span) if span > 0.0 else float(high < qualities[-1])
     if not low < high:
-        return BDRate(math.nan, low, high, 0.0)
+        return BDRate(math.nan, low, high, 0.0, missed)
     # Both are linear between all corners of the two: the trapezoids are exact.
     corners = np.unique(np.concatenate([[low, high], qualities, reached]))
     corners = corners[(corners >= low) & (corners <= high)]
     gap = np.interp(corners, reached, np.log(others)) - np.interp(corners, qualities, np.log(rates))
     mean = float(np.trapezoid(gap, corners)) / (high - low)
-    return BDRate(math.expm1(mean), low, high, (high - low) / (float(qualities[-1]) - bottom))
+    return BDRate(math.expm1(mean), low, high, (high - low) / span, missed)
 
 
 def rate_at(curve: Sequence[ArrayLike], quality: float) -> float:
