@@ -242,8 +242,8 @@ def make_rows(factors, seeds=(0, 1, 2), noise=0.01):
                 ]  # fmt: skip
                 quality = {"loss": 0.9, "accuracy": 0.75}
                 unrounded = None if run.step else {"develop": quality, "test": quality}
-                rows.append({"kind": "run", "run": vars(run), "seconds": 1.0, "curve": curve, "unrounded": unrounded,
-                             "setting": {"trunk": 9, "branch": 200, "tokens": 8, "develop": 5, "test": 7,
+                rows.append({"kind": "run", "run": vars(run), "seconds": 1.0, "trained": 1.0, "curve": curve,
+                             "unrounded": unrounded, "setting": {"trunk": 9, "branch": 200, "tokens": 8, "develop": 5, "test": 7,
                                          "grid": list(agenda.GRID)}})  # fmt: skip
     return rows
 
@@ -287,6 +287,11 @@ def test_a_recipe_that_is_never_so_good_does_not_hold():
                 point["test"]["loss"] += 5.0
     claim = verdict_of(rows, "The source's step saves bits over")
     assert (claim.verdict, claim.numbers) == ("does not hold", "bits quality not reached on some seed, 3 seeds")
+
+
+def test_the_committed_page_is_that_of_the_committed_rows():
+    rows = scoring.read(ROOT / "reports" / "trial.jsonl")
+    assert (ROOT / "reports" / "trial.md").read_text(encoding="utf-8") == page.page(rows, "trial.svg")
 
 
 def test_intervals():

@@ -47,10 +47,10 @@ def curve(
 
 
 def points(rows: list[Row], family: str, strength: float | None, seed: int) -> Iterator[Row]:
-    """Yield the points that a recipe came to on a seed."""
+    """Yield the points that a recipe came to on a seed, at the steps of the setting."""
     for run, row in runs(rows).items():
         if (run.family, run.strength, run.seed) == (family, strength, seed):
-            yield from row["curve"]
+            yield from (point for point in row["curve"] if point["step"] in row["setting"]["grid"])
 
 
 def against_baseline(
@@ -102,6 +102,12 @@ def complete(rows: list[Row], family: str, strength: float | None, seed: int) ->
     return strength is not None and all(run in made for run in runs_of(FAMILIES[family], strength, seed))
 
 
+def seed_complete(rows: list[Row], seed: int, *, needed: bool = True) -> bool:
+    """Return whether a seed has all runs of the families that it needs, or of all families."""
+    names = [name for name, family in FAMILIES.items() if family.needed or not needed]
+    return all(complete(rows, name, chosen(rows, name), seed) for name in names)
+
+
 def unrounded_rise(rows: list[Row], family: str) -> dict[int, float]:
     """Return the test loss of a family's unrounded weights less the plain model's, by seed."""
     made, strength = runs(rows), chosen(rows, family)
@@ -128,3 +134,15 @@ def bits_near(rows: list[Row], family: str, near: float) -> dict[int, float]:
 def format_rows(rows: list[Row]) -> dict[Run, Row]:
     """Return the rows of number formats by their run."""
     return {Run(**row["run"]): row for row in rows if row["kind"] == "formats"}
+
+
+def time_of_a_step(rows: list[Row], family: str) -> str:
+    """Return the least processor time of a family's training steps over the plain ones', as a ratio."""
+
+    def least(name: str) -> float:
+        made = [row for run, row in runs(rows).items() if run.family == name]
+        steps = [row["setting"]["branch"] + row["setting"]["trunk"] * FAMILIES[name].always for row in made]
+        return min((row["trained"] / count for row, count in zip(made, steps, strict=True)), default=math.nan)
+
+    ratio = least(family) / least(BASELINE)
+    return "–" if math.isnan(ratio) else f"{ratio:.1f} times"

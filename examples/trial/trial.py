@@ -109,11 +109,11 @@ class Trial:
         print(f"{run.key} in formats", flush=True)
 
     def proceed(self) -> bool:
-        """Make the next thing that is missing; return whether there was any. Formats come once a seed is complete."""
+        """Make the next thing that is missing and return whether there was any; formats come with a seed's last run."""
         made = set(scoring.runs(self.rows))
         run = next_run(made, partial(scoring.score, self.rows))
         judged = {Run(**row["run"]) for row in self.rows if row["kind"] == "formats"}
-        complete = [seed for seed in SEEDS if run is None or seed < run.seed]
+        complete = [seed for seed in SEEDS if scoring.seed_complete(self.rows, seed)]
         for other in self._for_formats(complete) if complete else []:
             if other not in judged:
                 self.formats(other)
