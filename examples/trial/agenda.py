@@ -73,6 +73,7 @@ FAMILIES = {
 }
 BASELINE = "plain"
 GRID = tuple(2.0**-k for k in (6, 5.5, 5, 4.75, 4.5))  # steps of the quantizer: 1/64 to 1/23
+FINER = (2.0**-6.5, 2.0**-7)  # steps beyond, of chosen strengths: where the loss of unrounded weights is kept
 ROUNDED_GRID = tuple(2.0**-k for k in (5.5, 5, 4.5))  # those that a rounded model is trained at
 SEEDS = (0, 1, 2, 3, 4)
 ENOUGH = 3  # seeds of all families before those that train longer, and before more seeds

@@ -18,6 +18,7 @@ from rf8sim.entropy.coding import compress
 from rf8sim.studies.rate_distortion import cost_of
 
 Record = dict[str, Any]
+PARTS = ("develop", "test")
 FORMATS = ("rf8/tensor", "e4m3fn/tensor", "mxfp4", "nvfp4")
 FLOATS = {"float32": 32, "float16": 16, "bfloat16": 16}
 
@@ -35,12 +36,12 @@ def quality(model: Classifier, texts: Texts, *, exact: bool = False) -> Record:
     return {"loss": float(torch.stack(losses).sum()) / len(texts), "accuracy": right / len(texts)}
 
 
-def judge(model: Classifier, split: Split, *, exact: bool = False) -> Record:
+def judge(model: Classifier, split: Split, parts: tuple[str, ...] = PARTS) -> Record:
     """Return the quality on the texts that recipes are chosen by, and on those that judge."""
-    return {part: quality(model, getattr(split, part), exact=exact) for part in ("develop", "test")}
+    return {part: quality(model, getattr(split, part)) for part in parts}
 
 
-def at_step(model: Classifier, split: Split, step: float) -> Record:
+def at_step(model: Classifier, split: Split, step: float, parts: tuple[str, ...] = PARTS) -> Record:
     """Return quality and bits per weight of a copy of a model rounded to a step.
 
     Bits are those of every parameter: codes with their tables, scales, what int8 does not hold; norms, biases and the
@@ -59,7 +60,7 @@ def at_step(model: Classifier, split: Split, step: float) -> Record:
         "bits_words": bits[f"encoder.{WORDS}"] / sizes[f"encoder.{WORDS}"],
         "bits_matrices": sum(bits[name] for name in layers) / weights,
         "zeros": zeros / weights,
-        **judge(trial, split),
+        **judge(trial, split, parts),
     }
 
 

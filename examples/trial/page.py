@@ -130,7 +130,7 @@ def savings_table(rows: list[Row]) -> str:
 def formats_table(rows: list[Row]) -> str:
     """Return what formats cost the plain models and those of the best prior."""
     lines = []
-    judged = scoring.format_rows(rows)
+    judged = scoring.rows_of(rows, "formats")
     for family in dict.fromkeys(run.family for run in judged):
         runs = {
             run.seed: {r["format"]: r for r in row["formats"]} for run, row in judged.items() if run.family == family
@@ -202,7 +202,7 @@ def page(rows: list[Row], figure: str) -> str:
     setting = rows[0]["setting"]
     by_seed = sorted({run.seed for run in scoring.runs(rows)})
     complete = [seed for seed in by_seed if scoring.seed_complete(rows, seed)]
-    full = [seed for seed in by_seed if scoring.seed_complete(rows, seed, needed=False)]
+    full = [seed for seed in by_seed if scoring.seed_complete(rows, seed, late=True)]
     plain = [row["unrounded"]["test"] for run, row in scoring.runs(rows).items() if run.family == BASELINE]
     verdicts = [[claim.text, f"**{claim.verdict}**", claim.numbers] for claim in claims(rows)]
     return PAGE.format(
@@ -308,8 +308,9 @@ strength that misses more than {missed} is not chosen.
 ## How much of 90 % is coding alone
 
 Fewest bits per weight, in between steps by log-linear interpolation, at which the test loss is at most {near:g}, or
-{far:g}, above that of the plain model unrounded; means over the seeds. Rounded recipes were trained at 1/45 and
-coarser steps, so that what they would reach at finer ones is not known.
+{far:g}, above that of the plain model unrounded; means over the seeds. Chosen strengths were measured at two finer
+steps for this, 1/91 and 1/128. Rounded recipes were trained at 1/45 and coarser steps: what they would reach at
+finer ones is not known.
 
 {savings}
 ## Number formats

@@ -32,7 +32,7 @@ def read(path: Path) -> list[Row]:
 
 def runs(rows: list[Row]) -> dict[Run, Row]:
     """Return the rows of fine-tunings by their run."""
-    return {Run(**row["run"]): row for row in rows if row["kind"] == "run"}
+    return rows_of(rows, "run")
 
 
 def curve(
@@ -102,9 +102,9 @@ def complete(rows: list[Row], family: str, strength: float | None, seed: int) ->
     return strength is not None and all(run in made for run in runs_of(FAMILIES[family], strength, seed))
 
 
-def seed_complete(rows: list[Row], seed: int, *, needed: bool = True) -> bool:
-    """Return whether a seed has all runs of the families that it needs, or of all families."""
-    names = [name for name, family in FAMILIES.items() if family.needed or not needed]
+def seed_complete(rows: list[Row], seed: int, *, late: bool = False) -> bool:
+    """Return whether a seed has all runs of the families that it needs, or of all that start from its trunk."""
+    names = [name for name, family in FAMILIES.items() if family.needed or (late and not family.always)]
     return all(complete(rows, name, chosen(rows, name), seed) for name in names)
 
 
@@ -127,13 +127,16 @@ def bits_near(rows: list[Row], family: str, near: float) -> dict[int, float]:
         points = curve(rows, family, strength, seed, part="test", measure="loss")
         plain = runs(rows).get(Run(BASELINE, 0.0, seed))
         if points is not None and plain is not None and complete(rows, family, strength, seed):
-            found[seed] = rate_at(points, -plain["unrounded"]["test"]["loss"] - near)
+            finer = rows_of(rows, "finer").get(Run(family, strength or 0.0, seed), {"curve": []})["curve"]
+            rates = [*points[0], *(point["bits"] for point in finer)]
+            qualities = [*points[1], *(-point["test"]["loss"] for point in finer)]
+            found[seed] = rate_at((rates, qualities), -plain["unrounded"]["test"]["loss"] - near)
     return found
 
 
-def format_rows(rows: list[Row]) -> dict[Run, Row]:
-    """Return the rows of number formats by their run."""
-    return {Run(**row["run"]): row for row in rows if row["kind"] == "formats"}
+def rows_of(rows: list[Row], kind: str) -> dict[Run, Row]:
+    """Return the rows of a kind by their run."""
+    return {Run(**row["run"]): row for row in rows if row["kind"] == kind}
 
 
 def time_of_a_step(rows: list[Row], family: str) -> str:
@@ -144,5 +147,5 @@ def time_of_a_step(rows: list[Row], family: str) -> str:
         steps = [row["setting"]["branch"] + row["setting"]["trunk"] * FAMILIES[name].always for row in made]
         return min((row["trained"] / count for row, count in zip(made, steps, strict=True)), default=math.nan)
 
-    ratio = least(family) / least(BASELINE)
-    return "–" if math.isnan(ratio) else f"{ratio:.1f} times"
+    ours, plain = least(family), least(BASELINE)
+    return f"{ours / plain:.1f} times" if ours >= 0.0 and plain > 0.0 else "–"

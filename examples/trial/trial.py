@@ -25,7 +25,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "sentence_embeddings"))
 
 import scoring
-from agenda import BASELINE, GRID, SEEDS, Run, next_run
+from agenda import BASELINE, FAMILIES, FINER, GRID, SEEDS, Run, next_run
 from classifier import Classifier, branch, build, trunk
 from judging import at_step, in_formats, judge
 from newsgroups import Split, read
@@ -108,16 +108,30 @@ class Trial:
         self.keep("formats", began, run=asdict(run), formats=in_formats(model, self.split))
         print(f"{run.key} in formats", flush=True)
 
+    def finer(self, run: Run) -> None:
+        """Judge a run's weights at finer steps and keep the row."""
+        began = time.process_time()
+        model = self._model(run.seed, torch.load(self.weights / f"{run.key}.pt"))
+        curve = [at_step(model, self.split, step, ("test",)) for step in FINER]
+        self.keep("finer", began, run=asdict(run), curve=curve)
+        print(f"{run.key} at finer steps", flush=True)
+
     def proceed(self) -> bool:
         """Make the next thing that is missing and return whether there was any; formats come with a seed's last run."""
         made = set(scoring.runs(self.rows))
         run = next_run(made, partial(scoring.score, self.rows))
-        judged = {Run(**row["run"]) for row in self.rows if row["kind"] == "formats"}
         complete = [seed for seed in SEEDS if scoring.seed_complete(self.rows, seed)]
+        formats = set(scoring.rows_of(self.rows, "formats"))
         for other in self._for_formats(complete) if complete else []:
-            if other not in judged:
+            if other not in formats:
                 self.formats(other)
                 return True
+        finer = set(scoring.rows_of(self.rows, "finer"))
+        for seed in SEEDS:
+            for other in self._for_finer(made, seed) if scoring.seed_complete(self.rows, seed, late=True) else []:
+                if other not in finer:
+                    self.finer(other)
+                    return True
         if run is not None:
             self.make(run)
         return run is not None
@@ -126,6 +140,12 @@ class Trial:
         """Return the plain runs, and of the first seed that of the prior that is best by the development texts."""
         best = Run(*scoring.best_prior(self.rows), SEEDS[0])
         return [best, *(Run(BASELINE, 0.0, seed) for seed in seeds)]
+
+    def _for_finer(self, made: set[Run], seed: int) -> list[Run]:
+        """Return the runs of a seed, with chosen strengths, that were not rounded."""
+        chosen = {name: scoring.chosen(self.rows, name) for name, family in FAMILIES.items() if not family.rounded}
+        runs = [Run(name, strength, seed) for name, strength in chosen.items() if strength is not None]
+        return [run for run in runs if run in made]
 
 
 def main() -> None:

@@ -102,6 +102,11 @@ SAVES = {
     "rounded": "Rounding while training saves bits over quantizing and coding alone",
     "rounded-source": "Rounding and the source's step together save bits over quantizing and coding alone",
 }
+TENTH = 0.1
+LARGE = {
+    "source": "The source's step saves a tenth of the bits or more over quantizing and coding alone",
+    "rounded-source": "Rounding and the source's step together save a tenth or more",
+}
 PAIRS = {
     ("source", "l1"): "The source's step saves more than L1",
     ("prior", "l1"): "Estimated shapes save more than L1",
@@ -120,15 +125,16 @@ UNTESTED = (
 def claims(rows: list[Row]) -> list[Claim]:
     """Return every claim with its verdict, computed from the rows."""
     found = [_claim(text, interval(changes(rows, family))) for family, text in SAVES.items()]
+    found += [_claim(text, interval(changes(rows, family)), -TENTH) for family, text in LARGE.items()]
     found += [_claim(text, interval(paired(rows, *pair))) for pair, text in PAIRS.items()]
     found += [_total(rows), _coding_alone(rows), _rf8(rows)]
     return found + [Claim(text, "not tested at this scale", "–") for text in UNTESTED]
 
 
-def _claim(text: str, change: Interval) -> Claim:
+def _claim(text: str, change: Interval, limit: float = 0.0) -> Claim:
     if not change.seeds:
         return Claim(text, "too few seeds", "no runs yet")
-    return Claim(text, change.verdict(), f"bits {percents(change)}, {change.seeds} seeds")
+    return Claim(text, change.verdict(limit), f"bits {percents(change)}, {change.seeds} seeds")
 
 
 def _total(rows: list[Row]) -> Claim:
@@ -150,14 +156,14 @@ def _share(text: str, bits: dict[int, float]) -> Claim:
         return Claim(text, "too few seeds", "no runs yet")
     left = [value / 32 for value in bits.values()]
     if any(math.isinf(value) for value in left):
-        return Claim(text, "does not hold", "quality not reached on some seed")
+        return Claim(text, "does not hold", "quality not reached on some seed by the steps measured")
     share = Interval.of(left)
     return Claim(text, share.verdict(1 - TOTAL), f"{100 * (1 - share.mean):.1f} % off, {share.seeds} seeds")
 
 
 def _rf8(rows: list[Row]) -> Claim:
     costs = []
-    for run, row in scoring.format_rows(rows).items():
+    for run, row in scoring.rows_of(rows, "formats").items():
         losses = {each["format"]: each["test"]["loss"] for each in row["formats"]}
         if run.family == BASELINE:
             costs.append(losses["rf8/tensor"] - losses["float32"])
