@@ -255,7 +255,7 @@ def verdict_of(rows, text):
 def test_verdicts_follow_the_rows():
     rows = make_rows({"source": 0.8, "l1": 1.0, "prior": 1.1, "rounded": 0.7, "rounded-source": 0.5})
     assert verdict_of(rows, "The source's step saves bits over").verdict == "holds"
-    assert verdict_of(rows, "L1 saves bits").verdict == "does not hold"
+    assert verdict_of(rows, "L1 saves bits").verdict == "not shown"
     assert verdict_of(rows, "The prior with estimated").verdict == "does not hold"
     assert verdict_of(rows, "Rounding while").verdict == "holds"
     assert verdict_of(rows, "The source's step saves more than L1").verdict == "holds"
@@ -316,7 +316,8 @@ def test_intervals():
     found = Interval.of([1.0, 2.0, 3.0])
     assert found.low == pytest.approx(2 - 4.302653 / math.sqrt(3), rel=1e-6)  # Student's t, 2 degrees of freedom
     assert found.verdict(5.0) == "holds"
-    assert found.verdict(4.0) == "does not hold"
+    assert found.verdict(4.0) == found.verdict(0.0) == "not shown"
+    assert found.verdict(-1.0) == "does not hold"
     assert math.isnan(Interval.of([1.0, 2.0]).low)
 
 

@@ -252,8 +252,9 @@ of {runs} fine-tunings, {hours} hours of processor time on one core, seeds: {see
 
 {verdicts}
 Numbers are means over the seeds with {level} confidence intervals (Student's t) where there are {fewest} or more.
-*Holds* means that the interval lies on the claim's side; *does not hold* that it does not, be it for want of seeds'
-agreement; *too few seeds* that there is no interval. *Not tested at this scale* is what these runs cannot show.
+*Holds* means that the interval lies on the claim's side, *does not hold* that it lies on the other, *not shown*
+that it has both, *too few seeds* that there is none. *Not tested at this scale* is what these runs cannot show. The
+intervals are of each claim by itself: of many, one in twenty would err.
 
 ![bits against test loss and accuracy, a line for each seed]({figure})
 

@@ -39,10 +39,12 @@ class Interval:
         return cls(centre, centre - half, centre + half, count)
 
     def verdict(self, limit: float = 0.0) -> str:
-        """Return whether the mean is shown to be below a limit."""
+        """Return whether the mean is below a limit: not shown where the limit is inside the interval."""
         if self.seeds < FEWEST:
             return "too few seeds"
-        return "holds" if self.high < limit else "does not hold"
+        if self.high < limit:
+            return "holds"
+        return "not shown" if self.low < limit else "does not hold"
 
 
 def changes(rows: list[Row], family: str, *, measure: str = "loss", rate: str = "bits") -> dict[int, float]:
@@ -158,7 +160,8 @@ def _share(text: str, bits: dict[int, float]) -> Claim:
     if any(math.isinf(value) for value in left):
         return Claim(text, "does not hold", "quality not reached on some seed by the steps measured")
     share = Interval.of(left)
-    return Claim(text, share.verdict(1 - TOTAL), f"{100 * (1 - share.mean):.1f} % off, {share.seeds} seeds")
+    ends = "" if math.isnan(share.low) else f" ({100 * (1 - share.high):.1f} to {100 * (1 - share.low):.1f} %)"
+    return Claim(text, share.verdict(1 - TOTAL), f"{100 * (1 - share.mean):.1f} %{ends} off, {share.seeds} seeds")
 
 
 def _rf8(rows: list[Row]) -> Claim:
