@@ -306,6 +306,8 @@ of magnitude.
 strength that misses more than {missed} is not chosen.
 
 {strengths}
+A family whose best strength is the strongest of its own would perhaps bear a stronger one.
+
 ## How much of 90 % is coding alone
 
 Fewest bits per weight, in between steps by log-linear interpolation, at which the test loss is at most {near:g}, or

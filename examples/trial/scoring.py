@@ -90,8 +90,10 @@ def title(family: str, strength: float | None) -> str:
 
 
 def best_prior(rows: list[Row]) -> tuple[str, float | None]:
-    """Return the family and strength that are best of those that constrain plain weights, chosen in the same way."""
-    priors = [(name, chosen(rows, name)) for name, f in FAMILIES.items() if f.constraint and not f.rounded]
+    """Return the family and strength that are best of those that constrain plain weights from the trunk on."""
+    priors = [
+        (name, chosen(rows, name)) for name, f in FAMILIES.items() if f.constraint and not (f.rounded or f.always)
+    ]
     scores = {recipe: score(rows, *recipe) for recipe in priors}
     return min(scores, key=lambda recipe: math.inf if (value := scores[recipe]) is None else value)
 
