@@ -93,6 +93,18 @@ def test_the_pages_say_what_was_measured(tmp_path, name, page, old, new):
     assert b"is not what the pages of speed say" in other.stderr
 
 
+def test_the_table_of_other_packages_is_that_of_its_claims(tmp_path):
+    """What is installed bears out what is claimed of it; a table, or a claim, that differs is seen."""
+    script, page = ROOT / "docs" / "peers.py", ROOT / "docs" / "comparison.md"
+    assert subprocess.run([sys.executable, script, "--check"], check=False).returncode == 0
+    for path, old, new in ((page, "ROMs in VHDL from", "ROMs from"), (script, '"array_api_compat"', '"no such word"')):
+        for other in (script, page):
+            text = other.read_text(encoding="utf-8")
+            (tmp_path / other.name).write_text(text.replace(old, new) if other == path else text, encoding="utf-8")
+        made = subprocess.run([sys.executable, tmp_path / "peers.py", "--check"], check=False, capture_output=True)
+        assert made.returncode == 1
+
+
 def test_the_figure_of_the_architecture_is_drawn_from_the_layers(tmp_path):
     script = ROOT / "docs" / "architecture.py"
     assert subprocess.run([sys.executable, script, "--check"], check=False).returncode == 0
