@@ -8,6 +8,8 @@ import numpy as np
 from numba import njit
 
 _jit = njit(nogil=True, cache=True)
+_part = njit(nogil=True, cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""For parts of kernels, never called from Python: what unpacks arguments there takes longer to compile than the parts."""
 
 # Philox4x32-10: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 _PHILOX_M0, _PHILOX_M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -200,7 +202,7 @@ def round_groups(x: Any, scale: Any, cells: Any, values: Any, ends: Any, out: An
 _TILE = 256  # outputs that are summed side by side, so that everything stays in the first cache
 
 
-@_jit
+@_part
 def _add_products(sums: Any, x: Any, y: Any, exact: Any, error: Any, out: Any) -> None:
     """``out = sums + x * y``, exact if ``exact`` says that it fits in float64, else rounded to odd.
 
@@ -224,7 +226,7 @@ def _add_products(sums: Any, x: Any, y: Any, exact: Any, error: Any, out: Any) -
         bits[j] += step if inexact & (bits[j] & np.int64(1) == 0) else np.int64(0)
 
 
-@_jit
+@_part
 def _round_float(x: Any, number: Any, words: Any, scratch: Any, out: Any) -> None:
     """Round float64 to the float of ``number``: precision, smallest exponent, mode, largest, what lies beyond it.
 
@@ -267,7 +269,7 @@ def _round_float(x: Any, number: Any, words: Any, scratch: Any, out: Any) -> Non
         out[j] = rounded if (abs(x[j]) < np.inf) & (x[j] != 0) else x[j]
 
 
-@_jit
+@_part
 def _round_to_table(x: Any, table: Any, fine: Any, coarse: Any, words: Any, scratch: Any, codes: Any, out: Any) -> None:
     """Round float64 to the values of a format by the tables of the codec; NaN stays NaN."""
     threshold, result, shift, search, values = table
@@ -294,7 +296,7 @@ def _round_to_table(x: Any, table: Any, fine: Any, coarse: Any, words: Any, scra
         out[j] = values[codes[j]] if x[j] == x[j] else x[j]
 
 
-@_jit
+@_part
 def _round_integer(x: Any, bounds: Any, wraps: Any, out: Any) -> None:
     """Keep integers between two bounds by saturation, or by wrapping around with a period."""
     low, high, span = bounds
@@ -307,7 +309,7 @@ def _round_integer(x: Any, bounds: Any, wraps: Any, out: Any) -> None:
             out[j] = value if value > low else low
 
 
-@_jit
+@_part
 def _philox_row(key: Any, first: Any, step: Any, buffer: Any, count: Any) -> Any:
     """Return the words of outputs ``first`` and on at one step; counter (block low, block high, step, 0)."""
     skip = np.int64(first % np.uint64(4))
@@ -316,7 +318,7 @@ def _philox_row(key: Any, first: Any, step: Any, buffer: Any, count: Any) -> Any
     return buffer[skip : skip + count]
 
 
-@_jit
+@_part
 def _round_sum(total: Any, rule: Any, first: Any, step: Any, scratch: Any, buffer: Any, codes: Any, out: Any) -> None:
     """Round exact sums into the accumulator."""
     kind, number, bounds, table, fine, coarse, drawn, key = rule
@@ -331,7 +333,7 @@ def _round_sum(total: Any, rule: Any, first: Any, step: Any, scratch: Any, buffe
         _round_integer(total, bounds, kind == 3, out)
 
 
-@_jit
+@_part
 def _scratch() -> Any:
     ints = np.empty((2, _TILE), dtype=np.int64)
     floats = np.empty((4, _TILE), dtype=np.float64)
@@ -359,7 +361,7 @@ def accumulate(a: Any, b: Any, sums: Any, exact: Any, rule: Any, first: Any, ste
                 _round_sum(total, rule, index, step + np.uint64(k), scratch, buffer, codes[:size], out)
 
 
-@_jit
+@_part
 def _add_block(sums: Any, x: Any, y: Any, error: Any, out: Any) -> bool:
     """``out = sums + x @ y`` rounded to odd, for exact products; say whether that is certain.
 
