@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from numba import njit
 
 _jit = njit(nogil=True, cache=True)
-_part = njit(nogil=True, cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""For parts of kernels, never called from Python: what unpacks arguments there takes longer to compile than the parts."""
+_NO_ENTRY: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_Part = TypeVar("_Part", bound=Callable[..., Any])
+
+
+def _part(function: _Part) -> _Part:
+    """Compile a part of kernels that is never called from Python: without what unpacks its arguments there."""
+    compiled: _Part = njit(nogil=True, cache=True, **_NO_ENTRY)(function)
+    return compiled
+
 
 # Philox4x32-10: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 _PHILOX_M0, _PHILOX_M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
