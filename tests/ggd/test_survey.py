@@ -160,7 +160,7 @@ def test_channels_of_different_scales_look_like_a_heavy_tail():
 def test_the_verdict_names_what_is_not():
     found = survey(
         [
-            summarize("heavy", np.random.default_rng(3).standard_t(3, size=300_000)),
+            summarize("heavy", np.random.default_rng(3).standard_t(5, size=300_000)),
             summarize("plain", gaussian(300_000)),
             summarize("ggd", ggd.GGD(0.6).sample(300_000, seed=0)),
             summarize("norm.weight", 1 + gaussian(60) / 10),
