@@ -226,6 +226,22 @@ def test_feedback_and_lengths_take_fewer_bits_than_the_nearest_steps(folder):
     assert COMPRESS.page(record, "rf8sim compress").verdict
 
 
+def test_a_model_without_a_loss_is_held_to_its_outputs():
+    torch.manual_seed(3)
+    model = torch.nn.Sequential(torch.nn.Linear(32, 96), torch.nn.ReLU(), torch.nn.Linear(96, 24))
+    batches = list(torch.randn(6, 40, 32))
+    result = compress_model(model, batches[:4], batches[4:], parse_requirement("sqnr>=20dB"))
+    with torch.no_grad():
+        before = torch.cat([model(batch) for batch in batches[4:]]).double()
+        for name, tensor in result.tensors.items():
+            model.get_parameter(name).copy_(torch.from_numpy(tensor.dequantize()))
+        after = torch.cat([model(batch) for batch in batches[4:]]).double()
+    share = float((after - before).square().sum() / before.square().sum())
+    assert result.record.chosen.distortion == pytest.approx(share, rel=1e-6)
+    assert 0.0095 < share <= 0.01
+    assert "an SQNR of the outputs of 20." in COMPRESS.page(result.record, "rf8sim compress", figures=False).verdict[0]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -30,12 +30,7 @@ def verdict(compressed: Compression) -> list[str]:
     others = {name: compressed.bits_at(name, chosen.distortion) for name in METHODS if name != BEST}
     bits = {name: number for name, number in others.items() if number is not None}
     if bits:
-        listed = ", ".join(
-            f"{name} {number:.3f} ({100 * (1 - chosen.bits_per_weight / number):.1f} % more than are needed)"
-            if number > chosen.bits_per_weight
-            else f"{name} {number:.3f}"
-            for name, number in bits.items()
-        )
+        listed = ", ".join(f"{name} {number:.3f}" for name, number in bits.items())
         sentences.append(f"Bits per weight at the same distortion, between measured points: {listed}.")
     if "nearest" in bits:
         saved = 100 * (1 - chosen.bits_per_weight / bits["nearest"])
