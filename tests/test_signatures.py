@@ -18,6 +18,7 @@ EXCEPTIONS = {
     "rf8sim.cli.compress.plan",
     "rf8sim.cli.compress.prune",
     "rf8sim.cli.compress.tradeoff",
+    "rf8sim.cli.compress_model.compress",
     "rf8sim.cli.hardware.vectors",
     "rf8sim.cli.hardware.verify",
     "rf8sim.cli.measure.evaluate",

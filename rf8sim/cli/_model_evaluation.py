@@ -171,6 +171,8 @@ def compressed_by_text(
         If PyTorch or transformers is missing, or the model or the text cannot be read or does not suffice.
     """
     text = _read_text(options.text)
+    import msgspec
+
     try:
         from ..torch.compression import compress_model
         from ..torch.divergence import names_in
@@ -194,12 +196,11 @@ def compressed_by_text(
             budget,
             filter_fn=lambda name, parameter: name in spelled and chosen(spelled[name], parameter),
             curves=curves,
-            name=pretrained.name,
-            data=options.text.name,
             progress=progress,
         )
+    record = msgspec.structs.replace(result.record, model=pretrained.name, data=options.text.name)
     tensors = {spelled[name]: tensor for name, tensor in result.tensors.items()}
-    return replace(result, tensors=tensors)
+    return replace(result, record=record, tensors=tensors)
 
 
 def _read_text(path: Path) -> str:

@@ -52,8 +52,6 @@ def compress_model(
     *,
     filter_fn: FilterFn | None = None,
     curves: bool = False,
-    name: str = "",
-    data: str = "",
     progress: Progress | None = None,
 ) -> CompressedModel:
     """Round the matrices of a model so that they take the fewest bits within a budget.
@@ -74,8 +72,6 @@ def compress_model(
         As for `evaluate`: which parameters are rounded.
     curves : bool
         Also measure the other ways of rounding, at three prices.
-    name, data : str
-        For the record.
     progress : callable, optional
         Called with what is at work, what is done and what there is in all.
 
@@ -117,8 +113,8 @@ def compress_model(
                 search.measure(method, price)
         rounded = {name: search.rounded(BEST, name, chosen.price) for name in search.names}
         record = Compression(
-            model=name or type(model).__name__,
-            data=data,
+            model=type(model).__name__,
+            data="",
             task=judge.task,
             budget=budget.text,
             chosen=chosen,
