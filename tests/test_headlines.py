@@ -8,13 +8,14 @@ one without is seen.
 
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 NAMES = [
-    "area", "area_dot", "compare_schemes", "evaluate", "evaluate_minilm", "evaluate_smollm2", "ggd", "lm/report",
+    "area", "area_dot", "compare_schemes", "compress_minilm", "evaluate", "evaluate_minilm", "evaluate_smollm2", "ggd", "lm/report",
     "minilm_schemes", "rf_family", "sparsity", "tradeoff",
 ]  # fmt: skip
 HEADINGS = ("## Verdict", "## What it says")
@@ -130,6 +131,50 @@ def losses_within(page, match):
     rows = [row for row in page.table("quantizer", "loss added") if not row["quantizer"].startswith("uniform")]
     names = [row["quantizer"] for row in rows if abs(row.number("loss added")) <= float(match["limit"])]
     assert match["names"].split(", ") == names
+
+
+# --- compression to a budget ------------------------------------------------------------------------------------------
+
+
+def chosen_bits(page, match):
+    points = [row for row in page.table("rounding", "bits/weight") if row["rounding"] == "feedback, lengths"]
+    assert any(
+        close(float(match["bits"]), row.number("bits/weight"), 0.001)
+        and close(float(match["height"]), row.number("SQNR of outputs, dB"), 0.01)
+        for row in points
+    )
+    matrices = page.table("matrix", "shape")
+    assert int(match["count"]) == len(matrices)
+    sizes = [math.prod(map(int, row["shape"].split(" x "))) for row in matrices]
+    assert int(match["weights"].replace(",", "")) == sum(sizes)
+    bits = sum(size * row.number("bits/weight") for size, row in zip(sizes, matrices, strict=True)) / sum(sizes)
+    assert close(float(match["bits"]), bits, 0.002)
+
+
+def _bits_at(page, name, height):
+    points = sorted(
+        (row.number("SQNR of outputs, dB"), row.number("bits/weight"))
+        for row in page.table("rounding", "bits/weight")
+        if row["rounding"] == name
+    )
+    (low, less), (high, more) = next(pair for pair in pairwise(points) if pair[0][0] <= height <= pair[1][0])
+    return less + (more - less) * (height - low) / (high - low)
+
+
+def other_bits(page, match):
+    height = float(re.search(r"outputs of ([\d.]+) dB", page.sentences[0])[1])
+    stated = re.findall(
+        r"(nearest|lengths|column steps|feedback|feedback, lengths, column steps) ([\d.]+)", match["all"]
+    )
+    assert [name for name, _ in stated][:1] == ["nearest"]
+    assert len(stated) == 5
+    for name, bits in stated:
+        assert close(float(bits), _bits_at(page, name, height), 0.003), name
+
+
+def fewer_than_nearest(page, match):
+    bits, height = (float(text) for text in re.search(r"takes ([\d.]+) .* of ([\d.]+) dB", page.sentences[0]).groups())
+    assert close(float(match["share"]), 100 * (1 - bits / _bits_at(page, "nearest", height)), 0.1)
 
 
 # --- pruning ----------------------------------------------------------------------------------------------------------
@@ -735,6 +780,13 @@ def report_guards(page, match):
 
 
 CLAIMS = [
+    (
+        r"\S+ takes (?P<bits>[\d.]+) bits per weight in its (?P<count>\d+) matrices \((?P<weights>[\d,]+) weights\) at an "
+        r"SQNR of the outputs of (?P<height>[\d.]+) dB, .*",
+        chosen_bits,
+    ),
+    (r"Bits per weight at the same distortion, between measured points: (?P<all>.*)\.", other_bits),
+    (r"That is (?P<share>[\d.]+) % fewer bits than the nearest multiples of steps .*", fewer_than_nearest),
     (r"SQNR with entropy-coded codes, relative to a uniform quantizer of the same rate: (?P<ranked>.*?)\. (?P<why>.*)", beside_uniform),
     (r"Entropy coding saves from (?P<least>[\d.]+) \((?P<a>\S+)\) to (?P<most>[\d.]+) bits per weight \((?P<b>\S+)\)\.", saved_bits),
     (r"Over the entropy of (?P<name>\w+)'s codes, tables included: .*", over_entropy),
