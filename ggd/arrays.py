@@ -115,32 +115,35 @@ def _to_torch(array: NDArray[Any]) -> Any:
 
 
 def memory_of(tensor: Any, dtype: Any) -> NDArray[Any]:
-    """Return the memory of a contiguous PyTorch tensor of the CPU as an array; the caller keeps the tensor alive.
+    """Return the memory of a PyTorch tensor of the CPU as an array, which keeps the tensor alive.
 
     ``tensor.numpy()`` would fix the size of the storage for good, which sharded training frees and takes again.
 
     Parameters
     ----------
     tensor : torch.Tensor
-        Contiguous.
+        Of any strides.
     dtype : dtype
         The numpy type of its elements.
 
     Returns
     -------
     ndarray
-        Of the tensor's shape; what is written to it is written to the tensor.
+        Of the tensor's shape and strides; what is written to it is written to the tensor.
 
     Examples
     --------
     >>> import torch
     >>> tensor = torch.zeros(2, 2)
-    >>> memory_of(tensor, np.float32)[0] = 1.0
+    >>> memory_of(tensor.T, np.float32)[0] = 1.0
     >>> tensor.tolist()
-    [[1.0, 1.0], [0.0, 0.0]]
+    [[1.0, 0.0], [1.0, 0.0]]
     """
     shape = tuple(tensor.shape)
     if not tensor.numel():
         return np.empty(shape, dtype)
-    buffer = (ctypes.c_ubyte * (tensor.numel() * tensor.element_size())).from_address(tensor.data_ptr())
-    return np.frombuffer(buffer, dtype).reshape(shape)
+    size, strides = tensor.element_size(), tensor.stride()
+    reach = 1 + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
+    buffer: Any = (ctypes.c_ubyte * (reach * size)).from_address(tensor.data_ptr())
+    buffer.tensor = tensor  # whose memory it is: the array holds the buffer
+    return np.ndarray(shape, dtype, buffer=buffer, strides=tuple(stride * size for stride in strides))

@@ -246,7 +246,7 @@ _NUMPY = {
 
 
 def _array(x: Tensor) -> NDArray[Any]:
-    """Return a contiguous tensor of the CPU as an array over the same memory."""
+    """Return a tensor of the CPU as an array over the same memory."""
     return memory_of(x, _NUMPY[x.dtype])
 
 

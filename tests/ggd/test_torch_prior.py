@@ -623,3 +623,25 @@ def test_transformers_linear_layer_is_initialized_by_its_fans():
     assert float(layer.weight.detach().std()) == pytest.approx(50**-0.5, rel=0.02)
     with pytest.raises(ValueError, match="LayerNorm has no Linear, Conv, Embedding or EmbeddingBag layer"):
         gg_init_(nn.LayerNorm(3))
+
+
+def test_the_memory_of_a_tensor_outlives_its_name():
+    """An array over the memory of a tensor that nothing else holds, and of one with strides."""
+    import gc
+    import weakref
+
+    from ggd.arrays import memory_of
+
+    tensor = torch.arange(12.0).reshape(3, 4)
+    held = weakref.ref(tensor)
+    array = memory_of(tensor, np.float32)[1:]
+    del tensor
+    gc.collect()
+    assert held() is not None
+    assert array.tolist() == [[4, 5, 6, 7], [8, 9, 10, 11]]
+    del array
+    gc.collect()
+    assert held() is None
+    grid = torch.arange(24.0).reshape(2, 3, 4)
+    for view in (grid[:, 1:, ::2], grid.permute(2, 0, 1), grid[0].T, grid[:0], grid[1, 2, 3]):
+        assert np.array_equal(memory_of(view, np.float32), view.numpy())
