@@ -134,8 +134,8 @@ def _lightning() -> Any:
 
 def _holds(optimizer: Any, constraint: Any) -> bool:
     """Return whether an optimizer holds every parameter of a constraint."""
-    held = {id(param) for group in optimizer.param_groups for param in group["params"]}
-    return all(id(param) in held for param in constraint.params.values())
+    identities = {id(param) for group in optimizer.param_groups for param in group["params"]}
+    return all(id(param) in identities for param in constraint.params.values())
 
 
 def _folder(args: Any, state: Any) -> Path:

@@ -73,15 +73,15 @@ def refusal(function: Callable[[], object]) -> str:
 def tensors(mesh) -> dict[str, object]:
     """Return differences of single tensors: steps of bfloat16, initialization, reshaping, tensor parallelism."""
     results: dict[str, object] = {}
-    whole = ggd.torch.gg_normal_(torch.empty(7, 20), 0.7, generator=torch.Generator().manual_seed(1)).bfloat16()
+    full = ggd.torch.gg_normal_(torch.empty(7, 20), 0.7, generator=torch.Generator().manual_seed(1)).bfloat16()
     for placement in (Shard(0), Shard(1), Replicate()):
-        pieces = [whole.clone(), distribute_tensor(whole.clone(), mesh, [placement])]
+        pieces = [full.clone(), distribute_tensor(full.clone(), mesh, [placement])]
         for piece in pieces:
             constraint = ggd.torch.RateConstraint([("w", piece)], lam=1e-5, scale_by_lr=False, every=1)
             optimizer = torch.optim.SGD([piece], lr=0.0)
             for _ in range(5):
                 constraint.step(optimizer)
-        moved = float((pieces[0] != whole).float().mean())
+        moved = float((pieces[0] != full).float().mean())
         results[f"bfloat16 {placement}"] = largest(gathered(pieces[1]), pieces[0])
         results[f"bfloat16 {placement}, not moved"] = float(moved == 0.0)
     layers = nn.Linear(20, 7, bias=False), nn.Linear(20, 7, bias=False)

@@ -190,13 +190,13 @@ def packed(tmp_path):
 
 
 def test_every_damaged_byte_is_named(packed):
-    whole = packed.read_bytes()
+    original = packed.read_bytes()
     header = read_header(packed)
     out = packed.parent / "out.safetensors"
     out.write_text("what was there before")
     step = 101
-    for at in [*range(0, len(header.raw), step), *range(len(header.raw), len(whole), step), len(whole) - 1]:
-        wrong = bytearray(whole)
+    for at in [*range(0, len(header.raw), step), *range(len(header.raw), len(original), step), len(original) - 1]:
+        wrong = bytearray(original)
         wrong[at] ^= 1 << at % 8
         packed.write_bytes(wrong)
         place = at - len(header.raw)
@@ -204,11 +204,11 @@ def test_every_damaged_byte_is_named(packed):
         with pytest.raises(CheckpointError, match="header" if name == "header" else f"tensor '{name}' is damaged"):
             unpack_checkpoint(packed, out)
         assert len(find_packed_damage(packed)) == 1
-    for size in (0, 7, 8, len(header.raw), len(whole) - 1):
-        packed.write_bytes(whole[:size])
+    for size in (0, 7, 8, len(header.raw), len(original) - 1):
+        packed.write_bytes(original[:size])
         with pytest.raises(CheckpointError):
             unpack_checkpoint(packed, out)
-    packed.write_bytes(whole + b"\0")
+    packed.write_bytes(original + b"\0")
     with pytest.raises(CheckpointError, match="too long"):
         unpack_checkpoint(packed, out)
     assert out.read_text() == "what was there before"

@@ -39,17 +39,17 @@ def percent(value: float) -> str:
     return "not reached" if math.isinf(value) else "–" if math.isnan(value) else f"{100 * value:+.1f} %"
 
 
-def with_interval(found: Interval, digits: int | None = None) -> str:
+def with_interval(estimate: Interval, digits: int | None = None) -> str:
     """Return a mean and its interval; relative changes as percentages, others with so many digits."""
 
     def text(value: float) -> str:
         return percent(value) if digits is None else f"{value:+.{digits}f}"
 
-    if not found.seeds:
+    if not estimate.seeds:
         return "–"
-    if math.isnan(found.low):
-        return text(found.mean)
-    return f"{text(found.mean)} ({text(found.low)} to {text(found.high)})"
+    if math.isnan(estimate.low):
+        return text(estimate.mean)
+    return f"{text(estimate.mean)} ({text(estimate.low)} to {text(estimate.high)})"
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -154,12 +154,12 @@ def curves_table(rows: list[Row]) -> str:
         for seed in SEEDS:
             for point in scoring.points(rows, family, scoring.chosen(rows, family), seed):
                 points.setdefault(point["step"], []).append(point)
-        for step, found in sorted(points.items()):
-            values = [sum(pick(point) for point in found) / len(found) for pick in (
+        for step, measured in sorted(points.items()):
+            values = [sum(pick(point) for point in measured) / len(measured) for pick in (
                 lambda p: p["bits"], lambda p: p["bits_words"], lambda p: p["bits_matrices"], lambda p: p["zeros"],
                 lambda p: p["test"]["loss"], lambda p: p["test"]["accuracy"])]  # fmt: skip
             digits = ("{:.3f}", "{:.2f}", "{:.2f}", "{:.0%}", "{:.3f}", "{:.1%}")
-            lines.append([f"{name_of(rows, family)}: 1/{1 / step:.0f}", str(len(found)),
+            lines.append([f"{name_of(rows, family)}: 1/{1 / step:.0f}", str(len(measured)),
                           *(form.format(value) for form, value in zip(digits, values, strict=True))])  # fmt: skip
     return table(
         ["recipe: step", "seeds", "bits per weight", "words", "matrices", "zeros", "test loss", "accuracy"], lines
@@ -180,11 +180,11 @@ def draw(rows: list[Row]) -> bytes:
                 label: str | None = name_of(rows, family)
                 strength = scoring.chosen(rows, family)
                 for seed, unrounded in plain.items():
-                    found = scoring.curve(rows, family, strength, seed, part="test", measure=measure)
-                    if found is None:
+                    curve = scoring.curve(rows, family, strength, seed, part="test", measure=measure)
+                    if curve is None:
                         continue
-                    rise = [abs(quality) - unrounded[measure] for quality in found[1]]
-                    line = sorted(zip(found[0], rise, strict=True))
+                    rise = [abs(quality) - unrounded[measure] for quality in curve[1]]
+                    line = sorted(zip(curve[0], rise, strict=True))
                     axes.plot(*zip(*line, strict=True), "o-", ms=2.5, lw=1 if family != BASELINE else 2,
                               alpha=0.8, color=COLOURS[i % len(COLOURS)], label=label)  # fmt: skip
                     label = None

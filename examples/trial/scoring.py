@@ -39,11 +39,11 @@ def curve(
     rows: list[Row], family: str, strength: float | None, seed: int, *, part: str, measure: str, rate: str = "bits"
 ) -> Curve | None:
     """Return rates and qualities of a recipe on a seed: of a rounded family a point for each run. None without rows."""
-    found = list(points(rows, family, strength, seed))
-    if not found or (FAMILIES[family].rounded and len(found) < 2):
+    measured = list(points(rows, family, strength, seed))
+    if not measured or (FAMILIES[family].rounded and len(measured) < 2):
         return None
     sign = -1.0 if measure == "loss" else 1.0
-    return [point[rate] for point in found], [sign * point[part][measure] for point in found]
+    return [point[rate] for point in measured], [sign * point[part][measure] for point in measured]
 
 
 def points(rows: list[Row], family: str, strength: float | None, seed: int) -> Iterator[Row]:
@@ -124,7 +124,7 @@ def unrounded_rise(rows: list[Row], family: str) -> dict[int, float]:
 
 def bits_near(rows: list[Row], family: str, near: float) -> dict[int, float]:
     """Return the fewest bits at which a family's test loss is so near to the plain model's unrounded, by seed."""
-    strength, found = chosen(rows, family), {}
+    strength, bits = chosen(rows, family), {}
     for seed in SEEDS:
         points = curve(rows, family, strength, seed, part="test", measure="loss")
         plain = runs(rows).get(Run(BASELINE, 0.0, seed))
@@ -132,8 +132,8 @@ def bits_near(rows: list[Row], family: str, near: float) -> dict[int, float]:
             finer = rows_of(rows, "finer").get(Run(family, strength or 0.0, seed), {"curve": []})["curve"]
             rates = [*points[0], *(point["bits"] for point in finer)]
             qualities = [*points[1], *(-point["test"]["loss"] for point in finer)]
-            found[seed] = rate_at((rates, qualities), -plain["unrounded"]["test"]["loss"] - near)
-    return found
+            bits[seed] = rate_at((rates, qualities), -plain["unrounded"]["test"]["loss"] - near)
+    return bits
 
 
 def rows_of(rows: list[Row], kind: str) -> dict[Run, Row]:

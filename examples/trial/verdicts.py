@@ -53,27 +53,27 @@ def changes(rows: list[Row], family: str, *, measure: str = "loss", rate: str = 
     Seeds without all runs of the family are left out; a seed whose curve reaches too little of the baseline's quality
     is infinite: at that quality the recipe is not to be had at any rate.
     """
-    strength, found = scoring.chosen(rows, family), {}
+    strength, logs = scoring.chosen(rows, family), {}
     for seed in SEEDS:
         if scoring.complete(rows, family, strength, seed):
             options = {"part": "test", "measure": measure, "rate": rate}
             change = scoring.against_baseline(rows, family, strength, seed, **options)
             if change is not None:
-                found[seed] = math.log1p(change.change) if scoring.fit(change) else math.inf
-    return found
+                logs[seed] = math.log1p(change.change) if scoring.fit(change) else math.inf
+    return logs
 
 
 def paired(rows: list[Row], family: str, other: str, *, measure: str = "loss") -> dict[int, float]:
     """Return the log of the rate ratio of two families at equal quality, by seed."""
     options = {"part": "test", "measure": measure}
-    found = {}
+    logs = {}
     for seed in SEEDS:
         strengths = {name: scoring.chosen(rows, name) for name in (family, other)}
         if all(scoring.complete(rows, name, strengths[name], seed) for name in strengths):
             ours, theirs = (scoring.curve(rows, name, strengths[name], seed, **options) for name in (family, other))
             rate = scoring.compare(theirs, ours, measure)
-            found[seed] = math.log1p(rate.change) if scoring.fit(rate) else math.inf
-    return found
+            logs[seed] = math.log1p(rate.change) if scoring.fit(rate) else math.inf
+    return logs
 
 
 def interval(logs: dict[int, float]) -> Interval:
@@ -81,8 +81,8 @@ def interval(logs: dict[int, float]) -> Interval:
     values = list(logs.values())
     if any(math.isinf(value) for value in values):
         return Interval(math.inf, math.nan, math.inf, len(values))
-    found = Interval.of(values)
-    return Interval(*(math.expm1(end) for end in (found.mean, found.low, found.high)), found.seeds)
+    of_logs = Interval.of(values)
+    return Interval(*(math.expm1(end) for end in (of_logs.mean, of_logs.low, of_logs.high)), of_logs.seeds)
 
 
 # --- the claims -------------------------------------------------------------------------------------------------------
@@ -126,11 +126,11 @@ UNTESTED = (
 
 def claims(rows: list[Row]) -> list[Claim]:
     """Return every claim with its verdict, computed from the rows."""
-    found = [_claim(text, interval(changes(rows, family))) for family, text in SAVES.items()]
-    found += [_claim(text, interval(changes(rows, family)), -TENTH) for family, text in LARGE.items()]
-    found += [_claim(text, interval(paired(rows, *pair))) for pair, text in PAIRS.items()]
-    found += [_total(rows), _coding_alone(rows), _rf8(rows)]
-    return found + [Claim(text, "not tested at this scale", "–") for text in UNTESTED]
+    judged = [_claim(text, interval(changes(rows, family))) for family, text in SAVES.items()]
+    judged += [_claim(text, interval(changes(rows, family)), -TENTH) for family, text in LARGE.items()]
+    judged += [_claim(text, interval(paired(rows, *pair))) for pair, text in PAIRS.items()]
+    judged += [_total(rows), _coding_alone(rows), _rf8(rows)]
+    return judged + [Claim(text, "not tested at this scale", "–") for text in UNTESTED]
 
 
 def _claim(text: str, change: Interval, limit: float = 0.0) -> Claim:

@@ -633,15 +633,15 @@ def test_the_memory_of_a_tensor_outlives_its_name():
     from ggd.arrays import memory_of
 
     tensor = torch.arange(12.0).reshape(3, 4)
-    held = weakref.ref(tensor)
+    reference = weakref.ref(tensor)
     array = memory_of(tensor, np.float32)[1:]
     del tensor
     gc.collect()
-    assert held() is not None
+    assert reference() is not None
     assert array.tolist() == [[4, 5, 6, 7], [8, 9, 10, 11]]
     del array
     gc.collect()
-    assert held() is None
+    assert reference() is None
     grid = torch.arange(24.0).reshape(2, 3, 4)
     for view in (grid[:, 1:, ::2], grid.permute(2, 0, 1), grid[0].T, grid[:0], grid[1, 2, 3]):
         assert np.array_equal(memory_of(view, np.float32), view.numpy())
