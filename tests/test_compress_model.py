@@ -162,6 +162,12 @@ def compress(folder, *options):
     return main(["compress", str(folder), "--text", str(folder / "text.txt"), "--context", "24", "--quiet", *options])
 
 
+def parts_of(batches):
+    """What the command calibrates with, chooses on, and measures on: a half and two quarters."""
+    part = len(batches) // 4
+    return batches[: -2 * part], batches[-2 * part : -part], batches[-part:]
+
+
 @pytest.fixture(scope="module")
 def compressed(folder, tmp_path_factory):
     place = tmp_path_factory.mktemp("compressed")
@@ -178,8 +184,8 @@ def test_the_file_keeps_the_budget(folder, compressed):
     stored = {tensor.name: tensor for tensor in open_quantized(file)}
     weights = {name: tensor.dequantize(np.float32) for name, tensor in stored.items() if tensor.recipe}
     assert sorted(weights) == sorted(name for name in stored if "norm" not in name)
-    held_out = batches[len(batches) - len(batches) // 4 :]
-    assert 0.045 < divergence_of(pretrained, held_out, weights) <= 0.05
+    _, selection, _ = parts_of(batches)
+    assert 0.045 < divergence_of(pretrained, selection, weights) <= 0.05
     assert {tensor.recipe.entropy for tensor in stored.values() if tensor.recipe} == {"rans"}
 
 
@@ -200,15 +206,17 @@ def test_the_page(compressed):
 def test_the_record_is_of_the_file(folder, compressed):
     pretrained = load_pretrained(folder)
     batches = windows_of(pretrained, (folder / "text.txt").read_text(), 0, 24)
-    cut = len(batches) - len(batches) // 4
+    calibration, selection, held_out = parts_of(batches)
     before = {name: parameter.detach().clone() for name, parameter in pretrained.model.named_parameters()}
-    result = compress_model(pretrained.model, batches[:cut], batches[cut:], parse_requirement("kl<=0.05"))
+    result = compress_model(pretrained.model, calibration, selection, held_out, parse_requirement("kl<=0.05"))
     assert all(torch.equal(before[name], parameter) for name, parameter in pretrained.model.named_parameters())
     stored = open_quantized(compressed / "small.safetensors")
     for name, tensor in result.tensors.items():
         np.testing.assert_array_equal(stored[name].dequantize(np.float32), tensor.dequantize())
     weights = {name: tensor.dequantize() for name, tensor in result.tensors.items()}
-    assert divergence_of(pretrained, batches[cut:], weights) == pytest.approx(result.record.chosen.distortion, rel=1e-6)
+    for batches, point in ((selection, result.record.selected), (held_out, result.record.chosen)):
+        assert divergence_of(pretrained, batches, weights) == pytest.approx(point.distortion, rel=1e-6)
+    assert (result.record.selected_on, result.record.judged) == (23 * len(selection), 23 * len(held_out))
     bits = sum(stored[name].bits_per_weight * stored[name].size for name in result.tensors)
     assert bits / result.record.weights == pytest.approx(result.record.chosen.bits_per_weight, rel=0.02)
 
@@ -217,29 +225,37 @@ def test_feedback_and_lengths_take_fewer_bits_than_the_nearest_steps(folder):
     pretrained = load_pretrained(folder)
     batches = windows_of(pretrained, (folder / "text.txt").read_text(), 0, 24)
     record = compress_model(
-        pretrained.model, batches, batches, parse_requirement("kl<=0.05"), curves=True,
+        pretrained.model, batches, batches, batches, parse_requirement("kl<=0.05"), curves=True,
         filter_fn=lambda name, _: "embed" not in name,
     ).record  # fmt: skip
     plain = record.bits_at("nearest", record.chosen.distortion)
     assert plain is None or record.chosen.bits_per_weight < plain
-    assert len(record.points) >= 3 * len(METHODS)
+    assert len(record.points) == 3 * len(METHODS)
+    assert record.selected == record.chosen in record.points
     assert COMPRESS.page(record, "rf8sim compress").verdict
 
 
 def test_a_model_without_a_loss_is_held_to_its_outputs():
     torch.manual_seed(3)
     model = torch.nn.Sequential(torch.nn.Linear(32, 96), torch.nn.ReLU(), torch.nn.Linear(96, 24))
-    batches = list(torch.randn(6, 40, 32))
-    result = compress_model(model, batches[:4], batches[4:], parse_requirement("sqnr>=20dB"))
+    batches = list(torch.randn(8, 40, 32))
+    result = compress_model(model, batches[:4], batches[4:6], batches[6:], parse_requirement("sqnr>=20dB"))
     with torch.no_grad():
-        before = torch.cat([model(batch) for batch in batches[4:]]).double()
+        before = torch.stack([model(batch) for batch in batches[4:]]).double()
         for name, tensor in result.tensors.items():
             model.get_parameter(name).copy_(torch.from_numpy(tensor.dequantize()))
-        after = torch.cat([model(batch) for batch in batches[4:]]).double()
-    share = float((after - before).square().sum() / before.square().sum())
-    assert result.record.chosen.distortion == pytest.approx(share, rel=1e-6)
+        after = torch.stack([model(batch) for batch in batches[4:]]).double()
+    errors, signals = (after - before).square().sum((1, 2)).numpy(), before.square().sum((1, 2)).numpy()
+    share, held_out = errors[:2].sum() / signals[:2].sum(), errors[2:].sum() / signals[2:].sum()
+    assert result.record.selected.distortion == pytest.approx(share, rel=1e-6)
     assert 0.0095 < share <= 0.01
-    assert "an SQNR of the outputs of 20." in COMPRESS.page(result.record, "rf8sim compress", figures=False).verdict[0]
+    assert result.record.chosen.distortion == pytest.approx(held_out, rel=1e-6)
+    spread = float(np.std(errors[2:] - held_out * signals[2:], ddof=1)) / math.sqrt(2) / float(signals[2:].mean())
+    assert result.record.chosen.standard_error == pytest.approx(spread, rel=1e-6)
+    words = COMPRESS.page(result.record, "rf8sim compress", figures=False).verdict
+    assert "an SQNR of the outputs of " in words[0]
+    assert "The budget sqnr>=20dB was kept" in words[1]
+    assert ", at an SQNR of the outputs of 20." in words[1]
 
 
 @pytest.mark.parametrize(
@@ -289,7 +305,9 @@ def test_tensors_that_are_rounded_already_must_be_those_of_the_plan(tmp_path):
 
 def test_bits_between_measured_points():
     points = tuple(Point("nearest", price, 3 - math.log2(price), 0.01 * price) for price in (1.0, 4.0))
-    record = Compression("m", "t", "next-token", "kl<=1", points[0], points, (TensorSize("w", (2, 3), "s", 3.0),), 1, 1)
+    record = Compression(
+        "m", "t", "next-token", "kl<=1", points[0], points[0], points, (TensorSize("w", (2, 3), "s", 3.0),), 1, 1, 1
+    )
     assert record.bits_at("nearest", 0.02) == pytest.approx(2.0)
     assert record.bits_at("nearest", 0.05) is None
     assert record.bits_at("feedback", 0.02) is None

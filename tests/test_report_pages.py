@@ -68,7 +68,9 @@ def evaluated(_):
 def compressed(_):
     points = [Point(name, price, 4.0 - price, 0.01 * price) for name in METHODS for price in (0.5, 1.0, 2.0)]
     sizes = TensorSize(ODD, (4, 4), "int8/tensor,max", 3.0), TensorSize("b", (4, 4), "e3m4/tensor,max", 3.0)
-    return Compression(ODD, "t", "next-token", "kl<=0.01", points[13], tuple(points), sizes, 9, 3, ("spare",))
+    return Compression(
+        ODD, "t", "next-token", "kl<=0.01", points[13], points[13], tuple(points), sizes, 9, 3, 3, ("spare",)
+    )
 
 
 SUBJECTS = {

@@ -183,16 +183,17 @@ def compressed_by_text(
         set_threads(options.threads)
     pretrained = load_pretrained(folder)
     batches = windows_of(pretrained, text, options.tokens, options.context)
-    cut = len(batches) - len(batches) // 4
-    if cut == len(batches):
+    part = len(batches) // 4
+    if not part:
         raise ValueError(f"--text {options.text}: {len(batches)} windows are too few, 4 are needed: give more text")
     spelled = {parameter: name for name, parameter in names_in(pretrained.model, names).items()}
     chosen = _chosen(options)
     with progress_bar(quiet) as progress:
         result = compress_model(
             pretrained.model,
-            batches[:cut],
-            batches[cut:],
+            batches[: len(batches) - 2 * part],
+            batches[len(batches) - 2 * part : len(batches) - part],
+            batches[len(batches) - part :],
             budget,
             filter_fn=lambda name, parameter: name in spelled and chosen(spelled[name], parameter),
             curves=curves,

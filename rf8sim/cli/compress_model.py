@@ -27,8 +27,8 @@ def compress(
         Path,
         typer.Option(
             metavar="FILE",
-            help="UTF-8 text: its first three quarters say what enters the layers, on the last the outputs are "
-            "compared.",
+            help="UTF-8 text: its first half says what enters the layers, on the third quarter the budget is kept, and "
+            "the last, which nothing was chosen on, says what the page states.",
         ),
     ],
     budget: Annotated[
@@ -57,6 +57,7 @@ def compress(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Round a model's matrices for the fewest entropy-coded bits within a bound on what its outputs lose."""
+    from .._base.memory import peak_memory
     from ..checkpoints.checkpoint import open_checkpoint
     from ..checkpoints.guard import quantize_checkpoint
     from ..checkpoints.plan import Plan, Rule
@@ -84,6 +85,7 @@ def compress(
                 model, output, Plan(rules=(*rules, Rule("*", keep=True))), rounded=result.tensors, progress=progress
             )
         notes.append(f"{output}: {sum(manifest.bits.values()):.3f} bits per weight with all that is kept as it is")
+    notes.append(f"{peak_memory() / 1e9:.1f} GB resident at most")
     page = COMPRESS.page(result.record, given_command(context))
     notes += [] if report is None else map(str, write_page(page, report))
     if not quiet:

@@ -114,12 +114,15 @@ class Point(msgspec.Struct, frozen=True):
         Of the rounded matrices: codes with tables and heads, and scales.
     distortion : float
         The divergence in nats per prediction; or of embeddings, the share of their power that the error has.
+    standard_error : float
+        Of the distortion, over windows or batches; NaN of one alone.
     """
 
     method: str
     price: float
     bits_per_weight: float
     distortion: float
+    standard_error: float = math.nan
 
 
 class TensorSize(msgspec.Struct, frozen=True):
@@ -142,14 +145,16 @@ class Compression(msgspec.Struct, frozen=True):
         ``next-token`` or ``outputs``.
     budget : str
         As it was given.
+    selected : Point
+        What keeps the budget on the text that it was chosen on.
     chosen : Point
-        What was written.
+        The same, which is what was written, on held-out text.
     points : tuple of Point
-        All that was measured.
+        All that was measured on held-out text.
     tensors : tuple of TensorSize
         The matrices.
-    calibrated, judged : int
-        Predictions, or samples, that it was calibrated with, and those that it was measured on.
+    calibrated, selected_on, judged : int
+        Predictions, or samples, that it was calibrated with, those that it was chosen on, and the held-out ones.
     kept : tuple of str
         Matrices that nothing entered, which stay as they are.
     """
@@ -158,10 +163,12 @@ class Compression(msgspec.Struct, frozen=True):
     data: str
     task: str
     budget: str
+    selected: Point
     chosen: Point
     points: tuple[Point, ...]
     tensors: tuple[TensorSize, ...]
     calibrated: int
+    selected_on: int
     judged: int
     kept: tuple[str, ...] = ()
 

@@ -112,7 +112,7 @@ class Calibration:
         sums, squares = self._sums[name], gradient.square()
         share = squares.sum(1)
         sums.moments += ((x * share[:, None]).T @ x).double().numpy()
-        sums.rows += squares.double().sum(0).numpy()
+        sums.rows += squares.sum(0, dtype=torch.float64).numpy()
         sums.weight += float(share.double().sum())
 
     def add_table(self, name: str, gradient: Tensor) -> None:

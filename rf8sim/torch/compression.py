@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ class CompressedModel:
 def compress_model(
     model: nn.Module,
     calibration: Sequence[Any],
+    selection: Sequence[Any],
     held_out: Sequence[Any],
     budget: Requirement,
     *,
@@ -57,15 +59,18 @@ def compress_model(
     """Round the matrices of a model so that they take the fewest bits within a budget.
 
     One worth of a bit is chosen for all matrices: it makes their steps, by what an error in each does to the model's
-    outputs, and the price of the bits in each. It is found by measuring the model on the held-out batches. The model is
-    as it was afterwards.
+    outputs, and the price of the bits in each. It is found by measuring the model on the batches for selection; what is
+    reported is measured on the held-out ones, which nothing was chosen on. The model is as it was afterwards.
+
+    In memory are the model and what one matrix needs; originals, second moments and outputs lie in temporary files.
 
     Parameters
     ----------
     model : nn.Module
         The model, in float32, on the CPU.
-    calibration, held_out : sequence
-        Batches, as for `evaluate`: of the first the inputs of layers are known, on the others the outputs are compared.
+    calibration, selection, held_out : sequence
+        Batches, as for `evaluate`: of the first the inputs of layers are known, on the second the budget is kept, on
+        the last the outputs are compared for the record.
     budget : Requirement
         ``kl<=``, for models that predict tokens; ``sqnr>=``, of the outputs of others; or ``bits<=``.
     filter_fn : callable, optional
@@ -83,48 +88,50 @@ def compress_model(
     Raises
     ------
     ValueError
-        If the budget is none of these or is not kept, or there are no batches or no matrices.
+        If the budget is none of these or is not kept, or there are no batches of a kind or no matrices.
 
     Examples
     --------
     >>> from rf8sim.checkpoints.requirements import parse_requirement
     >>> _ = torch.manual_seed(0)
     >>> model = nn.Sequential(nn.Embedding(50, 64), nn.Linear(64, 50))
-    >>> batches = list(torch.randint(0, 50, (8, 1, 16)))
-    >>> result = compress_model(model, batches[:6], batches[6:], parse_requirement("kl<=0.001"))
-    >>> 0.0009 < result.record.chosen.distortion <= 0.001, sorted(result.tensors)
+    >>> batches = list(torch.randint(0, 50, (12, 1, 16)))
+    >>> result = compress_model(model, batches[:6], batches[6:9], batches[9:], parse_requirement("kl<=0.001"))
+    >>> 0.0009 < result.record.selected.distortion <= 0.001, sorted(result.tensors)
     (True, ['0.weight', '1.weight'])
     """
-    if not calibration or not held_out:
-        raise ValueError("there are too few batches: some are needed to calibrate with, others to measure on")
+    if not (calibration and selection and held_out):
+        raise ValueError("there are too few batches: some to calibrate with, others to choose on, others to measure on")
     with ExitStack() as stack:
         matrices = stack.enter_context(Matrices(model, filter_fn))
-        judge = stack.enter_context(_Judge(model, held_out))
+        judge, test = (stack.enter_context(_Judge(model, batches)) for batches in (selection, held_out))
         forms = {("sqnr", ">="), ("bits", "<=")} if judge.task == "outputs" else {("kl", "<="), ("bits", "<=")}
         if (budget.quantity, budget.operator) not in forms:
             example = "'sqnr>=20dB', of its outputs," if judge.task == "outputs" else "'kl<=0.02'"
             raise ValueError(f"budget {budget.text!r}: a model of this kind is held to {example} or to 'bits<=3'")
         search = stack.enter_context(_Search(matrices, judge, calibration, progress))
-        chosen = search_price(partial(search.measure, BEST), budget, search.first(budget))
-        if curves:
-            done = {(point.method, point.price) for point in search.points}
-            every = {(method, factor * chosen.price) for method in METHODS for factor in _FRONTIER}
-            for method, price in sorted(every - done):
-                search.measure(method, price)
-        rounded = {name: search.rounded(BEST, name, chosen.price) for name in search.names}
+        selected = search_price(partial(search.measure, BEST, judge), budget, search.first(budget))
+        rounded: dict[str, RoundedWeights] = {}
+        chosen = search.measure(BEST, test, selected.price, rounded)
+        points = [chosen]
+        for method, factor in product(METHODS, _FRONTIER) if curves else ():
+            if (method, factor) != (BEST, 1.0):
+                points.append(search.measure(method, test, factor * selected.price))
         record = Compression(
             model=type(model).__name__,
             data="",
             task=judge.task,
             budget=budget.text,
+            selected=selected,
             chosen=chosen,
-            points=tuple(search.points),
+            points=tuple(points),
             tensors=tuple(
                 TensorSize(name, one.tensor.shape, str(one.tensor.scheme), one.bits_per_weight)
                 for name, one in rounded.items()
             ),
             calibrated=search.calibrated,
-            judged=judge.predictions,
+            selected_on=judge.predictions,
+            judged=test.predictions,
             kept=tuple(item.name for item in matrices.items if item.name not in rounded),
         )
         return CompressedModel(record, {name: one.tensor for name, one in rounded.items()})
@@ -152,18 +159,38 @@ class _Judge:
     def __exit__(self, *_: object) -> None:
         self.originals.__exit__()
 
-    def distortion(self, progress: Any) -> float:
-        """Return the mean divergence, or the share of the outputs' power that the error has."""
-        divergences: list[float] = []
-        error = 0.0
+    def distortion(self, progress: Progress) -> tuple[float, float]:
+        """Return the mean divergence, or the share of the outputs' power that the error has; and its standard error.
+
+        Windows, or batches of samples, are taken as independent of each other.
+        """
+        parts: list[tuple[float, float]] = []  # what is summed, and what it is of
         with torch.no_grad(), evaluating(self.model):
             for number, batch in enumerate(self.batches):
                 progress("held-out text", number, len(self.batches))
                 original = torch.from_numpy(self.originals.read(number))
                 compared = compare(batch, original, tensor_of(run_batch(self.model, batch)), self.task)
-                divergences += compared.divergences
-                error += compared.error if not compared.not_finite else math.inf
-        return error / max(self.signal, 1e-300) if self.task == "outputs" else float(np.mean(divergences))
+                if self.task == "outputs":
+                    parts.append((math.inf if compared.not_finite else compared.error, compared.signal))
+                else:
+                    parts += [(divergence, 1.0) for divergence in compared.divergences]
+        return _ratio(parts)
+
+
+def _ratio(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return the ratio of two sums over independent parts, and its standard error; NaN of a single part.
+
+    Examples
+    --------
+    >>> _ratio([(2.0, 1.0), (4.0, 1.0), (3.0, 1.0), (3.0, 1.0)])[0]
+    3.0
+    """
+    numbers, sizes = np.array(parts, dtype=np.float64).T
+    value, count = float(numbers.sum()) / max(float(sizes.sum()), 1e-300), len(parts)
+    if count < 2 or not math.isfinite(value):
+        return value, math.nan
+    residuals = numbers - value * sizes
+    return value, math.sqrt(float(residuals @ residuals) * count / (count - 1)) / float(sizes.sum())
 
 
 class _Search:
@@ -172,7 +199,6 @@ class _Search:
     def __init__(self, matrices: Matrices, judge: _Judge, batches: Sequence[Any], progress: Progress | None) -> None:
         self.matrices, self.judge = matrices, judge
         self.progress: Progress = progress or (lambda name, done, total: None)
-        self.points: list[Point] = []
         self._factors = Spool()
         self._places: dict[str, tuple[int, ...]] = {}
         self.importance = {}
@@ -213,19 +239,19 @@ class _Search:
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
 
-    def measure(self, method: str, price: float) -> Point:
-        """Round all matrices and compare the model's outputs; put the originals back."""
+    def measure(self, method: str, judge: _Judge, price: float, kept: dict[str, RoundedWeights] | None = None) -> Point:
+        """Round all matrices and compare the model's outputs; put the originals back. Codes go into `kept`."""
         bits = 0.0
         try:
             for number, name in enumerate(self.names):
                 self.progress(name, number, len(self.names))
                 one = self.rounded(method, name, price)
                 bits += one.bits
+                if kept is not None:
+                    kept[name] = one
                 self.matrices.write(self._index[name], one.tensor.dequantize())
-            distortion = self.judge.distortion(self.progress)
+            distortion, error = judge.distortion(self.progress)
         finally:
             for name in self.names:
                 self.matrices.write(self._index[name], self.matrices.original(self._index[name]))
-        point = Point(method, price, bits / self.weights, distortion)
-        self.points.append(point)
-        return point
+        return Point(method, price, bits / self.weights, distortion, error)
