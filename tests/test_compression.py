@@ -8,8 +8,9 @@ from loops import looped
 
 import rf8sim
 from rf8sim.compression.inputs import InputFactor
+from rf8sim.compression.methods import METHODS, round_by
 from rf8sim.compression.rounding import round_weights
-from rf8sim.compression.steps import column_steps, step_at, tensor_step
+from rf8sim.compression.steps import column_steps, row_steps, step_at, tensor_step
 
 SCHEMES = (
     "rf8/none", "rf8/channel", "rf8", "e4m3fn/channel", "e5m2", "int8/channel", "int4/channel", "mxfp4", "mxint8",
@@ -217,6 +218,36 @@ def test_steps():
     scheme, chosen = column_steps(weight, step * np.sqrt(factor.level / factor.by_column()))
     assert chosen.scales[0].shape == (1, 96)
     assert round_weights(weight, scheme, factor, price=1e-3, scale=chosen).error < rounded.error * 10
+
+
+def test_a_step_for_each_output_is_worth_what_its_errors_cost():
+    """It saves half the logarithm of the arithmetic over the geometric mean of costs, less what one table loses."""
+    weight, factor = np.random.default_rng(0).normal(size=(256, 512)), InputFactor.equal(512)
+    costs, price = np.geomspace(0.1, 10.0, 256), 0.02
+    costs = np.maximum(costs, 0.1 * costs.mean())  # as those that are less are taken
+    totals, mean = {}, np.exp(np.log(costs).mean())
+    for way in ("feedback, lengths", "feedback, lengths, row steps"):
+        rounded = round_by(METHODS[way], weight, factor, costs, price)
+        totals[way] = rounded.error + price * rounded.bits
+    assert rounded.tensor.scheme.scales.block == (1, -1)
+    steps = rounded.tensor.scale.ravel() * rounded.tensor.format.smallest
+    np.testing.assert_allclose(steps, step_at(price, factor, costs) * np.sqrt(mean / costs), rtol=1 / 16)
+    gain = 0.5 * np.log2(costs.mean() / mean)
+    saved = (totals["feedback, lengths"] - totals["feedback, lengths, row steps"]) / price / weight.size
+    assert 0.5 * gain < saved < gain
+
+
+def test_a_row_of_outliers_takes_a_larger_step():
+    weight = np.random.default_rng(1).normal(size=(40, 64))
+    weight[3, 5] = 1e4
+    scheme, scale = row_steps(weight, np.full(40, 0.1))
+    rounded = round_weights(weight, scheme, scale=scale)
+    steps = rounded.tensor.scale.ravel()
+    assert scheme.format.name == "int8"
+    assert 1e4 / 127 <= steps[3] < 1.2e4 / 127
+    assert (np.abs(np.delete(steps, 3) - 0.1) < 0.1 / 16).all()
+    off = np.abs(rounded.tensor.dequantize(np.float64) - weight)
+    assert (off <= steps[:, None] * (0.5 + 1e-6)).all()
 
 
 def test_a_weight_of_more_axes_is_the_matrix_of_its_channels():

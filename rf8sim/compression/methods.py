@@ -14,7 +14,7 @@ from ..checkpoints.requirements import Requirement
 from ..quantization.records import to_builtins
 from .inputs import InputFactor
 from .rounding import RoundedWeights, round_weights
-from .steps import column_steps, step_at, tensor_step
+from .steps import column_steps, row_steps, step_at, tensor_step
 
 __all__ = ["BEST", "METHODS", "Compression", "Method", "Point", "TensorSize", "round_by", "search_price"]
 
@@ -30,29 +30,30 @@ class Method(NamedTuple):
         Whether later columns make up for what earlier ones are off by.
     lengths : bool
         Whether the bits of a code count.
-    columns : bool
-        Whether each input has a step, and not the tensor one.
+    steps : str
+        What has a step: the ``tensor``, or each of its ``columns`` or ``rows``, which are inputs and outputs.
     summary : str
         For people.
     """
 
     feedback: bool
     lengths: bool
-    columns: bool
+    steps: str
     summary: str
 
 
 METHODS: dict[str, Method] = {
-    "nearest": Method(False, False, False, "the nearest multiple of one step for each tensor"),
-    "lengths": Method(False, True, False, "the same, bits of the codes counted (RDOQ, as DeepCABAC)"),
-    "column steps": Method(False, True, True, "the same, with a step for each input from its energy"),
-    "feedback": Method(True, False, False, "later columns make up for earlier ones (GPTQ)"),
-    "feedback, lengths": Method(True, True, False, "both in one loop"),
-    "feedback, lengths, column steps": Method(True, True, True, "and a step for each input (WaterSIC)"),
+    "nearest": Method(False, False, "tensor", "the nearest multiple of one step for each tensor"),
+    "lengths": Method(False, True, "tensor", "the same, bits of the codes counted (RDOQ, as DeepCABAC)"),
+    "column steps": Method(False, True, "columns", "the same, with a step for each input from its energy"),
+    "feedback": Method(True, False, "tensor", "later columns make up for earlier ones (GPTQ)"),
+    "feedback, lengths": Method(True, True, "tensor", "both in one loop"),
+    "feedback, lengths, column steps": Method(True, True, "columns", "and a step for each input (WaterSIC)"),
+    "feedback, lengths, row steps": Method(True, True, "rows", "and a step for each output from what its errors cost"),
 }
 """The ways, by name; all with steps and prices from one worth of a bit, by what is known of inputs and outputs."""
 
-BEST = "feedback, lengths"
+BEST = "feedback, lengths, row steps"
 """What a model is compressed with."""
 
 
@@ -92,8 +93,10 @@ def round_by(
     costs = np.maximum(importance, _LEAST * float(importance.mean()))
     step = step_at(price, inputs, costs)
     used = inputs if method.feedback else inputs.alone()
-    if method.columns:
+    if method.steps == "columns":
         scheme, scale = column_steps(weight, step * np.sqrt(inputs.level / used.by_column()))
+    elif method.steps == "rows":
+        scheme, scale = row_steps(weight, step * np.sqrt(np.exp(np.log(costs).mean()) / costs))
     else:
         scheme, scale = tensor_step(weight, step)
     return round_weights(

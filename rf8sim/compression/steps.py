@@ -12,13 +12,13 @@ from ..quantization.scaling import Chosen
 from ..quantization.scheme import Scales, Scheme
 from .inputs import InputFactor
 
-__all__ = ["column_steps", "step_at", "tensor_step"]
+__all__ = ["column_steps", "row_steps", "step_at", "tensor_step"]
 
 _FORMATS = ("int8", "e3m4", "e4m3fn")
 """Formats whose values are whole multiples of the least: up to 127 of them; up to 32, then in proportion, to 992; up to
 16, to 229,376."""
 
-_MARGIN = 4.0  # between the largest step of the columns and the largest that their format has
+_MARGIN = 4.0  # between the largest step and the largest that their format has
 
 
 def step_at(price: float, factor: InputFactor, importance: ArrayLike = 1.0) -> float:
@@ -89,15 +89,42 @@ def column_steps(weight: NDArray[np.floating], steps: ArrayLike) -> tuple[Scheme
     >>> str(scheme), (chosen.scales[0] * chosen.scales[1]).tolist()
     ('int8/*x1:e4m3fn,max/tensor:float32,max', [[0.25, 1.0]])
     """
+    return _steps_of(weight, np.asarray(steps, dtype=np.float64)[None], (-1, 1))
+
+
+def row_steps(weight: NDArray[np.floating], steps: ArrayLike) -> tuple[Scheme, Chosen]:
+    """Return the scheme and the scales of a step for each output of a matrix, of 8 bits each.
+
+    Parameters
+    ----------
+    weight : ndarray, shape (outputs, inputs)
+        The weight.
+    steps : array_like, shape (outputs,)
+        The steps, stored as those of `column_steps`; larger where a row reaches beyond 127 of them, so that all codes
+        are int8. A coarser format for one row's outliers would be that of all rows.
+
+    Examples
+    --------
+    >>> scheme, chosen = row_steps(np.array([[0.5], [-3.0]]), [0.25, 1.0])
+    >>> str(scheme), (chosen.scales[0] * chosen.scales[1]).tolist()
+    ('int8/channel:e4m3fn,max/tensor:float32,max', [[0.25], [1.0]])
+    """
+    reach = np.abs(weight).max(axis=1, initial=0.0).astype(np.float64) / 127
+    wanted = np.maximum(np.asarray(steps, dtype=np.float64), reach * (1 + 2**-4))  # what is stored may be 2**-4 less
+    return _steps_of(weight, wanted[:, None], (1, -1))
+
+
+def _steps_of(
+    weight: NDArray[np.floating], wanted: NDArray[np.float64], block: tuple[int, int]
+) -> tuple[Scheme, Chosen]:
     from ..codec.codec import decode, encode
 
-    wanted = np.asarray(steps, dtype=np.float64)
     stored = get_format("e4m3fn")
     outer = np.float32(2.0 ** math.ceil(math.log2(_MARGIN * float(wanted.max()) / stored.max)))
     factors = np.maximum(decode(encode(wanted / float(outer), stored), stored, dtype=np.float64), stored.smallest)
     name, unit = _format_for(float((np.abs(weight) / (factors * float(outer))).max(initial=0.0)))
-    scheme = Scheme(name, Scales((-1, 1), "e4m3fn", "max", outer=Scales(None, "float32", "max")))
-    return scheme, Chosen((factors[None].astype(np.float32), np.asarray(outer / np.float32(unit), np.float32)))
+    scheme = Scheme(name, Scales(block, "e4m3fn", "max", outer=Scales(None, "float32", "max")))
+    return scheme, Chosen((factors.astype(np.float32), np.asarray(outer / np.float32(unit), np.float32)))
 
 
 def _format_for(reach: float) -> tuple[str, float]:

@@ -24,7 +24,7 @@ from .evaluation import evaluating
 from .matrices import FilterFn, Matrices, Spool, as_floats
 from .predictions import compare, run_batch, task_of, tensor_of
 
-__all__ = ["CompressedModel", "compress_model"]
+__all__ = ["CompressedModel", "Judge", "compress_model"]
 
 _FRONTIER = (0.25, 1.0, 4.0)  # times the price that was found, for the curves of a page
 
@@ -104,7 +104,7 @@ def compress_model(
         raise ValueError("there are too few batches: some to calibrate with, others to choose on, others to measure on")
     with ExitStack() as stack:
         matrices = stack.enter_context(Matrices(model, filter_fn))
-        judge, test = (stack.enter_context(_Judge(model, batches)) for batches in (selection, held_out))
+        judge, test = (stack.enter_context(Judge(model, batches)) for batches in (selection, held_out))
         forms = {("sqnr", ">="), ("bits", "<=")} if judge.task == "outputs" else {("kl", "<="), ("bits", "<=")}
         if (budget.quantity, budget.operator) not in forms:
             example = "'sqnr>=20dB', of its outputs," if judge.task == "outputs" else "'kl<=0.02'"
@@ -137,7 +137,7 @@ def compress_model(
         return CompressedModel(record, {name: one.tensor for name, one in rounded.items()})
 
 
-class _Judge:
+class Judge:
     """The outputs of a model on held-out batches, which those of the rounded model are compared with."""
 
     def __init__(self, model: nn.Module, batches: Sequence[Any]) -> None:
@@ -153,7 +153,7 @@ class _Judge:
                 self.predictions += compared.predictions
                 self.signal += compared.signal
 
-    def __enter__(self) -> _Judge:
+    def __enter__(self) -> Judge:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -196,7 +196,7 @@ def _ratio(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
 class _Search:
     """The matrices of a model with what is known of their inputs and outputs, rounded at any price."""
 
-    def __init__(self, matrices: Matrices, judge: _Judge, batches: Sequence[Any], progress: Progress | None) -> None:
+    def __init__(self, matrices: Matrices, judge: Judge, batches: Sequence[Any], progress: Progress | None) -> None:
         self.matrices, self.judge = matrices, judge
         self.progress: Progress = progress or (lambda name, done, total: None)
         self._factors = Spool()
@@ -239,7 +239,7 @@ class _Search:
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
 
-    def measure(self, method: str, judge: _Judge, price: float, kept: dict[str, RoundedWeights] | None = None) -> Point:
+    def measure(self, method: str, judge: Judge, price: float, kept: dict[str, RoundedWeights] | None = None) -> Point:
         """Round all matrices and compare the model's outputs; put the originals back. Codes go into `kept`."""
         bits = 0.0
         try:
