@@ -301,6 +301,116 @@ def test_checkpointed_layers_compute_the_same_again(scheme, reentrant):
         assert torch.equal(ours, theirs)
 
 
+class Repeated(nn.Module):
+    """A layer that is called three times in a pass, with larger inputs each time."""
+
+    def __init__(self, reentrant=None):
+        super().__init__()
+        self.layer, self.reentrant = nn.Linear(8, 8), reentrant
+
+    def once(self, x):
+        return self.layer(x).tanh() * 2
+
+    def forward(self, x):
+        for factor in (1, 2, 4):
+            x = x * factor
+            x = self.once(x) if self.reentrant is None else checkpoint(self.once, x, use_reentrant=self.reentrant)
+        return x
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning:torch")  # of PyTorch's own compiler
+@pytest.mark.parametrize(("rule", "compiled"), [("max", False), ("ema", False), ("ema", True)])
+def test_ranges_of_layers_that_are_called_again(rule, compiled):
+    """One range a step, which recomputation sees too: gradients are those without checkpointing."""
+
+    def trained(reentrant):
+        torch.manual_seed(0)
+        torch._dynamo.reset()
+        config = QuantizeConfig("int4@stochastic", inputs="int3", input_rule=rule, input_momentum=0.5)
+        model = quantize_(Repeated(reentrant), config)
+        optimizer, seen = torch.optim.SGD(model.parameters(), lr=0.1), []
+        function = torch.compile(model) if compiled else model
+        for step in range(3):
+            x = (torch.randn(4, 8, generator=torch.Generator().manual_seed(step)) * (step + 1)).requires_grad_()
+            optimizer.zero_grad()
+            function(x).square().sum().backward()
+            quantizer = model.layer.input_quantizer
+            seen += [x.grad, *(p.grad.clone() for p in model.parameters()), quantizer.largest.clone()]
+            optimizer.step()
+        return [*seen, model.eval().layer.input_quantizer.largest]
+
+    plain = trained(None)
+    for reentrant in (False,) if compiled else (False, True):
+        for ours, theirs in zip(trained(reentrant), plain, strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_a_range_stays_within_a_step():
+    """Calls after the first of a step count from the next one on; steps of another model's optimizer are none."""
+    layer, other = (quantize_(nn.Linear(1, 1), QuantizeConfig(inputs="int8", input_rule="max")) for _ in range(2))
+    quantizer = layer.input_quantizer
+    ours, theirs = (torch.optim.SGD(model.parameters(), lr=0.1) for model in (layer, other))
+
+    def range_after(*largest):
+        for number in largest:
+            layer(torch.tensor([[float(number)]])).sum().backward()
+        return float(quantizer.largest)
+
+    assert range_after(1, 3) == 1
+    ours.step()
+    assert range_after(2) == 3
+    assert range_after(5) == 3
+    ours.step()
+    assert range_after(2) == 5
+    other(torch.ones(1, 1)).sum().backward()
+    theirs.step()
+    assert range_after(7) == 5
+    copied = copy.deepcopy(layer)
+    torch.optim.SGD(copied.parameters(), lr=0.1).step()
+    assert range_after(7) == 5
+    copied(torch.tensor([[8.0]]))
+    assert float(copied.input_quantizer.largest) == 8
+    state = layer.state_dict()
+    assert float(layer.eval().input_quantizer.largest) == 7
+    del state["input_quantizer.running"]  # as it was saved before there were two
+    assert float(state["input_quantizer.largest"]) == 7
+    resumed = quantize_(nn.Linear(1, 1), QuantizeConfig(inputs="int8", input_rule="max"))
+    resumed.load_state_dict(state)
+    assert float(resumed.input_quantizer.running) == 7
+    with torch.no_grad():  # steps by hand
+        resumed(torch.tensor([[9.0]]))
+        resumed(torch.tensor([[11.0]]))
+        assert float(resumed.input_quantizer.largest) == 9
+        resumed.parametrizations.weight.original.add_(0.1)
+        resumed(torch.tensor([[1.0]]))
+        assert float(resumed.input_quantizer.largest) == 11
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning:torch")  # of PyTorch's own compiler
+@pytest.mark.parametrize("inputs", [None, "int4"])
+def test_compiled_draws_are_those_of_eager(inputs):
+    """Of a tied weight, while the other model trains too; gradients but for the order of sums."""
+    for seed in range(1 if inputs else 2):
+        torch.manual_seed(seed)
+        torch._dynamo.reset()
+        eager = quantize_(Tied(), QuantizeConfig("int4@stochastic", inputs=inputs))
+        copied = copy.deepcopy(eager)
+        models = [(model, torch.optim.SGD(model.parameters(), lr=2.0**-9)) for model in (eager, copied)]
+        compiled = torch.compile(copied)
+        for _ in range(3):
+            index, results = torch.randint(0, 20, (5,)), []
+            for model, optimizer in models:
+                optimizer.zero_grad()
+                y = (model if model is eager else compiled)(index)
+                y.square().sum().backward()
+                results.append((y, next(model.parameters()).grad, model.embed.weight))
+                optimizer.step()
+            (y, gradient, weight), (y_compiled, gradient_compiled, weight_compiled) = results
+            torch.testing.assert_close(y, y_compiled)
+            torch.testing.assert_close(gradient, gradient_compiled)
+            torch.testing.assert_close(weight, weight_compiled)
+
+
 @pytest.mark.parametrize("rule", ["max", "ema"])
 def test_running_ranges_ignore_what_is_no_range(rule):
     """Infinities, NaN, zeros and empty batches: the range is that of what is finite, and no pass is left unrounded."""
@@ -315,6 +425,8 @@ def test_running_ranges_ignore_what_is_no_range(rule):
         quantizer(odd)
         assert float(quantizer.largest) == 4
     quantizer(torch.tensor([8.0, math.nan, -math.inf]))
+    assert float(quantizer.largest) == 4  # of the same step
+    quantizer.eval()
     assert float(quantizer.largest) == (8 if rule == "max" else 6)
     result = quantizer.eval()(torch.tensor([0.01, math.inf, math.nan]))
     assert result[:2].tolist() == [0.0, pytest.approx(float(quantizer.largest))]

@@ -152,7 +152,6 @@ def test_running_scale_of_inputs(rule, expected):
     quantizer.train()
     for largest in (8.0, 0.0) if rule == "max" else (4.0, 2.0):
         quantizer(torch.tensor([0.1, -largest]))
-    assert float(quantizer.largest) == expected
     frozen = quantizer.eval()(torch.tensor([100.0]))
     assert float(frozen) == pytest.approx(expected)
     assert float(quantizer.largest) == expected

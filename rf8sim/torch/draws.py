@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch import Tensor
+
+from .stepping import Stepped
 
 __all__ = ["Draws"]
 
-_LIVE: weakref.WeakSet[Draws] = weakref.WeakSet()
 _SEEDS = (1 << 62) - 1
 
 
-class Draws(nn.Module):
+class Draws(Stepped):
     """The seed of a parameter's stochastic rounding, which changes with each step of an optimizer.
 
     Within a step it stays: modules that share the parameter, repeated passes, and activation checkpointing round alike.
@@ -46,17 +45,11 @@ class Draws(nn.Module):
         super().__init__()
         self.register_buffer("seed", torch.randint(0, 1 << 62, (), dtype=torch.int64).to(device))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64, device=device))
-        self._register()
 
     def _register(self) -> None:
+        super()._register()
         self._steps = 0
         self._previous: tuple[int, int] | None = None
-        _LIVE.add(self)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take part in the steps of optimizers, as a copy too."""
-        super().__setstate__(state)  # type: ignore[no-untyped-call, unused-ignore]
-        self._register()
 
     def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
         super()._load_from_state_dict(*arguments, **options)  # type: ignore[no-untyped-call, unused-ignore]
@@ -76,11 +69,3 @@ class Draws(nn.Module):
                 self.advance()
             self._previous = parameter._version, self._steps
         return self.seed + self.step * 0x1E3779B97F4A7C15 & _SEEDS
-
-
-def _advance(*_: Any) -> None:
-    for draws in list(_LIVE):
-        draws.advance()
-
-
-register_optimizer_step_post_hook(_advance)

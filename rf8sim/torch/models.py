@@ -35,6 +35,7 @@ from .coverage import (
 )
 from .draws import Draws
 from .fake import choose_for, constant_key, drawn_seed, factors, round_at, scale_for
+from .stepping import Stepped
 
 __all__ = [
     "FakeQuantize", "InputQuantize", "QuantizeConfig", "coverage", "dequantize_", "quantize_", "quantized_tensors",
@@ -187,8 +188,12 @@ class FakeQuantize(nn.Module):
         return f"{self.config.scheme}, {count} scales"
 
 
-class InputQuantize(nn.Module):
+class InputQuantize(Stepped):
     """Round what goes into a layer, at a running scale that training updates and evaluation keeps.
+
+    Within a step of an optimizer all calls round at one range, that of the steps before and of the step's first call,
+    so that what activation checkpointing computes again is the same. Later calls of a layer count from the next step
+    on, or in evaluation. A weight that is changed by hand is a step too, but inside `torch.compile`.
 
     Parameters
     ----------
@@ -206,29 +211,57 @@ class InputQuantize(nn.Module):
     """
 
     largest: Tensor
+    running: Tensor
+    begins: Tensor
 
     def __init__(self, config: QuantizeConfig, device: torch.device | None = None) -> None:
         super().__init__()
         self.config = config
         self.register_buffer("largest", torch.zeros((), device=device))
+        self.register_buffer("running", torch.zeros((), device=device))  # of all calls
+        self.register_buffer("begins", torch.ones((), dtype=torch.bool, device=device), persistent=False)
+
+    def advance(self) -> None:
+        """Begin another step."""
+        self.begins.fill_(True)
+
+    def train(self, mode: bool = True) -> InputQuantize:
+        """Set the mode; evaluation takes the range of all calls."""
+        if not mode:
+            self.largest.copy_(self.running)
+            self.advance()
+        return super().train(mode)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        if f"{prefix}largest" in state:  # alone, as files had it that were made before there was another
+            state.setdefault(f"{prefix}running", state[f"{prefix}largest"])
+        super()._load_from_state_dict(state, prefix, *arguments)  # type: ignore[no-untyped-call, unused-ignore]
+        self.advance()
+
+    def _observe(self, x: Tensor) -> None:
+        """Take the largest finite magnitude of a batch into the range."""
+        self.notice_changes()
+        config, before = self.config, self.running
+        magnitude = x.detach().abs()
+        finite = torch.where(torch.isfinite(magnitude), magnitude, torch.zeros_like(magnitude))
+        batch = finite.amax().to(before.dtype)
+        if config.synchronize_inputs and dist.is_available() and dist.is_initialized():
+            dist.all_reduce(batch, dist.ReduceOp.MAX)
+        if config.input_rule == "max":
+            after = torch.maximum(before, batch)
+        else:
+            mean = torch.lerp(before, batch, config.input_momentum)
+            after = torch.where(before > 0, torch.where(batch > 0, mean, before), batch)
+        self.largest.copy_(torch.where(self.begins | (self.largest == 0), after, self.largest))
+        self.running.copy_(after)
+        self.begins.fill_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x rounded; without a scale yet, of a layer that has seen no training batch, x as it is."""
-        config = self.config
-        assert config.inputs is not None
+        assert self.config.inputs is not None
         if self.training and x.numel() and not _computes_again():
-            magnitude = x.detach().abs()
-            finite = torch.where(torch.isfinite(magnitude), magnitude, torch.zeros_like(magnitude))
-            batch = finite.amax().to(self.largest.dtype)
-            if config.synchronize_inputs and dist.is_available() and dist.is_initialized():
-                dist.all_reduce(batch, dist.ReduceOp.MAX)
-            if config.input_rule == "max":
-                batch = torch.maximum(self.largest, batch)
-            else:
-                mean = torch.lerp(self.largest, batch, config.input_momentum)
-                batch = torch.where(self.largest > 0, torch.where(batch > 0, mean, self.largest), batch)
-            self.largest.copy_(batch)
-        key = constant_key(config.inputs)
+            self._observe(x)
+        key = constant_key(self.config.inputs)
         rounded = round_at(x, key, scale_for(self.largest, key), seed=drawn_seed(key))
         return torch.where(self.largest > 0, rounded, x)
 
@@ -352,11 +385,16 @@ def quantize_(model: nn.Module, config: QuantizeConfig | None = None, filter_fn:
             quantizers[weight] = FakeQuantize(weight, config)
         first = not _quantized_leaves(module)
         parametrize.register_parametrization(module, leaf, quantizers[weight])
+        owner: Any = module.parametrizations
+        if (draws := quantizers[weight].draws) is not None:
+            draws.owner = (owner[leaf],)
         if not first:
             continue
         _prepare(module, order)
         if config.inputs is not None and takes_inputs(module):
-            module.add_module(INPUT, InputQuantize(config, weight.device))
+            quantizer = InputQuantize(config, weight.device)
+            quantizer.owner = (owner[leaf],)
+            module.add_module(INPUT, quantizer)
             module.register_forward_pre_hook(_hook)
     return model
 
