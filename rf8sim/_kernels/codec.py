@@ -208,10 +208,22 @@ def round_groups(x: Any, scale: Any, cells: Any, values: Any, ends: Any, out: An
 # What a rule is made of: `rf8sim.arithmetic.accumulators.Rule`.
 
 _TILE = 256  # outputs that are summed side by side, so that everything stays in the first cache
+_ROUNDER = 2.0**52  # added and taken away, it rounds a smaller number to an integer, to nearest even
+_MANTISSA = np.int64(52)
+_BIAS = np.int64(1023)
 
 
 @_part
-def _add_products(sums: Any, x: Any, y: Any, exact: Any, error: Any, out: Any) -> None:
+def _to_odd(total: Any, error: Any) -> Any:
+    """Return the rounded sum ``total`` of error ``error``, rounded to odd instead; an infinite sum has error NaN."""
+    bits = np.float64(total).view(np.int64)
+    step = np.int64(1) if (error > 0) == (bits > 0) else np.int64(-1)
+    inexact = (error > 0) | (error < 0)
+    return np.int64(bits + (step if inexact & (bits & np.int64(1) == 0) else np.int64(0))).view(np.float64)
+
+
+@_part
+def _add_products(sums: Any, x: Any, y: Any, exact: Any, out: Any) -> None:
     """``out = sums + x * y``, exact if ``exact`` says that it fits in float64, else rounded to odd.
 
     The products are exact; the error of the sum is Knuth's TwoSum. Rounded to odd, the last bit says that something was
@@ -225,92 +237,73 @@ def _add_products(sums: Any, x: Any, y: Any, exact: Any, error: Any, out: Any) -
         product = x * y[j]
         total = sums[j] + product
         shadow = total - sums[j]
-        error[j] = (sums[j] - (total - shadow)) + (product - shadow)
-        out[j] = total
-    bits = out.view(np.int64)
-    for j in range(out.size):
-        inexact = (error[j] > 0) | (error[j] < 0)  # false for the NaN error of an infinite sum
-        step = np.int64(1) if (error[j] > 0) == (bits[j] > 0) else np.int64(-1)
-        bits[j] += step if inexact & (bits[j] & np.int64(1) == 0) else np.int64(0)
+        out[j] = _to_odd(total, (sums[j] - (total - shadow)) + (product - shadow))
 
 
 @_part
-def _round_float(x: Any, number: Any, words: Any, scratch: Any, out: Any) -> None:
-    """Round float64 to the float of ``number``: precision, smallest exponent, mode, largest, what lies beyond it.
+def _round_float(x: Any, number: Any, words: Any, out: Any) -> None:
+    """Round float64 to a float.
 
-    In units of the last place of the result, ``n = floor + rest``; both are exact, and the mode decides on ``rest``.
+    In units of the last place of the result, ``n = floor + rest``; both are exact, and n goes up where ``rest`` reaches
+    the mode's threshold for this sign and parity, or the complement of 24 random bits.
     """
-    precision, exponent, mode, largest, above, below = number
-    unit_bits, inverse_bits, rest, integer = scratch
-    bits = x.view(np.int64)
-    unit, inverse = unit_bits.view(np.float64), inverse_bits.view(np.float64)
+    precision, exponent, largest, above, below, positive, negative = number
     for j in range(x.size):
-        field = (bits[j] >> np.int64(52)) & np.int64(0x7FF)
-        place = max(field, exponent + np.int64(1023)) - (precision - np.int64(1))
-        unit_bits[j] = place << np.int64(52)
-        inverse_bits[j] = (np.int64(2046) - place) << np.int64(52)
-    for j in range(x.size):
-        n = abs(x[j]) * inverse[j]
-        nearest = (n + 4503599627370496.0) - 4503599627370496.0
+        field = (np.float64(x[j]).view(np.int64) >> _MANTISSA) & np.int64(0x7FF)
+        place = max(field, exponent + _BIAS) - (precision - np.int64(1))
+        unit = np.int64(place << _MANTISSA).view(np.float64)
+        n = abs(x[j]) * np.int64((_BIAS + _BIAS - place) << _MANTISSA).view(np.float64)
+        nearest = (n + _ROUNDER) - _ROUNDER
         floor = nearest - (1.0 if nearest > n else 0.0)
-        rest[j] = n - floor
-        integer[j] = nearest if mode == 0 else floor
-    if (mode == 1) | (mode == 3) | (mode == 4):  # nearest-away, up, down: one loop, since each costs the compiler
-        least = 0.5 if mode == 1 else 5e-324
-        for j in range(x.size):
-            this_way = (mode == 1) | (mode == 3) & (x[j] > 0) | (mode == 4) & (x[j] < 0)
-            integer[j] += 1.0 if (rest[j] >= least) & this_way else 0.0
-    elif mode == 5:  # to-odd
-        for j in range(x.size):
-            half = integer[j] * 0.5
-            even = (half + 4503599627370496.0) - 4503599627370496.0 == half
-            integer[j] += 1.0 if (rest[j] > 0) & even else 0.0
-    elif mode == 6:  # stochastic: the carry of a 24-bit adder
-        for j in range(x.size):
-            carry = np.int64(rest[j] * 16777216.0) + np.int64(words[j] & np.uint32(0xFFFFFF))
-            integer[j] += 1.0 if carry >= 16777216 else 0.0
-    for j in range(x.size):
-        magnitude = integer[j] * unit[j]
-        positive = magnitude if magnitude <= largest else above
-        negative = -magnitude if magnitude <= largest else below
-        rounded = positive if x[j] > 0 else negative
+        if words is None:
+            half = floor * 0.5
+            even = (half + _ROUNDER) - _ROUNDER == half
+            if_positive = positive[0] if even else positive[1]
+            if_negative = negative[0] if even else negative[1]
+            threshold = if_positive if x[j] > 0 else if_negative
+        else:
+            threshold = np.float64(np.int64(0x1000000) - np.int64(words[j] & np.uint32(0xFFFFFF))) * 2.0**-24
+        magnitude = (floor + (1.0 if n - floor >= threshold else 0.0)) * unit
+        upper = magnitude if magnitude <= largest else above
+        lower = -magnitude if magnitude <= largest else below
+        rounded = upper if x[j] > 0 else lower
         out[j] = rounded if (abs(x[j]) < np.inf) & (x[j] != 0) else x[j]
 
 
 @_part
-def _round_to_table(x: Any, table: Any, fine: Any, coarse: Any, words: Any, scratch: Any, codes: Any, out: Any) -> None:
+def _round_to_table(x: Any, table: Any, steps: Any, words: Any, out: Any) -> None:
     """Round float64 to the values of a format by the tables of the codec; NaN stays NaN."""
     threshold, result, shift, search, values = table
-    bits = scratch[0].view(np.uint64)[: x.size]
-    pattern = x.view(np.uint64)
-    for j in range(x.size):
-        bits[j] = pattern[j]
+    bits = x.view(np.uint64)
     if search.size:
+        places = np.empty(x.size, dtype=np.uint64)
         for j in range(x.size):
             low, high = 0, search.size
             while low < high:
                 middle = (low + high) >> 1
-                if search[middle] <= pattern[j]:
+                if search[middle] <= bits[j]:
                     low = middle + 1
                 else:
                     high = middle
-            bits[j] = np.uint64(low - 1)
-    if words.size:
-        cells = threshold, result, shift
-        encode_stochastic(x, bits, cells, fine, coarse, (np.uint64(52), np.uint64(0)), words, np.uint64(24), codes)
-    else:
+            places[j] = np.uint64(low - 1)
+        bits = places
+    codes = np.empty(x.size, dtype=np.uint16)
+    if words is None:
         encode_cells(bits, threshold, result, shift, codes)
+    else:
+        cells, digits = (threshold, result, shift), (np.uint64(52), np.uint64(0))
+        encode_stochastic(x, bits, cells, steps[0], steps[1], digits, words, np.uint64(24), codes)
     for j in range(x.size):
         out[j] = values[codes[j]] if x[j] == x[j] else x[j]
 
 
 @_part
-def _round_integer(x: Any, bounds: Any, wraps: Any, out: Any) -> None:
-    """Keep integers between two bounds by saturation, or by wrapping around with a period."""
-    low, high, span = bounds
-    if wraps:
+def _round_integer(x: Any, bounds: Any, out: Any) -> None:
+    """Keep integers between two bounds by wrapping around with a period, or by saturation if that is 0."""
+    low, high, period = bounds
+    if period > 0:
         for j in range(x.size):
-            out[j] = x[j] - span * np.floor((x[j] - low) / span)
+            out[j] = x[j] - period * np.floor((x[j] - low) / period)
     else:
         for j in range(x.size):
             value = x[j] if x[j] < high else high
@@ -318,34 +311,34 @@ def _round_integer(x: Any, bounds: Any, wraps: Any, out: Any) -> None:
 
 
 @_part
-def _philox_row(key: Any, first: Any, step: Any, buffer: Any, count: Any) -> Any:
+def _philox_row(key: Any, first: Any, step: Any, count: Any) -> Any:
     """Return the words of outputs ``first`` and on at one step; counter (block low, block high, step, 0)."""
     skip = np.int64(first % np.uint64(4))
-    blocks = (skip + count + 3) // 4
-    philox_words(key[0], key[1], first // np.uint64(4), buffer[: 4 * blocks], step)
-    return buffer[skip : skip + count]
+    words = np.empty((skip + count + 3) // 4 * 4, dtype=np.uint32)
+    philox_words(key[0], key[1], first // np.uint64(4), words, step)
+    return words[skip : skip + count]
 
 
 @_part
-def _round_sum(total: Any, rule: Any, first: Any, step: Any, scratch: Any, buffer: Any, codes: Any, out: Any) -> None:
+def _round_drawn(total: Any, words: Any, number: Any, bounds: Any, table: Any, steps: Any, out: Any) -> None:
+    """Round exact sums by the one of three rules that is not None: only its loop is compiled."""
+    if number is not None:
+        _round_float(total, number, words, out)
+    if table is not None:
+        _round_to_table(total, table, steps, words, out)
+    if bounds is not None:
+        _round_integer(total, bounds, out)
+
+
+@_part
+def _round_sum(
+    total: Any, number: Any, bounds: Any, table: Any, steps: Any, key: Any, first: Any, step: Any, out: Any
+) -> None:
     """Round exact sums into the accumulator."""
-    kind, number, bounds, table, fine, coarse, drawn, key = rule
-    words = buffer[:0]
-    if drawn:
-        words = _philox_row(key, first, step, buffer, total.size)
-    if kind == 0:
-        _round_float(total, number, words, scratch, out)
-    elif kind == 1:
-        _round_to_table(total, table, fine, coarse, words, scratch, codes, out)
+    if key is None:
+        _round_drawn(total, None, number, bounds, table, steps, out)
     else:
-        _round_integer(total, bounds, kind == 3, out)
-
-
-@_part
-def _scratch() -> Any:
-    ints = np.empty((2, _TILE), dtype=np.int64)
-    floats = np.empty((4, _TILE), dtype=np.float64)
-    return ints, floats, np.empty(_TILE + 4, dtype=np.uint32), np.empty(_TILE, dtype=np.uint16)
+        _round_drawn(total, _philox_row(key, first, step, total.size), number, bounds, table, steps, out)
 
 
 @_jit
@@ -354,19 +347,17 @@ def accumulate(a: Any, b: Any, sums: Any, exact: Any, rule: Any, first: Any, ste
 
     ``first`` is the flat index of the first output, whose rows follow one another; ``step`` counts the sums.
     """
-    ints, floats, buffer, codes = _scratch()
+    number, bounds, table, steps, key = rule
+    row = np.empty(_TILE, dtype=np.float64)
     rows, columns = sums.shape
     for i in range(rows):
         for start in range(0, columns, _TILE):
             stop = min(start + _TILE, columns)
-            size = stop - start
-            out = sums[i, start:stop]
-            total, error = floats[0, :size], floats[1, :size]
-            scratch = ints[0, :size], ints[1, :size], floats[2, :size], floats[3, :size]
+            out, total = sums[i, start:stop], row[: stop - start]
             index = first + np.uint64(i * columns + start)
             for k in range(a.shape[1]):
-                _add_products(out, a[i, k], b[k, start:stop], exact, error, total)
-                _round_sum(total, rule, index, step + np.uint64(k), scratch, buffer, codes[:size], out)
+                _add_products(out, a[i, k], b[k, start:stop], exact, total)
+                _round_sum(total, number, bounds, table, steps, key, index, step + np.uint64(k), out)
 
 
 @_part
@@ -393,13 +384,8 @@ def _add_block(sums: Any, x: Any, y: Any, error: Any, out: Any) -> bool:
         small = error[j] if abs(out[j]) < np.inf else 0.0
         total = out[j] + small
         shadow = total - out[j]
-        error[j] = (out[j] - (total - shadow)) + (small - shadow)
-        out[j] = total + 0.0  # no zero has a sign
-    bits = out.view(np.int64)
-    for j in range(out.size):
-        inexact = (error[j] > 0) | (error[j] < 0)
-        step = np.int64(1) if (error[j] > 0) == (bits[j] > 0) else np.int64(-1)
-        bits[j] += step if inexact & (bits[j] & np.int64(1) == 0) else np.int64(0)
+        rest = (out[j] - (total - shadow)) + (small - shadow)
+        out[j] = _to_odd(total + 0.0, rest)  # no zero has a sign
     return not lost
 
 
@@ -409,21 +395,19 @@ def accumulate_blocks(a: Any, b: Any, sums: Any, block: Any, rule: Any, first: A
 
     Returns False, with ``sums`` unfinished, if it is not certain that a sum is exact.
     """
-    ints, floats, buffer, codes = _scratch()
+    number, bounds, table, steps, key = rule
+    row, errors = np.empty(_TILE, dtype=np.float64), np.empty(_TILE, dtype=np.float64)
     rows, columns = sums.shape
     for i in range(rows):
         for start in range(0, columns, _TILE):
             stop = min(start + _TILE, columns)
-            size = stop - start
-            out = sums[i, start:stop]
-            total, error = floats[0, :size], floats[1, :size]
-            scratch = ints[0, :size], ints[1, :size], floats[2, :size], floats[3, :size]
+            out, total, error = sums[i, start:stop], row[: stop - start], errors[: stop - start]
             index = first + np.uint64(i * columns + start)
-            for number in range(-(-a.shape[1] // block)):
-                k = number * block
+            for place in range(-(-a.shape[1] // block)):
+                k = place * block
                 if not _add_block(out, a[i, k : k + block], b[k : k + block, start:stop], error, total):
                     return False
-                _round_sum(total, rule, index, step + np.uint64(number), scratch, buffer, codes[:size], out)
+                _round_sum(total, number, bounds, table, steps, key, index, step + np.uint64(place), out)
     return True
 
 
@@ -433,37 +417,37 @@ def accumulate_tree(a: Any, b: Any, sums: Any, exact: Any, rule: Any, first: Any
 
     Sums are counted level by level from ``first_step`` on.
     """
-    ints, floats, buffer, codes = _scratch()
+    number, bounds, table, steps, key = rule
     rows, columns = sums.shape
     depth = a.shape[1]
+    row = np.empty(_TILE, dtype=np.float64)
     level = np.zeros(((depth + 1) // 2, _TILE), dtype=np.float64)
     for i in range(rows):
         for start in range(0, columns, _TILE):
             stop = min(start + _TILE, columns)
             size = stop - start
-            total, error = floats[0, :size], floats[1, :size]
-            scratch = ints[0, :size], ints[1, :size], floats[2, :size], floats[3, :size]
+            total = row[:size]
             index = first + np.uint64(i * columns + start)
             step = first_step
             count = (depth + 1) // 2
             for m in range(count):
-                row = level[m, :size]
+                out = level[m, :size]
                 for j in range(size):
-                    row[j] = a[i, 2 * m] * b[2 * m, start + j]
+                    out[j] = a[i, 2 * m] * b[2 * m, start + j]
                 if 2 * m + 1 < depth:
-                    _add_products(row, a[i, 2 * m + 1], b[2 * m + 1, start:stop], exact, error, total)
+                    _add_products(out, a[i, 2 * m + 1], b[2 * m + 1, start:stop], exact, total)
                 else:
-                    total[:] = row
-                _round_sum(total, rule, index, step, scratch, buffer, codes[:size], row)
+                    total[:] = out
+                _round_sum(total, number, bounds, table, steps, key, index, step, out)
                 step += np.uint64(1)
             while count > 1:
                 half = (count + 1) // 2
                 for m in range(half):
                     if 2 * m + 1 < count:
-                        _add_products(level[2 * m, :size], 1.0, level[2 * m + 1, :size], exact, error, total)
+                        _add_products(level[2 * m, :size], 1.0, level[2 * m + 1, :size], exact, total)
                     else:
                         total[:] = level[2 * m, :size]
-                    _round_sum(total, rule, index, step, scratch, buffer, codes[:size], level[m, :size])
+                    _round_sum(total, number, bounds, table, steps, key, index, step, level[m, :size])
                     step += np.uint64(1)
                 count = half
             sums[i, start:stop] = level[0, :size]

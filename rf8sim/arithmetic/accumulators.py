@@ -24,10 +24,16 @@ _WIDEST_EXPONENT, _WIDEST_MANTISSA = 10, _SIGNIFICAND - 3
 _CARRY = 24  # bits of a random word that stochastic rounding adds
 _INTEGER_BITS = 53
 _EXAMPLES = ("e8m13", "int:16", "int:24", "int:32", "int:24:wrap")
-_MODES = {
-    RoundingMode.NEAREST_EVEN: 0, RoundingMode.NEAREST_AWAY: 1, RoundingMode.TOWARD_ZERO: 2, RoundingMode.UP: 3,
-    RoundingMode.DOWN: 4, RoundingMode.TO_ODD: 5, RoundingMode.STOCHASTIC: 6,
-}  # fmt: skip
+_ABOVE_0, _ABOVE_HALF, _NEVER = 5e-324, math.nextafter(0.5, 1.0), 2.0
+_FRACTIONS = {  # the fraction of a unit that takes a magnitude to the upper neighbour: positive, negative; even, odd
+    RoundingMode.NEAREST_EVEN: ((_ABOVE_HALF, 0.5), (_ABOVE_HALF, 0.5)),
+    RoundingMode.NEAREST_AWAY: ((0.5, 0.5), (0.5, 0.5)),
+    RoundingMode.TOWARD_ZERO: ((_NEVER, _NEVER), (_NEVER, _NEVER)),
+    RoundingMode.UP: ((_ABOVE_0, _ABOVE_0), (_NEVER, _NEVER)),
+    RoundingMode.DOWN: ((_NEVER, _NEVER), (_ABOVE_0, _ABOVE_0)),
+    RoundingMode.TO_ODD: ((_ABOVE_0, _NEVER), (_ABOVE_0, _NEVER)),
+    RoundingMode.STOCHASTIC: ((_NEVER, _NEVER), (_NEVER, _NEVER)),  # the random words decide
+}
 
 
 class Accumulator(NamedTuple):
@@ -143,42 +149,35 @@ def _checked_layout(name: str, what: str) -> FloatLayout:
 
 
 class Rule(NamedTuple):
-    """How a sum is rounded into an accumulator: arrays and integers alone, for the kernels.
+    """How a sum is rounded into an accumulator: arrays and numbers alone, for the kernels.
+
+    Of the first three, two are None: kernels are compiled for what is there.
 
     Attributes
     ----------
-    kind : int64
-        0 float, 1 format, 2 saturating integer, 3 wrapping integer.
-    number : tuple
-        Of a float: precision, smallest exponent, mode, largest value, what lies beyond it above and below.
-    bounds : tuple of float
-        Of an integer: smallest value, largest value, and the period of wrapping.
-    table : tuple
+    number : tuple or None
+        Of a float: precision, smallest exponent, largest value, what lies beyond it above and below; the fraction of
+        a unit from which a positive number goes up in magnitude, next to an even and to an odd one, and a negative one.
+    bounds : tuple of float or None
+        Of an integer: smallest value, largest value, and the period of wrapping, 0 for saturation.
+    table : tuple or None
         Of a format: threshold, result and shift of its cells, first patterns to search by, values of codes.
-    fine, coarse : tuple
+    steps : tuple or None
         Of a format that rounds stochastically: see `rf8sim.codec.thresholds.StochasticTable`.
-    drawn : bool
-        Whether random words are drawn.
-    key : tuple of uint64
-        The key of the generator.
+    key : tuple of uint64 or None
+        The key of the generator where random words are drawn.
     """
 
-    kind: Any
-    number: tuple[Any, ...]
-    bounds: tuple[float, float, float]
-    table: tuple[Any, ...]
-    fine: tuple[Any, ...]
-    coarse: tuple[Any, ...]
-    drawn: bool
-    key: tuple[Any, Any]
+    number: tuple[Any, ...] | None = None
+    bounds: tuple[float, float, float] | None = None
+    table: tuple[Any, ...] | None = None
+    steps: tuple[Any, ...] | None = None
+    key: tuple[Any, Any] | None = None
 
-
-_NO_FLOAT = (np.int64(0), np.int64(0), np.int64(0), 0.0, 0.0, 0.0)
-_NO_TABLE = (
-    np.zeros(1, np.uint64), np.zeros(2, np.uint32), np.uint64(0), np.zeros(0, np.uint64), np.zeros(256)
-)  # fmt: skip
-_NO_FINE = (np.zeros(1, np.uint8), np.zeros(2, np.uint16))
-_NO_COARSE = (np.zeros(1), np.zeros(1), np.zeros(1), np.zeros(1, np.uint32))
+    @property
+    def drawn(self) -> bool:
+        """Whether random words are drawn."""
+        return self.key is not None
 
 
 def get_rule(accumulator: Accumulator, rounding: str | Rounding, unit: int) -> Rule:
@@ -205,21 +204,18 @@ def get_rule(accumulator: Accumulator, rounding: str | Rounding, unit: int) -> R
         If an option is unknown or does not fit the accumulator.
     """
     chosen = as_rounding(rounding)
-    key = np.uint64(chosen.seed & 0xFFFFFFFF), np.uint64(chosen.seed >> 32)
     mode, drawn = RoundingMode(chosen.mode), chosen.stochastic
     if drawn and (chosen.offset or chosen.words is not None or chosen.bits != 32 or chosen.variant != "A"):
         raise ValueError(
             "an accumulator draws its words by seed and place of a sum: leave out offset, words, bits and variant"
         )
-    empty = Rule(np.int64(0), _NO_FLOAT, (0.0, 0.0, 0.0), _NO_TABLE, _NO_FINE, _NO_COARSE, False, key)
     if accumulator.integer is not None:
         width, wraps = accumulator.integer
         half = math.ldexp(1.0, width - 1 + unit)
-        return empty._replace(
-            kind=np.int64(3 if wraps else 2), bounds=(-half, half - math.ldexp(1.0, unit), 2.0 * half)
-        )
+        return Rule(bounds=(-half, half - math.ldexp(1.0, unit), 2.0 * half if wraps else 0.0))
+    key = (np.uint64(chosen.seed & 0xFFFFFFFF), np.uint64(chosen.seed >> 32)) if drawn else None
     if accumulator.floating is not None:
-        if mode not in _MODES:
+        if mode not in _FRACTIONS:
             raise ValueError(f"rounding {str(mode)!r} is not for accumulator {accumulator.name!r}: use 'nearest-even'")
         kind = accumulator.floating
         if drawn and kind.precision + _CARRY >= _SIGNIFICAND:
@@ -230,24 +226,24 @@ def get_rule(accumulator: Accumulator, rounding: str | Rounding, unit: int) -> R
         stops_above = mode in (RoundingMode.TOWARD_ZERO, RoundingMode.DOWN)
         stops_below = mode in (RoundingMode.TOWARD_ZERO, RoundingMode.UP)
         number = (
-            np.int64(kind.precision), np.int64(kind.emin), np.int64(_MODES[mode]), kind.max,
-            kind.max if stops_above else math.inf, -kind.max if stops_below else -math.inf,
+            np.int64(kind.precision), np.int64(kind.emin), kind.max,
+            kind.max if stops_above else math.inf, -kind.max if stops_below else -math.inf, *_FRACTIONS[mode],
         )  # fmt: skip
-        return empty._replace(number=number, drawn=drawn)
+        return Rule(number=number, key=key)
     assert accumulator.format is not None
-    table, fine, coarse = _format_tables(accumulator.format, str(chosen))
-    return empty._replace(kind=np.int64(1), table=table, fine=fine, coarse=coarse, drawn=drawn)
+    table, steps = _format_tables(accumulator.format, str(chosen))
+    return Rule(table=table, steps=steps, key=key)
 
 
 @lru_cache(maxsize=128)
-def _format_tables(fmt: Format, rounding: str) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
+def _format_tables(fmt: Format, rounding: str) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
     mode, option = check_choices(fmt, rounding)
-    fine, coarse = _NO_FINE, _NO_COARSE
+    drawing = None
     if mode is RoundingMode.STOCHASTIC:
         stochastic = stochastic_table(fmt, option, "float64")
         cells, steps = stochastic.cells, stochastic.steps
         fine = stochastic.drop, stochastic.cell_codes.astype(np.uint16)
-        coarse = stochastic.lower, stochastic.gap, stochastic.inverse, stochastic.codes
+        drawing = fine, (stochastic.lower, stochastic.gap, stochastic.inverse, stochastic.codes)
     else:
         cells, steps = cell_table(fmt, mode, option, "float64"), step_table(fmt, mode, option, "float64")
     search: NDArray[np.uint64] = np.zeros(0, np.uint64)
@@ -255,7 +251,7 @@ def _format_tables(fmt: Format, rounding: str) -> tuple[tuple[Any, ...], tuple[A
         search, cells = steps.first, _cells_by_number(steps)
     values = whole_table(fmt.values).copy()  # writable: a read-only array would be another type to the kernels
     table = (cells.threshold, cells.result.astype(np.uint32), np.uint64(cells.shift), search, values)
-    return table, fine, coarse
+    return table, drawing
 
 
 def _cells_by_number(steps: StepTable) -> CellTable:
