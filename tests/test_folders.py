@@ -175,6 +175,34 @@ def test_a_tied_model_is_saved_and_loaded(models, tmp_path, name):
     assert again.get_output_embeddings().weight is again.get_input_embeddings().weight
 
 
+@pytest.mark.parametrize("scheme", ["int8/channel", "e4m3fn", "mxfp4", "nvfp4", "mxfp8_e4m3", "fp8_128x128"])
+def test_a_trained_model_is_opened_by_transformers(models, tmp_path, scheme):
+    """With the scales that it was trained with, which the rounded weights would not give again."""
+    from rf8sim.torch import QuantizeConfig, dequantize_, load_quantized, quantize_, save_quantized
+
+    torch, (cls, config) = models.torch, models.classes["llama"]
+    torch.manual_seed(1)
+    model = cls.from_pretrained(models.folder / "llama")
+    linear = torch.nn.Linear
+    quantize_(model, QuantizeConfig(scheme), lambda module, name: isinstance(module, linear) and name != "lm_head")
+    tokens = torch.arange(24).reshape(2, 12)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(input_ids=tokens, labels=tokens).loss.backward()
+        optimizer.step()
+    save_quantized(model, tmp_path / "out")
+    loaded = load_quantized(cls(config), tmp_path / "out")
+    dequantize_(model)
+    state = loaded.state_dict()
+    last_place = 2**-23 if scheme == "nvfp4" else 0.0  # of scales that are stored as their reciprocals
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(state[name], value, rtol=2 * last_place, atol=0.0)
+    with torch.no_grad():
+        opened, expected = models.logits("llama", tmp_path / "out"), model.eval()(tokens).logits
+    torch.testing.assert_close(opened, expected, rtol=0.0, atol=0.02 if scheme == "nvfp4" else 0.0)  # as above
+
+
 def test_nvfp4_gives_the_same_bytes_again(models, tmp_path):
     """Its outer scale is stored as its reciprocal."""
     models.quantized("llama", tmp_path / "out", "nvfp4")

@@ -271,9 +271,12 @@ def test_saved_and_loaded(tmp_path):
         load_quantized(nn.Sequential(nn.Linear(32, 48), nn.ReLU(), nn.LayerNorm(48), nn.Linear(48, 9)), path)
 
 
-@pytest.mark.parametrize("scheme", ["mxfp4", "rf8@residual", "mxint8", "rf6/2x16"])
+@pytest.mark.parametrize(
+    "scheme",
+    ["mxfp4", "rf8@residual", "rf6/2x16", "int4/channel", "e4m3fn@stochastic", "uint4/1x8:float16,max,zero=uint4"],
+)
 def test_a_saved_model_keeps_its_schemes(tmp_path, scheme):
-    """Scales that are powers of two are chosen again as they were: no weight changes."""
+    """Codes and scales are written as they are: no weight changes."""
     from rf8sim.checkpoints.quantized import open_quantized
 
     model = quantize_(make_model(), QuantizeConfig(scheme), filter_fn=lambda module, name: name == "3")

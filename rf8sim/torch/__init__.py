@@ -20,6 +20,7 @@ from __future__ import annotations
 from .coverage import Coverage as Coverage
 from .evaluation import EvaluateConfig as EvaluateConfig
 from .evaluation import evaluate as evaluate
+from .exchange import torchao_config as torchao_config
 from .fake import fake_quantize as fake_quantize
 from .models import FakeQuantize as FakeQuantize
 from .models import InputQuantize as InputQuantize
@@ -39,5 +40,5 @@ __all__ = [
     "Coverage", "EvaluateConfig", "FakeQuantize", "InputQuantize", "ModelSize", "QuantizeConfig", "TensorSize",
     "coverage", "dequantize_",
     "evaluate", "fake_quantize", "load_quantized", "model_size", "quantize_", "quantized_tensors", "save_quantized",
-    "update_scales_",
+    "torchao_config", "update_scales_",
 ]  # fmt: skip

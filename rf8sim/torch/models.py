@@ -180,7 +180,8 @@ class FakeQuantize(nn.Module):
     def quantized(self, weight: Tensor) -> QuantizedTensor:
         """Return codes and scales of a weight."""
         scheme = self.config.scheme
-        return quantize(_numpy(weight), scheme, scale=None if scheme.scales is None else self._stored())
+        seed = 0 if self.draws is None else int(self.draws(weight))
+        return quantize(_numpy(weight), scheme, scale=None if scheme.scales is None else self._stored(), seed=seed)
 
     def extra_repr(self) -> str:
         """Name the scheme."""
@@ -549,6 +550,14 @@ def quantized_schemes(model: nn.Module) -> dict[str, Scheme]:
         assert quantizer is not None
         schemes[f"{name}.{leaf}".lstrip(".")] = quantizer.config.scheme
     return schemes
+
+
+def rounded_weights(model: nn.Module) -> Iterator[tuple[str, QuantizedTensor]]:
+    """Yield the plain names of the rounded parameters, and their codes and scales."""
+    for name, module, leaf in _quantized_parameters(model):
+        quantizer = _quantizer(module, leaf)
+        assert quantizer is not None
+        yield f"{name}.{leaf}".lstrip("."), quantizer.quantized(module.parametrizations[leaf].original)
 
 
 def _numpy(tensor: Tensor) -> Any:

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints.checkpoint import open_checkpoint
 from ..checkpoints.guard import quantize_checkpoint
 from ..checkpoints.plan import Plan, Rule
 from ..checkpoints.quantized import open_quantized
+from ..checkpoints.safetensors import is_one_file
 from .coverage import plain_name
-from .models import quantized_schemes
+from .models import quantized_schemes, rounded_weights
 
 if TYPE_CHECKING:
     from ..checkpoints.manifest import Manifest
@@ -29,16 +31,18 @@ _Model = TypeVar("_Model", bound=nn.Module)
 def save_quantized(model: nn.Module, path: str | Path, plan: Plan | None = None, **options: Any) -> Manifest:
     """Write a model as a quantized checkpoint, as `rf8sim quantize` does its file.
 
-    The weights of a model of `quantize_` are written as they are rounded, one that several modules share once. Scales
-    are chosen again, by the rule of each scheme: where the rounded weights lie on the grid of the new scale, as with
-    powers of two, no weight changes.
+    The weights of a model of `quantize_` are written with the codes and the scales that they have, one that several
+    modules share once. By a plan, or with ``protection``, scales are chosen again: where the rounded weights lie on the
+    grid of the new scale, as with powers of two, no weight changes.
 
     Parameters
     ----------
     model : nn.Module
         The model.
     path : str or Path
-        A ``.safetensors`` file.
+        A ``.safetensors`` file or a new folder. A model of transformers saves its configuration in a folder:
+        ``from_pretrained`` opens those of schemes that `rf8sim.checkpoints.compressed_tensors` can tell it of, and
+        stops at others.
     plan : Plan, optional
         What each tensor gets, by its plain name. By default the scheme of `quantize_` for the weights that it chose and
         no other; for a plain model RF8 with a scale for each channel, and norms, embeddings and biases as they are.
@@ -53,7 +57,8 @@ def save_quantized(model: nn.Module, path: str | Path, plan: Plan | None = None,
     Raises
     ------
     ValueError, OSError
-        As `rf8sim.checkpoints.guard.quantize_checkpoint`.
+        As `rf8sim.checkpoints.guard.quantize_checkpoint`; and if transformers saves the weights of a model in a folder
+        under other names than the model has.
 
     Examples
     --------
@@ -66,19 +71,37 @@ def save_quantized(model: nn.Module, path: str | Path, plan: Plan | None = None,
     """
     from safetensors.torch import save_file
 
-    rounded = quantized_schemes(model)
+    schemes = quantized_schemes(model)
     tensors: dict[str, Tensor] = {}
     repeated = {name for names in _tied(model) for name in names[1:]}
     for name, value in model.state_dict().items():
         plain = plain_name(name)
         if plain is not None and plain not in repeated:
             owner, _, leaf = plain.rpartition(".")
-            stored = getattr(model.get_submodule(owner), leaf) if plain in rounded else value
+            stored = getattr(model.get_submodule(owner), leaf) if plain in schemes else value
             tensors[plain] = stored.detach().cpu().clone().contiguous()
+    rounded = None
+    if plan is None and options.get("protection") is None:
+        rounded = {name: weight for name, weight in rounded_weights(model) if name in tensors}
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "model.safetensors"
-        save_file(tensors, source)
-        return quantize_checkpoint(source, path, plan or _plan_of(model, tensors), **options)
+        source = Path(folder) / "model"
+        if hasattr(model, "save_pretrained") and not is_one_file(Path(path)):
+            _save_folder(model, tensors, source)
+        else:
+            source = source.with_suffix(".safetensors")
+            save_file(tensors, source)
+        return quantize_checkpoint(source, path, plan or _plan_of(model, tensors), rounded=rounded, **options)
+
+
+def _save_folder(model: Any, tensors: dict[str, Tensor], folder: Path) -> None:
+    """Save a model of transformers with its configuration, under the names that its weights have here."""
+    model.save_pretrained(folder, state_dict=tensors)
+    missing = sorted(set(tensors) - {tensor.name for tensor in open_checkpoint(folder)})
+    if missing:
+        raise ValueError(
+            f"transformers saves a {type(model).__name__} under other names than the model's, such as {missing[0]!r}: "
+            "name a .safetensors file"
+        )
 
 
 def _tied(model: nn.Module) -> list[list[str]]:
