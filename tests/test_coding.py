@@ -287,13 +287,15 @@ def test_each_state_must_end_where_it_began(state):
     table, encode = make_encoder("rans", lengths)
     decode, part = make_decoder("rans", 3, table), np.frombuffer(encode(codes), np.uint8)
     out = np.empty(8, np.uint8)
-    assert decode(part, out)
+    assert decode([part], [out]) == [True]
     assert np.array_equal(out, codes)
     for bit in range(40):
         place = 4 * state + bit // 8 if bit < 32 else 16 + state
         damaged = part.copy()
         damaged[place] ^= 1 << bit % 8
-        assert not decode(damaged, out), bit
+        assert decode([damaged], [out]) == [False], bit
+        assert decode([part, damaged], [out, out.copy()]) == [True, False], bit
+        assert decode([damaged, part], [out.copy(), out]) == [False, True], bit
 
 
 # --- zstd -------------------------------------------------------------------------------------------------------------
@@ -379,12 +381,15 @@ for coder, code in zip(CODERS, ("rans", "huffman", "exp-golomb")):
     lengths = code_lengths(counts, code)
     table, encode = make_encoder(coder, lengths)
     decode, part = make_decoder(coder, lengths.parameter, table), np.frombuffer(encode(codes), np.uint8)
-    assert decode(part, np.empty(60, np.uint8))
+    assert decode([part], [np.empty(60, np.uint8)]) == [True]
     for _ in range(300):
         forged = part.copy()
         forged[generator.integers(part.size, size=3)] = generator.integers(256, size=3)
         for size in {forged.size, int(generator.integers(forged.size + 1)) & ~3, forged.size - 4}:
-            decode(forged[:size], np.empty(int(generator.integers(200)), np.uint8))
+            out, other = np.empty(int(generator.integers(200)), np.uint8), np.empty(60, np.uint8)
+            decode([forged[:size]], [out])
+            assert decode([forged[:size], part], [out, other])[1] and decode([part, forged[:size]], [other, out])[0]
+            assert np.array_equal(other, codes)
 print("inside")
 """
 

@@ -93,18 +93,28 @@ def _pop(x: Any, slots: Any, table: Any, bits: Any, mask: Any, data: Any, at: An
     symbol = slots[slot]
     x = table[np.uint64(symbol)] * (x >> bits) + (slot - table[_STARTS + np.uint64(symbol)])
     small = x < _LOW
-    refilled = (x << _U16) | np.uint64(data[at]) | np.uint64(data[at + _U1]) << _U8
+    word = np.uint64(data[at]) | np.uint64(data[at + _U1]) << _U8  # one load, if nothing stands between the two
+    refilled = (x << _U16) | word
     return refilled if small else x, symbol, at + (np.uint64(small) << _U1)
 
 
 @_jit
-def _rans_rest(data: Any, at: Any, states: Any, slots: Any, table: Any, bits: Any, out: Any, first: Any) -> Any:
-    """Decode from ``first`` on, where each word must be asked for; return whether words and states end as they should.
+def rans_decode(data: Any, at: Any, states: Any, slots: Any, table: Any, bits: Any, out: Any, first: Any) -> Any:
+    """Decode words of two bytes from byte ``at`` and symbol ``first`` on, which is one of the first state.
 
-    The symbol ``first`` is one of the first state.
+    ``slots`` has the symbol of each slot, ``table`` the frequencies of 256 symbols and then where their slots start.
+    Return whether words and states end as they should.
     """
     i, count, size, mask = first, np.uint64(out.size), np.uint64(data.size), (_U1 << bits) - _U1
-    while i < count:
+    a, b, c, d = states[0], states[1], states[2], states[3]
+    while i + _U3 < count and at + _U8 <= size:
+        a, out[i], at = _pop(a, slots, table, bits, mask, data, at)
+        b, out[i + _U1], at = _pop(b, slots, table, bits, mask, data, at)
+        c, out[i + _U2], at = _pop(c, slots, table, bits, mask, data, at)
+        d, out[i + _U3], at = _pop(d, slots, table, bits, mask, data, at)
+        i += _U4
+    states[0], states[1], states[2], states[3] = a, b, c, d
+    while i < count:  # each word must be asked for
         j = i & _U3
         slot = states[j] & mask
         out[i] = slots[slot]
@@ -120,22 +130,30 @@ def _rans_rest(data: Any, at: Any, states: Any, slots: Any, table: Any, bits: An
 
 
 @_jit
-def rans_decode(data: Any, states: Any, slots: Any, table: Any, bits: Any, out: Any) -> Any:
-    """Decode words of two bytes; return whether words and states end as they should.
-
-    ``slots`` has the symbol of each slot, ``table`` the frequencies of 256 symbols and then where their slots start.
-    """
+def rans_decode_two(
+    data: Any, states: Any, more: Any, others: Any, slots: Any, table: Any, bits: Any, outs: Any
+) -> Any:
+    """Decode two blocks as `rans_decode` does one, side by side: what one waits for, the other one does not."""
+    out, second = outs
     mask = (_U1 << bits) - _U1
     a, b, c, d = states[0], states[1], states[2], states[3]
-    i, at, count, size = _U0, _U0, np.uint64(out.size), np.uint64(data.size)
-    while i + _U3 < count and at + _U8 <= size:
+    e, f, g, h = others[0], others[1], others[2], others[3]
+    i, at, to = _U0, _U0, _U0
+    count, size, end = np.uint64(min(out.size, second.size)), np.uint64(data.size), np.uint64(more.size)
+    while i + _U3 < count and at + _U8 <= size and to + _U8 <= end:
         a, out[i], at = _pop(a, slots, table, bits, mask, data, at)
+        e, second[i], to = _pop(e, slots, table, bits, mask, more, to)
         b, out[i + _U1], at = _pop(b, slots, table, bits, mask, data, at)
+        f, second[i + _U1], to = _pop(f, slots, table, bits, mask, more, to)
         c, out[i + _U2], at = _pop(c, slots, table, bits, mask, data, at)
+        g, second[i + _U2], to = _pop(g, slots, table, bits, mask, more, to)
         d, out[i + _U3], at = _pop(d, slots, table, bits, mask, data, at)
+        h, second[i + _U3], to = _pop(h, slots, table, bits, mask, more, to)
         i += _U4
     states[0], states[1], states[2], states[3] = a, b, c, d
-    return _rans_rest(data, at, states, slots, table, bits, out, i)
+    others[0], others[1], others[2], others[3] = e, f, g, h
+    good = rans_decode(data, at, states, slots, table, bits, out, i)
+    return good, rans_decode(more, to, others, slots, table, bits, second, i)
 
 
 # --- prefix codes: the first bit of a code is the lowest free bit of its word ----------------------------------------

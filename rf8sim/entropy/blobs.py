@@ -108,7 +108,7 @@ class Front:
         return data[self.offsets[block] : self.offsets[block + 1]]
 
     def decoder(self) -> Decode:
-        """Return what decodes a block; raise BlobError for a wrong table, MissingLibraryError without zstd."""
+        """Return what decodes blocks; raise BlobError for a wrong table, MissingLibraryError without zstd."""
         try:
             if self.coder == "raw" or not self.count:
                 return decode_raw

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CODERS", "NUMBERS", "STREAMS", "Bytes", "Codes", "Decode", "Encode", "count_symbols", "decode_raw", "encode_raw",
-    "expected_bits", "make_decoder", "make_encoder",
+    "expected_bits", "make_decoder", "make_encoder", "one_by_one",
 ]  # fmt: skip
 
 CODERS = ("rans", "huffman", "eg", "zstd")
@@ -34,8 +34,15 @@ _LONGEST = 17  # bits of a prefix code for 256 symbols: Exp-Golomb of order 0
 Bytes: TypeAlias = NDArray[np.uint8]
 Codes: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 Encode: TypeAlias = Callable[[Any], bytes]
-Decode: TypeAlias = Callable[[Bytes, Any], bool]
+DecodeOne: TypeAlias = Callable[[Bytes, Any], bool]
 """Decodes bytes into an array of the right size; returns whether all went well."""
+Decode: TypeAlias = Callable[[Sequence[Bytes], Sequence[Any]], list[bool]]
+"""Decodes one block or two."""
+
+
+def one_by_one(decode: DecodeOne) -> Decode:
+    """Return what decodes each block alone."""
+    return lambda parts, outs: [decode(part, out) for part, out in zip(parts, outs, strict=True)]
 
 
 def count_symbols(symbols: Codes) -> NDArray[np.int64]:
@@ -87,7 +94,7 @@ def make_encoder(coder: str, lengths: CodeLengths) -> tuple[bytes, Encode]:
 
 
 def make_decoder(coder: str, parameter: int, table: bytes) -> Decode:
-    """Return what decodes a block; raise ValueError if no encoder makes such a table."""
+    """Return what decodes blocks; raise ValueError if no encoder makes such a table."""
     if coder == "zstd":
         if table:
             raise ValueError("zstd has none")
@@ -125,7 +132,7 @@ def _zstd_decoder() -> Decode:
         out[:] = np.frombuffer(data, dtype=np.uint8)
         return True
 
-    return decode
+    return one_by_one(decode)
 
 
 def encode_raw(symbols: Bytes) -> bytes:
@@ -133,12 +140,15 @@ def encode_raw(symbols: Bytes) -> bytes:
     return symbols.tobytes()
 
 
-def decode_raw(part: Bytes, out: Bytes) -> bool:
-    """Decode a block that is as it is."""
+def _copy_raw(part: Bytes, out: Bytes) -> bool:
     if part.size != out.size:
         return False
     out[:] = part
     return True
+
+
+decode_raw = one_by_one(_copy_raw)
+"""Decodes blocks that are as they are."""
 
 
 def _rans_encoder(frequencies: NDArray[np.int64], bits: int) -> Encode:
@@ -158,15 +168,22 @@ def _rans_encoder(frequencies: NDArray[np.int64], bits: int) -> Encode:
 def _rans_decoder(frequencies: NDArray[np.int64], bits: int) -> Decode:
     slots = np.repeat(np.arange(256, dtype=np.uint8), frequencies)
     table = np.concatenate([frequencies, np.cumsum(frequencies) - frequencies]).astype(np.uint64)
-    precision, kernel = np.uint64(bits), _kernels().rans_decode
+    precision, kernels, start, head = np.uint64(bits), _kernels(), np.uint64(0), 5 * STREAMS
 
-    def decode(part: Bytes, out: Bytes) -> bool:
-        head = 5 * STREAMS
+    def states(part: Bytes) -> NDArray[np.uint64]:
+        low = np.frombuffer(part[: 4 * STREAMS].tobytes(), dtype="<u4").astype(np.uint64)
+        return low | (part[4 * STREAMS : head].astype(np.uint64) << np.uint64(32))
+
+    def decode_one(part: Bytes, out: Bytes) -> bool:
         if part.size < head or part.size % 2:
             return False
-        low = np.frombuffer(part[: 4 * STREAMS].tobytes(), dtype="<u4").astype(np.uint64)
-        states = low | (part[4 * STREAMS : head].astype(np.uint64) << np.uint64(32))
-        return bool(kernel(part[head:], states, slots, table, precision, out))
+        return bool(kernels.rans_decode(part[head:], start, states(part), slots, table, precision, out, start))
+
+    def decode(parts: Sequence[Bytes], outs: Sequence[Bytes]) -> list[bool]:
+        if len(parts) != 2 or any(part.size < head or part.size % 2 for part in parts):
+            return one_by_one(decode_one)(parts, outs)
+        pair = [argument for part in parts for argument in (part[head:], states(part))]
+        return list(kernels.rans_decode_two(*pair, slots, table, precision, tuple(outs)))
 
     return decode
 
@@ -219,7 +236,7 @@ def _prefix_decoder(codes: NDArray[np.int64], lengths: NDArray[np.int64], only: 
     def decode(part: Bytes, out: Bytes) -> bool:
         return bool(kernel(part, table, mask, out))
 
-    return decode
+    return one_by_one(decode)
 
 
 class _Bits:

@@ -7,6 +7,7 @@ stored as they are where no coder makes them shorter. What one plane says of the
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,7 @@ def plane_kinds(table: bytes) -> tuple[str, str]:
 
 
 def make_plane_decoder(low_bits: int, table: bytes) -> Decode:
-    """Return what decodes a block; raise ValueError if no encoder makes such a table."""
+    """Return what decodes blocks; raise ValueError if no encoder makes such a table."""
     if not 1 <= low_bits <= 8:
         raise ValueError(f"low planes have 1 to 8 bits, not {low_bits}")
     high_decoder, low_decoder = (
@@ -72,19 +73,22 @@ def make_plane_decoder(low_bits: int, table: bytes) -> Decode:
     )
     shift = np.uint16(low_bits)
 
-    def decode_block(part: Bytes, out: NDArray[np.uint16]) -> bool:
-        size = _SIZE.unpack(part[: _SIZE.size].tobytes())[0] if part.size >= _SIZE.size else part.size
-        high_part, low_part = part[_SIZE.size : _SIZE.size + size], part[_SIZE.size + size :]
-        high, low = np.empty(out.size, np.uint8), np.empty(out.size, np.uint8)
-        if not high_decoder(high_part, high) or not low_decoder(low_part, low):
-            return False
-        if int(low.max(initial=0)) >> low_bits:
-            return False
-        np.left_shift(high, shift, out=out, dtype=np.uint16)
-        np.bitwise_or(out, low, out=out)
-        return True
+    def decode_blocks(parts: Sequence[Bytes], outs: Sequence[NDArray[np.uint16]]) -> list[bool]:
+        high_parts, low_parts = [], []
+        for part in parts:
+            size = _SIZE.unpack(part[: _SIZE.size].tobytes())[0] if part.size >= _SIZE.size else part.size
+            high_parts.append(part[_SIZE.size : _SIZE.size + size])
+            low_parts.append(part[_SIZE.size + size :])
+        high, low = ([np.empty(out.size, np.uint8) for out in outs] for _ in range(2))
+        good = np.logical_and(high_decoder(high_parts, high), low_decoder(low_parts, low))
+        for i, out in enumerate(outs):
+            if int(low[i].max(initial=0)) >> low_bits:
+                good[i] = False
+            np.left_shift(high[i], shift, out=out, dtype=np.uint16)
+            np.bitwise_or(out, low[i], out=out)
+        return [bool(each) for each in good]
 
-    return decode_block
+    return decode_blocks
 
 
 def _plane_tables(table: bytes) -> tuple[tuple[str, int, bytes], tuple[str, int, bytes]]:
