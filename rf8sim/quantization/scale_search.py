@@ -34,8 +34,13 @@ class Numbers(NamedTuple):
     starts: NDArray[np.int64]
 
 
-def numbers_of(data: NDArray[Any], groups: NDArray[np.float64], block: Block) -> Numbers:
-    """Return the groups of a tensor; of long rows in 16 bits, in which numbers recur, each number once."""
+def numbers_of(data: NDArray[Any], groups: NDArray[np.float64], scheme: Scheme) -> Numbers:
+    """Return the groups of a tensor; of long rows in 16 bits, in which numbers recur, each number once.
+
+    Where a number and its negative have the same error, they count as one.
+    """
+    assert scheme.scales is not None
+    block: Block = scheme.scales.block
     count, length = groups.shape
     in_rows = block is not None and set(block[:-1]) <= {1} and data.shape[-1:] == (length,)
     if not (in_rows and data.dtype.itemsize == 2 and data.dtype.kind not in "iu" and length >= _RECURRING):
@@ -44,6 +49,8 @@ def numbers_of(data: NDArray[Any], groups: NDArray[np.float64], block: Block) ->
         numbers = np.arange(1 << 16, dtype=np.uint16).view(data.dtype).astype(np.float64)
     numbers[~np.isfinite(numbers)] = 0.0
     patterns = np.ascontiguousarray(data).view(np.uint16).reshape(count, length)
+    if _is_mirrored(scheme.format, judged_mode(scheme)):
+        patterns = patterns & np.uint16(0x7FFF)
     distinct = Numbers(np.empty(groups.size), np.empty(groups.size), np.empty(count + 1, np.int64))
     distinct_numbers(patterns, numbers, *distinct)
     return distinct
@@ -99,6 +106,17 @@ def _search_tables(fmt: Format, mode: RoundingMode) -> tuple[Any, ...]:
     steps = search_table(fmt, mode, overflow, "float64")
     nothing = np.empty(0, np.uint64), np.empty(0, fmt.code_dtype), np.uint64(0)
     return (*nothing, steps.first, steps.result, values)
+
+
+@lru_cache(maxsize=256)
+def _is_mirrored(fmt: Format, mode: RoundingMode) -> bool:
+    """Return whether each negative number is rounded to the negative of what its magnitude is rounded to."""
+    threshold, result, _, _, _, values = _search_tables(fmt, mode)
+    if not threshold.size:  # steps of a search: formats with so many values gain little
+        return False
+    (positive, negative), sign = np.split(threshold, 2), np.uint64(1 << 63)
+    upper, lower = np.split(values[result], 2)
+    return np.array_equal(positive | sign, negative | sign) and np.array_equal(upper, -lower, equal_nan=True)
 
 
 def judged_mode(scheme: Scheme) -> RoundingMode:

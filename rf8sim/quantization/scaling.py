@@ -102,7 +102,7 @@ def choose_scales(
     if scheme.scales.zero is not None:
         return _ranges(data, scheme, scheme.scales.zero)
     groups = grouped(data, scheme.scales.block)
-    largest = np.max(np.abs(groups), axis=1)
+    largest = np.maximum(groups.max(axis=1), -groups.min(axis=1))
     wanted = _wanted(groups if RULES[scheme.scales.rule].target == "min" else largest, scheme)
     if scheme.scales.outer is not None and outer is None:
         chosen = np.where(largest > 0, wanted, 0.0)  # a block of zeros chooses nothing
@@ -117,7 +117,7 @@ def choose_scales(
         )
     base = _stored(wanted / unit, scheme) * unit
     if scheme.scales.rule == "mse":
-        base = least_error_scales(numbers_of(data, groups, scheme.scales.block), base, unit, scheme)
+        base = least_error_scales(numbers_of(data, groups, scheme), base, unit, scheme)
     elif scheme.scales.rule == "ggd":
         base = _expected(groups, base, unit, scheme, pooled)
     inner = np.where(largest > 0, base / unit, 1.0)
