@@ -1,9 +1,10 @@
-"""Fake quantization, a training step with it, and a step of the constraint, beside PyTorch's own, torchao, and by hand.
+"""Fake quantization, a training step with it, and a step of the constraint, beside PyTorch, torchao, Brevitas, by hand.
 
 python benchmarks/training.py [--rounds 7] [--save reports/speed_training.md]
 
-One thread; processor time, so that what else runs on the machine matters less. Schemes get their scales; what chooses
-scales anew in each pass says so.
+Peers that are not installed are left out; `pip install --no-deps brevitas unfoldNd dependencies==2.0.1` leaves PyTorch
+as it is. One thread; processor time, so that what else runs on the machine matters less. Schemes get their scales; what
+chooses scales anew in each pass says so. Bytes a weight are all that PyTorch allocates in a step, freed again or not.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from harness import machine, version
 from torch import nn
 from torch.nn.utils import parametrize
+from torch.profiler import ProfilerActivity, profile
 
 import ggd.torch
 import rf8sim.torch as rt
@@ -40,10 +42,20 @@ def race(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
     return {name: statistics.median(values) * 1e3 for name, values in times.items()}
 
 
-def table(times: dict[str, float], head: str) -> str:
+def table(times: dict[str, float], head: str, memory: dict[str, float] | None = None) -> str:
     first = next(iter(times.values()))
-    rows = (f"| {name} | {spent:.1f} | {spent / first:.2f} |" for name, spent in times.items())
-    return f"| {head} | ms | times the first |\n|---|---:|---:|\n" + "\n".join(rows)
+    rows = [f"| {name} | {spent:.1f} | {spent / first:.2f} |" for name, spent in times.items()]
+    if memory is None:
+        return f"| {head} | ms | times the first |\n|---|---:|---:|\n" + "\n".join(rows)
+    rows = [f"{row} {size:.0f} |" for row, size in zip(rows, memory.values(), strict=True)]
+    return f"| {head} | ms | times the first | bytes a weight |\n|---|---:|---:|---:|\n" + "\n".join(rows)
+
+
+def allocated(run: Callable[[], object]) -> int:
+    """Return the bytes that PyTorch allocates in a call, whether or not it frees them again."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        run()
+    return sum(max(event.self_cpu_memory_usage, 0) for event in record.events() or ())
 
 
 class ByHand(nn.Module):
@@ -115,10 +127,20 @@ def steps(rounds: int) -> Iterator[str]:
         model = network()
         quantize_(model, QATConfig(weight_config=IntxFakeQuantizeConfig(torch.int8, "per_channel"), step="prepare"))
         contenders["torchao, int8 a channel"] = stepping(model)
+    if version("brevitas"):
+        import brevitas.nn
+        from brevitas.quant import Int8WeightPerChannelFloat as PerChannel
+
+        torch.manual_seed(0)
+        layers = (brevitas.nn.QuantLinear(SIZE, SIZE, bias=True, weight_quant=PerChannel) for _ in range(LAYERS))
+        contenders["Brevitas, int8 a channel"] = stepping(nn.Sequential(*layers))
     for scheme in SCHEMES:
         contenders[scheme] = stepping(rt.quantize_(network(), rt.QuantizeConfig(scheme)))
     yield f"## A step of {LAYERS} Linear({SIZE}, {SIZE}) at batch {BATCH}, SGD"
-    yield table(race(contenders, rounds), "weights rounded to")
+    times = race(contenders, rounds)
+    parameters = LAYERS * SIZE * SIZE
+    memory = {name: allocated(run) / parameters for name, run in contenders.items()}
+    yield table(times, "weights rounded to", memory)
 
 
 def constrained(rounds: int) -> Iterator[str]:
@@ -147,7 +169,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    peer = f", torchao {version('torchao')}" if version("torchao") else ""
+    peer = "".join(f", {name} {version(name)}" for name in ("torchao", "brevitas") if version(name))
     page = [
         "# Speed of training with rounded weights",
         machine() + peer,

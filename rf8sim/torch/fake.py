@@ -43,7 +43,7 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         inside, x, scale, offset, rounded = ctx.saved_tensors
-        passed = torch.where(inside, gradient, torch.zeros_like(gradient))
+        passed = gradient if _is_all(inside) else torch.where(inside, gradient, 0.0)
         of_scale = of_offset = None
         if ctx.needs_input_grad[1]:
             slope = _slope(inside, x, scale, offset, rounded)
@@ -71,6 +71,15 @@ class _WithTangents(_StraightThrough):
         if offset is not None:
             tangent = tangent + torch.where(inside, torch.zeros_like(offset), offset).to(tangent.dtype)
         return tangent
+
+
+def _is_all(mask: Tensor) -> bool:
+    """Return whether a mask is seen to be true throughout: only where that is cheaper than a copy of the gradient."""
+    if torch.compiler.is_compiling() or type(mask) is not Tensor or mask.device.type != "cpu":
+        return False
+    if torch._C._functorch.is_functorch_wrapped_tensor(mask):  # of grad, vmap or jvp: no number yet
+        return False
+    return bool(mask.numpy().all())
 
 
 def _slope(inside: Tensor, x: Tensor, scale: Tensor, offset: Tensor | None, rounded: Tensor) -> Tensor:

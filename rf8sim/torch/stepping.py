@@ -48,7 +48,7 @@ class Stepped(nn.Module):
 
     def notice_changes(self) -> None:
         """Begin another step where the parameter was changed by hand, and no optimizer trains it."""
-        if self.owner and not self._is_trained and not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and self.owner and not self._is_trained:
             version = self.owner[0].original._version
             if self._parameter_version is not None and version > self._parameter_version:
                 self.advance()
