@@ -1,5 +1,6 @@
 """PyTorch's fake quantization against the codec: the same bits, and a straight-through gradient."""
 
+import itertools
 import math
 
 import ml_dtypes
@@ -11,8 +12,11 @@ import rf8sim
 from rf8sim.codec.codec import random_words
 from rf8sim.codec.rounding import Overflow, Rounding, RoundingMode, check_choices
 from rf8sim.codec.thresholds import step_table, stochastic_table
+from rf8sim.reference import ladder, round_value
 
 torch = pytest.importorskip("torch")
+from torch.utils.checkpoint import checkpoint  # noqa: E402
+
 from rf8sim.torch import fake_quantize, rounding  # noqa: E402
 from rf8sim.torch.fake import round_at  # noqa: E402
 
@@ -267,6 +271,56 @@ def test_exported_is_the_same():
     x = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
     program = torch.export.export(Rounded(), (x,))
     assert torch.equal(program.module()(x), Rounded()(x))
+
+
+def in_autocast(function, x):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return function(x)
+
+
+def exported(function, x):
+    module = torch.nn.Module()
+    module.forward = function
+    return torch.export.export(module, (x,)).module()(x)
+
+
+CONTEXTS = {
+    "eager": lambda function, x: function(x),
+    "compile": lambda function, x: torch.compile(function, fullgraph=True)(x),
+    "export": exported,
+    "autocast": in_autocast,
+    "checkpoint": lambda function, x: checkpoint(function, x, use_reentrant=False),
+    "vmap": lambda function, x: torch.vmap(function)(x.reshape(-1, 1)).reshape(-1),
+    "grad": lambda function, x: torch.func.grad_and_value(lambda z: (function(z).sum(), function(z)), has_aux=True)(x)[
+        1
+    ][1],
+    "jvp": lambda function, x: torch.func.jvp(function, (x,), (x,))[0],
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:torch")
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_the_oracles_bits_in_every_context(context):
+    """Each value of a format, each middle between two, the floats beside them; mask of the gradient too."""
+    for fmt in ("rf8", "e4m3fn", "int8"):
+        values, _ = ladder(rf8sim.get_format(fmt), False)
+        numbers = [float(value) for value in values] + [float(a + b) / 2 for a, b in itertools.pairwise(values)]
+        middle = torch.tensor([*numbers, float(2 * values[-1])])
+        ends = (torch.nextafter(middle, torch.tensor(end)) for end in (math.inf, -math.inf))
+        x = torch.cat([middle, *ends])
+        x = torch.cat([x, -x])
+        codes = [round_value(number, fmt) for number in x.tolist()]
+        expected = torch.tensor([rf8sim.get_format(fmt).values[code] for code in codes], dtype=torch.float32)
+        x.requires_grad_(context in ("eager", "compile", "autocast", "checkpoint"))
+        torch.compiler.reset()
+        result = CONTEXTS[context](lambda z, fmt=fmt: fake_quantize(z, f"{fmt}/none"), x)
+        assert torch.equal(result.detach().view(torch.int32), expected.view(torch.int32)), fmt
+        if x.requires_grad:
+            (gradient,) = torch.autograd.grad(result.sum(), x)
+            low, high = rounding.limits(
+                rf8sim.get_format(fmt), RoundingMode.NEAREST_EVEN, Overflow.SATURATE, torch.float32
+            )
+            assert torch.equal(gradient, ((x >= low) & (x <= high)).float())
 
 
 def test_any_layout():
