@@ -262,6 +262,7 @@ def test_a_model_without_a_loss_is_held_to_its_outputs():
     ("options", "message"),
     [
         (["--budget", "sqnr>=20dB"], "a model of this kind is held to 'kl<=0.02' or to 'bits<=3'"),
+        (["--budget", "kl=0.1"], "such as 'kl<=0.02', 'sqnr>=20dB' or 'bits<=3', got 'kl=0.1'"),
         (["--budget", "kl>=0.1"], "a model of this kind is held to"),
         (["--budget", "kl<=0.1", "--tokens", "60"], "windows are too few, 4 are needed"),
         (["--budget", "kl<=0.1", "-o", "small.bin"], "a name that ends in .safetensors"),

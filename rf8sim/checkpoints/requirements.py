@@ -72,7 +72,7 @@ class Requirement:
         return figure <= bound if self.operator == "<=" else figure >= bound
 
 
-def parse_requirement(text: str) -> Requirement:
+def parse_requirement(text: str, *, examples: str = _EXAMPLES) -> Requirement:
     """Read a bound.
 
     Parameters
@@ -80,6 +80,8 @@ def parse_requirement(text: str) -> Requirement:
     text : str
         A quantity, ``<=`` or ``>=``, and a number with its unit or without; for ``loss`` and ``metric`` a number with
         a sign is a difference from the original's figure.
+    examples : str
+        What a refusal of another form shows.
 
     Returns
     -------
@@ -101,7 +103,7 @@ def parse_requirement(text: str) -> Requirement:
     """
     form = _FORM.fullmatch(text)
     if form is None:
-        raise ValueError(f"a requirement is QUANTITY>=BOUND or QUANTITY<=BOUND, such as {_EXAMPLES}, got {text!r}")
+        raise ValueError(f"a requirement is QUANTITY>=BOUND or QUANTITY<=BOUND, such as {examples}, got {text!r}")
     quantity, operator, sign, number, unit = form.groups()
     choose("quantity of a requirement", quantity, QUANTITIES)
     if unit and unit not in _UNITS[quantity]:

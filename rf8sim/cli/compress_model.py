@@ -66,7 +66,7 @@ def compress(
     from ..report.sections.pages import COMPRESS
     from ._model_evaluation import TextOptions, compressed_by_text
 
-    bound = parse_requirement(budget)
+    bound = parse_requirement(budget, examples="'kl<=0.02', 'sqnr>=20dB' or 'bits<=3'")
     if not model.is_dir():
         raise ValueError(f"{model}: a model is compressed from a Hugging Face folder, which transformers opens")
     if output is not None and output.suffix != ".safetensors":
