@@ -10,12 +10,13 @@ import math
 import re
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 NAMES = [
-    "area", "area_dot", "compare_schemes", "compress_minilm", "evaluate", "evaluate_minilm", "evaluate_smollm2", "ggd", "lm/report",
+    "area", "area_dot", "compare_schemes", "compress_minilm", "compress_smollm2", "evaluate", "evaluate_minilm", "evaluate_smollm2", "ggd", "lm/report",
     "minilm_schemes", "rf_family", "sparsity", "tradeoff",
 ]  # fmt: skip
 HEADINGS = ("## Verdict", "## What it says")
@@ -137,7 +138,7 @@ def losses_within(page, match):
 
 
 def chosen_bits(page, match):
-    points = [row for row in page.table("rounding", "bits/weight") if row["rounding"] == "feedback, lengths"]
+    points = [row for row in page.table("rounding", "bits/weight") if row["rounding"].startswith("feedback, lengths")]
     assert any(
         close(float(match["bits"]), row.number("bits/weight"), 0.001)
         and close(float(match["height"]), row.number("SQNR of outputs, dB"), 0.01)
@@ -162,19 +163,87 @@ def _bits_at(page, name, height):
 
 
 def other_bits(page, match):
-    height = float(re.search(r"outputs of ([\d.]+) dB", page.sentences[0])[1])
+    height = float(re.search(r"outputs of ([\d.]+)", page.sentences[0])[1])
     stated = re.findall(
-        r"(nearest|lengths|column steps|feedback|feedback, lengths, column steps) ([\d.]+)", match["all"]
+        r"(nearest|lengths|column steps|feedback|feedback, lengths|feedback, lengths, column steps) ([\d.]+)",
+        match["all"],
     )
     assert [name for name, _ in stated][:1] == ["nearest"]
-    assert len(stated) == 5
+    assert len(stated) >= 5
     for name, bits in stated:
         assert close(float(bits), _bits_at(page, name, height), 0.003), name
 
 
 def fewer_than_nearest(page, match):
-    bits, height = (float(text) for text in re.search(r"takes ([\d.]+) .* of ([\d.]+) dB", page.sentences[0]).groups())
+    pattern = r"takes ([\d.]+) .* of ([\d.]+)(?: ± [\d.]+)? dB"
+    bits, height = (float(text) for text in re.search(pattern, page.sentences[0]).groups())
     assert close(float(match["share"]), 100 * (1 - bits / _bits_at(page, "nearest", height)), 0.1)
+
+
+def kept_budget(page, match):
+    bound, height, spread = (float(text) for text in (match["bound"], match["height"], match["spread"] or 0))
+    assert height >= bound
+    assert spread < 1
+
+
+def _level_of(row):
+    return math.log(row.number("divergence"))
+
+
+def _bits_measured(page, names, level):
+    """Bits of some rows of the measurements at a divergence, linear in its logarithm between the nearest."""
+    rows = sorted((row for row in page.table("measured", "divergence") if row["measured"] in names), key=_level_of)
+    below, above = next(pair for pair in pairwise(rows) if _level_of(pair[0]) <= math.log(level) <= _level_of(pair[1]))
+    share = (math.log(level) - _level_of(below)) / (_level_of(above) - _level_of(below))
+    return below.number("bits/weight") + share * (above.number("bits/weight") - below.number("bits/weight"))
+
+
+OURS = ("feedback, lengths, row steps",)
+
+
+def ours_at_level(page, match):
+    bits = _bits_measured(page, OURS, float(match["level"]))
+    assert close(float(match["bits"]), bits, 0.003)
+    assert match["bits"] == page.row("way", "ours", "bits/weight")["bits/weight"]
+
+
+def _fewer(match, ours, other):
+    change = 100 * (ours / other - 1)
+    assert match["word"] == ("fewer" if change < 0 else "more")
+    assert close(float(match["share"]), abs(change), 0.15)
+
+
+def ours_beside(page, match):
+    row = page.row("way", match["name"], "bits/weight")
+    assert match["bits"] == row["bits/weight"]
+    level = float(re.search(r"At a divergence of ([\d.]+),", page.sentences[0])[1])
+    names = {row["measured"] for row in page.table("measured", "divergence")}
+    kinds = {
+        "GGUF K types": [name for name in names if name.endswith("K, importances")],
+        "NNCodec, our steps": ["NNCodec, steps by our rule"],
+    }
+    bits = _bits_measured(page, kinds.get(match["name"], [match["name"]]), level)
+    assert close(bits, row.number("bits/weight"), 0.003)
+    _fewer(match, page.row("way", "ours", "bits/weight").number("bits/weight"), bits)
+
+
+def ours_at_that_of(page, match):
+    row = page.row("measured", match["name"], "divergence")
+    assert close(float(match["level"]), row.number("divergence"), 1e-4)
+    assert close(float(match["bits"]), row.number("bits/weight"), 1e-3)
+    same = _bits_measured(page, OURS, row.number("divergence"))
+    assert close(float(match["same"]), same, 0.003)
+    _fewer(match, same, row.number("bits/weight"))
+
+
+def predicted_medians(page, match):
+    rows = page.table("matrix", "nearest, predicted")
+    assert len(rows) > 30
+    for kind in ("nearest", "RDOQ"):
+        off = [abs(row.number(f"{kind}, bits") / row.number(f"{kind}, predicted") - 1) for row in rows]
+        assert close(float(match[kind]), 100 * median(off), 0.12)
+    gains = [abs(row.number("gain, dB") - row.number("feedback's gain, predicted, dB")) for row in rows]
+    assert close(float(match["gain"]), median(gains), 0.02)
 
 
 # --- pruning ----------------------------------------------------------------------------------------------------------
@@ -782,8 +851,25 @@ def report_guards(page, match):
 CLAIMS = [
     (
         r"\S+ takes (?P<bits>[\d.]+) bits per weight in its (?P<count>\d+) matrices \((?P<weights>[\d,]+) weights\) at an "
-        r"SQNR of the outputs of (?P<height>[\d.]+) dB, .*",
+        r"SQNR of the outputs of (?P<height>[\d.]+)(?: ± [\d.]+)? dB, .*",
         chosen_bits,
+    ),
+    (
+        r"The budget sqnr>=(?P<bound>[\d.]+)dB was kept on [\d,]+ other samples, at an SQNR of the outputs of "
+        r"(?P<height>[\d.]+)(?: ± (?P<spread>[\d.]+))? dB\.",
+        kept_budget,
+    ),
+    (r"At a divergence of (?P<level>[\d.]+), between measured points, ours takes (?P<bits>[\d.]+) bits per weight\.", ours_at_level),
+    (r"(?P<name>.*) takes (?P<bits>[\d.]+) there: ours takes (?P<share>[\d.]+) % (?P<word>fewer|more) bits\.", ours_beside),
+    (
+        r"At the divergence of (?P<name>.*), (?P<level>[\d.]+), that takes (?P<bits>[\d.]+) bits and ours (?P<same>[\d.]+): "
+        r"(?P<share>[\d.]+) % (?P<word>fewer|more) bits\.",
+        ours_at_that_of,
+    ),
+    (
+        r"Predicted of a fit and second moments, the rate of the median matrix is (?P<nearest>[\d.]+) % off for the nearest "
+        r"multiples and (?P<RDOQ>[\d.]+) % for RDOQ, and the gain of error feedback (?P<gain>[\d.]+) dB\.",
+        predicted_medians,
     ),
     (r"Bits per weight at the same distortion, between measured points: (?P<all>.*)\.", other_bits),
     (r"That is (?P<share>[\d.]+) % fewer bits than the nearest multiples of steps .*", fewer_than_nearest),
