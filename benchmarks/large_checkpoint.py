@@ -117,7 +117,7 @@ def report(files: list[Path], threads: int) -> tuple[float, float, bytes]:
     """Run the command; return its seconds, its largest resident memory in MB, and the report's JSON."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", CHILD, "report", str(files[0].parent), "-o", folder, "-q", "--no-figures"]
-        command += [word for name in FORMATS for word in ("--format", name)] + ["--threads", str(threads)]
+        command += [word for name in FORMATS for word in ("--format", f"{name}/tensor")] + ["--threads", str(threads)]
         start = time.perf_counter()
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
         seconds = time.perf_counter() - start

@@ -808,25 +808,40 @@ def off_centre(page, match):
 
 
 def report_advice(page, match):
-    rows = page.table("scheme", "SQNR, dB", "coded, bits/w.")
-    best, smallest = max(rows, key=lambda r: r.number("SQNR, dB")), min(rows, key=lambda r: r.number("coded, bits/w."))
-    assert (match["best"], match["small"]) == (best["scheme"], smallest["scheme"])
+    rows = page.table("scheme", "SQNR, dB", "significand, bits", "coded, bits/w.")
+    best = max(rows, key=lambda r: r.number("SQNR, dB"))
+    small = max(rows, key=lambda r: r.number("SQNR, dB") - 6.0206 * r.number("coded, bits/w."))
+    assert (match["best"], match["small"] or match["best"]) == (best["scheme"], small["scheme"])
     assert close(float(match["height"]), best.number("SQNR, dB"), 0.1)
-    assert close(float(match["less"]), best.number("SQNR, dB") - smallest.number("SQNR, dB"), 0.11)
+    assert close(float(match["coded"] or match["bits"]), small.number("coded, bits/w."), 0.012)
+    if match["less"]:
+        assert close(float(match["less"]), best.number("SQNR, dB") - small.number("SQNR, dB"), 0.11)
+    chosen = {row["recommended for"]: row["scheme"] for row in page.table("recommended for", "scheme")}
+    cheap = min(rows, key=lambda r: (r.number("significand, bits"), -r.number("SQNR, dB")))
+    assert chosen == {"accuracy": best["scheme"], "size": small["scheme"], "cheap multipliers": cheap["scheme"]}
+
+
+def report_kept(page, match):
+    rows = tensor_rows(page)
+    kept = [row for row in rows if " × " not in row["size"] or re.search("norm|embed|position", row["tensor"])]
+    assert (int(match["kept"]), int(match["of"])) == (len(kept), len(rows))
+    share = sum(row.number("weights") for row in kept) / sum(row.number("weights") for row in rows)
+    assert close(float(match["share"]), 100 * share, 0.011)
 
 
 def report_accurate(page, match):
-    rows = sorted(page.table("scheme", "SQNR, dB", "coded, bits/w."), key=lambda row: -row.number("SQNR, dB"))
-    pairs = re.findall(r"(\w+)(?: with)? ([\d.]+) dB", match[0])
+    rows = page.table("scheme", "SQNR, dB", "significand, bits", "coded, bits/w.")
+    rows = sorted(rows, key=lambda row: -row.number("SQNR, dB"))
+    pairs = re.findall(r"([\w/]+)(?: with)? ([\d.]+) dB", match[0])
     assert [name for name, _ in pairs] == [row["scheme"] for row in rows]
     for (_, height), row in zip(pairs, rows, strict=True):
         assert close(float(height), row.number("SQNR, dB"), 0.1)
 
 
 def report_coded(page, match):
-    pairs = re.findall(r"(\w+) ([\d.]+)[,.]", match["all"])
-    column = "rANS, bits/w."
-    rows = {row["scheme"].split(" ")[0]: row.number(column) for row in page.table("scheme", column)}
+    pairs = re.findall(r"([\w/]+) ([\d.]+)[,.]", match["all"])
+    column = "coded, bits/w."
+    rows = {row["scheme"]: row.number(column) for row in page.table("scheme", "significand, bits", column)}
     assert [name for name, _ in pairs] == sorted(rows, key=rows.get)
     for name, bits in pairs:
         assert close(float(bits), rows[name], 0.012)
@@ -973,13 +988,15 @@ CLAIMS = [
     (r"(?P<count>\d+) tensors have no trusted fit and are left out above: .*", not_trusted),
     (r"The values of .* do not lie about zero, where all these densities have their centre\.", off_centre),
     (
-        r"For accuracy take (?P<best>\S+): (?P<height>[\d.]+) dB at [\d.]+ bits per weight\. Smallest after entropy coding: "
-        r"(?P<small>\S+), [\d.]+ bits per weight, (?P<less>[\d.]+) dB less accurate\.",
+        r"For accuracy take (?P<best>\S+): (?P<height>[\d.]+) dB at [\d.]+ bits per weight(?:; for size it is the choice too, "
+        r"(?P<bits>[\d.]+) bits with entropy coding|\. For size take (?P<small>\S+): (?P<coded>[\d.]+) bits per weight with "
+        r"entropy coding, (?P<less>[\d.]+) dB less accurate)\.",
         report_advice,
     ),
+    (r"Figures are of what 'rf8sim quantize -f SCHEME' does by default: it keeps (?P<kept>\d+) of (?P<of>\d+) tensors \((?P<share>[\d.]+) % .*", report_kept),
     (r"Most accurate is .*", report_accurate),
     (r"Entropy-coded by rANS, with a table per tensor and the scales, bits per weight are: (?P<all>.*)", report_coded),
-    (r"(?P<name>\w+) rounds (?P<share>[\d.]+) % of the weights to zero\.", report_zeros),
+    (r"(?P<name>[\w/]+) rounds (?P<share>[\d.]+) % of the weights to zero\.", report_zeros),
     (r"Check (?P<count>\d+) tensors of (?P<of>\d+) \(.*", report_guards),
 ]  # fmt: skip
 """Sentences, and what of the tables must hold for them; None where a sentence compares nothing."""

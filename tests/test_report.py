@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import math
 import re
 import subprocess
 import sys
@@ -10,19 +11,21 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 import rf8sim
 from rf8sim.report.figures import distributions
 from rf8sim.report.render import write_page
 from rf8sim.report.sections.choices import scaling
 from rf8sim.report.sections.compression import compression
-from rf8sim.report.sections.concerns import _clipped
+from rf8sim.report.sections.concerns import _clipped, concerns
 from rf8sim.report.sections.contents import Contents, command, hash_inputs, read_evaluation
+from rf8sim.report.sections.defaults import quantized
 from rf8sim.report.sections.pages import REPORT
+from rf8sim.report.sections.recommendation import Candidate, candidates, cheapest, knee, most_accurate
 from rf8sim.report.sections.verdict import verdict
 from rf8sim.report.tables import table as tables
-from rf8sim.studies.experiment import Experiment, Settings
+from rf8sim.studies.experiment import Experiment, SchemeRecord, Settings
 from rf8sim.studies.measuring import run
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +62,11 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="module")
 def experiment(checkpoint):
     return run([checkpoint])
+
+
+@pytest.fixture(scope="module")
+def by_tensor(checkpoint):
+    return run([checkpoint], Settings(("rf8", "int8")))
 
 
 @pytest.fixture(scope="module")
@@ -181,14 +189,14 @@ def test_without_figures(experiment, tmp_path):
 # --- JSON, Markdown, bytes ----------------------------------------------------------------------------------
 
 
-def test_json(folder, experiment):
+def test_json(folder, experiment, by_tensor):
     data = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert data["schema"] == 2
     assert data["verdict"] == verdict(experiment)
     assert Experiment.from_json(data).to_json() == experiment.to_json()
     assert Contents.from_json(data).to_json() == Contents(experiment).to_json()
     # Against numpy alone: int8 of the first tensor at the scale of the report.
-    tensor = next(tensor for tensor in data["tensors"] if tensor["name"] == "a.weight")
+    tensor = next(tensor for tensor in by_tensor.to_json()["tensors"] if tensor["name"] == "a.weight")
     record = next(record for record in tensor["schemes"] if record["name"] == "int8")
     x, scale = weights()["a.weight"].astype(np.float64), record["smallest_scale"]
     y = np.clip(np.rint(x / scale), -128, 127) * scale
@@ -328,27 +336,31 @@ def test_several_checkpoints(checkpoint, tmp_path):
 
 def test_verdict(experiment):
     said = verdict(experiment)
-    best = max(experiment.total.schemes, key=lambda record: record.sqnr_db)
-    assert said[0].startswith(f"For accuracy take {best.name}: {best.sqnr_db:.1f} dB at 8.0")
-    compressed = compression(Contents(experiment), False).tables[0]
+    part = quantized(experiment)
+    best = max(part.total.schemes, key=lambda record: record.sqnr_db)
+    assert said[0].startswith(f"For accuracy take {best.name}: {best.sqnr_db:.1f} dB at 8.")
+    compressed = compression(Contents(part), False).tables[0]
     column = [column.title for column in compressed.columns].index("rANS, bits/w.")
     sizes = {row[0]: row[column] for row in compressed.rows}
-    least = min(sizes, key=sizes.get)
-    assert f"Smallest after entropy coding: {least}, {sizes[least]:.2f} bits per" in said[0]
+    small = max(part.total.schemes, key=lambda record: record.sqnr_db - 6.0206 * sizes[record.name])
+    assert f"{sizes[small.name]:.2f} bits" in said[0]
+    assert said[1].startswith(
+        "Figures are of what 'rf8sim quantize -f SCHEME' does by default: it keeps 2 of 4 tensors"
+    )
     listed = ", ".join(f"{name} {sizes[name]:.2f}" for name in sorted(sizes, key=sizes.get))
     assert f"Entropy-coded by rANS, with a table per tensor and the scales, bits per weight are: {listed}." in said
-    assert said[1].startswith("model.safetensors: 4,033 weights in 4 tensors, 0.74 % zero; 1 tensor not")
+    assert said[2].startswith("model.safetensors: 4,033 weights in 4 tensors, 0.74 % zero; 1 tensor not")
     assert any(s.startswith(f"Most accurate is {best.name} with {best.sqnr_db:.1f} dB") for s in said)
     assert said[-1].startswith("Warning: the weights hold 1 NaN and 1 infinite value;")
-    lossy = [record for record in experiment.total.schemes if record.underflow_share > 0.01]
+    lossy = [record for record in quantized(experiment).total.schemes if record.underflow_share > 0.01]
     assert lossy
     for record in lossy:
         assert any(s.startswith(f"{record.name} rounds ") for s in said)
 
 
 def test_the_verdict_estimates_what_is_not_coded(experiment, monkeypatch):
-    monkeypatch.setattr("rf8sim.report.sections.coded.MOST_CODED", len(experiment.tensors) - 1)
-    records = sorted(experiment.total.schemes, key=lambda record: record.coded_bits_per_weight)
+    monkeypatch.setattr("rf8sim.report.sections.coded.MOST_CODED", len(quantized(experiment).tensors) - 1)
+    records = sorted(quantized(experiment).total.schemes, key=lambda record: record.coded_bits_per_weight)
     listed = ", ".join(f"{record.name} {record.coded_bits_per_weight:.2f}" for record in records)
     estimated = [line for line in verdict(experiment) if "estimated with one code table for all tensors" in line]
     assert len(estimated) == 1
@@ -374,11 +386,6 @@ def test_other_choices_are_named_with_their_bits(tmp_path):
 @pytest.mark.parametrize(
     ("scheme", "what", "advice"),
     [
-        (
-            "int4",
-            r"^\d+ of 2,560 weights (is|are) clipped \(the scale of least squared error clips\)$",
-            "none needed; ",
-        ),
         ("e2m1fn/1x32:e8m0fnu,floor", r"^\d+\.\d\d % clipped$", "a scale by the rule max"),
         ("rf8/none", r"% clipped: there is no scale$", "a scale, as in rf8/tensor"),
     ],
@@ -514,7 +521,7 @@ def test_limits_are_limits(tmp_path):
 
 def test_large_marks_are_the_totals_of_the_table(experiment):
     figure = next(f for s in sections(Contents(experiment)) for f in s.figures if f.name == "rate")
-    for i, record in enumerate(experiment.total.schemes):
+    for i, record in enumerate(quantized(experiment).total.schemes):
         [line] = [line for line in figure.canvas.axes[0].lines if line.get_gid() == f"total-{i}"]
         assert line.get_xdata()[0] == record.coded_bits_per_weight
         assert line.get_ydata()[0] == record.sqnr_db
@@ -527,7 +534,7 @@ def test_sections_of_choices_and_errors(experiment):
     assert {"stochastic", "toward-zero", "residual"} <= set(modes)
     assert next(row for row in table.rows if row[0] == "residual")[2:] == (None,) * 4
     scalings = [row[0] for row in part(experiment, "scaling").tables[0].rows]
-    assert scalings == ["tensor", "channel", "1x32", "none"]
+    assert scalings == ["channel", "tensor", "1x32", "none"]
     worst, channels = part(experiment, "errors").tables
     for name in experiment.settings.names:
         listed = [row for row in worst.rows if row[0] == name]
@@ -555,6 +562,84 @@ def test_guard_rails(tmp_path):
     assert not {"w0", "w4"} & {row[0] for row in section.tables[0].rows}
     assert "1 of 6 tensors" in section.paragraphs[0]
     assert any(sentence.startswith("Check 3 tensors of 6 (w1, w2, w3): see ") for sentence in verdict(experiment))
+
+
+def test_what_is_chosen_to_clip_is_no_concern(tmp_path):
+    """A scale of least squared error clips on purpose; one of another rule that clips is named."""
+    rng = np.random.default_rng(0)
+    tensors = {"w.weight": rng.standard_t(2, size=(8, 320)).astype(np.float32)}
+    tensors["v.weight"] = rng.normal(0, 0.1, size=(16, 320)).astype(np.float32)
+    save_file(tensors, tmp_path / "m.safetensors")
+    for scheme, listed in (("int4", False), ("rf8/none", True)):
+        experiment = run([tmp_path / "m.safetensors"], Settings((scheme,)))
+        assert experiment.total.schemes[0].error.overflow
+        assert any("clipped" in concern.what for concern in concerns(experiment)) is listed
+
+
+def test_what_is_usual_in_a_model_is_no_concern(tmp_path):
+    """Tensors that differ among themselves are usual; one that differs from them all is not. Kept ones never are."""
+    rng = np.random.default_rng(0)
+    tensors = {f"w{i}.weight": (rng.standard_t(3 + i / 10, size=(40, 60))).astype(np.float32) for i in range(30)}
+    tensors["norm.weight"] = rng.standard_t(1, size=(40, 60)).astype(np.float32)
+    save_file(tensors, tmp_path / "m.safetensors")
+    usual = {concern.tensor for concern in concerns(run([tmp_path / "m.safetensors"], Settings(("int8",))))}
+    assert len(usual) <= 2
+    odd = rng.normal(size=(40, 60))
+    odd[0, 0] = 4000
+    tensors["w7.weight"] = odd.astype(np.float32)
+    save_file(tensors, tmp_path / "m.safetensors")
+    listed = {concern.tensor for concern in concerns(run([tmp_path / "m.safetensors"], Settings(("int8",))))}
+    assert "w7.weight" in listed
+    assert "norm.weight" not in listed
+
+
+def test_headlines_are_what_quantize_does(checkpoint, tmp_path):
+    """The recommended text, given to the command and to the function, makes the error and the bits of the headline."""
+    from rf8sim import quantize
+    from rf8sim.cli import main
+
+    clean = {name: w for name, w in weights().items() if name not in ("odd", "ids")}
+    save_file(clean, tmp_path / "m.safetensors")
+    experiment = run([tmp_path / "m.safetensors"])
+    for one in candidates(experiment):
+        output = tmp_path / "q.safetensors"
+        assert main(["quantize", str(tmp_path / "m.safetensors"), "-o", str(output), "-f", one.text, "-q"]) == 0
+        assert main(["dequantize", str(output), "-o", str(tmp_path / "d.safetensors"), "-q"]) == 0
+        stored = load_file(tmp_path / "d.safetensors")
+        changed = [name for name in clean if not np.array_equal(stored[name], clean[name])]
+        assert set(changed) == {"a.weight", NASTY}
+        signal = sum(np.sum(clean[name].astype(float) ** 2) for name in changed)
+        noise = sum(np.sum((clean[name].astype(float) - stored[name]) ** 2) for name in changed)
+        assert one.sqnr_db == pytest.approx(10 * np.log10(signal / noise), abs=1e-4)
+        for name in changed:
+            np.testing.assert_array_equal(quantize(clean[name], one.text).dequantize(), stored[name])
+
+
+def test_names_mean_for_report_what_they_mean_for_quantize(checkpoint, tmp_path):
+    from rf8sim.checkpoints.plan import Recipe
+    from rf8sim.cli import main
+
+    options = ["-f", "int8", "-f", "rf8@residual", "-f", "int8/tensor", "-f", "mxfp4"]
+    assert main(["report", str(checkpoint), "-o", str(tmp_path / "r.json"), "-q", *options]) == 0
+    settings = Contents.from_json(json.loads((tmp_path / "r.json").read_text())).experiment.settings
+    assert list(settings.schemes) == [Recipe(text).scheme for text in options[1::2]]
+
+
+def candidate(name, sqnr_db, bits):
+    scheme = rf8sim.as_scheme(name)
+    record = SchemeRecord(scheme=scheme, error=None, scales=1, scale_bits=32, smallest_scale=1.0, largest_scale=1.0)
+    return Candidate(name, record, sqnr_db, bits, 0)
+
+
+def test_the_knee_is_not_the_coarsest():
+    """A few decibels for each bit are dear below the knee and cheap above it."""
+    ranked = [candidate("int8", 40.0, 7.0), candidate("e4m3fn", 37.0, 6.0), candidate("e5m2", 30.0, 5.6)]
+    assert most_accurate(ranked).text == "int8"
+    assert knee(ranked).text == "e4m3fn", "3 dB for the first bit is little, 7 dB for 0.4 bits much"
+    assert cheapest(ranked).text == "e5m2"
+    assert knee([*ranked, candidate("e2m1fn", 37.5, 4.0)]).text == "e2m1fn"
+    exact = [candidate("bfloat16", math.inf, 9.0), candidate("float16", math.inf, 8.0), *ranked]
+    assert (most_accurate(exact).text, knee(exact).text) == ("float16", "float16")
 
 
 def test_evaluation(experiment, tmp_path):
@@ -648,10 +733,11 @@ def test_the_schema_sees_what_is_wrong(folder, schema):
         assert not schema.is_valid(whole), path
 
 
-def test_compression_is_what_files_take(checkpoint, experiment):
+def test_compression_is_what_files_take(by_tensor):
     """The columns of coders against blobs that are really made, within the tens of bits that only data can tell."""
     from rf8sim.entropy.coding import compress
 
+    experiment = by_tensor
     table = part(experiment, "compression").tables[0]
     row = next(row for row in table.rows if row[0] == "int8")
     bits = weights_coded = 0
@@ -666,7 +752,7 @@ def test_compression_is_what_files_take(checkpoint, experiment):
     assert row[6] == pytest.approx(1 - row[4] / row[1])
 
 
-def test_area(experiment, tmp_path):
+def test_area(by_tensor, tmp_path):
     from rf8sim.report.sections.area import read_area
 
     blocks = [
@@ -675,10 +761,10 @@ def test_area(experiment, tmp_path):
     ]
     (tmp_path / "area.json").write_text(json.dumps({"caption": "cells.lib", "blocks": blocks}))
     areas = read_area(tmp_path / "area.json")
-    section = part(experiment, "area", area=areas)
+    section = part(by_tensor, "area", area=areas)
     assert section.tables[0].rows == (("product", 10.0, 30.0), ("MAC, exact", 100.0, None))
-    [figure] = next(s for s in sections(Contents(experiment, area=areas)) if s.id == "area").figures
-    db = experiment.total.scheme("rf8").sqnr_db
+    [figure] = next(s for s in sections(Contents(by_tensor, area=areas)) if s.id == "area").figures
+    db = by_tensor.total.scheme("rf8").sqnr_db
     assert figure.hints == {"marks-0": [f"MAC, exact, rf8: 100 gates, {db:.2f} dB"], "marks-1": []}
     with pytest.raises(ValueError, match=r"none\.json: no such file"):
         read_area(tmp_path / "none.json")

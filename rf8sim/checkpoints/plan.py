@@ -36,7 +36,18 @@ from ..formats import Format, get_format
 from ..quantization.records import Count, convert
 from ..quantization.scheme import Scales, Scheme, as_scheme, with_format_names
 
-__all__ = ["CODERS", "KEPT_DTYPES", "KEPT_PATTERNS", "Plan", "Recipe", "Rule", "by_channel", "read_plan", "write_plan"]
+__all__ = [
+    "CODERS",
+    "KEPT_DTYPES",
+    "KEPT_PATTERNS",
+    "Plan",
+    "Recipe",
+    "Rule",
+    "by_channel",
+    "explicit",
+    "read_plan",
+    "write_plan",
+]
 
 CODERS = ("none", "huffman", "rans", "eg", "zstd")
 """How codes are stored: as they are, or entropy-coded."""
@@ -107,9 +118,7 @@ class Recipe:
 
     def options(self) -> dict[str, Any]:
         """Return the fields as a plan file has them."""
-        name, at, rounding = str(self.scheme).partition("@")
-        scheme = f"{name}/tensor{at}{rounding}" if name == self.scheme.format.name else str(self.scheme)
-        return {"scheme": scheme, "seed": self.seed, "entropy": self.entropy}
+        return {"scheme": explicit(self.scheme), "seed": self.seed, "entropy": self.entropy}
 
 
 def by_channel(scheme: str | Format | Scheme) -> Scheme:
@@ -126,6 +135,18 @@ def by_channel(scheme: str | Format | Scheme) -> Scheme:
     name = with_format_names(scheme).partition("@")[0] if isinstance(scheme, str) else None
     bare = isinstance(scheme, Format) or (name is not None and _is_name_of(name, stored.format))
     return replace(stored, scales=Scales("channel")) if bare else stored
+
+
+def explicit(scheme: Scheme) -> str:
+    """Return the text form of a scheme that `by_channel` and `rf8sim.as_scheme` read alike.
+
+    Examples
+    --------
+    >>> explicit(as_scheme("int8")), explicit(as_scheme("rf8@residual")), explicit(as_scheme("int8/channel"))
+    ('int8/tensor', 'rf8/tensor@residual', 'int8/channel')
+    """
+    name, at, rounding = str(scheme).partition("@")
+    return f"{name}/tensor{at}{rounding}" if name == scheme.format.name else str(scheme)
 
 
 def _is_name_of(name: str, fmt: Format) -> bool:

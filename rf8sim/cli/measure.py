@@ -77,9 +77,9 @@ def report(
             "--format",
             "-f",
             metavar="SCHEME",
-            help="How weights are stored (repeatable): a format, with one scale per tensor ('rf8sim quantize' has one "
-            "per output channel); a named scheme such as mxfp4; or a text form such as int8/channel. See 'rf8sim "
-            "formats'.",
+            help="How weights are stored (repeatable): a format, with one scale per output channel as 'rf8sim "
+            "quantize' has it; a named scheme such as mxfp4; or a text form such as int8/tensor, which is measured "
+            "faster. See 'rf8sim formats'.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of stochastic rounding.")] = 0,
@@ -105,14 +105,14 @@ def report(
     """Report accuracy and size of each scheme on the weights of checkpoints: report.html, report.md, report.json."""
     import msgspec
 
-    from ..quantization.scheme import as_scheme
+    from ..checkpoints.plan import by_channel
     from ..report.sections.area import read_area
     from ..report.sections.contents import Contents, command, hash_inputs, read_evaluation
     from ..studies.experiment import Settings
 
     settings = Settings(seed=seed, include=tuple(include or ()), exclude=tuple(exclude or ()))
     if formats:
-        schemes = tuple(dict.fromkeys(map(as_scheme, formats)))  # an older msgspec checks nothing on replacing
+        schemes = tuple(dict.fromkeys(map(by_channel, formats)))  # an older msgspec checks nothing on replacing
         settings = msgspec.structs.replace(settings, schemes=schemes)
     evaluated = read_evaluation(evaluation) if evaluation else None
     areas = read_area(area) if area else None

@@ -71,8 +71,8 @@ def quantize(
             "-f",
             metavar="[PATTERN=]SCHEME",
             help="How all tensors are stored (default: rf8), or with PATTERN= those whose name matches: a format (one "
-            "scale per output channel; in report, fit and plan one per tensor: write int8/tensor or int8/channel to be "
-            "explicit), a named scheme such as mxfp4, or a text form such as int8/1x64. See 'rf8sim formats'.",
+            "scale per output channel, as in report; in fit and plan one per tensor: write int8/tensor or int8/channel "
+            "to be explicit), a named scheme such as mxfp4, or a text form such as int8/1x64. See 'rf8sim formats'.",
         ),
     ] = None,
     keep: Annotated[

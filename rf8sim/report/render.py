@@ -148,6 +148,8 @@ def markdown(page: Page, stem: str = "") -> str:
 
 
 def _section(section: Section, stem: str, figure_files: bool) -> Iterator[str]:
+    if section.lead is not None:
+        yield markdown_table(section.lead)
     yield from map(_plain, section.paragraphs)
     if section.points:
         yield "\n".join(f"* {_plain(point)}" for point in section.points)

@@ -273,7 +273,8 @@ class Settings(Record, frozen=True):
     Attributes
     ----------
     schemes : tuple of Scheme
-        How the tensors are to be stored. Texts are read by `rf8sim.as_scheme`; each scheme is measured once.
+        How the tensors are to be stored; by default in formats of 8 bits with a scale for each channel, as ``rf8sim
+        quantize`` stores them. Texts are read by `rf8sim.as_scheme`; each scheme is measured once.
     seed : int
         Seed of stochastic rounding.
     include, exclude : tuple of str
@@ -285,7 +286,9 @@ class Settings(Record, frozen=True):
     (Scheme('rf8'), Scheme('mxfp4'), Scheme('int8/channel'))
     """
 
-    schemes: tuple[SchemeField, ...] = ("rf8", "e4m3fn", "e5m2", "e3m4", "int8")  # type: ignore[assignment]
+    schemes: tuple[SchemeField, ...] = (  # type: ignore[assignment]
+        "rf8/channel", "e4m3fn/channel", "e5m2/channel", "e3m4/channel", "int8/channel",
+    )  # fmt: skip
     seed: Count = 0
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()

@@ -19,8 +19,9 @@ def about(contents: Contents, _: bool) -> Section:
         "those of the code and its share of the scales and zero points, each at the width that it is stored in. Coded "
         "bits per weight are the entropy of the pooled codes plus the bits of scales and zero points: an estimate with "
         "one code table for all tensors.",
-        "A bare format name means one scale per tensor, of least squared error, in 'rf8sim report', 'fit', 'plan' and "
-        "Python; 'rf8sim quantize' uses one per output channel. Write int8/tensor or int8/channel to be explicit. "
+        "Schemes are written as every command and Python reads them: int8/channel has a scale for each output channel, "
+        "int8/tensor one for the tensor, both of least squared error. A bare format name means the former for 'rf8sim "
+        "report', 'rf8sim quantize' and plan files, the latter for the other commands and in Python. "
         "Channels are the outputs: axis 0 "
         "of a matrix or a convolution, and of stacked experts (expert, output); blocks lie along the last axis. A "
         "vector is one channel.",

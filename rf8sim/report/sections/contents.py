@@ -15,6 +15,7 @@ import msgspec
 from ..._base.files import read_json
 from ..._base.threads import available_threads
 from ...checkpoints.checkpoint import open_checkpoint
+from ...checkpoints.plan import explicit
 from ...models.evaluation import Evaluation
 from ...quantization.records import Count, Record, convert, to_builtins
 from ...studies.experiment import Experiment, Settings, check_version
@@ -154,12 +155,12 @@ def command(
     Examples
     --------
     >>> command([Path("model.safetensors")], Settings(("rf8", "int8/channel"), include=("*.weight",)))
-    "rf8sim report model.safetensors --format rf8 --format int8/channel --include '*.weight' -o report"
+    "rf8sim report model.safetensors --format rf8/tensor --format int8/channel --include '*.weight' -o report"
     """
     words = ["rf8sim", "report", *map(_shown, checkpoints)]
     usual = Settings()
     if settings.schemes != usual.schemes:
-        words += [word for name in settings.names for word in ("--format", name)]
+        words += [word for scheme in settings.schemes for word in ("--format", explicit(scheme))]
     words += ["--seed", str(settings.seed)] * (settings.seed != usual.seed)
     for option, patterns in (("--include", settings.include), ("--exclude", settings.exclude)):
         words += [word for pattern in patterns for word in (option, pattern)]

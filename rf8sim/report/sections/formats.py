@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from ..tables import experiment as tables
 from ..tables.table import Column, Table
 from . import limits
 from .contents import Contents
+from .defaults import quantized
 from .page import Section
 from .weights import largest
 
@@ -35,14 +37,23 @@ def formats(contents: Contents, with_figures: bool) -> Section:
         "at most 100 % with rounding to nearest. Coded bits per weight are the entropy of the pooled codes plus "
         "the bits of the scales.",
     )
-    experiment = contents.experiment
+    everything = contents.experiment
+    experiment = quantized(everything)
+    contents = replace(contents, experiment=experiment)
     shown = [tables.summary(experiment)]
+    if experiment is not everything:
+        shown = [
+            replace(shown[0], caption="Tensors that are quantized by default"),
+            replace(
+                tables.summary(everything), caption="All tensors, with those that are kept by default", folded=True
+            ),
+        ]
     table = _limits_table(contents)
     if table.rows:
         shown.append(table)
     shown.append(tables.format_values(experiment))
     drawn = (*_rate_figure(contents), *_values_figures(contents)) if with_figures else ()
-    return Section("formats", "Formats over all weights", words, tuple(shown), tuple(drawn))
+    return Section("formats", "Formats", words, tuple(shown), tuple(drawn))
 
 
 def _limits_table(contents: Contents) -> Table:

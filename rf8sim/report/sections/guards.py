@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ..tables.experiment import label
 from ..tables.table import MOST_ROWS, Column, Table
-from .concerns import CHANNEL_DB, OVERFLOW, SENSITIVE_DB, UNDERFLOW, concerns, kept
+from .concerns import CHANNEL_DB, DEVIATIONS, OVERFLOW, SENSITIVE_DB, UNDERFLOW, concerns
 from .contents import Contents
+from .defaults import kept
 from .page import Section
 
 __all__ = ["guards"]
@@ -19,12 +20,12 @@ def guards(contents: Contents, _: bool) -> Section:
     share = 100 * weights / experiment.total.count
     words = [
         f"rf8sim quantize keeps {len(unquantized)} of {len(experiment.tensors)} tensors ({share:.1f} % of the weights: "
-        "norms, embeddings, biases, vectors) in their own dtype unless --everything or a plan includes them; the "
-        "totals above include them as quantized.",
-        f"The table lists tensors with an SQNR more than {SENSITIVE_DB:g} dB below the median tensor of the scheme, "
-        f"with more than max({100 * UNDERFLOW:g} %, 2 × the overall share) of the weights rounded to zero or more than "
-        f"max({100 * OVERFLOW:g} %, 2 × the overall share) clipped, with a channel more than {CHANNEL_DB:g} dB below "
-        "the median channel, or with values that are not finite.",
+        "norms, embeddings, biases, vectors) in their own dtype unless --everything or a plan includes them.",
+        f"The table lists what is unusual in this model: of the tensors that are quantized, those that lie more than "
+        f"{DEVIATIONS:g} robust standard deviations from the median tensor of the scheme, and are at least "
+        f"{SENSITIVE_DB:g} dB below it, have a channel {CHANNEL_DB:g} dB below the median channel, or more than "
+        f"{100 * UNDERFLOW:g} % of the weights rounded to zero or {100 * OVERFLOW:g} % clipped by a scale that was not "
+        "chosen for least error (and twice the overall share); and all tensors with values that are not finite.",
     ]
     listed = concerns(experiment)
     if not listed:

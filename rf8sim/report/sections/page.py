@@ -37,6 +37,8 @@ class Section:
         Sentences of a list.
     terms : tuple of (str, str)
         Words that the tables use, with their definitions.
+    lead : Table, optional
+        A small table above everything else.
     """
 
     id: str
@@ -46,6 +48,7 @@ class Section:
     figures: tuple[Figure, ...] = ()
     points: tuple[str, ...] = ()
     terms: tuple[tuple[str, str], ...] = ()
+    lead: Table | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,8 @@ class Kind(Generic[_Found]):
         As in `Page`.
     figure_files : bool
         As in `Page`.
+    answer : callable, optional
+        Returns the answer as a small table, and further ones, folded, that it rests on.
     """
 
     name: str
@@ -128,6 +133,7 @@ class Kind(Generic[_Found]):
     sections: tuple[SectionOf[_Found], ...]
     remark: str = "The same command gives the same page."
     figure_files: bool = True
+    answer: Callable[[_Found], tuple[Table, ...]] | None = None
 
     def page(self, study: _Found, made_by: str = "", *, figures: bool = True) -> Page:
         """Describe what was measured.
@@ -143,7 +149,9 @@ class Kind(Generic[_Found]):
         """
         verdict = tuple(self.verdict(study))
         made = (make(study, figures) for make in self.sections)
-        sections = (Section("verdict", "Verdict", points=verdict), *(part for part in made if part is not None))
+        lead, *grounds = (self.answer(study) if self.answer is not None else ()) or (None,)
+        top = Section("verdict", "Verdict", tables=tuple(grounds), points=verdict, lead=lead)
+        sections = (top, *(part for part in made if part is not None))
         return Page(
             self.name,
             self.title(study),

@@ -32,10 +32,12 @@ from .area import area
 from .choices import rounding, scaling
 from .compression import compression
 from .contents import Contents
+from .defaults import quantized
 from .errors import errors
 from .formats import formats
 from .guards import guards
 from .page import Kind
+from .recommendation import recommendations
 from .tensors import tensors
 from .weights import weights
 
@@ -61,22 +63,23 @@ REPORT: Kind[Contents] = Kind(
     "report",
     lambda found: f"rf8sim report: {', '.join(found.experiment.checkpoints)}",
     lambda found: verdict.verdict(found.experiment),
-    lambda found: brief(found.experiment),
+    lambda found: brief(quantized(found.experiment)),
     Contents.to_json,
     (
-        weights,
         formats,
+        errors,
+        guards,
         rounding,
         scaling,
-        area,
-        errors,
-        evaluation.accuracy,
         compression,
-        guards,
+        area,
+        evaluation.accuracy,
+        weights,
         tensors,
         about,
     ),
     figure_files=False,
+    answer=lambda found: recommendations(found.experiment),
 )
 
 FIT: Kind[fit.Fits] = Kind(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
+from ...checkpoints.plan import explicit
 from ...studies.experiment import Experiment, FitRecord, SchemeRecord
 from .coded import rans_sizes
 from .concerns import OVERFLOW, UNDERFLOW, concerns
+from .defaults import kept, quantized
+from .recommendation import Candidate, candidates, knee, most_accurate
 
 __all__ = ["verdict"]
 
@@ -24,35 +27,48 @@ def verdict(experiment: Experiment) -> list[str]:
     Returns
     -------
     list of str
-        Each a sentence or two: the answer in short, what was measured, what the weights are like, which format is
-        most accurate, which needs the fewest bits, what was lost, and what to watch.
+        Each a sentence or two: the answer in short, of which tensors, what was measured, what the weights are like,
+        which format is most accurate, which needs the fewest bits, what was lost, and what to watch. Errors and sizes
+        are those of the tensors that ``rf8sim quantize`` stores in the scheme by default.
     """
-    ranked = [record for record in experiment.total.schemes if record.sqnr_db is not None]
-    ranked.sort(key=lambda record: -(record.sqnr_db or 0.0))
-    measured = rans_sizes(experiment)
-    sizes = measured or {record.name: record.coded_bits_per_weight or 0.0 for record in ranked}
-    sentences = [_answer(ranked, sizes)] if len(ranked) > 1 else []
+    ranked = candidates(experiment)
+    sentences = []
+    if len(ranked) > 1:
+        sentences += [_answer(ranked), _defaults(experiment)]
     sentences.append(_measured(experiment))
     if experiment.total.fit is not None:
         sentences.append(_distribution(experiment, experiment.total.fit))
     if ranked:
         sentences.append(_accuracy(ranked))
-        sentences.append(_size(ranked, sizes, coded=measured is not None))
-    sentences += [sentence for record in experiment.total.schemes for sentence in _losses(record)]
+        sentences.append(_size(ranked, coded=rans_sizes(quantized(experiment)) is not None))
+    sentences += [sentence for record in quantized(experiment).total.schemes for sentence in _losses(record)]
     sentences += _watch(experiment)
     sentences += _oddities(experiment)
     return sentences
 
 
-def _answer(ranked: Sequence[SchemeRecord], sizes: Mapping[str, float]) -> str:
-    """Name the most accurate format, and the smallest if that is another."""
-    best, least = ranked[0], min(ranked, key=lambda record: sizes[record.name])
-    coded = sizes[least.name]
-    sentence = f"For accuracy take {best.name}: {_db(best)} at {best.bits_per_weight or 0:.2f} bits per weight"
-    if least.name == best.name:
-        return f"{sentence}; it is also the smallest, {coded:.2f} bits with entropy coding."
-    gap = "" if best.sqnr_db == math.inf else f", {(best.sqnr_db or 0) - (least.sqnr_db or 0):.1f} dB less accurate"
-    return f"{sentence}. Smallest after entropy coding: {least.name}, {coded:.2f} bits per weight{gap}."
+def _answer(ranked: list[Candidate]) -> str:
+    """Name the most accurate scheme and the knee of the curve, if that is another."""
+    best, small = most_accurate(ranked), knee(ranked)
+    sentence = (
+        f"For accuracy take {best.text}: {_db(best.record)} at {best.record.bits_per_weight or 0:.2f} bits per weight"
+    )
+    if small.text == best.text:
+        return f"{sentence}; for size it is the choice too, {small.bits:.2f} bits with entropy coding."
+    gap = "" if best.sqnr_db == math.inf else f", {best.sqnr_db - small.sqnr_db:.1f} dB less accurate"
+    return f"{sentence}. For size take {small.text}: {small.bits:.2f} bits per weight with entropy coding{gap}."
+
+
+def _defaults(experiment: Experiment) -> str:
+    """Say of which tensors these figures are, and which command makes them so."""
+    left, command = kept(experiment), "'rf8sim quantize -f SCHEME'"
+    if not left or len(left) == len(experiment.tensors):
+        return f"Figures are of all tensors, as {command}{' --everything' if left else ''} stores them."
+    share = sum(tensor.count for tensor in left) / experiment.total.count
+    return (
+        f"Figures are of what {command} does by default: it keeps {len(left)} of {len(experiment.tensors)} tensors "
+        f"({_percent(share)} of the weights: norms, embeddings, biases, vectors) as they are."
+    )
 
 
 def _watch(experiment: Experiment) -> Iterable[str]:
@@ -96,20 +112,17 @@ def _distribution(experiment: Experiment, fit: FitRecord) -> str:
     return f"{sentence}{opening} shape {fit.shape:.2f}{hint}{'; ' if costs else ''}{_listed(costs)}."
 
 
-def _accuracy(ranked: Sequence[SchemeRecord]) -> str:
+def _accuracy(ranked: list[Candidate]) -> str:
     best = ranked[0]
-    sentence = f"Most accurate is {best.name} with {_db(best)}"
+    sentence = f"Most accurate is {best.text} with {_db(best.record)}"
     if len(ranked) > 1:
-        sentence += "; then " + ", ".join(f"{record.name} {_db(record)}" for record in ranked[1:])
-    bare = any(record.name == record.scheme.format.name for record in ranked)
-    how = "; a bare format name means one scale per tensor, of least squared error" if bare else ""
-    return f"{sentence} (SQNR over all weights{how})."
+        sentence += "; then " + ", ".join(f"{one.text} {_db(one.record)}" for one in ranked[1:])
+    return f"{sentence} (SQNR over these weights)."
 
 
-def _size(ranked: Sequence[SchemeRecord], sizes: Mapping[str, float], *, coded: bool) -> str:
+def _size(ranked: list[Candidate], *, coded: bool) -> str:
     """List the sizes after entropy coding, as rANS stores them or estimated."""
-    names = sorted((record.name for record in ranked), key=lambda name: sizes[name])
-    listed = ", ".join(f"{name} {sizes[name]:.2f}" for name in names)
+    listed = ", ".join(f"{one.text} {one.bits:.2f}" for one in sorted(ranked, key=lambda one: one.bits))
     if coded:
         return f"Entropy-coded by rANS, with a table per tensor and the scales, bits per weight are: {listed}."
     return (
@@ -120,9 +133,9 @@ def _size(ranked: Sequence[SchemeRecord], sizes: Mapping[str, float], *, coded: 
 
 def _losses(record: SchemeRecord) -> Iterable[str]:
     if (record.underflow_share or 0) > UNDERFLOW:
-        yield f"{record.name} rounds {_percent(record.underflow_share)} of the weights to zero."
+        yield f"{explicit(record.scheme)} rounds {_percent(record.underflow_share)} of the weights to zero."
     if (record.overflow_share or 0) > OVERFLOW:
-        yield f"{_percent(record.overflow_share)} of the weights lie beyond the range of {record.name}."
+        yield f"{_percent(record.overflow_share)} of the weights lie beyond the range of {explicit(record.scheme)}."
 
 
 def _oddities(experiment: Experiment) -> Iterable[str]:
