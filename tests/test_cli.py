@@ -96,7 +96,11 @@ def test_report(capsys, checkpoint, tmp_path):
     for name in ("rf8", "e4m3fn", "e5m2", "e3m4", "int8", *REPORT):
         assert name in out
     data = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert f"{data['total']['schemes'][0]['sqnr_db']:.2f}" in out
+    from rf8sim.report.sections.contents import Contents
+    from rf8sim.report.sections.defaults import quantized
+
+    record = quantized(Contents.from_json(data).experiment).total.schemes[0]
+    assert f"{record.sqnr_db:.2f}" in out
 
 
 def test_report_options(capsys, checkpoint, tmp_path):
@@ -107,7 +111,7 @@ def test_report_options(capsys, checkpoint, tmp_path):
     assert capsys.readouterr() == ("", "")
     data = json.loads((tmp_path / "report.json").read_text())
     assert data["settings"] == {
-        "schemes": [rf8sim.as_scheme(name).to_json() for name in ("rf8/1x16,max@residual", "mxfp4", "rf(3,8)")],
+        "schemes": [rf8sim.as_scheme(name).to_json() for name in ("rf8/1x16,max@residual", "mxfp4", "rf(3,8)/channel")],
         "seed": 3,
         "include": ["a.*"],
         "exclude": ["*.bias"],

@@ -25,6 +25,7 @@ from rf8sim.report.sections.pages import REPORT
 from rf8sim.report.sections.recommendation import Candidate, candidates, cheapest, knee, most_accurate
 from rf8sim.report.sections.verdict import verdict
 from rf8sim.report.tables import table as tables
+from rf8sim.report.tables.experiment import representative
 from rf8sim.studies.experiment import Experiment, SchemeRecord, Settings
 from rf8sim.studies.measuring import run
 
@@ -538,7 +539,7 @@ def test_sections_of_choices_and_errors(experiment):
     worst, channels = part(experiment, "errors").tables
     for name in experiment.settings.names:
         listed = [row for row in worst.rows if row[0] == name]
-        known = [t.scheme(name).sqnr_db for t in experiment.tensors]
+        known = [t.scheme(name).sqnr_db for t in quantized(experiment).tensors]
         finite = sorted(db for db in known if db is not None and np.isfinite(db))
         assert [row[3] for row in listed] == finite[:3]
         assert {row[1] for row in listed} <= {t.scheme(name).bits_per_weight for t in experiment.tensors}
@@ -640,6 +641,31 @@ def test_the_knee_is_not_the_coarsest():
     assert knee([*ranked, candidate("e2m1fn", 37.5, 4.0)]).text == "e2m1fn"
     exact = [candidate("bfloat16", math.inf, 9.0), candidate("float16", math.inf, 8.0), *ranked]
     assert (most_accurate(exact).text, knee(exact).text) == ("float16", "float16")
+
+
+def test_tensors_in_natural_order_and_of_every_role(tmp_path):
+    """Layer 2 stands before layer 10; a figure of few tensors has every role in a layer; the maps have a legend."""
+    rng = np.random.default_rng(0)
+    roles = {"attn.q.weight": 5, "mlp.up.weight": 50, "mlp.down.weight": 50}
+    tensors = {
+        f"h.{i}.{name}": rng.normal(size=(n, 8)).astype(np.float32) for i in range(12) for name, n in roles.items()
+    }
+    tensors["h.3.mlp.up.weight"][0, 0] = 300
+    save_file(tensors, tmp_path / "m.safetensors")
+    experiment = run([tmp_path / "m.safetensors"], Settings(("int8/tensor", "e5m2/tensor")))
+    for table in part(experiment, "tensors").tables:
+        layers = [int(row[0].split(".")[1]) for row in table.rows]
+        assert layers == sorted(layers)
+    assert {row_of.name.split(".", 2)[2] for row_of in representative(experiment, 3)} == set(roles)
+    figures = next(s for s in sections(Contents(experiment)) if s.id == "errors").figures
+    by_scheme = {name: [t.scheme(name).sqnr_db for t in experiment.tensors] for name in ("int8", "e5m2")}
+    varied = max(by_scheme, key=lambda name: max(by_scheme[name]) - min(by_scheme[name]))
+    assert [f.title for f in figures] == ["SQNR by layer and scheme", f"SQNR of {varied} by layer and tensor"]
+    by_layer = figures[0].hints["cell-0-3"][0]
+    sums = [tensor.scheme("int8").error for tensor in experiment.tensors if tensor.name.startswith("h.3.")]
+    db = 10 * np.log10(sum(e.sum_squares for e in sums) / sum(e.sum_squared_error for e in sums))
+    assert by_layer == f"int8, layer 3: {db:.2f} dB"
+    assert len(figures[1].canvas.legends[0].get_texts()) == 5
 
 
 def test_evaluation(experiment, tmp_path):

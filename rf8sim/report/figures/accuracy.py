@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -118,9 +119,6 @@ def _rate_hint(fmt: str, mark: RatePoint) -> str:
     return f"{mark.label}, {fmt}: {mark.sqnr_db:.2f} dB at {mark.bits:.3f} bits per weight"
 
 
-_STRONGEST = 0.6  # opacity of a cell: ink must stay legible on it
-
-
 @styled
 def heat_map(
     columns: Sequence[str],
@@ -133,6 +131,8 @@ def heat_map(
 ) -> Figure:
     """Draw numbers as cells that are the darker the lower the number; the number itself stands in them if it fits.
 
+    A legend gives the numbers of some strengths of the colour.
+
     Parameters
     ----------
     columns : sequence of str
@@ -144,26 +144,33 @@ def heat_map(
     across, unit : str
         What the columns are, and the unit of the numbers.
     """
-    from matplotlib.patches import Rectangle
+    from matplotlib.patches import Patch, Rectangle
 
-    canvas, [ax] = axes_grid(0.9 + 0.42 * len(rows))
+    canvas, [ax] = axes_grid(1.35 + 0.42 * len(rows))
     known = [value for row in rows.values() for value in row if value is not None]
     low, high = min(known), max(known)
+
+    def strength(value: float) -> float:
+        return 0.05 + (_STRONGEST - 0.05) * ((high - value) / (high - low) if high > low else 0.0)
+
     hints = {}
     for y, (label, row) in enumerate(rows.items()):
         for x, value in enumerate(row):
             if value is None:
                 continue
-            strength = 0.05 + (_STRONGEST - 0.05) * ((high - value) / (high - low) if high > low else 0.0)
             gid = f"cell-{y}-{x}"
-            cell = Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, color=COLOURS[0], alpha=strength, linewidth=0, gid=gid)
-            ax.add_patch(cell)
+            style: dict[str, Any] = {"color": COLOURS[0], "alpha": strength(value), "linewidth": 0, "gid": gid}
+            ax.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, **style))
             hints[gid] = [f"{label}, {across} {columns[x]}: {value:.2f} {unit}"]
             if len(columns) <= 16:
                 ax.text(x, y, f"{value:.1f}", ha="center", va="center", fontsize=9)
+    levels = [high - i * (high - low) / 4 for i in range(5)] if high > low else [high]
+    handles = [Patch(color=COLOURS[0], alpha=strength(level), linewidth=0) for level in levels]
+    labels = [f"{level:.1f} {unit}" for level in levels]
+    canvas.legend(handles, labels, loc="outside upper center", ncols=len(levels), handlelength=1.6, columnspacing=1.4)
     step = -(-len(columns) // 24)
     ax.set_xticks(range(0, len(columns), step), columns[::step])
-    ax.set_yticks(range(len(rows)), list(rows))
+    ax.set_yticks(range(len(rows)), [shortened(label, 30) for label in rows])
     ax.set(xlim=(-0.6, len(columns) - 0.4), ylim=(len(rows) - 0.4, -0.6), xlabel=across)
     ax.tick_params(length=0)
     for spine in ax.spines.values():

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ...studies.experiment import Experiment, SchemeRecord, TensorRecord
-from ..tables.experiment import label, with_bits
+from ..tables.experiment import in_order, label, with_bits
 from .defaults import quantized
 
 __all__ = ["CHANNEL_DB", "DEVIATIONS", "OVERFLOW", "SENSITIVE_DB", "UNDERFLOW", "Concern", "concerns"]
@@ -66,7 +66,7 @@ def concerns(experiment: Experiment) -> list[Concern]:
     limits = {record.name: _limits(part, record) for record in part.total.schemes}
     return [
         concern
-        for tensor in experiment.tensors
+        for tensor in in_order(experiment.tensors)
         for concern in _concerns(label(experiment, tensor), tensor, limits if id(tensor) in stored else {})
     ]
 

@@ -22,9 +22,19 @@ from .defaults import quantized
 from .page import Section
 from .weights import largest
 
-__all__ = ["formats"]
+__all__ = ["formats", "overview"]
 
 _MOST_MARKS = 150
+
+
+_QUANTIZED = "Tensors that are quantized by default"
+
+
+def overview(contents: Contents) -> Table:
+    """Compare the formats on a terminal, over the tensors that are quantized by default."""
+    experiment = quantized(contents.experiment)
+    table = tables.brief(experiment)
+    return table if experiment is contents.experiment else replace(table, caption=_QUANTIZED)
 
 
 def formats(contents: Contents, with_figures: bool) -> Section:
@@ -43,7 +53,7 @@ def formats(contents: Contents, with_figures: bool) -> Section:
     shown = [tables.summary(experiment)]
     if experiment is not everything:
         shown = [
-            replace(shown[0], caption="Tensors that are quantized by default"),
+            replace(shown[0], caption=_QUANTIZED),
             replace(
                 tables.summary(everything), caption="All tensors, with those that are kept by default", folded=True
             ),

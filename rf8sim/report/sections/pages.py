@@ -12,7 +12,6 @@ from ...studies.pruning import Sparsity
 from ...studies.rf_family import Member
 from ...studies.scheme_search import SchemeSearch
 from ...studies.tradeoff import Tradeoff
-from ..tables.experiment import brief
 from . import (
     comparison,
     distortion,
@@ -32,9 +31,8 @@ from .area import area
 from .choices import rounding, scaling
 from .compression import compression
 from .contents import Contents
-from .defaults import quantized
 from .errors import errors
-from .formats import formats
+from .formats import formats, overview
 from .guards import guards
 from .page import Kind
 from .recommendation import recommendations
@@ -63,7 +61,7 @@ REPORT: Kind[Contents] = Kind(
     "report",
     lambda found: f"rf8sim report: {', '.join(found.experiment.checkpoints)}",
     lambda found: verdict.verdict(found.experiment),
-    lambda found: brief(quantized(found.experiment)),
+    overview,
     Contents.to_json,
     (
         formats,

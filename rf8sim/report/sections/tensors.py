@@ -11,7 +11,6 @@ from ..tables import experiment as tables
 from ..tables.table import MOST_ROWS
 from .contents import Contents
 from .page import Section
-from .weights import largest
 
 __all__ = ["tensors"]
 
@@ -27,7 +26,7 @@ def tensors(contents: Contents, with_figures: bool) -> Section:
 
 def _sqnr_figure(contents: Contents) -> Iterable[Figure]:
     experiment = contents.experiment
-    some = largest(experiment, MOST_ROWS)
+    some = tables.representative(experiment, MOST_ROWS)
     values = {name: [tensor.scheme(name).sqnr_db for tensor in some] for name in experiment.settings.names}
     if not any(value is not None and math.isfinite(value) for row in values.values() for value in row):
         return
@@ -38,5 +37,10 @@ def _sqnr_figure(contents: Contents) -> Iterable[Figure]:
         "sqnr",
         "SQNR by tensor and scheme",
         "A row for each tensor, a mark for each scheme; further right is more accurate."
-        + (f" These are the {len(some)} largest tensors; the table has the other {rest}." if rest else ""),
+        + (
+            f" These are {len(some)} tensors, the largest of each role in a layer first; the table has all "
+            f"{len(experiment.tensors)}."
+            if rest
+            else ""
+        ),
     )

@@ -169,13 +169,13 @@ def _figures(experiment: Experiment) -> Iterable[Figure]:
             "Histogram of the magnitudes of the nonzero weights in quarter octaves, and the densities "
             "fitted to them. Both axes are logarithmic, so that the tails can be compared.",
         )
-    some = [tensor for tensor in largest(experiment, 6) if tensor.bins]
+    some = [tensor for tensor in tables.representative(experiment, 6) if tensor.bins]
     if len(experiment.tensors) > 1 and some:
         yield distributions.densities(
             [_panel(tables.label(experiment, tensor), tensor) for tensor in some],
             "densities",
             "The largest tensors one by one",
-            f"The same for the {len(some)} tensors with the most weights.",
+            f"The same for {len(some)} tensors: the largest of each role in a layer.",
         )
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
+from collections.abc import Iterable
 from typing import Any
 
 from ...studies.experiment import Experiment, SchemeRecord, TensorRecord
 from .table import MOST_ROWS, Column, Table
 
 __all__ = [
-    "STORED", "brief", "details", "fits", "format_values", "label", "largest", "not_finite", "settings", "skipped",
+    "STORED", "brief", "details", "fits", "format_values", "in_order", "label", "largest", "not_finite",
+    "representative", "role", "settings", "skipped",
     "sqnr_by_tensor", "summary", "with_bits",
 ]  # fmt: skip
 
@@ -20,10 +23,41 @@ def label(experiment: Experiment, tensor: TensorRecord) -> str:
     return f"{tensor.checkpoint}: {tensor.name}" if len(experiment.checkpoints) > 1 else tensor.name
 
 
+def in_order(tensors: Iterable[TensorRecord]) -> list[TensorRecord]:
+    """Return tensors in the order of their names, numbers in them by value: layer 2 before layer 10."""
+    return sorted(tensors, key=lambda tensor: (tensor.checkpoint, _natural(tensor.name)))
+
+
+def _natural(name: str) -> list[str | int]:
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]
+
+
+def role(name: str) -> str:
+    """Return what a tensor is in its layer: its name behind the layer's number, other numbers replaced by a star.
+
+    Examples
+    --------
+    >>> role("model.layers.12.mlp.experts.3.w1.weight"), role("lm_head.weight"), role("blk.3.ffn_down.weight")
+    ('mlp.experts.*.w*.weight', 'lm_head.weight', 'ffn_down.weight')
+    """
+    behind = re.sub(r"^(?:|.*?[._])[0-9]+[._](?=.)", "", name, count=1)
+    return re.sub(r"[0-9]+", "*", behind) if behind != name else name
+
+
 def largest(experiment: Experiment, count: int) -> list[TensorRecord]:
-    """Return the tensors with the most weights, in their usual order."""
-    order = sorted(range(len(experiment.tensors)), key=lambda i: (-experiment.tensors[i].count, i))
-    return [experiment.tensors[i] for i in sorted(order[:count])]
+    """Return the tensors with the most weights, in the order of their names."""
+    return in_order(sorted(experiment.tensors, key=lambda tensor: -tensor.count)[:count])
+
+
+def representative(experiment: Experiment, count: int) -> list[TensorRecord]:
+    """Return tensors of as many roles as there is room for: the largest of each, then the next of each, and so on."""
+    places: dict[str, int] = {}
+    turns: list[tuple[int, int, TensorRecord]] = []
+    for tensor in sorted(experiment.tensors, key=lambda tensor: -tensor.count):
+        name = role(tensor.name)
+        turns.append((places.get(name, 0), len(turns), tensor))
+        places[name] = places.get(name, 0) + 1
+    return in_order(tensor for _, _, tensor in sorted(turns, key=lambda turn: turn[:2])[:count])
 
 
 STORED = Column("stored, bits/w.", ".3f")
@@ -105,7 +139,7 @@ def fits(experiment: Experiment) -> Table:
         trusted = "no" if tensor.fit_doubt else "yes"
         return (*head, fit.shape, fit.shape_error, fit.scale, *excess, best, trusted, tensor.fit_doubt)
 
-    rows = [row(label(experiment, tensor), tensor) for tensor in experiment.tensors]
+    rows = [row(label(experiment, tensor), tensor) for tensor in in_order(experiment.tensors)]
     if len(rows) > 1:
         rows.append(row("all together", experiment.total))
     columns = (
@@ -136,7 +170,7 @@ def sqnr_by_tensor(experiment: Experiment) -> Table:
     names = experiment.settings.names
     rows = tuple(
         (label(experiment, tensor), tensor.count, *(tensor.scheme(name).sqnr_db for name in names))
-        for tensor in experiment.tensors
+        for tensor in in_order(experiment.tensors)
     )
     columns = (
         Column("tensor"),
@@ -149,7 +183,7 @@ def sqnr_by_tensor(experiment: Experiment) -> Table:
 def details(experiment: Experiment, name: str) -> Table:
     """List everything about one scheme, tensor by tensor."""
     rows = []
-    for tensor in experiment.tensors:
+    for tensor in in_order(experiment.tensors):
         record = tensor.scheme(name)
         rows.append((label(experiment, tensor), tensor.count, record.bits_per_weight, record.sqnr_db, *_costs(record)))
     columns = (Column("tensor"), Column("weights", "count"), STORED, _SQNR, *_COSTS)
