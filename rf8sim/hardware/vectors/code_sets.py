@@ -37,6 +37,7 @@ def format_of(port: Port) -> Format:
     return port.kind.format
 
 
+@lru_cache(maxsize=32)
 def core_codes(fmt: Format) -> CodeArray:
     """Return the codes where faults live: zeros, NaN, infinities, extremes, one, the ends of octaves, aliases."""
     values, codes = fmt.values, np.arange(1 << fmt.bits)
@@ -51,6 +52,7 @@ def core_codes(fmt: Format) -> CodeArray:
     return np.unique(np.concatenate(wanted)).astype(fmt.code_dtype)
 
 
+@lru_cache(maxsize=32)
 def special_codes(fmt: Format) -> NDArray[np.int64]:
     """Return the codes of infinities and NaN; of many NaNs the canonical one, and of each run the ends and quarters."""
     codes = np.flatnonzero(~np.isfinite(fmt.values))
@@ -64,6 +66,7 @@ def special_codes(fmt: Format) -> NDArray[np.int64]:
     return np.union1d(codes[np.isinf(fmt.values[codes])], nans)
 
 
+@lru_cache(maxsize=32)
 def corner_codes(fmt: Format, reach: int = 1) -> CodeArray:
     """Return the core, specials, and the neighbours of zero, of the least normal number, of one and of the largest.
 
@@ -101,10 +104,15 @@ def ordered_codes(fmt: Format) -> CodeArray:
     return order
 
 
+@lru_cache(maxsize=32)
+def _ordered_values(fmt: Format) -> Array:
+    return fmt.values[ordered_codes(fmt)]
+
+
 def nearest_codes(fmt: Format, values: Array, further: int = 0) -> CodeArray:
     """Return the code of the largest finite value not above each number, or one some places further up."""
-    order = ordered_codes(fmt)
-    place = np.searchsorted(fmt.values[order], np.nan_to_num(values), side="right") - 1 + further
+    order, ascending = ordered_codes(fmt), _ordered_values(fmt)
+    place = np.searchsorted(ascending, np.nan_to_num(values), side="right") - 1 + further
     nearest: CodeArray = order[np.clip(place, 0, order.size - 1)]
     return nearest
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,6 +66,7 @@ def solved(operation: str, target: Array, known: Array, *, first: bool) -> Array
         return known / target if first else target * known
 
 
+@lru_cache(maxsize=32)
 def octaves(fmt: Format) -> tuple[NDArray[np.int64], Codes]:
     """Return the octaves of the positive values, and of each the first, last and middle code, shape (octaves, 3)."""
     order = ordered_codes(fmt)
@@ -75,6 +77,7 @@ def octaves(fmt: Format) -> tuple[NDArray[np.int64], Codes]:
     return which, np.stack([order[start], order[stop], order[(start + stop) // 2]], axis=1)
 
 
+@lru_cache(maxsize=32)
 def edges(fmt: Format, count: int) -> Codes:
     """Return codes of every octave, of both signs, thinned to about so many, and the corners."""
     codes = octaves(fmt)[1].ravel()
@@ -84,16 +87,17 @@ def edges(fmt: Format, count: int) -> Codes:
     return np.union1d(codes, corner_codes(fmt))
 
 
+@lru_cache(maxsize=32)
 def alignments(first: Format, second: Format, level: int) -> tuple[Codes, Codes]:
     """Return pairs of codes whose octaves are every distance apart, with short and long significands and both signs."""
     (high, a), (low, b) = octaves(first), octaves(second)
-    distance = high[:, None] - low[None, :]
+    distance = (high[:, None] - low[None, :]).ravel()
+    order = np.argsort(distance, kind="stable")
+    starts = np.flatnonzero(np.diff(distance[order], prepend=distance[order[0]] - 1))
+    sizes = np.diff(starts, append=distance.size)
     each = 3 if level == 1 else 16
-    places: list[NDArray[np.int64]] = []
-    for apart in np.unique(distance):
-        pairs = np.argwhere(distance == apart)
-        places.append(pairs[evenly(len(pairs), each)])
-    i, j = np.concatenate(places).T
+    chosen = [order[start + evenly(size, each)] for start, size in zip(starts.tolist(), sizes.tolist(), strict=True)]
+    i, j = np.divmod(np.concatenate(chosen), low.size)
     picks = ((0, 0), (0, 1), (1, 0), (1, 1), (2, 1), (1, 2))
     left = np.concatenate([a[i, x] for x, _ in picks])
     right = np.concatenate([b[j, y] for _, y in picks])
@@ -123,6 +127,7 @@ class Targets(NamedTuple):
     underflow: Array
 
 
+@lru_cache(maxsize=32)  # of all roundings the same
 def targets(into: Format, count: int) -> Targets:
     """Return results to aim at, about ``count`` ties and as many values of each sign."""
     kinds: list[list[Array]] = [[], [], [], [], []]
@@ -160,6 +165,7 @@ def neighbours(fmt: Format, codes: Codes, by: int) -> Codes:
     return nearest_codes(fmt, fmt.values[codes], by)
 
 
+@lru_cache(maxsize=32)
 def digits(fmt: Format) -> NDArray[np.int64]:
     """Return how many significant bits the value of each code needs; 0 for zero and what is not finite."""
     finite = np.isfinite(fmt.values) & (fmt.values != 0)
