@@ -39,6 +39,7 @@ def work(task: str, wordnet: str, bible: str, recipe: Recipe, seed: int, quick: 
 
     data = tasks.get_task(task, wordnet, bible)
     if quick:
+        training.measure_less()
         few = tuple(part[:QUICK_ROWS] for part in data.held_out[0])
         data = dataclasses.replace(data, steps=QUICK_STEPS, held_out=[few])
     record = training.run(data, recipe, seed)

@@ -22,8 +22,15 @@ STEPS = tuple(2.0 ** -(k / 2) for k in range(5, 15))  # of a uniform quantizer o
 PRUNED = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9)
 FORMATS = ("rf8", "e4m3fn", "e5m2", "e3m4", "int8")
 SHAPE_FACTORS, STD_FACTORS = (0.6, 0.8, 1.0), (0.5, 0.75, 1.0)
+
 ROUNDED_SHARE, LAST_SHARE = 0.2, 0.1  # of the steps: with rounded weights, and without the prior
 TUNING_RATE = 0.1  # of the learning rate, for fine-tuning
+
+
+def measure_less() -> None:
+    """Measure some of the formats and factors: enough to see that everything works."""
+    global FORMATS, SHAPE_FACTORS, STD_FACTORS  # of this process, which makes a quick run and ends
+    FORMATS, SHAPE_FACTORS, STD_FACTORS = FORMATS[:2], SHAPE_FACTORS[:1], STD_FACTORS[::2]
 
 
 def matrices(model: nn.Module) -> dict[str, torch.Tensor]:
