@@ -29,6 +29,7 @@ COLUMNS = 4096
 FORMATS = ("rf8", "e4m3fn", "e5m2", "e3m4", "int8")
 MORE = (*FORMATS, "e4m3", "e5m2fnuz", "posit8_es1", "lns8", "rf8@residual")
 DTYPES = {"bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
+BY_CHANNEL = tuple(f"{name}/channel" for name in FORMATS)  # what a report measures by default
 SCHEMES = ("e4m3fn/channel", "rf8/channel", "int8/channel", "e4m3fn/1x32")
 
 
@@ -54,13 +55,13 @@ def report(size: int, rounds: int, folder: Path) -> Iterator[str]:
         tensor = next(iter(open_checkpoint(folder / f"{name}.safetensors")))
         contenders = [Contender("copy", lambda data=data: data.copy(), size)]
         contenders.append(Contender("reading", lambda tensor=tensor: sum(1 for _ in tensor.chunks()), size))
-        for label, schemes in (("5 formats", FORMATS), ("10 formats", MORE)):
+        for label, schemes in (("5 formats", FORMATS), ("10 formats", MORE), ("5 formats by channel", BY_CHANNEL)):
             metering = Metering(Settings(schemes), 1 << 20)
             contenders.append(
                 Contender(label, lambda m=metering, tensor=tensor: m.meters(tensor, lambda done: None), size)
             )
         yield f"## A report of {name} weights"
-        yield f"{size:,} weights, one scale for a tensor, one thread: summary, scales of least error, errors."
+        yield f"{size:,} weights, one thread: summary, scales of least error (one, or one a channel), errors."
         yield table(race(contenders, rounds))
 
 

@@ -32,6 +32,10 @@ def weights(dtype: str, formats: int) -> float:
     return cell(MEASURING, f"## A report of {dtype} weights", f"{formats} formats", 1)
 
 
+def by_channel(dtype: str) -> float:
+    return cell(MEASURING, f"## A report of {dtype} weights", "5 formats by channel", 1)
+
+
 def further(dtype: str) -> float:
     return (weights(dtype, 10) - weights(dtype, 5)) / 5
 
@@ -69,6 +73,8 @@ ROWS: list[tuple[str, str, str, Callable[[], float], str]] = [
     ("report, bfloat16, each further format", "ns a weight", "at most 0.4", lambda: further("bfloat16"), MEASURING),
     ("report, float32, 5 formats", "ns a weight", "at most 10", lambda: weights("float32", 5), MEASURING),
     ("report, float32, each further format", "ns a weight", "", lambda: further("float32"), MEASURING),
+    ("report, bfloat16, 5 formats by channel", "ns a weight", "", lambda: by_channel("bfloat16"), MEASURING),
+    ("report, float32, 5 formats by channel", "ns a weight", "", lambda: by_channel("float32"), MEASURING),
     ("report, each tensor of 4,096", "ms", "at most 15", tensor, MEASURING),
     ("quantize, bfloat16, e4m3fn/channel", "ns a weight", "at most 25", lambda: scales("bfloat16", "e4m3fn/channel"),
      MEASURING),
