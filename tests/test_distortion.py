@@ -20,6 +20,7 @@ from rf8sim.checkpoints.pairing import pair_tensors
 from rf8sim.checkpoints.plan import Plan, Recipe
 from rf8sim.report.sections.distortion import Bounds, Compared, answer
 from rf8sim.report.sections.distortion import tensors as tensors_section
+from rf8sim.report.sections.pages import COMPARE_CHECKPOINTS
 from rf8sim.studies import distortion
 from rf8sim.studies.distortion import compare_checkpoints
 
@@ -395,6 +396,20 @@ def test_what_cannot_be_compared_is_refused(capsys, model, tmp_path):
         captured = capsys.readouterr()
         assert said in captured.err
         assert captured.err.count("\n") == 1
+
+
+def test_the_page_begins_with_all_and_the_worst(model):
+    measured = compare_checkpoints(*model)
+    lead = COMPARE_CHECKPOINTS.page(Compared(measured, Bounds(sqnr=30.0)), figures=False).sections[0].lead
+    of, weights, bits, sqnr, *_, check = lead.rows[0]
+    total = measured.total
+    assert (of, weights, bits, sqnr) == ("all weights", total.elements, total.bits_per_weight, total.sqnr_db)
+    assert check == "1 broken bound"
+    worst = measured.changed[0]
+    assert lead.rows[1][0] == f"the lowest SQNR: {worst.name}"
+    assert lead.rows[1][3] == worst.sqnr_db == min(tensor.sqnr_db for tensor in measured.changed)
+    same = COMPARE_CHECKPOINTS.page(Compared(compare_checkpoints(model[0], model[0])), figures=False).sections[0].lead
+    assert [row[-1] for row in same.rows] == ["nothing unusual"]
 
 
 def test_the_figure_of_a_page(model, tmp_path):

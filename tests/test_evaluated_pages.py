@@ -49,9 +49,12 @@ def quality(scheme, bits, divergence):
     return OutputQuality(Precision(scheme), bits, (1.0,), (divergence,), 0.9, (), 0.1, 0.0)
 
 
+def page(*results):
+    return EVALUATE_MODEL.page(ModelOutputs("m", "d", "next-token", 10, 1, (1.0,), tuple(results)))
+
+
 def sentences(*results):
-    outputs = ModelOutputs("m", "d", "next-token", 10, 1, (1.0,), tuple(results))
-    return [line for line in EVALUATE_MODEL.page(outputs).verdict if "bits" in line]
+    return [line for line in page(*results).verdict if "bits" in line]
 
 
 def test_what_is_closest_for_its_bits_and_what_is_beaten():
@@ -60,6 +63,8 @@ def test_what_is_closest_for_its_bits_and_what_is_beaten():
         quality("mxfp4", 4.25, 0.9), quality("nvfp4", 4.5, 0.95),
     ]  # fmt: skip
     closest, beaten = sentences(*results)
+    lead = page(*results).sections[0].lead
+    assert [row[:3] for row in lead.rows] == [("int8_channel", 8.15, 0.1), ("mxfp4", 4.25, 0.9)]
     assert closest == (
         "Closest to the original for their bits per weight: mxfp4 (4.25 bits, 0.9), int8_channel (8.15 bits, 0.1)."
     )

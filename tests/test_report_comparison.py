@@ -16,7 +16,7 @@ from rf8sim.report.render import write_page
 from rf8sim.report.sections import comparison
 from rf8sim.report.sections.comparison import Thresholds, compare
 from rf8sim.report.sections.contents import Contents
-from rf8sim.report.sections.pages import REPORT
+from rf8sim.report.sections.pages import PAGES, REPORT
 from rf8sim.studies.experiment import Settings
 from rf8sim.studies.measuring import run
 
@@ -233,3 +233,24 @@ def test_bad_options_are_refused(capsys, folder):
     ):
         assert cli.main(["compare", *both(folder, "before", "before"), *words]) == 2
         assert said in capsys.readouterr().err
+
+
+def page_of(folder, *names):
+    reports = (Contents.from_json(json.loads((folder / name / "report.json").read_text())) for name in names)
+    found = compare(*reports)
+    return found, PAGES["compare"].page(found).sections[0].lead
+
+
+def test_the_page_begins_with_what_got_worse(folder):
+    found, lead = page_of(folder, "before", "worse")
+    rows = {row[0]: dict(zip([column.title for column in lead.columns], row, strict=True)) for row in lead.rows}
+    assert sum(row["worse"] for row in rows.values()) == len(found.worse) > 0
+    assert sum(row[word] for row in rows.values() for word in ("worse", "better", "paid", "same")) == len(found.changes)
+    by_quantity = {
+        name: [c.change for c in found.worse if c.quantity == name] for name in ("SQNR, dB", "underflow, share")
+    }
+    assert rows["SQNR, dB"]["worst"] == "all weights, int8/tensor,max"
+    assert rows["SQNR, dB"]["change"] == min(by_quantity["SQNR, dB"]) < -20
+    assert rows["underflow, %"]["change"] == 100 * max(by_quantity["underflow, share"])
+    _, nothing = page_of(folder, "before", "before")
+    assert {row[5:] for row in nothing.rows} == {("", None)}

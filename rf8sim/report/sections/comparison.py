@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..tables.table import Column, Table
 from .contents import Contents
 from .page import Section
 
-__all__ = ["Change", "Comparison", "Thresholds", "changes", "compare", "method", "read_report"]
+__all__ = ["Change", "Comparison", "Thresholds", "changes", "compare", "counts", "method", "read_report"]
 
 ALL = "all weights"
 
@@ -160,6 +161,25 @@ class Comparison:
             names = ", ".join(self.missing[:5]) + (" and more" if len(self.missing) > 5 else "")
             sentences.append(f"{len(self.missing)} tensors of the first report are missing in the second: {names}.")
         return [*sentences, *self.notes]
+
+
+def counts(comparison: Comparison) -> tuple[Table, ...]:
+    """Return of each quantity how many numbers got worse, better or neither, and where the largest loss is."""
+    columns = (
+        Column("quantity"), *(Column(word, "count") for word in ("worse", "better", "paid", "same")), Column("worst"),
+        Column("change", "+.4g"),
+    )  # fmt: skip
+    rows = []
+    for quantity in dict.fromkeys(change.quantity for change in comparison.changes):
+        found = [change for change in comparison.changes if change.quantity == quantity]
+        verdicts = Counter(change.verdict for change in found)
+        worse = [change for change in found if change.verdict == "worse"]
+        worst = max(worse, key=lambda change: math.inf if change.change is None else abs(change.change), default=None)
+        title, _, _, difference = (quantity, None, None, None) if worst is None else _numbers(worst)
+        where = "" if worst is None else f"{worst.where}, {worst.scheme}".rstrip(", ")
+        numbers = (verdicts[word] for word in ("worse", "better", "paid", "same"))
+        rows.append((_IN_PERCENT.get(title, title), *numbers, where, difference))
+    return (Table("What got worse, by quantity", columns, tuple(rows)),)
 
 
 def _numbers(change: Change) -> tuple[str, float | None, float | None, float | None]:

@@ -22,6 +22,7 @@ __all__ = [
     "everything",
     "method",
     "overview",
+    "short",
     "storage",
     "tensors",
     "uncompared",
@@ -142,6 +143,32 @@ def _sentences(distortion: Distortion, bounds: Bounds) -> Iterator[str]:
         yield f"{_tensors(len(others))} besides not compared: {_listed([repr(name) for name in others])}."
     for sentence in bounds.broken(distortion):
         yield f"Failed: {sentence}."
+
+
+def short(compared: Compared) -> tuple[Table, ...]:
+    """Return the numbers of all weights together, and of the tensors of the lowest and the median SQNR."""
+    columns = (
+        Column("of"), Column("weights", "count"), Column("bits/w.", ".3f"), Column("SQNR, dB", ".2f"),
+        Column("cosine", ".6f"), Column("rel. error, %", "percent"), Column("what to check", "note"),
+    )  # fmt: skip
+    distortion = compared.distortion
+    broken, changed = compared.bounds.broken(distortion), distortion.changed
+    missing = sum(tensor.matters for tensor in distortion.not_compared)
+    check = [f"{len(broken)} broken bound{'s' * (len(broken) > 1)}"] if broken else []
+    check += [f"{_tensors(missing)} not compared"] if missing else []
+
+    def row(of: str, record: Any, check: str = "") -> tuple[Any, ...]:
+        numbers = (record.elements, record.bits_per_weight, record.sqnr_db, record.cosine, record.relative_error)
+        return (of, *numbers, check)
+
+    rows = [row("all weights", distortion.total, "; ".join(check) or "nothing unusual")]
+    if changed:
+        lowest, median = changed[0], changed[len(changed) // 2]
+        doubtful = "no rounding error?" if (lowest.cosine or 0.0) < DOUBTFUL and lowest.signal else ""
+        rows.append(row(f"the lowest SQNR: {lowest.name}", lowest, doubtful))
+        if len(changed) > 2:
+            rows.append(row(f"the median SQNR: {median.name}", median))
+    return (Table("In short", columns, tuple(rows)),)
 
 
 def _named(tensors: Sequence[TensorDistortion], values: Sequence[str]) -> str:

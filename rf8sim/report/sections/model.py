@@ -10,7 +10,7 @@ from ...models.outputs import LayerEffect, ModelOutputs, OutputQuality
 from ..tables.table import Column, Table
 from .page import Section
 
-__all__ = ["all_results", "as_data", "inputs", "layers", "method", "overview", "verdict"]
+__all__ = ["all_results", "as_data", "inputs", "layers", "method", "overview", "verdict", "worth_their_bits"]
 
 _SCHEMA = 1
 _SIGNIFICANT = 2.0  # standard errors
@@ -123,15 +123,43 @@ def _written(value: float) -> str:
     return f"{value:.3g}" if math.isfinite(value) else "not finite"
 
 
-def _for_their_bits(outputs: ModelOutputs) -> Iterator[str]:
-    """Name the schemes of weights that are worth their bits, and those that another beats at no more bits."""
+def _sized(outputs: ModelOutputs) -> list[tuple[float, float, str, OutputQuality]]:
+    """Return bits, score, name and result where weights alone are rounded, the fewest bits first."""
     sized = []
     for result in outputs.results:
         precision = result.precision
         alone = precision.activations is None and precision.cache is None and not precision.accumulator
         if alone and result.bits_per_weight is not None:
-            sized.append((result.bits_per_weight, _score(outputs, result), str(precision)))
-    sized.sort()
+            sized.append((result.bits_per_weight, _score(outputs, result), str(precision), result))
+    return sorted(sized, key=lambda row: row[:3])
+
+
+def worth_their_bits(outputs: ModelOutputs) -> tuple[Table, ...]:
+    """Return the schemes of weights that none beats at no more bits, and what each costs the model."""
+    sized = _sized(outputs)
+    front = [row for row in sized if not any(b <= row[0] + _SAME_BITS and s < row[1] for b, s, _, _ in sized)]
+    if not front:
+        return ()
+    judged = _judged_by_loss(outputs)
+    measures = (
+        (Column("divergence", ".5f"), Column("cost, nats/token", "+.4f"), Column("std. error", ".4f"),
+         Column("same top-1, %", "percent"))
+        if judged
+        else (Column("mean cosine", ".6f"), Column("SQNR of outputs, dB", ".2f"))
+    )  # fmt: skip
+    rows = []
+    for bits, _, name, result in reversed(front):
+        cost, error = outputs.cost(result) or (math.nan, math.nan)
+        numbers: tuple[float | None, ...] = (_finite(result.cosine), result.sqnr_db)
+        if judged:
+            numbers = (_finite(result.divergence), _finite(cost), _finite(error), result.agreement)
+        rows.append((name, bits, *numbers))
+    return (Table("Worth their bits", (Column("weights"), Column("bits/weight", ".2f"), *measures), tuple(rows)),)
+
+
+def _for_their_bits(outputs: ModelOutputs) -> Iterator[str]:
+    """Name the schemes of weights that are worth their bits, and those that another beats at no more bits."""
+    sized = [row[:3] for row in _sized(outputs)]
     beaten, front = [], []
     for bits, score, name in sized:
         better = [(s, b, n) for b, s, n in sized if b <= bits + _SAME_BITS and s < score]

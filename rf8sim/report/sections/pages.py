@@ -109,6 +109,7 @@ EVALUATE_MODEL: Kind[ModelOutputs] = Kind(
     (model.all_results, model.layers, model.inputs, model.method),
     "The same command gives the same page, except for last digits with another number of threads or on another "
     "machine.",
+    answer=model.worth_their_bits,
 )
 """The page of ``rf8sim evaluate --text``, for any model."""
 
@@ -169,6 +170,7 @@ COMPARE: Kind[comparison.Comparison] = Kind(
     comparison.Comparison.table,
     comparison.Comparison.to_json,
     (comparison.changes, comparison.method),
+    answer=comparison.counts,
 )
 
 COMPARE_CHECKPOINTS: Kind[distortion.Compared] = Kind(
@@ -178,6 +180,7 @@ COMPARE_CHECKPOINTS: Kind[distortion.Compared] = Kind(
     distortion.overview,
     distortion.as_data,
     (distortion.tensors, distortion.storage, distortion.uncompared, distortion.method),
+    answer=distortion.short,
 )
 
 COMPARE_SCHEMES: Kind[SchemeSearch] = Kind(
