@@ -166,7 +166,7 @@ def mine(capsys, folder):
 
 
 def test_report(capsys, folder, checkpoint, mine):
-    run(capsys, "report", checkpoint, "-f", mine, "-f", f"{mine}/channel", "-f", "rf8", "--no-figures", "-o", "r.json")
+    run(capsys, "report", checkpoint, "-f", mine, "-f", f"{mine}/tensor", "-f", "rf8", "--no-figures", "-o", "r.json")
     [tensor] = json.loads((folder / "r.json").read_text())["tensors"]
     records = {record["scheme"]["format"]: record for record in tensor["schemes"][::2]}
     assert len(tensor["schemes"]) == 3

@@ -329,7 +329,7 @@ def test_ranges_of_layers_that_are_called_again(rule, compiled):
         config = QuantizeConfig("int4@stochastic", inputs="int3", input_rule=rule, input_momentum=0.5)
         model = quantize_(Repeated(reentrant), config)
         optimizer, seen = torch.optim.SGD(model.parameters(), lr=0.1), []
-        function = torch.compile(model) if compiled else model
+        function = torch.compile(model, backend="aot_eager") if compiled else model
         for step in range(3):
             x = (torch.randn(4, 8, generator=torch.Generator().manual_seed(step)) * (step + 1)).requires_grad_()
             optimizer.zero_grad()
