@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=Schedule.steps)
     parser.add_argument("--rate", type=float, default=Schedule.rate, help="peak learning rate")
-    parser.add_argument("--quick", action="store_true", help="30 steps, to see that everything works")
+    parser.add_argument("--quick", action="store_true", help="30 steps and a few windows, to see that it works")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     arguments = parser.parse_args()
@@ -177,6 +177,7 @@ def main() -> None:
     schedule = Schedule(steps=steps, rate=arguments.rate, warmup=min(Schedule.warmup, steps // 4 + 1))
     data, _, source = corpus.read()
     validation = corpus.read_windows(HERE / "validation.bin", config.context + 1)
+    validation = validation[::16] if arguments.quick else validation
     model = LanguageModel(config)
     initialize(model, generator)
 
