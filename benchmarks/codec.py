@@ -20,9 +20,11 @@ from harness import Contender, machine, race, version
 
 import rf8sim
 from rf8sim._base.threads import available_threads
-from rf8sim.codec import rounding, thresholds
+from rf8sim.codec import boundaries, rounding, thresholds
 
 SLOW = 1 << 20  # peers slower than 1e8 a second get fewer elements: their rate does not depend on the size
+
+SIZES = (16, 18, 20, 22, 24, 26)
 
 
 def parallel_copy(
@@ -61,6 +63,10 @@ def codec_rates(size: int, rounds: int, threads: int) -> dict[str, float]:
                 Contender(f"rf8sim encode {name} {mode}, all threads", encode(threads, fmt=name, rounding=mode), size),
             ]
     contenders += [
+        Contender(f"rf8sim encode {name} stochastic, 1 thread", encode(1, fmt=name, rounding="stochastic"), size)
+        for name in ("nf4", "nf8", "lns8")
+    ]
+    contenders += [
         Contender("rf8sim decode rf8, 1 thread", lambda: rf8sim.decode(codes, "rf8", out=values, threads=1), size),
         Contender(
             "rf8sim decode rf8, all threads", lambda: rf8sim.decode(codes, "rf8", out=values, threads=threads), size
@@ -98,6 +104,28 @@ def codec_rates(size: int, rounds: int, threads: int) -> dict[str, float]:
     return race(contenders, rounds)
 
 
+def of_size(log2_size: int, rounds: int) -> tuple[float, float]:
+    """Return how many elements a second one thread copies, as many bytes as encoding moves, and how many it encodes.
+
+    Arrays of one size are handled many times over, so that small ones stay in the cache.
+    """
+    size, times = 1 << log2_size, range(max(1, 1 << 22 - min(log2_size, 22)))
+    x = (np.random.default_rng(0).normal(size=size) * 0.02).astype(np.float32)
+    codes, source, target = (np.ones(count, np.uint8) for count in (size, size * 5 // 2, size * 5 // 2))
+
+    def copy() -> None:
+        for _ in times:
+            np.copyto(target, source)
+
+    def encode() -> None:
+        for _ in times:
+            rf8sim.encode(x, "rf8", out=codes, threads=1)
+
+    every = size * len(times)
+    rates = race([Contender("copy", copy, every), Contender("encode", encode, every)], rounds)
+    return rates["copy"], rates["encode"]
+
+
 def table_times() -> list[tuple[str, float]]:
     """Milliseconds to build everything that encoding one format in one mode needs, for every dtype."""
     rows = []
@@ -108,7 +136,8 @@ def table_times() -> list[tuple[str, float]]:
             if mode == "residual" and fmt.depth is None:
                 continue
             for cached in (
-                thresholds.boundaries,
+                boundaries.boundaries,
+                boundaries.place,
                 thresholds.step_table,
                 thresholds.cell_table,
                 thresholds.full_table,
@@ -165,10 +194,20 @@ def main() -> None:
         for name, rate in rates.items()
         if name.startswith("rf8sim") and name.endswith("all threads")
     ]
-    first_call = "import rf8sim; rf8sim.encode(numpy.ones(4, numpy.float32), 'rf8')"
     lines += [
         "",
         f"All threads against the copy limit of all threads ({copy_all / 1e9:.2f}e9/s): {', '.join(all_threads)}.",
+        "",
+        "## RF8 by size, 1 thread",
+        "",
+        "| elements | copy, 1e9/s | encode, 1e9/s | of the copy |",
+        "|---|---:|---:|---:|",
+    ]
+    for log2_size in SIZES:
+        copied, encoded = of_size(log2_size, rounds)
+        lines.append(f"| 2^{log2_size} | {copied / 1e9:.2f} | {encoded / 1e9:.2f} | {encoded / copied:.2f} |")
+    first_call = "import rf8sim; rf8sim.encode(numpy.ones(4, numpy.float32), 'rf8')"
+    lines += [
         "",
         "## Tables, import, first call",
         "",
