@@ -503,7 +503,7 @@ def finer_scales(page, match):
 
 def quality(page):
     """What a page of outputs ranks by, for each scheme: 1 less the cosine, or the divergence; and its bits."""
-    rows = page.table("weights", "bits/weight")
+    rows = page.table("weights", "sums", "bits/weight")
     by = {
         row["weights"]: row.number("divergence") if "divergence" in row else 1 - row.number("mean cosine")
         for row in rows
@@ -526,6 +526,7 @@ def closest_for_bits(page, match):
     assert names == [
         n for n in sorted(by, key=bits.get) if not any(bits[m] <= bits[n] + 0.1 and by[m] < by[n] for m in by)
     ]
+    assert [row["weights"] for row in page.tables[0]] == names[::-1]
 
 
 def beaten(page, match):
@@ -557,7 +558,7 @@ def layers_to_keep(page, match):
 
 
 def like_the_original(page, match):
-    rows = page.table("weights", "cost")
+    rows = page.table("weights", "sums", "cost")
     names = [row["weights"] for row in rows if abs(row.number("cost")) <= 2 * row.number("std. error")]
     assert re.split("; |, ", match["names"]) == names
 
