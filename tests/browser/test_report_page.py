@@ -185,6 +185,16 @@ def test_what_is_wrong_is_seen(chromium, report, axe, tmp_path):
     assert any(one.startswith("image-alt") for one in found)
 
 
+def test_the_verdict_is_read_without_scrolling(chromium, report):
+    """On a phone each cell of its table has a line with its heading; elsewhere it is a table."""
+    seen = """const box = document.querySelector('#verdict .scroll'), row = box.querySelector('tbody tr');
+      const place = cell => cell.getBoundingClientRect();
+      return [box.scrollWidth <= box.clientWidth, place(row.cells[1]).top < place(row.cells[2]).top,
+              getComputedStyle(row.cells[1], '::before').content]"""
+    assert Page(chromium, report, 390).js(seen) == [True, True, '"scheme"']
+    assert Page(chromium, report, 1440).js(seen) == [True, False, "none"]
+
+
 def test_wide_things_scroll_and_say_so(chromium, report):
     page = Page(chromium, report, 390)
     page.open_all()
