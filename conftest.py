@@ -1,4 +1,4 @@
-"""What is not collected: the doctests with PyTorch where PyTorch is not, and files of fixtures as tests."""
+"""How processes of tests run, and what they do not collect: doctests that need PyTorch, files of fixtures."""
 
 import gc
 import os

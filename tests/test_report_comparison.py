@@ -237,17 +237,19 @@ def test_bad_options_are_refused(capsys, folder):
 
 def page_of(folder, *names):
     reports = (Contents.from_json(json.loads((folder / name / "report.json").read_text())) for name in names)
-    found = compare(*reports)
-    return found, PAGES["compare"].page(found).sections[0].lead
+    compared = compare(*reports)
+    return compared, PAGES["compare"].page(compared).sections[0].lead
 
 
 def test_the_page_begins_with_what_got_worse(folder):
-    found, lead = page_of(folder, "before", "worse")
+    compared, lead = page_of(folder, "before", "worse")
     rows = {row[0]: dict(zip([column.title for column in lead.columns], row, strict=True)) for row in lead.rows}
-    assert sum(row["worse"] for row in rows.values()) == len(found.worse) > 0
-    assert sum(row[word] for row in rows.values() for word in ("worse", "better", "paid", "same")) == len(found.changes)
+    assert sum(row["worse"] for row in rows.values()) == len(compared.worse) > 0
+    assert sum(row[word] for row in rows.values() for word in ("worse", "better", "paid", "same")) == len(
+        compared.changes
+    )
     by_quantity = {
-        name: [c.change for c in found.worse if c.quantity == name] for name in ("SQNR, dB", "underflow, share")
+        name: [c.change for c in compared.worse if c.quantity == name] for name in ("SQNR, dB", "underflow, share")
     }
     assert rows["SQNR, dB"]["worst"] == "all weights, int8/tensor,max"
     assert rows["SQNR, dB"]["change"] == min(by_quantity["SQNR, dB"]) < -20

@@ -171,9 +171,9 @@ def counts(comparison: Comparison) -> tuple[Table, ...]:
     )  # fmt: skip
     rows = []
     for quantity in dict.fromkeys(change.quantity for change in comparison.changes):
-        found = [change for change in comparison.changes if change.quantity == quantity]
-        verdicts = Counter(change.verdict for change in found)
-        worse = [change for change in found if change.verdict == "worse"]
+        changed = [change for change in comparison.changes if change.quantity == quantity]
+        verdicts = Counter(change.verdict for change in changed)
+        worse = [change for change in changed if change.verdict == "worse"]
         worst = max(worse, key=lambda change: math.inf if change.change is None else abs(change.change), default=None)
         title, _, _, difference = (quantity, None, None, None) if worst is None else _numbers(worst)
         where = "" if worst is None else f"{worst.where}, {worst.scheme}".rstrip(", ")

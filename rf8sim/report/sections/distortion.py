@@ -20,9 +20,9 @@ __all__ = [
     "answer",
     "as_data",
     "everything",
+    "headline",
     "method",
     "overview",
-    "short",
     "storage",
     "tensors",
     "uncompared",
@@ -145,7 +145,7 @@ def _sentences(distortion: Distortion, bounds: Bounds) -> Iterator[str]:
         yield f"Failed: {sentence}."
 
 
-def short(compared: Compared) -> tuple[Table, ...]:
+def headline(compared: Compared) -> tuple[Table, ...]:
     """Return the numbers of all weights together, and of the tensors of the lowest and the median SQNR."""
     columns = (
         Column("of"), Column("weights", "count"), Column("bits/w.", ".3f"), Column("SQNR, dB", ".2f"),

@@ -180,7 +180,7 @@ COMPARE_CHECKPOINTS: Kind[distortion.Compared] = Kind(
     distortion.overview,
     distortion.as_data,
     (distortion.tensors, distortion.storage, distortion.uncompared, distortion.method),
-    answer=distortion.short,
+    answer=distortion.headline,
 )
 
 COMPARE_SCHEMES: Kind[SchemeSearch] = Kind(
